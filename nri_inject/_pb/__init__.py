@@ -1,0 +1,1 @@
+"""Generated protobuf modules; `nri_inject.api` gives their messages public names."""
