@@ -1,0 +1,190 @@
+"""What a plugin is: a record of functions, one for each thing that a runtime may ask or tell.
+
+One naming rule holds: the call `CreateContainer`, the event `CREATE_CONTAINER` and the field
+`create_container` are one and the same thing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from nri_inject.api import (
+    DESCRIPTOR,
+    Adjustment,
+    ConfigureRequest,
+    Container,
+    ContainerUpdate,
+    CreateContainerResponse,
+    Event,
+    LinuxResources,
+    Pod,
+    StateChangeEvent,
+    ValidateContainerAdjustmentRequest,
+    ValidateContainerAdjustmentResponse,
+)
+from nri_inject.errors import RequestError
+
+Updates = Iterable[ContainerUpdate] | None
+PodHandler = Callable[[Pod], None]
+ContainerHandler = Callable[[Pod, Container], None]
+
+_NAME = re.compile(r"[A-Za-z0-9._+-]+")
+_INDEX = re.compile(r"[0-9]{2}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plugin:
+    """A plugin's name, its index, and the functions that handle what it wants to hear of.
+
+    `name` has letters, digits and ``. _ + -`` (the rule of NRI 0.12), `index` is two ASCII
+    digits; plugins are called in the order of their indexes. ValueError for anything else.
+
+    A handler that is None is not called, and its event is not subscribed to. An NriError that
+    a handler raises becomes the text of the status that the runtime gets; where the runtime
+    waits for leave (`create_container`, say) it fails that one request. Handlers are called
+    one at a time. The runtime allows two seconds, for its whole node: a handler must not wait.
+    """
+
+    name: str
+    index: str
+    configure: Callable[[ConfigureRequest], None] | None = None
+    synchronize: Callable[[Sequence[Pod], Sequence[Container]], Updates] | None = None
+    shutdown: Callable[[], None] | None = None
+    run_pod_sandbox: PodHandler | None = None
+    update_pod_sandbox: Callable[[Pod, LinuxResources, LinuxResources], None] | None = None
+    post_update_pod_sandbox: PodHandler | None = None
+    stop_pod_sandbox: PodHandler | None = None
+    remove_pod_sandbox: PodHandler | None = None
+    create_container: (
+        Callable[[Pod, Container], Adjustment | CreateContainerResponse | None] | None
+    ) = None
+    post_create_container: ContainerHandler | None = None
+    start_container: ContainerHandler | None = None
+    post_start_container: ContainerHandler | None = None
+    update_container: Callable[[Pod, Container, LinuxResources], Updates] | None = None
+    post_update_container: ContainerHandler | None = None
+    stop_container: Callable[[Pod, Container], Updates] | None = None
+    remove_container: ContainerHandler | None = None
+    validate_container_adjustment: Callable[[ValidateContainerAdjustmentRequest], None] | None = (
+        None
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a name or an index that a runtime would refuse."""
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"plugin name {self.name!r}: only letters, digits and . _ + - allowed")
+        if not _INDEX.fullmatch(self.index):
+            raise ValueError(f"plugin index {self.index!r}: two digits expected, as in 10")
+
+
+def subscription(plugin: Plugin) -> int:
+    """Return the event mask of the plugin's handlers: bit (number - 1) for each event.
+
+    Never 0, since that means every event, even those that would need a handler (NRI, stub).
+    A plugin without any event gets one that asks nothing of it.
+    """
+    mask = 0
+    for name, event in EVENTS.items():
+        if getattr(plugin, name) is not None:
+            mask |= 1 << (event - 1)
+    return mask or 1 << (Event.REMOVE_POD_SANDBOX - 1)
+
+
+def events_of(mask: int) -> list[str]:
+    """Return the names of the events in a mask, in the order of their numbers."""
+    return [Event.Name(event) for event in EVENTS.values() if mask >> (event - 1) & 1]
+
+
+def dispatch(plugin: Plugin, method: str, request: Message) -> Message:
+    """Give a call to the plugin's handler and return what to answer.
+
+    `method` is any method of the service Plugin but Configure and Synchronize, which take
+    more than one function: the stub knows them. Without a handler the answer is empty. Raises
+    what the handler raises.
+    """
+    field, arguments = _handler_of(method, request)
+    handler = getattr(plugin, field, None)
+    response_type = _RESPONSES[method]
+    if handler is None:
+        return response_type()
+    if isinstance(request, ValidateContainerAdjustmentRequest):
+        return _verdict(handler, request)
+    result = handler(*(getattr(request, name) for name in arguments))
+    return _response(method, response_type, result)
+
+
+def only_tells(method: str, request: Message) -> bool:
+    """Tell whether nothing that a plugin answers could matter to the runtime.
+
+    A fault in such a handler is the plugin's own affair. Some runtimes would even fail to stop
+    a pod over it (CRI-O), so it is not passed on.
+    """
+    field, _ = _handler_of(method, request)
+    return field.startswith(("post_", "remove_", "stop_pod", "shutdown"))
+
+
+def _handler_of(method: str, request: Message) -> tuple[str, tuple[str, ...]]:
+    """Return the field of Plugin that a call is for, and the names of its arguments.
+
+    Runtimes before NRI 0.12 tell most events by StateChange; an event that we do not know has
+    no field.
+    """
+    if isinstance(request, StateChangeEvent):
+        field = _FIELD_OF_EVENT.get(request.event, "")
+        return field, ("pod", "container") if field.endswith("_container") else ("pod",)
+    return _HANDLERS[method]
+
+
+def _verdict(
+    handler: Callable[[ValidateContainerAdjustmentRequest], None],
+    request: ValidateContainerAdjustmentRequest,
+) -> ValidateContainerAdjustmentResponse:
+    try:
+        handler(request)
+    except RequestError as error:
+        return ValidateContainerAdjustmentResponse(reject=True, reason=str(error))
+    return ValidateContainerAdjustmentResponse()
+
+
+def _response(method: str, response_type: type[Message], result: object) -> Message:
+    """Turn what a handler returned into the method's response message."""
+    if result is None:
+        return response_type()
+    if isinstance(result, response_type):
+        return result
+    if isinstance(result, Adjustment) and response_type is CreateContainerResponse:
+        return CreateContainerResponse(adjust=result)
+    if isinstance(result, Iterable) and "update" in response_type.DESCRIPTOR.fields_by_name:
+        return response_type(update=result)
+    raise TypeError(f"the handler of {method} returned {type(result).__name__}")
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+_METHODS = DESCRIPTOR.services_by_name["Plugin"].methods_by_name
+
+_RESPONSES: dict[str, type[Message]] = {
+    name: GetMessageClass(method.output_type) for name, method in _METHODS.items()
+}
+
+_HANDLERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    name: (_snake(name), tuple(field.name for field in method.input_type.fields))
+    for name, method in _METHODS.items()
+}
+
+EVENTS: dict[str, int] = {
+    field.name: Event.Value(field.name.upper())
+    for field in dataclasses.fields(Plugin)
+    if field.name.upper() in Event.keys()  # noqa: SIM118 - an enum wrapper is no mapping
+}
+"""Field of Plugin -> number of its event, in the order of the fields."""
+
+_FIELD_OF_EVENT = {number: field for field, number in EVENTS.items()}

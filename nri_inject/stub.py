@@ -1,0 +1,469 @@
+"""A plugin on a socket: the only place of the plugin side that waits for anything.
+
+One thread and one loop. The runtime's socket, signals and whatever else a plugin watches are
+waited for together, so a handler never meets another one half way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
+
+from nri_inject import runtimes
+from nri_inject.api import (
+    ConfigureRequest,
+    ConfigureResponse,
+    Container,
+    ContainerUpdate,
+    Pod,
+    RegisterPluginRequest,
+    SynchronizeRequest,
+    SynchronizeResponse,
+    UpdateContainersRequest,
+    UpdateContainersResponse,
+)
+from nri_inject.errors import ConnectionLost, NriError, ProtocolError, RemoteError
+from nri_inject.plugin import Plugin, dispatch, events_of, only_tells, subscription
+from nri_inject.wire.session import Answer, Call, Event, Failure, Role, Session
+from nri_inject.wire.ttrpc import Code
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SOCKET = "/var/run/nri/nri.sock"
+NRI_VERSION = "0.12.2"
+"""The release of the protocol that we speak; runtimes learn it when we register."""
+
+CONFIGURE_WITHIN = 60.0
+"""How long a runtime may take to configure us, in seconds. It takes connections one after the
+other, and each silent one in front of ours costs it 5 s."""
+
+LONGEST_PAUSE = 30.0
+"""The longest pause between two attempts to connect, in seconds."""
+
+_READ = 1 << 16
+
+
+class Watch(Protocol):
+    """Something else to wait for: a descriptor, and what to do when it can be read."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+    def ready(self) -> None:
+        """Read what is there; must not wait."""
+
+
+Then = Callable[[list[ContainerUpdate] | NriError], None]
+
+
+class Stub:
+    """Run one plugin against one runtime.
+
+    With `connection`, a connected socket that somebody else made (a runtime launched us):
+    `run` ends when the runtime closes it. Otherwise `socket_path` is dialled, and dialled
+    again, with growing pauses, whenever the connection is lost; `run` ends on SIGTERM and
+    SIGINT.
+    """
+
+    def __init__(
+        self,
+        plugin: Plugin,
+        *,
+        connection: socket.socket | None = None,
+        socket_path: str = DEFAULT_SOCKET,
+        watches: Iterable[Watch] = (),
+    ) -> None:
+        self.plugin = plugin
+        self._given = connection
+        self._path = socket_path
+        self._updates: deque[tuple[UpdateContainersRequest, Then | None]] = deque()
+        self._stopping = False
+        self._conversation: _Conversation | None = None
+        self._selector = selectors.DefaultSelector()
+        self._wake_end, self._woken_end = socket.socketpair()
+        for end in (self._wake_end, self._woken_end):
+            end.setblocking(False)
+        self._selector.register(self._woken_end, selectors.EVENT_READ, self._woken)
+        for watch in watches:
+            self._selector.register(watch.fileno(), selectors.EVENT_READ, watch.ready)
+
+    def run(self) -> None:
+        """Serve until the runtime or a signal ends it.
+
+        Raises ConnectionLost when a given connection ends before the plugin was configured,
+        and NriError when the runtime or the plugin itself refuses the configuration.
+        """
+        with _Signals(self.stop):
+            try:
+                if self._given is not None:
+                    self._serve(self._given)
+                else:
+                    self._serve_for_ever()
+            finally:
+                self._selector.close()
+                self._wake_end.close()
+                self._woken_end.close()
+
+    def stop(self) -> None:
+        """End `run` as soon as the handler that is running has answered. Any thread may call."""
+        self._stopping = True
+        self._wake()
+
+    def update(self, updates: Iterable[ContainerUpdate], then: Then | None = None) -> None:
+        """Ask the runtime to change containers that exist. Any thread, and any handler, may call.
+
+        Nothing waits: the request is sent after the current handler has answered, since the
+        runtime would not take it before. `then` gets the updates that failed, or the error.
+        Before the plugin is configured, and while there is no connection, requests are kept.
+        """
+        self._updates.append((UpdateContainersRequest(update=updates), then))
+        self._wake()
+
+    def _serve_for_ever(self) -> None:
+        pauses = _pauses()
+        while not self._stopping:
+            try:
+                connection = _connect(self._path)
+            except OSError as error:
+                pause = next(pauses)
+                log.warning(
+                    "cannot connect to %s: %s; next attempt in %.1f s",
+                    *(self._path, error.strerror or error, pause),
+                )
+                self._wait(pause)
+                continue
+            try:
+                if self._serve(connection):
+                    pauses = _pauses()
+            except (ConnectionLost, ProtocolError) as error:
+                log.warning("%s", error)
+            if not self._stopping:
+                pause = next(pauses)
+                log.warning(
+                    "lost the connection to %s; connecting again in %.1f s", self._path, pause
+                )
+                self._wait(pause)
+
+    def _serve(self, connection: socket.socket) -> bool:
+        """Serve one connection to its end; return whether the plugin was synchronized on it."""
+        conversation = _Conversation(self.plugin, connection, self._updates)
+        self._conversation = conversation
+        connection.setblocking(False)
+        try:
+            conversation.start()
+            self._selector.register(connection, selectors.EVENT_READ, conversation.ready)
+            while not (self._stopping or conversation.ended):
+                self._turn(conversation.patience())
+                conversation.flush()
+                self._selector.modify(connection, conversation.interest(), conversation.ready)
+        finally:
+            self._conversation = None
+            if connection.fileno() in self._selector.get_map():
+                self._selector.unregister(connection)
+            connection.close()
+            conversation.abandon()
+        conversation.check()
+        return conversation.synchronized
+
+    def _turn(self, timeout: float | None) -> None:
+        for key, _ in self._selector.select(timeout):
+            key.data()
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._stopping and (left := end - time.monotonic()) > 0:
+            self._turn(left)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # enough bytes wait there, or `run` has ended
+            self._wake_end.send(b"\0")
+
+    def _woken(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._woken_end.recv(_READ)
+
+
+def serve(plugin: Plugin, *, socket_path: str = DEFAULT_SOCKET) -> None:
+    """Run `plugin` the way it was started: launched by a runtime, or by hand.
+
+    A runtime that launches a plugin passes a connected socket's descriptor in
+    NRI_PLUGIN_SOCKET (NRI, pkg/api/plugin.go). Without it `socket_path` is dialled.
+    """
+    connection = launched_connection(os.environ)
+    Stub(plugin, connection=connection, socket_path=socket_path).run()
+
+
+def launched_connection(environ: Mapping[str, str]) -> socket.socket | None:
+    """Return the connection that a runtime left for us, None if there is none.
+
+    Raises ConnectionLost if NRI_PLUGIN_SOCKET does not name a connected socket.
+    """
+    text = environ.get("NRI_PLUGIN_SOCKET", "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise ConnectionLost(f"NRI_PLUGIN_SOCKET is {text!r}, the number of a descriptor expected")
+    try:
+        connection = socket.socket(fileno=int(text))
+        connection.getpeername()
+    except OSError as error:
+        raise ConnectionLost(
+            f"NRI_PLUGIN_SOCKET is {text}, which is no connected socket: {error.strerror}"
+        ) from error
+    os.set_inheritable(connection.fileno(), False)
+    return connection
+
+
+class _Conversation:
+    """One connection from registration to its end."""
+
+    def __init__(
+        self,
+        plugin: Plugin,
+        connection: socket.socket,
+        updates: deque[tuple[UpdateContainersRequest, Then | None]],
+    ) -> None:
+        self._plugin = plugin
+        self._socket = connection
+        self._session = Session(Role.PLUGIN)
+        self._unsent = b""
+        self._updates = updates
+        self._asked: dict[int, Then | None] = {}
+        self._pods: list[Pod] = []
+        self._containers: list[Container] = []
+        self._configured = False
+        self._fault: NriError | None = None
+        self._deadline = time.monotonic() + CONFIGURE_WITHIN
+        self.synchronized = False
+        self.ended = False
+
+    def start(self) -> None:
+        """Register; the answer and the first call may come in either order."""
+        self._session.call(
+            "RegisterPlugin",
+            RegisterPluginRequest(
+                plugin_name=self._plugin.name,
+                plugin_idx=self._plugin.index,
+                NRI_version=NRI_VERSION,
+            ),
+        )
+        self.flush()
+
+    def ready(self) -> None:
+        """Send what could not be sent before; read what is there and act on it."""
+        self.flush()
+        if self._unsent:
+            return
+        try:
+            data = self._socket.recv(_READ)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end(ConnectionLost(f"the connection to the runtime broke: {error.strerror}"))
+            return
+        try:
+            for event in self._session.receive(data):
+                self._act(event)
+        except ProtocolError as error:
+            self._end(error)
+            return
+        if not data:
+            self._end(None)
+
+    def flush(self) -> None:
+        """Send as much as the socket takes; requests of our own wait for their turn."""
+        self._ask()
+        self._unsent += self._session.outgoing()
+        while self._unsent and not self.ended:
+            try:
+                sent = self._socket.send(self._unsent, socket.MSG_NOSIGNAL)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._end(ConnectionLost(f"the connection to the runtime broke: {error.strerror}"))
+                return
+            self._unsent = self._unsent[sent:]
+
+    def interest(self) -> int:
+        """Return what to wait for: a peer that does not read is not read from either."""
+        return selectors.EVENT_WRITE if self._unsent else selectors.EVENT_READ
+
+    def patience(self) -> float | None:
+        """Return how long to wait for the runtime, in seconds; for ever once it configured us."""
+        if self._configured:
+            return None
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            self._end(
+                ConnectionLost(f"the runtime did not configure us within {CONFIGURE_WITHIN:.0f} s")
+            )
+        return max(left, 0.0)
+
+    def abandon(self) -> None:
+        """Tell those who wait for an answer that none will come."""
+        while self._asked:
+            _, then = self._asked.popitem()
+            _tell(then, ConnectionLost("the connection ended before the runtime answered"))
+
+    def check(self) -> None:
+        """Raise what ended this conversation, if it was a fault."""
+        if self._fault is not None:
+            raise self._fault
+
+    def _end(self, fault: NriError | None) -> None:
+        if not self.ended:
+            self.ended = True
+            if fault is None and not self._configured:
+                fault = ConnectionLost("the runtime closed the connection before configuring us")
+            self._fault = self._fault or fault
+
+    def _act(self, event: Event) -> None:
+        if isinstance(event, Call):
+            self._serve_call(event)
+        elif event.method == "RegisterPlugin":
+            self._registered(event)
+        else:
+            self._updated(event)
+
+    def _serve_call(self, call: Call) -> None:
+        try:
+            if isinstance(call.request, ConfigureRequest):
+                self._session.answer(call, self._configure(call.request))
+            elif isinstance(call.request, SynchronizeRequest):
+                self._session.answer(call, self._synchronize(call.request))
+            else:
+                self._session.answer(call, dispatch(self._plugin, call.method, call.request))
+        except NriError as error:
+            self._failed(call, error)
+        except Exception as error:  # a plugin's bug must not end the service of other containers
+            log.exception("the handler of %s failed", call.method)
+            text = f"plugin {self._plugin.name} failed in {call.method}, its log tells why"
+            self._failed(call, NriError(text), error)
+
+    def _failed(self, call: Call, error: NriError, cause: Exception | None = None) -> None:
+        if call.method == "Configure":
+            self._fault = error
+        if call.method not in ("Configure", "Synchronize") and only_tells(
+            call.method, call.request
+        ):
+            if cause is None:
+                log.error("the handler of %s failed: %s", call.method, error)
+            nobody = Plugin(name=self._plugin.name, index=self._plugin.index)
+            self._session.answer(call, dispatch(nobody, call.method, call.request))
+            return
+        self._session.refuse(call, Code.UNKNOWN if cause is None else Code.INTERNAL, str(error))
+
+    def _configure(self, request: ConfigureRequest) -> ConfigureResponse:
+        runtime = runtimes.identify(
+            request.runtime_name, request.runtime_version, request.NRI_version
+        )
+        if self._plugin.configure is not None:
+            self._plugin.configure(request)
+        wanted = subscription(self._plugin)
+        events = wanted & runtimes.known_events(runtime)
+        if events != wanted:
+            log.warning(
+                "%s %s does not know these events, so they will not come: %s",
+                *(request.runtime_name, request.runtime_version),
+                ", ".join(events_of(wanted & ~events)),
+            )
+        self._configured = True
+        log.info(
+            "configured by %s %s, plugin %s-%s",
+            *(request.runtime_name, request.runtime_version),
+            *(self._plugin.index, self._plugin.name),
+        )
+        return ConfigureResponse(events=events or subscription(Plugin(name="none", index="00")))
+
+    def _synchronize(self, request: SynchronizeRequest) -> SynchronizeResponse:
+        if self._plugin.synchronize is not None:
+            self._pods.extend(request.pods)
+            self._containers.extend(request.containers)
+        if request.more:
+            return SynchronizeResponse(more=True)
+        pods, self._pods = self._pods, []
+        containers, self._containers = self._containers, []
+        updates = self._plugin.synchronize(pods, containers) if self._plugin.synchronize else None
+        self.synchronized = True
+        log.info("synchronized with the runtime")
+        return SynchronizeResponse(update=updates or ())
+
+    def _registered(self, event: Answer | Failure) -> None:
+        if isinstance(event, Failure):
+            self._end(RemoteError(event.code, f"the runtime refused us: {event.text}"))
+
+    def _ask(self) -> None:
+        while self._updates and self._configured and not self._asked and not self.ended:
+            request, then = self._updates.popleft()
+            try:
+                self._asked[self._session.call("UpdateContainers", request)] = then
+            except ValueError as error:
+                _tell(then, NriError(str(error)))
+
+    def _updated(self, event: Answer | Failure) -> None:
+        then = self._asked.pop(event.stream, None)
+        if isinstance(event, Failure):
+            _tell(then, RemoteError(event.code, event.text))
+        elif isinstance(event.response, UpdateContainersResponse):
+            _tell(then, list(event.response.failed))
+
+
+def _tell(then: Then | None, outcome: list[ContainerUpdate] | NriError) -> None:
+    if then is None:
+        if outcome:
+            log.error("the runtime did not make all updates: %s", outcome)
+        return
+    try:
+        then(outcome)
+    except Exception:  # the same boundary as for handlers
+        log.exception("what was to follow an update failed")
+
+
+class _Signals:
+    """While open, SIGTERM and SIGINT call `stop`; not in other threads, where they cannot."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> None:
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, lambda *_: self._stop())
+        except ValueError:  # only the main thread may
+            self._before.clear()
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def _connect(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _pauses() -> Iterator[float]:
+    """Yield pauses that double from half a second, each spread by half of it either way.
+
+    A node's plugins all lose their runtime at once; the spread keeps them from all coming back
+    at once.
+    """
+    pause = 0.5
+    while True:
+        yield min(pause, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311
+        pause *= 2
