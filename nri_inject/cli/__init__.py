@@ -1,0 +1,51 @@
+"""The command `nri-inject`: each subcommand lives in a module that is imported on its use."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Final
+
+import click
+
+from nri_inject import options
+
+# Name -> module and short help, so that help needs no imports.
+_COMMANDS: Final = {
+    "try": ("nri_inject.cli.try_pods", "Show what would happen to the containers of a pod."),
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports a subcommand when it is named."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(_COMMANDS[name][0]).command
+        return command
+
+
+program = _Lazy(
+    name="nri-inject",
+    help="Devices, CDI devices and OCI hooks for pods, through the Node Resource Interface.",
+    epilog="Example: nri-inject try --plugin device-injector pod.yaml",
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=options.print_version,
+            help="Print our version and that of the protocol, and end.",
+        )
+    ],
+)
+
+
+def main() -> None:
+    """Be the program: the entry point of the console script."""
+    sys.exit(options.exit_status(program, sys.argv[1:]))

@@ -1,0 +1,268 @@
+"""`nri-inject try`: create the containers of some manifests on the embedded runtime side.
+
+The plugins are real: child processes, launched as a runtime launches pre-installed ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from google.protobuf import json_format
+
+from nri_inject import annotations, api, config, logs, runtimes
+from nri_inject.command import FAILED, MISUSED
+from nri_inject.errors import ConfigError, NriError, RemoteError
+from nri_inject.runtime import manifests
+from nri_inject.runtime.adaptation import Adaptation, Created
+from nri_inject.runtime.apply import apply
+from nri_inject.runtime.manifests import Planned
+from nri_inject.runtime.peer import Peer, launch, launch_as
+
+PLUGINS: Final = {"device-injector": "10"}
+"""The plugins of the suite, and the index that each is launched with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one container: what the plugins want changed, or why it fails."""
+
+    planned: Planned
+    created: Created | None
+    error: str = ""
+
+    @property
+    def pod(self) -> str:
+        """Namespace and name."""
+        return f"{self.planned.pod.namespace}/{self.planned.pod.name}"
+
+    @property
+    def container(self) -> str:
+        """Name of the container."""
+        return annotations.container_name(self.planned.container)
+
+
+@click.command(
+    "try",
+    epilog="Example: nri-inject try --plugin device-injector --runtime containerd/1.7.24 pod.yaml",
+)
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="NAME",
+    help=f"A plugin of the suite ({', '.join(PLUGINS)}), or the path of any plugin's executable,"
+    " NN-name. All of the suite unless given.",
+)
+@click.option("--config", "config_file", metavar="FILE", help="The plugins' configuration (YAML).")
+@click.option("--policy", metavar="FILE", help="Who may inject what; the word unrestricted.")
+@click.option(
+    "--runtime", metavar="NAME/VERSION", help="The runtime to be, the newest unless given."
+)
+@click.option("--requests", metavar="FILE", help="CreateContainerRequests, a JSON line each.")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="text for people, json (a line for each container) for programs.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show the plugins' logs.")
+@click.argument("pods", nargs=-1, metavar="[POD.yaml]...")
+def command(
+    *,
+    plugins: tuple[str, ...],
+    config_file: str | None,
+    policy: str | None,
+    runtime: str | None,
+    requests: str | None,
+    output: str,
+    verbose: bool,
+    pods: tuple[str, ...],
+) -> int:
+    """Show what would happen to the containers of pods, without a cluster.
+
+    Starts the plugins the way a runtime does and creates every container of the manifests.
+    Nothing on the host is changed. Ends with status 1 if a container would fail.
+    """
+    if not pods and requests is None:
+        raise click.UsageError("name a manifest, or a file of requests with --requests")
+    logs.configure(verbosity=logs.USUAL if verbose else logs.USUAL - 1)
+    try:
+        planned = [*_requested(requests), *_manifests(pods)]
+        text = _configuration(config_file, policy)
+        with Adaptation(_runtime(runtime)) as adaptation:
+            for plugin in plugins or PLUGINS:
+                adaptation.add(_launch(plugin, verbose), text)
+            return _show(_create(adaptation, planned), output, adaptation)
+    except ConfigError as error:
+        click.echo(f"Error: {error}", err=True)
+        return MISUSED
+    except NriError as error:
+        click.echo(f"Error: {error}", err=True)
+        return FAILED
+
+
+def _create(adaptation: Adaptation, planned: Iterable[Planned]) -> Iterator[Outcome]:
+    for one in planned:
+        dropped = len(adaptation.dropped)
+        try:
+            created = adaptation.create_container(one.pod, one.container)
+        except NriError as error:
+            yield Outcome(
+                one, None, error.message if isinstance(error, RemoteError) else str(error)
+            )
+            continue
+        if len(adaptation.dropped) > dropped:
+            lost = "; ".join(adaptation.dropped[dropped:])
+            yield Outcome(one, None, f"{lost}; a runtime would create the container without it")
+        else:
+            yield Outcome(one, created)
+
+
+def _show(outcomes: Iterable[Outcome], output: str, adaptation: Adaptation) -> int:
+    failed = False
+    for outcome in outcomes:
+        failed |= outcome.created is None
+        lines = [json.dumps(_as_json(outcome))] if output == "json" else _as_text(outcome)
+        for line in lines:
+            click.echo(line)
+    return FAILED if failed or adaptation.dropped else 0
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    line: dict[str, Any] = {"pod": outcome.pod, "container": outcome.container}
+    if outcome.created is None:
+        return line | {"error": outcome.error}
+    merged = outcome.created.merged
+    return line | {
+        "adjust": json_format.MessageToDict(_without_empty(merged.adjust)),
+        "update": [json_format.MessageToDict(update) for update in merged.updates],
+    }
+
+
+def _without_empty(adjust: api.Adjustment) -> api.Adjustment:
+    """Leave out the empty messages with which the reference's merging always begins."""
+    result = api.Adjustment()
+    result.CopyFrom(adjust)
+    _prune(result)
+    return result
+
+
+def _prune(message: Any) -> None:
+    for field, value in message.ListFields():
+        if field.message_type is not None and hasattr(value, "ListFields"):
+            _prune(value)
+            if not value.ListFields() and not field.message_type.name.startswith("Optional"):
+                message.ClearField(field.name)
+
+
+def _as_text(outcome: Outcome) -> Iterator[str]:
+    yield f"pod {outcome.pod}, container {outcome.container}"
+    if outcome.created is None:
+        yield f"  fails: {outcome.error}"
+        return
+    asked = list(_asked(outcome.planned))
+    if asked:
+        yield "  asked for by: " + ", ".join(asked)
+    owners = outcome.created.owners.owners.get(outcome.planned.container.id)
+    if owners is None:
+        yield "  nothing is injected"
+        return
+    for field, plugin in owners.simple.items():
+        yield f"  {api.Field.Name(field)}: set by {plugin}"  # type: ignore[arg-type]
+    for field, compound in owners.compound.items():
+        for key, plugin in compound.owners.items():
+            yield f"  {api.Field.Name(field)} {key}: set by {plugin}"  # type: ignore[arg-type]
+    yield from _difference(outcome.planned.container, outcome.created.merged.adjust)
+
+
+def _asked(planned: Planned) -> Iterator[str]:
+    from nri_inject.plugins.device_injector import KINDS
+
+    name = annotations.container_name(planned.container)
+    for kind in KINDS:
+        found = annotations.find(planned.pod.annotations, kind.prefix, kind.old_prefix, name)
+        if found is not None:
+            yield f"annotation {annotations.plain(found[0])}"
+
+
+def _difference(container: api.Container, adjust: api.Adjustment) -> Iterator[str]:
+    """Yield what changes in the container's OCI spec, as a unified difference."""
+    before = manifests.oci_spec(container)
+    after = apply(before, adjust)
+    texts = [json.dumps(spec, indent=2, sort_keys=True).splitlines() for spec in (before, after)]
+    for line in list(difflib.unified_diff(*texts, lineterm="", n=2))[2:]:
+        yield f"    {line}"
+
+
+def _launch(plugin: str, log: bool) -> Peer:
+    if "/" in plugin:
+        return launch(Path(plugin).absolute(), log=log)
+    index = PLUGINS.get(plugin)
+    if index is None:
+        raise ConfigError(
+            f"plugin {plugin!r} is none of the suite ({', '.join(PLUGINS)});"
+            " for an executable give a path, as in ./10-name"
+        )
+    # Beside our interpreter, where pip puts it; the environment of a launched plugin has no PATH.
+    executable = Path(sys.executable).with_name(f"nri-{plugin}")
+    if not os.access(executable, os.X_OK):
+        raise ConfigError(f"{executable} is missing; was the package installed with pip?")
+    return launch_as(executable, index, plugin, log=log)
+
+
+def _configuration(file: str | None, policy: str | None) -> str:
+    """Return the drop-in text: the file's, with the policy of the command line in it."""
+    document = {} if file is None else config.read_document(config.read_bytes(file), file)
+    if policy is not None:
+        document["policy"] = policy
+    config.checked(document, file or "--policy")
+    return json.dumps(document)  # JSON is YAML
+
+
+def _runtime(text: str | None) -> runtimes.Runtime:
+    if text is None:
+        return runtimes.Runtime("nri-inject", "try", runtimes.NEWEST.nri)
+    name, slash, version = text.partition("/")
+    if not (name and slash and version):
+        raise ConfigError(f"--runtime {text!r}: NAME/VERSION expected, as in containerd/1.7.24")
+    return runtimes.identify(name, version)
+
+
+def _manifests(files: Iterable[str]) -> Iterator[Planned]:
+    for file in files:
+        try:
+            text = Path(file).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read manifest {file}: {error}") from error
+        yield from manifests.read(text, file)
+
+
+def _requested(file: str | None) -> Iterator[Planned]:
+    if file is None:
+        return
+    try:
+        with Path(file).open() as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _request(line, f"{file}, line {number}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read requests {file}: {error}") from error
+
+
+def _request(line: str, place: str) -> Planned:
+    try:
+        request = json_format.Parse(line, api.CreateContainerRequest())
+    except json_format.ParseError as error:
+        raise ConfigError(
+            f"{place}: no CreateContainerRequest in protobuf JSON: {error}"
+        ) from error
+    return Planned(request.pod, request.container)
