@@ -5,7 +5,6 @@ The plugins are real: child processes, launched as a runtime launches pre-instal
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sys
@@ -17,7 +16,7 @@ from typing import Any, Final
 import click
 from google.protobuf import json_format
 
-from nri_inject import annotations, api, config, logs, runtimes
+from nri_inject import annotations, api, config, logs, runtimes, yamltext
 from nri_inject.command import FAILED, MISUSED
 from nri_inject.errors import ConfigError, NriError, RemoteError
 from nri_inject.runtime import manifests
@@ -165,42 +164,77 @@ def _prune(message: Any) -> None:
 
 
 def _as_text(outcome: Outcome) -> Iterator[str]:
+    """Yield what the container asked for, what it gets and from whom, and what that changes."""
     yield f"pod {outcome.pod}, container {outcome.container}"
+    for key, value in _asked(outcome.planned):
+        yield f"  asks   {key}: {value}"
     if outcome.created is None:
-        yield f"  fails: {outcome.error}"
+        yield f"  fails  {outcome.error}"
         return
-    asked = list(_asked(outcome.planned))
-    if asked:
-        yield "  asked for by: " + ", ".join(asked)
+    adjust = _without_empty(outcome.created.merged.adjust)
     owners = outcome.created.owners.owners.get(outcome.planned.container.id)
-    if owners is None:
-        yield "  nothing is injected"
+    if owners is None or not adjust.ByteSize():
+        yield "  gets   nothing"
         return
-    for field, plugin in owners.simple.items():
-        yield f"  {api.Field.Name(field)}: set by {plugin}"  # type: ignore[arg-type]
-    for field, compound in owners.compound.items():
-        for key, plugin in compound.owners.items():
-            yield f"  {api.Field.Name(field)} {key}: set by {plugin}"  # type: ignore[arg-type]
-    yield from _difference(outcome.planned.container, outcome.created.merged.adjust)
+    for line in _owned(owners):
+        yield f"  gets   {line}, allowed since nothing is restricted"
+    for line in _changes(outcome.planned.container, adjust):
+        yield f"  OCI    {line}"
 
 
-def _asked(planned: Planned) -> Iterator[str]:
+def _asked(planned: Planned) -> Iterator[tuple[str, str]]:
+    """Yield the annotations that count for this container, each value on one line."""
     from nri_inject.plugins.device_injector import KINDS
 
     name = annotations.container_name(planned.container)
     for kind in KINDS:
         found = annotations.find(planned.pod.annotations, kind.prefix, kind.old_prefix, name)
         if found is not None:
-            yield f"annotation {annotations.plain(found[0])}"
+            key, text = found
+            yield annotations.plain(key), _on_one_line(text)
 
 
-def _difference(container: api.Container, adjust: api.Adjustment) -> Iterator[str]:
-    """Yield what changes in the container's OCI spec, as a unified difference."""
+def _on_one_line(text: str) -> str:
+    try:
+        return json.dumps(yamltext.load(text))
+    except yamltext.YamlError:
+        return annotations.quoted(text)
+
+
+def _owned(owners: api.FieldOwners) -> Iterator[str]:
+    """Yield every field and key that a plugin has set, with the plugin's name."""
+    for field, plugin in sorted(owners.simple.items()):
+        yield f"{_FIELD_NAMES[field]} from {plugin}"
+    for field, compound in sorted(owners.compound.items()):
+        for key, plugin in sorted(compound.owners.items()):
+            yield f"{_FIELD_NAMES[field]} {annotations.plain(key)} from {plugin}"
+
+
+_FIELD_NAMES: Final = {value: name for name, value in api.Field.items()}
+
+
+def _changes(container: api.Container, adjust: api.Adjustment) -> Iterator[str]:
+    """Yield what changes in the container's OCI spec: + for what comes, - for what goes."""
     before = manifests.oci_spec(container)
-    after = apply(before, adjust)
-    texts = [json.dumps(spec, indent=2, sort_keys=True).splitlines() for spec in (before, after)]
-    for line in list(difflib.unified_diff(*texts, lineterm="", n=2))[2:]:
-        yield f"    {line}"
+    yield from _difference(before, apply(before, adjust), "")
+
+
+def _difference(before: Any, after: Any, place: str) -> Iterator[str]:
+    if before == after:
+        return
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted({*before, *after}):
+            inside = f"{place}.{key}" if place else key
+            yield from _difference(before.get(key), after.get(key), inside)
+        return
+    # Lists are compared without order: runtimes sort the mounts whenever one is added.
+    old, new = ([] if value is None else _listed(value) for value in (before, after))
+    yield from (f"- {place} {json.dumps(item)}" for item in old if item not in new)
+    yield from (f"+ {place} {json.dumps(item)}" for item in new if item not in old)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _launch(plugin: str, log: bool) -> Peer:

@@ -1,0 +1,1 @@
+"""End-to-end tests: the plugins against real containerd daemons."""
