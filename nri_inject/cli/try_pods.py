@@ -16,7 +16,8 @@ from typing import Any, Final
 import click
 from google.protobuf import json_format
 
-from nri_inject import annotations, api, config, logs, runtimes, yamltext
+from nri_inject import api, config, logs, runtimes, yamltext
+from nri_inject.annotations import container_name, find, plain, quoted
 from nri_inject.command import FAILED, MISUSED
 from nri_inject.errors import ConfigError, NriError, RemoteError
 from nri_inject.runtime import manifests
@@ -45,7 +46,7 @@ class Outcome:
     @property
     def container(self) -> str:
         """Name of the container."""
-        return annotations.container_name(self.planned.container)
+        return container_name(self.planned.container)
 
 
 @click.command(
@@ -99,7 +100,7 @@ def command(
         text = _configuration(config_file, policy)
         with Adaptation(_runtime(runtime)) as adaptation:
             for plugin in plugins or PLUGINS:
-                adaptation.add(_launch(plugin, verbose), text)
+                adaptation.add(_launched(plugin, verbose), text)
             return _show(_create(adaptation, planned), output, adaptation)
     except ConfigError as error:
         click.echo(f"Error: {error}", err=True)
@@ -186,19 +187,19 @@ def _asked(planned: Planned) -> Iterator[tuple[str, str]]:
     """Yield the annotations that count for this container, each value on one line."""
     from nri_inject.plugins.device_injector import KINDS
 
-    name = annotations.container_name(planned.container)
+    name = container_name(planned.container)
     for kind in KINDS:
-        found = annotations.find(planned.pod.annotations, kind.prefix, kind.old_prefix, name)
+        found = find(planned.pod.annotations, kind.prefix, kind.old_prefix, name)
         if found is not None:
             key, text = found
-            yield annotations.plain(key), _on_one_line(text)
+            yield plain(key), _on_one_line(text)
 
 
 def _on_one_line(text: str) -> str:
     try:
         return json.dumps(yamltext.load(text))
     except yamltext.YamlError:
-        return annotations.quoted(text)
+        return quoted(text)
 
 
 def _owned(owners: api.FieldOwners) -> Iterator[str]:
@@ -207,7 +208,7 @@ def _owned(owners: api.FieldOwners) -> Iterator[str]:
         yield f"{_FIELD_NAMES[field]} from {plugin}"
     for field, compound in sorted(owners.compound.items()):
         for key, plugin in sorted(compound.owners.items()):
-            yield f"{_FIELD_NAMES[field]} {annotations.plain(key)} from {plugin}"
+            yield f"{_FIELD_NAMES[field]} {plain(key)} from {plugin}"
 
 
 _FIELD_NAMES: Final = {value: name for name, value in api.Field.items()}
@@ -237,7 +238,7 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _launch(plugin: str, log: bool) -> Peer:
+def _launched(plugin: str, log: bool) -> Peer:
     if "/" in plugin:
         return launch(Path(plugin).absolute(), log=log)
     index = PLUGINS.get(plugin)
