@@ -1,1 +1,39 @@
-"""NRI plugins in Python, and what it takes to write more of them."""
+"""NRI plugins in Python, and what it takes to write more of them.
+
+A plugin is a record of functions, and `serve` runs it:
+
+    from nri_inject import Adjustment, Plugin, serve
+
+    def create_container(pod, container):
+        ...
+
+    serve(Plugin(name="hello", index="10", create_container=create_container))
+"""
+
+from nri_inject.api import Adjustment, Container, ContainerUpdate, Pod
+from nri_inject.errors import (
+    ConfigError,
+    ConnectionLost,
+    NriError,
+    ProtocolError,
+    RemoteError,
+    RequestError,
+)
+from nri_inject.plugin import Plugin
+from nri_inject.stub import Stub, serve
+
+__all__ = [
+    "Adjustment",
+    "ConfigError",
+    "ConnectionLost",
+    "Container",
+    "ContainerUpdate",
+    "NriError",
+    "Plugin",
+    "Pod",
+    "ProtocolError",
+    "RemoteError",
+    "RequestError",
+    "Stub",
+    "serve",
+]

@@ -1,0 +1,63 @@
+# The two commands of the README are `make demo` and `make test`. Each does its own set-up,
+# inside this checkout: .venv/ for Python packages, .cache/ for what the tests fetch.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SAY := @echo "==>"
+
+.PHONY: demo test lint types unit e2e fuzz generate clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed ## What the device injector does to an example pod; no root, no runtime
+	$(SAY) "launching the device injector as a runtime would, for examples/02-devices/pod.yaml"
+	@$(BIN)/nri-inject try --plugin device-injector --policy unrestricted \
+	    examples/02-devices/pod.yaml; status=$$?; \
+	    if [ $$status -ne 1 ]; then echo "expected one container to fail"; exit 1; fi
+	$(SAY) "done: one container fails on purpose, to show what its author would read"
+
+test: lint types unit ## Everything; the end-to-end tests too where they can run
+
+lint: $(VENV)/.developed ## ruff, and which module may import which
+	$(SAY) "lint: ruff, import directions"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: $(VENV)/.developed ## mypy --strict
+	$(SAY) "types: mypy --strict"
+	@$(BIN)/mypy
+
+unit: $(VENV)/.developed ## All tests; as root, with Debian's archive, on real containerds too
+	$(SAY) "tests: unit, wire, examples; end-to-end on real containerds if this is root on Linux"
+	@$(BIN)/python -m pytest
+
+e2e: $(VENV)/.developed ## Only the end-to-end tests
+	$(SAY) "end-to-end tests on containerd 1.7 and 2.x; needs root and Debian's archive"
+	@$(BIN)/python -m pytest tests/e2e
+
+fuzz: $(VENV)/.developed ## The wire against 50,000 hostile examples
+	$(SAY) "fuzzing the wire"
+	@NRI_INJECT_FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/wire/test_fuzz.py
+
+generate: ## Generate nri_inject/_pb from proto/ again
+	$(PYTHON) proto/generate.py
+
+clean: ## Remove all that these commands made
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	$(SAY) "making a virtual environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(SAY) "installing nri-inject and what it needs"
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.developed: $(VENV)/.installed
+	$(SAY) "installing the tools that check it"
+	@$(BIN)/python -m pip install --quiet --group dev --group e2e
+	@touch $@
