@@ -14,7 +14,8 @@ Programming errors stay TypeError, ValueError and AssertionError.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 
 class NriError(Exception):
@@ -49,9 +50,45 @@ class RequestError(NriError):
     """Hold everything that is wrong with what one container asked for.
 
     `faults` are sentences without a full stop, one for each thing that is wrong, so that a
-    pod's author can mend all of them at once. They become the text of the CRI error.
+    pod's author can mend all of them at once. `where` names the container and comes first in
+    the text. The text becomes that of the CRI error, so it is kept short: the first faults and
+    how many more there are.
     """
 
-    def __init__(self, faults: Iterable[str]) -> None:
+    def __init__(self, faults: Iterable[str], *, where: str = "") -> None:
         self.faults = tuple(faults)
-        super().__init__("; ".join(self.faults))
+        self.where = where
+        super().__init__(_report(self.faults, where))
+
+
+# In bytes. Kubernetes cuts the message of an event at 1024 characters; logs show the rest.
+_MOST_FAULTS: Final = 10
+_LONGEST_PART: Final = 900
+_LONGEST_REPORT: Final = 2000
+
+
+def _report(faults: Sequence[str], where: str) -> str:
+    """Join the first faults, as many as a message may hold, and count the others."""
+    where = _within(where, _LONGEST_PART)
+    shown: list[str] = []
+    length = _size(where)
+    for fault in faults[:_MOST_FAULTS]:
+        sentence = _within(fault, _LONGEST_PART)
+        length += _size(sentence) + len("; ")
+        if shown and length > _LONGEST_REPORT:
+            break
+        shown.append(sentence)
+    if len(faults) > len(shown):
+        shown.append(f"and {len(faults) - len(shown)} more")
+    text = "; ".join(shown)
+    return f"{where}: {text}" if where else text
+
+
+def _within(text: str, size: int) -> str:
+    if len(text) <= size // 4 or _size(text) <= size:  # no character takes more than 4 bytes
+        return text
+    return text.encode("utf-8", "replace")[: size - 3].decode("utf-8", "ignore") + "..."
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))

@@ -11,6 +11,6 @@ import pytest
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
-    if skipped and os.environ.get("CI") == "true":
+    if reporter and skipped and os.environ.get("CI") == "true":
         reporter.write_line(f"{len(skipped)} tests were skipped; in CI that is a failure", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -35,9 +35,7 @@ def serve_call(session: Session, call: Call) -> None:
 async def main(connection: socket.socket) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=connection)
     session = Session(Role.PLUGIN)
-    session.call(
-        "RegisterPlugin", RegisterPluginRequest(plugin_name="asyncio", plugin_idx="20")
-    )
+    session.call("RegisterPlugin", RegisterPluginRequest(plugin_name="asyncio", plugin_idx="20"))
     while True:
         writer.write(session.outgoing())
         await writer.drain()

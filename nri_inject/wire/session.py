@@ -256,7 +256,8 @@ class Session:
         return Answer(message.stream, method, response)
 
     def _refuse(self, stream: int, code: Code, text: str) -> None:
-        status = ttrpc_pb2.Status(code=code, message=text[: ttrpc.MAX_DATA // 8])
+        readable = text[: ttrpc.MAX_DATA // 8].encode(errors="backslashreplace").decode()
+        status = ttrpc_pb2.Status(code=code, message=readable)
         envelope = ttrpc_pb2.Response(status=status).SerializeToString()
         self._send(self._serves.channel, stream, Type.RESPONSE, envelope)
 

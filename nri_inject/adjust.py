@@ -1,0 +1,143 @@
+"""Put together what several injectors want of one container.
+
+The runtime takes one adjustment from a plugin and treats a key that is in it twice as a conflict
+of the plugin with itself. So equal wishes become one here, and different ones are an error with a
+sentence. Which fields have one value, which are joined and which have keys is as NRI merges the
+answers of plugins (pkg/adaptation/result.go of NRI 0.12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, MutableMapping, MutableSequence
+from typing import Any, Final, TypeAlias
+
+from google.protobuf.message import Message
+
+from nri_inject.annotations import quoted, where
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.errors import RequestError
+from nri_inject.host import Host
+
+Injector: TypeAlias = Callable[[Pod, Container, Host], Adjustment]
+
+# Messages whose fields are claimed one by one; every other message is one value.
+_COMPOUND: Final = frozenset(
+    {
+        "LinuxContainerAdjustment",
+        "LinuxResources",
+        "LinuxMemory",
+        "LinuxCPU",
+        "LinuxRdt",
+        "Hooks",
+    }
+)
+
+# The field by which NRI tells the items of a list apart. Other lists of messages (hooks, cgroup
+# rules) are joined in order.
+_KEYS: Final = {
+    "Mount": "destination",
+    "KeyValue": "key",
+    "LinuxDevice": "path",
+    "LinuxNamespace": "type",
+    "HugepageLimit": "page_size",
+    "POSIXRlimit": "type",
+    "CDIDevice": "name",
+}
+
+# Lists that mean something only as a whole, like a command line.
+_WHOLE: Final = frozenset({"args"})
+
+
+def compose(*injectors: Injector) -> Injector:
+    """Return one injector that asks for what all of these ask for.
+
+    Its RequestError has the faults of all of them.
+    """
+
+    def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
+        adjustments: list[Adjustment] = []
+        faults: list[str] = []
+        for injector in injectors:
+            try:
+                adjustments.append(injector(pod, container, host))
+            except RequestError as error:
+                faults += error.faults
+        if faults:
+            raise RequestError(faults, where=where(pod, container))
+        try:
+            return combine(adjustments)
+        except RequestError as error:
+            raise RequestError(error.faults, where=where(pod, container)) from error
+
+    return inject
+
+
+def combine(adjustments: Iterable[Adjustment]) -> Adjustment:
+    """Merge adjustments that are meant for one container.
+
+    Lists are joined in order. Two different values for one field, or for one key of a list or
+    map, raise RequestError with a fault for each; equal ones become one.
+    """
+    merged = Adjustment()
+    merger = _Merger()
+    for adjustment in adjustments:
+        merger.merge(merged, adjustment, "")
+    if merger.faults:
+        raise RequestError(merger.faults)
+    return merged
+
+
+class _Merger:
+    """The claims so far: by name of the field, and key if it has keys, the value."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self._claims: dict[tuple[str, str | None], object] = {}
+
+    def merge(self, target: Message, source: Message, place: str) -> None:
+        """Add to `target`, which stands at `place`, every field of `source`."""
+        for descriptor, value in source.ListFields():
+            name = descriptor.name
+            if isinstance(value, MutableMapping):
+                self._merge_map(getattr(target, name), value, place + name)
+            elif isinstance(value, MutableSequence):
+                self._merge_list(getattr(target, name), value, place + name)
+            elif not isinstance(value, Message):
+                if self._claim(place + name, None, value):
+                    setattr(target, name, value)
+            elif value.DESCRIPTOR.name in _COMPOUND:
+                getattr(target, name).SetInParent()
+                self.merge(getattr(target, name), value, f"{place}{name}.")
+            elif self._claim(place + name, None, value):
+                getattr(target, name).SetInParent()  # an empty message is a value, too
+                getattr(target, name).CopyFrom(value)
+
+    def _merge_map(self, target: Any, source: MutableMapping[str, Any], name: str) -> None:
+        for key, value in source.items():
+            if not self._claim(name, key, value):
+                continue
+            if isinstance(value, Message):
+                target[key].CopyFrom(value)
+            else:
+                target[key] = value
+
+    def _merge_list(self, target: Any, source: MutableSequence[Any], name: str) -> None:
+        if name in _WHOLE:
+            if self._claim(name, None, list(source)):
+                target.extend(source)
+            return
+        for item in source:
+            key = _KEYS.get(item.DESCRIPTOR.name) if isinstance(item, Message) else None
+            if key is None or self._claim(name, getattr(item, key), item):
+                target.append(item)
+
+    def _claim(self, name: str, key: str | None, value: object) -> bool:
+        """Tell whether this is the first wish for the field or key."""
+        claim = (name, key)
+        if claim not in self._claims:
+            self._claims[claim] = value
+            return True
+        if self._claims[claim] != value:
+            which = name if key is None else f"{name} {quoted(key)}"
+            self.faults.append(f"two different requests for {which}")
+        return False

@@ -1,0 +1,294 @@
+"""How an annotation is found, and how a value becomes typed fields with every fault named.
+
+Which annotations there are, and what their fields mean, is told by tables elsewhere. Keys and
+their order are those of NRI's sample plugins (device-injector of NRI 0.12).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import takewhile
+from typing import Any, Final, TypeAlias, TypeVar
+
+from nri_inject.api import Container, Pod
+from nri_inject.yamltext import Value, as_integer
+
+T = TypeVar("T")
+
+# A reader takes a value of YAML and returns what it means, or raises Fault.
+Reader: TypeAlias = Callable[[Value], T]
+# The fields of one map that were given, by name, each as its reader returned it.
+Values: TypeAlias = dict[str, Any]
+
+
+class Fault(ValueError):
+    """Hold sentences about one value; who catches it adds in front which value it was."""
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__(*sentences)
+        self.sentences = sentences
+
+    def at(self, place: str) -> list[str]:
+        """Return the sentences with their place in front."""
+        return [f"{place}: {sentence}" for sentence in self.sentences]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One key of a map, as it is written in the documentation."""
+
+    name: str
+    read: Reader[Any]
+    required: bool = False
+
+
+# --- finding ------------------------------------------------------------------------------------
+
+_NAME_LABEL: Final = "io.kubernetes.container.name"
+
+
+def candidates(prefix: str, old_prefix: str, container: str) -> tuple[str, ...]:
+    """Return the keys that may hold a container's annotation, the one that counts first.
+
+    `old_prefix` is the deprecated one; it may be empty.
+    """
+    prefixes = (prefix, old_prefix) if old_prefix else (prefix,)
+    scopes = (f"/container.{container}", "/pod", "")
+    return tuple(f"{name}{scope}" for scope in scopes for name in prefixes)
+
+
+def find(
+    annotations: Mapping[str, str], prefix: str, old_prefix: str, container: str
+) -> tuple[str, str] | None:
+    """Return key and text of the annotation that counts.
+
+    It is the first that exists, even if there is nothing in it; others are not looked at.
+    """
+    for key in candidates(prefix, old_prefix, container):
+        if key in annotations:
+            return key, annotations[key]
+    return None
+
+
+def container_name(container: Container) -> str:
+    """Return the name that annotations call the container by."""
+    return container.name or container.labels.get(_NAME_LABEL, "")
+
+
+def where(pod: Pod, container: Container) -> str:
+    """Name the container for the beginning of an error."""
+    name = container_name(container)
+    return f"pod {plain(pod.namespace)}/{plain(pod.name)}, container {plain(name)}"
+
+
+# --- words for sentences ------------------------------------------------------------------------
+
+_LONGEST_QUOTE: Final = 80
+_LONGEST_NAME: Final = 320  # a key: prefix, "/container." and a name of up to 253 characters
+
+
+def quoted(text: str) -> str:
+    """Quote a pod's text: escaped, and not long."""
+    return repr(_cut(text, _LONGEST_QUOTE))
+
+
+def plain(text: str) -> str:
+    """Escape a pod's name or key without quoting it."""
+    return repr(_cut(text, _LONGEST_NAME))[1:-1]
+
+
+def described(value: Value) -> str:
+    """Say what came instead of what was due."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "a map"
+    return quoted(value) if isinstance(value, str) else _cut(str(value), _LONGEST_QUOTE)
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """Return what to write instead of a name that nobody knows."""
+    near = nearest(name, tuple(known)) if len(name) <= _LONGEST_QUOTE else None
+    return f"did you mean {near}?" if near else f"known: {', '.join(known)}"
+
+
+@lru_cache(maxsize=256)
+def nearest(name: str, known: tuple[str, ...]) -> str | None:
+    """Return the known name that looks like `name`, whatever the letter case.
+
+    Words that all known names begin with, such as SCHED_, say nothing and may be missing.
+    """
+    prefix = _shared_words(known).casefold()
+    stems = {candidate.casefold().removeprefix(prefix): candidate for candidate in known}
+    near = difflib.get_close_matches(name.casefold().removeprefix(prefix), stems, n=1)
+    return stems[near[0]] if near else None
+
+
+def _shared_words(names: tuple[str, ...]) -> str:
+    # What the first and the last in order begin with, all between them begin with, too.
+    pairs = zip(min(names), max(names), strict=False)
+    shared = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return shared[: shared.rfind("_") + 1]
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+# --- reading scalars ----------------------------------------------------------------------------
+
+# YAML lets a half of a UTF-16 pair be written as an escape; no protobuf text can hold it.
+_HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
+
+
+def read_text(value: Value) -> str:
+    """Return a text; whole numbers become one, as Go makes them (0x10 gives 16).
+
+    Go makes text of the others too, and that is seldom what was meant: `yes` becomes true,
+    `1.10` becomes 1.1.
+    """
+    if isinstance(value, str):
+        if _HALF_CHARACTER.search(value):
+            raise Fault(f"{quoted(value)} is not Unicode text")
+        return value
+    if isinstance(value, bool | float):
+        kind = "a boolean" if isinstance(value, bool) else "a fraction"
+        raise Fault(f"{described(value)} is {kind}, not text; put the value in quotes")
+    if isinstance(value, int):
+        return str(value)
+    raise Fault(f"{described(value)} instead of text")
+
+
+def read_line(value: Value) -> str:
+    """Return a text without control characters."""
+    text = read_text(value)
+    if _CONTROL.search(text):
+        raise Fault(f"{quoted(text)} has a control character")
+    return text
+
+
+def integer(least: int, greatest: int) -> Reader[int]:
+    """Return a reader of whole numbers; those from YAML such as 0o644 and 420.0 are some too."""
+
+    def read(value: Value) -> int:
+        number = as_integer(value)
+        if number is None:
+            raise Fault(_no_integer(value))
+        if not least <= number <= greatest:
+            raise Fault(f"{number} is not between {least} and {greatest}")
+        return number
+
+    return read
+
+
+def _no_integer(value: Value) -> str:
+    hint = "; leave out the quotes" if isinstance(value, str) and _is_number(value) else ""
+    return f"{described(value)} is not an integer{hint}"
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?[0-9]{1,20}|0[xob][0-9a-fA-F]{1,20}", text) is not None
+
+
+def choice(names: Mapping[str, T]) -> Reader[T]:
+    """Return a reader of one of these names, spelled exactly so."""
+
+    def read(value: Value) -> T:
+        name = read_text(value)
+        if name not in names:
+            raise Fault(f"{quoted(name)} is unknown; {suggestion(name, names)}")
+        return names[name]
+
+    return read
+
+
+# --- reading lists and maps ---------------------------------------------------------------------
+
+# A text of 256 KiB can be wrong in many thousand places; nobody reads more than the first ones.
+_ENOUGH: Final = 100
+
+
+def list_of(read: Reader[T]) -> Reader[list[T]]:
+    """Return a reader of lists; null is the empty one."""
+
+    def read_list(value: Value) -> list[T]:
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise Fault(f"{described(value)} instead of a list")
+        results: list[T] = []
+        faults: list[str] = []
+        for number, item in enumerate(value, 1):
+            try:
+                results.append(read(item))
+            except Fault as fault:
+                faults += fault.at(f"item {number}")
+                if len(faults) >= _ENOUGH:
+                    break
+        if faults:
+            raise Fault(*faults)
+        return results
+
+    return read_list
+
+
+def map_of(fields: Sequence[Field]) -> Reader[Values]:
+    """Return a reader of maps with these keys, in any letter case, as in Go.
+
+    The result has the fields that were given; null counts as not given.
+    """
+    return partial(_read_map, {field.name.casefold(): field for field in fields})
+
+
+def _read_map(fields: Mapping[str, Field], value: Value) -> Values:
+    if not isinstance(value, dict):
+        raise Fault(f"{described(value)} instead of a map with {', '.join(_names(fields))}")
+    spellings: dict[str, str] = {}
+    values: Values = {}
+    faults: list[str] = []
+    for key, item in value.items():
+        try:
+            field = _field(fields, key, spellings)
+            if item is not None:
+                values[field.name] = _read_field(field, item)
+        except Fault as fault:
+            faults += fault.sentences
+            if len(faults) >= _ENOUGH:
+                break
+    for field in fields.values():
+        if field.required and value.get(spellings.get(field.name, field.name)) is None:
+            faults.append(f"{field.name} is missing")
+    if faults:
+        raise Fault(*faults)
+    return values
+
+
+def _field(fields: Mapping[str, Field], key: str, spellings: dict[str, str]) -> Field:
+    """Return the field that a key names, and note how it was spelled."""
+    field = fields.get(key.casefold())
+    if field is None:
+        raise Fault(f"unknown key {quoted(key)}; {suggestion(key, _names(fields))}")
+    before = spellings.setdefault(field.name, key)
+    if before != key:
+        raise Fault(f"{field.name} is given twice, as {quoted(before)} and {quoted(key)}")
+    return field
+
+
+def _read_field(field: Field, item: Value) -> Any:
+    try:
+        return field.read(item)
+    except Fault as fault:
+        raise Fault(*fault.at(field.name)) from fault
+
+
+def _names(fields: Mapping[str, Field]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields.values())

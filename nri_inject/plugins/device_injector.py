@@ -1,0 +1,583 @@
+"""Give a container what its pod's annotations ask for: devices, mounts, limits and the like.
+
+The annotations and their meaning are those of NRI's device-injector and ulimit-adjuster (NRI
+0.12). What those accept by accident is an error here: docs/differences.md lists all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Final, TypeAlias, TypeVar
+
+from nri_inject import api, runtimes, yamltext
+from nri_inject.annotations import (
+    Fault,
+    Field,
+    Reader,
+    Values,
+    choice,
+    container_name,
+    described,
+    find,
+    integer,
+    list_of,
+    map_of,
+    plain,
+    quoted,
+    read_line,
+    read_text,
+    suggestion,
+    where,
+)
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.command import Command
+from nri_inject.errors import RequestError
+from nri_inject.host import DeviceNode, Host, NotADevice
+from nri_inject.yamltext import Value
+
+T = TypeVar("T")
+
+# What a text asks for, once it has been read. It stays unsaid until a host is there, because a
+# device may be looked up. Raises Fault. The result belongs to the wish: never hand it out.
+Wish: TypeAlias = Callable[[Host], Adjustment]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """A kind of annotation.
+
+    `read` makes a wish of the value, or None of one that asks for nothing; it raises Fault.
+    `field` is the runtime's part that it needs, a key of runtimes.FIELDS if not every runtime
+    has it.
+    """
+
+    prefix: str
+    old_prefix: str
+    read: Reader[Wish | None]
+    field: str
+
+
+def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
+    """Return what the pod's annotations ask for this container.
+
+    RequestError has every fault of every annotation.
+    """
+    adjustment = Adjustment()
+    annotations = pod.annotations
+    # Most containers ask for nothing, and this runs for each of them.
+    prefixes = {key.partition("/")[0] for key in annotations}
+    if prefixes.isdisjoint(_PREFIXES):
+        return adjustment
+    name = container_name(container)
+    faults: list[str] = []
+    for kind in KINDS:
+        if kind.prefix in prefixes or kind.old_prefix in prefixes:
+            found = find(annotations, kind.prefix, kind.old_prefix, name)
+            if found is not None:
+                faults += _add(adjustment, kind, *found, host)
+    if faults:
+        raise RequestError(faults, where=where(pod, container))
+    return adjustment
+
+
+def _add(adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host) -> list[str]:
+    """Add what one annotation asks for, and return its faults."""
+    wish, sentences = _reading(kind, text)
+    if wish is None and not sentences:
+        return []
+    faults = list(sentences)
+    loss = runtimes.lack(kind.field, host.runtime)
+    if loss is not None:
+        faults.append(runtimes.sentence(loss, host.runtime))
+    if wish is not None:
+        try:
+            # Each kind has a field of its own, so there is nothing in the way.
+            adjustment.MergeFrom(wish(host))
+        except Fault as fault:
+            faults += fault.sentences
+    return [f"annotation {plain(key)}: {fault}" for fault in faults]
+
+
+# --- reading texts ------------------------------------------------------------------------------
+
+# Pods come in replicas, with the same few texts. A long text is read anew each time, so that even
+# the worst texts together take no more than some 10 MiB.
+_LONGEST_REMEMBERED: Final = 4096
+_MOST_REMEMBERED: Final = 128
+
+
+# What a text asks for, None if nothing or if something is wrong with it; and what is wrong.
+Reading: TypeAlias = tuple[Wish | None, tuple[str, ...]]
+
+
+def _reading(kind: Kind, text: str) -> Reading:
+    return (_remembered if len(text) <= _LONGEST_REMEMBERED else _read)(kind, text)
+
+
+def _read(kind: Kind, text: str) -> Reading:
+    try:
+        value = yamltext.load(text)
+        return (None if value is None else kind.read(value)), ()
+    except yamltext.YamlError as error:
+        return None, (str(error),)
+    except Fault as fault:
+        return None, fault.sentences
+
+
+_remembered = lru_cache(maxsize=_MOST_REMEMBERED)(_read)
+
+
+def _fixed(adjustment: Adjustment, _: Host) -> Adjustment:
+    """Be the wish that is the same on every host."""
+    return adjustment
+
+
+def _distinct(items: Iterable[tuple[str, object, T]]) -> list[T]:
+    """Keep one of the items that mean the same.
+
+    An item is what the runtime tells it by, what it means, and itself. NRI refuses a key that
+    comes twice in one answer, equal or not.
+    """
+    meanings: dict[str, object] = {}
+    kept: list[T] = []
+    twice: dict[str, None] = {}
+    for key, meaning, item in items:
+        if key not in meanings:
+            meanings[key] = meaning
+            kept.append(item)
+        elif meanings[key] != meaning:
+            twice[key] = None
+    if twice:
+        raise Fault(*(f"{quoted(key)} is asked for twice, differently" for key in twice))
+    return kept
+
+
+# --- paths --------------------------------------------------------------------------------------
+
+_LONGEST_PATH: Final = 4096  # PATH_MAX of Linux
+
+
+def _path(value: Value) -> str:
+    """Read a path for the container. One with a leading dash would remove something instead."""
+    path = read_line(value)
+    if path.startswith("-"):
+        raise Fault(f"{quoted(path)} begins with '-', which asks for a removal")
+    _check_absolute(path)
+    if ".." in path.split("/"):
+        raise Fault(f"{quoted(path)} has a '..' in it")
+    if _normal(path) == "/":
+        raise Fault(f"{quoted(path)} is the root directory")
+    return path
+
+
+def _check_absolute(path: str) -> None:
+    if not path.startswith("/"):
+        raise Fault(f"{quoted(path)} is not an absolute path")
+    if len(path.encode()) > _LONGEST_PATH:
+        raise Fault(f"{quoted(path)} is longer than {_LONGEST_PATH} bytes")
+
+
+def _normal(path: str) -> str:
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+# --- devices ------------------------------------------------------------------------------------
+
+_UINT32: Final = integer(0, 2**32 - 1)
+_UINT64: Final = integer(0, 2**64 - 1)
+
+# OCI's u is an unbuffered character device, the same as c to Linux; runc refuses the cgroup rule
+# of type u that the runtime makes for it.
+_DEVICE_TYPES: Final = {"b": "b", "c": "c", "u": "c"}
+
+
+def _device_type(value: Value) -> str:
+    if value == "p":
+        # runc refuses the cgroup rule that NRI adds for it, so the container would not start.
+        raise Fault("'p', a fifo, cannot be a device here; use a mount of the host's fifo")
+    return _known_device_type(value)
+
+
+_known_device_type: Final = choice(_DEVICE_TYPES)
+
+# 12 bits of major and 20 bits of minor: MINORBITS in Linux's kdev_t.h.
+_DEVICE: Final = map_of(
+    (
+        Field("path", _path, required=True),
+        Field("type", _device_type),
+        Field("major", integer(0, 2**12 - 1)),
+        Field("minor", integer(0, 2**20 - 1)),
+        Field("file_mode", integer(0, 0o7777)),
+        Field("uid", _UINT32),
+        Field("gid", _UINT32),
+    )
+)
+
+
+def _read_devices(value: Value) -> Wish | None:
+    devices = list_of(_DEVICE)(value)
+    return partial(_devices, tuple(devices)) if devices else None
+
+
+def _devices(devices: Sequence[Values], host: Host) -> Adjustment:
+    faults: list[str] = []
+    items: list[tuple[str, object, api.LinuxDevice]] = []
+    for number, device in enumerate(devices, 1):
+        try:
+            items.append(_device_item(_complete(device, host)))
+        except Fault as fault:
+            faults += fault.at(f"item {number}")
+    if faults:
+        raise Fault(*faults)
+    adjustment = Adjustment()
+    adjustment.linux.devices.extend(_distinct(items))
+    return adjustment
+
+
+def _complete(device: Values, host: Host) -> Values:
+    """Fill in from the host's node what was not given; Go sends type "" and 0:0 instead."""
+    if "type" in device and "major" in device:
+        return device
+    path = device["path"]
+    node = _node(_normal(path), host)
+    is_so = {"type": node.type, "major": node.major, "minor": node.minor}
+    wrong = [name for name, value in is_so.items() if device.get(name, value) != value]
+    if wrong:
+        raise Fault(
+            *(f"{name}: {device[name]} but {quoted(path)} has {is_so[name]}" for name in wrong)
+        )
+    return {**is_so, "file_mode": node.mode, "uid": node.uid, "gid": node.gid, **device}
+
+
+def _node(path: str, host: Host) -> DeviceNode:
+    try:
+        node = host.devices[path]
+    except NotADevice as error:
+        raise Fault(f"{quoted(path)} {plain(error.why)}") from error
+    except KeyError as error:
+        raise Fault(f"{quoted(path)} does not exist on the host") from error
+    if node.type == "p":
+        raise Fault(f"{quoted(path)} is a fifo; use a mount of it")
+    return node
+
+
+def _device_item(device: Values) -> tuple[str, object, api.LinuxDevice]:
+    message = api.LinuxDevice(
+        path=device["path"],
+        type=device["type"],
+        major=device["major"],
+        minor=device.get("minor", 0),
+    )
+    # Zero is a value here: a device of mode 0 or of root's. In Go it cannot be given.
+    if "file_mode" in device:
+        message.file_mode.CopyFrom(api.OptionalFileMode(value=device["file_mode"]))
+    for name in ("uid", "gid"):
+        if name in device:
+            getattr(message, name).CopyFrom(api.OptionalUInt32(value=device[name]))
+    path = _normal(message.path)
+    return path, {**device, "path": path, "minor": message.minor}, message
+
+
+# --- mounts -------------------------------------------------------------------------------------
+
+_BIND_OPTIONS: Final = frozenset({"bind", "rbind"})
+
+
+def _option(value: Value) -> str:
+    option = read_line(value)
+    if not option:
+        raise Fault("an option is empty")
+    if any(character.isspace() for character in option):
+        # The form in the reference's documentation, one option per line without dashes, is one
+        # text to YAML, and no mount option.
+        raise Fault(f"{quoted(option)} has white space; make each option an item of its own")
+    return option
+
+
+_MOUNT: Final = map_of(
+    (
+        Field("source", read_line),
+        Field("destination", _path, required=True),
+        Field("type", read_line),
+        Field("options", list_of(_option)),
+    )
+)
+
+
+def _mount(value: Value) -> tuple[str, object, api.Mount]:
+    mount = api.Mount(**_MOUNT(value))
+    if mount.type == "bind" or not _BIND_OPTIONS.isdisjoint(mount.options):
+        if not mount.source:
+            raise Fault("source is missing; a bind mount needs one")
+        try:
+            _check_absolute(mount.source)
+        except Fault as fault:
+            raise Fault(*fault.at("source")) from fault
+    destination = _normal(mount.destination)
+    meaning = (mount.source, mount.type, tuple(mount.options))
+    return destination, meaning, mount
+
+
+def _read_mounts(value: Value) -> Wish | None:
+    mounts = _distinct(list_of(_mount)(value))
+    return partial(_fixed, Adjustment(mounts=mounts)) if mounts else None
+
+
+# --- network devices ----------------------------------------------------------------------------
+
+_LONGEST_INTERFACE: Final = 15  # IFNAMSIZ of Linux, without the final zero
+
+
+def _interface(value: Value) -> str:
+    """Read the name of a network interface; the rules are dev_valid_name() of Linux."""
+    name = read_line(value)
+    if name.startswith("-"):
+        raise Fault(f"{quoted(name)} begins with '-', which asks for a removal")
+    if not 1 <= len(name.encode()) <= _LONGEST_INTERFACE:
+        raise Fault(f"{quoted(name)} has not between 1 and {_LONGEST_INTERFACE} bytes")
+    if name in (".", "..") or any(c in "/:" or c.isspace() for c in name):
+        raise Fault(f"{quoted(name)} is not a name that an interface can have")
+    return name
+
+
+def _interface_or_none(value: Value) -> str:
+    return "" if value == "" else _interface(value)
+
+
+_NET_DEVICE: Final = map_of(
+    (
+        Field("hostIf", _interface, required=True),
+        Field("name", _interface_or_none),
+    )
+)
+
+
+def _net_device(value: Value) -> tuple[str, object, tuple[str, str]]:
+    device = _NET_DEVICE(value)
+    pair = (device["hostIf"], device.get("name", ""))
+    return pair[0], pair[1], pair
+
+
+def _read_net_devices(value: Value) -> Wish | None:
+    pairs = _distinct(list_of(_net_device)(value))
+    if not pairs:
+        return None
+    hosts: dict[str, str] = {}
+    faults: list[str] = []
+    for host, name in pairs:
+        inside = name or host  # the interface keeps its name
+        if inside in hosts:
+            both = f"{quoted(hosts[inside])} and {quoted(host)}"
+            faults.append(f"{both} would both be {quoted(inside)} in the container")
+        hosts[inside] = host
+    if faults:
+        raise Fault(*faults)
+    adjustment = Adjustment()
+    for host, name in pairs:
+        adjustment.linux.net_devices[host].name = name
+    return partial(_fixed, adjustment)
+
+
+# --- sysctl -------------------------------------------------------------------------------------
+
+_SYSCTL_KEY: Final = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_.\-/]*")
+_CONTROL_BUT_TAB: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def _sysctl_value(value: Value) -> str:
+    if value is None:
+        raise Fault("nothing instead of text; write '' to mean empty text")
+    text = read_text(value)
+    if _CONTROL_BUT_TAB.search(text):
+        raise Fault(f"{quoted(text)} has a control character")
+    return text
+
+
+def _check_sysctl_key(key: str) -> None:
+    if key.startswith("-"):
+        raise Fault("begins with '-', which asks for a removal")
+    if not _SYSCTL_KEY.fullmatch(key) or ".." in key:
+        raise Fault("is not a name that a sysctl can have")
+
+
+def _read_sysctl(value: Value) -> Wish | None:
+    if not isinstance(value, dict):
+        raise Fault(f"{described(value)} instead of a map of text to text")
+    if not value:
+        return None
+    adjustment = Adjustment()
+    faults: list[str] = []
+    for key, item in value.items():
+        try:
+            _check_sysctl_key(key)
+        except Fault as fault:
+            faults += [f"{quoted(key)} {sentence}" for sentence in fault.sentences]
+            continue
+        try:
+            adjustment.linux.sysctl[key] = _sysctl_value(item)
+        except Fault as fault:
+            faults += fault.at(plain(key))
+    if faults:
+        raise Fault(*faults)
+    return partial(_fixed, adjustment)
+
+
+# --- one message --------------------------------------------------------------------------------
+
+_FLAG: Final = choice(dict(api.LinuxSchedulerFlag.items()))
+
+_SCHEDULER: Final = map_of(
+    (
+        Field("policy", choice(dict(api.LinuxSchedulerPolicy.items())), required=True),
+        Field("nice", integer(-20, 19)),
+        Field("priority", integer(0, 99)),
+        Field("flags", list_of(_FLAG)),
+        Field("runtime", _UINT64),
+        Field("deadline", _UINT64),
+        Field("period", _UINT64),
+    )
+)
+
+_IO_PRIORITY: Final = map_of(
+    (
+        Field("class", choice(dict(api.IOPrioClass.items())), required=True),
+        Field("priority", integer(0, 7)),
+    )
+)
+
+# Four digits are enough for each node of Linux (MAX_NUMNODES is 1024).
+_NODE_LIST: Final = re.compile(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*")
+
+
+def _nodes(value: Value) -> str:
+    nodes = read_text(value)
+    if nodes and not _is_node_list(nodes):
+        raise Fault(f"{quoted(nodes)} is not a list of nodes such as 0-3,7")
+    return nodes
+
+
+def _is_node_list(text: str) -> bool:
+    if not _NODE_LIST.fullmatch(text):
+        return False
+    ranges = (part.partition("-") for part in text.split(","))
+    return all(int(first) <= int(last or first) for first, _, last in ranges)
+
+
+_MEMORY_POLICY: Final = map_of(
+    (
+        Field("mode", choice(dict(api.MpolMode.items())), required=True),
+        Field("nodes", _nodes),
+        Field("flags", list_of(choice(dict(api.MpolFlag.items())))),
+    )
+)
+
+
+def _read_scheduler(value: Value) -> Wish:
+    scheduler = api.LinuxScheduler(**_SCHEDULER(value))
+    return _linux(api.LinuxContainerAdjustment(scheduler=scheduler))
+
+
+def _read_io_priority(value: Value) -> Wish:
+    priority = api.LinuxIOPriority(**_IO_PRIORITY(value))
+    return _linux(api.LinuxContainerAdjustment(io_priority=priority))
+
+
+def _read_memory_policy(value: Value) -> Wish:
+    policy = api.LinuxMemoryPolicy(**_MEMORY_POLICY(value))
+    return _linux(api.LinuxContainerAdjustment(memory_policy=policy))
+
+
+def _linux(linux: api.LinuxContainerAdjustment) -> Wish:
+    return partial(_fixed, Adjustment(linux=linux))
+
+
+# --- ulimits ------------------------------------------------------------------------------------
+
+_LIMITS: Final = (
+    "AS",
+    "CORE",
+    "CPU",
+    "DATA",
+    "FSIZE",
+    "LOCKS",
+    "MEMLOCK",
+    "MSGQUEUE",
+    "NICE",
+    "NOFILE",
+    "NPROC",
+    "RSS",
+    "RTPRIO",
+    "RTTIME",
+    "SIGPENDING",
+    "STACK",
+)
+_UNLIMITED: Final = 2**64 - 1  # RLIM_INFINITY
+_WORDS_FOR_UNLIMITED: Final = frozenset({"unlimited", "infinity", "-1"})
+
+
+def _limit_type(value: Value) -> str:
+    text = read_text(value)
+    name = text.upper().removeprefix("RLIMIT_")
+    if name not in _LIMITS:
+        known = tuple(f"RLIMIT_{limit}" for limit in _LIMITS)
+        raise Fault(f"{quoted(text)} is unknown; {suggestion(text, known)}")
+    return f"RLIMIT_{name}"
+
+
+def _limit(value: Value) -> int:
+    if value == -1 or (isinstance(value, str) and value.lower() in _WORDS_FOR_UNLIMITED):
+        raise Fault(f"{described(value)} is not a limit; write {_UNLIMITED} for unlimited")
+    return _UINT64(value)
+
+
+_ULIMIT: Final = map_of(
+    (
+        Field("type", _limit_type, required=True),
+        Field("hard", _limit),
+        Field("soft", _limit),
+    )
+)
+
+
+def _ulimit(value: Value) -> tuple[str, object, api.POSIXRlimit]:
+    limit = api.POSIXRlimit(**_ULIMIT(value))
+    if limit.soft > limit.hard:
+        raise Fault(f"soft limit {limit.soft} is above hard limit {limit.hard}")
+    return limit.type, (limit.hard, limit.soft), limit
+
+
+def _read_ulimits(value: Value) -> Wish | None:
+    limits = _distinct(list_of(_ulimit)(value))
+    return partial(_fixed, Adjustment(rlimits=limits)) if limits else None
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+_NEW: Final = "noderesource.dev"
+_OLD: Final = "nri.io"
+
+KINDS: Final = (
+    Kind(f"devices.{_NEW}", f"devices.{_OLD}", _read_devices, "devices"),
+    Kind(f"mounts.{_NEW}", f"mounts.{_OLD}", _read_mounts, "mounts"),
+    Kind(f"io-priority.{_NEW}", f"io-priority.{_OLD}", _read_io_priority, "io_priority"),
+    Kind(f"scheduling-policy.{_NEW}", f"scheduling-policy.{_OLD}", _read_scheduler, "scheduler"),
+    Kind(f"network-devices.{_NEW}", f"network-devices.{_OLD}", _read_net_devices, "net_devices"),
+    Kind(f"sysctl.{_NEW}", "", _read_sysctl, "sysctl"),
+    Kind(f"memory-policy.{_NEW}", f"memory-policy.{_OLD}", _read_memory_policy, "memory_policy"),
+    Kind(f"ulimits.{_NEW}", "ulimits.nri.containerd.io", _read_ulimits, "rlimits"),
+)
+
+_PREFIXES: Final = frozenset(
+    prefix for kind in KINDS for prefix in (kind.prefix, kind.old_prefix) if prefix
+)
+
+main: Final = Command(
+    name="device-injector",
+    idx="10",
+    injector=inject,
+    help="Give containers the devices, mounts and limits that their pods' annotations ask for.",
+    example="nri-device-injector --idx 10 --policy unrestricted",
+)

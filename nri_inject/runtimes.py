@@ -1,0 +1,203 @@
+"""Which runtime we talk to, and which parts of an adjustment it would drop in silence.
+
+A runtime's NRI library skips the fields that it does not know, and the container then starts
+without them. NRI tells its own version from 0.12.0 on; below that, it follows from the runtime's
+release. The releases are those of the runtimes' go.mod files.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from google.protobuf.message import Message
+
+from nri_inject.api import Adjustment
+
+Version: TypeAlias = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A container runtime; `name` and `version` in its own words, `nri` as far as we know it."""
+
+    name: str
+    version: str
+    nri: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A part of an adjustment that a runtime would drop.
+
+    `needs` is the NRI version that carries it, None where the version is not what is missing;
+    `releases` are the first ones that have it, as text for a sentence.
+    """
+
+    field: str
+    needs: Version | None
+    releases: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A part of a ContainerAdjustment: where it stands, and which NRI version brought it."""
+
+    path: tuple[str, ...]
+    since: Version
+    releases: str
+
+
+NEWEST: Final = Runtime("", "", (0, 12, 2))
+
+# The comments "since" of proto/nri.proto. What is not listed has been there since 0.2.0, so every
+# runtime that we can talk to has it.
+_IN_0_4: Final = "containerd 1.7.7, CRI-O 1.31"
+_IN_0_8: Final = "containerd 1.7.26, CRI-O 1.32"  # no runtime was released with 0.7.0
+_IN_0_10: Final = "containerd 2.2.0, CRI-O 1.34"
+_IN_0_11: Final = "containerd 2.2.1, CRI-O 1.35"
+_IN_0_12: Final = "containerd 2.3.0, CRI-O 1.37"
+_CDI_RELEASES: Final = "containerd 1.7.30, containerd 2.1.0, CRI-O 1.34"
+
+FIELDS: Final[Mapping[str, _Field]] = {
+    "rlimits": _Field(("rlimits",), (0, 4, 0), _IN_0_4),
+    "CDI_devices": _Field(("CDI_devices",), (0, 7, 0), _CDI_RELEASES),
+    "oom_score_adj": _Field(("linux", "oom_score_adj"), (0, 7, 0), _IN_0_8),
+    "pids": _Field(("linux", "resources", "pids"), (0, 7, 0), _IN_0_8),
+    "args": _Field(("args",), (0, 10, 0), _IN_0_10),
+    "io_priority": _Field(("linux", "io_priority"), (0, 10, 0), _IN_0_10),
+    "seccomp_policy": _Field(("linux", "seccomp_policy"), (0, 10, 0), _IN_0_10),
+    "namespaces": _Field(("linux", "namespaces"), (0, 10, 0), _IN_0_10),
+    "device rules": _Field(("linux", "resources", "devices"), (0, 10, 0), _IN_0_10),
+    "sysctl": _Field(("linux", "sysctl"), (0, 11, 0), _IN_0_11),
+    "net_devices": _Field(("linux", "net_devices"), (0, 11, 0), _IN_0_11),
+    "scheduler": _Field(("linux", "scheduler"), (0, 11, 0), _IN_0_11),
+    "rdt": _Field(("linux", "rdt"), (0, 11, 0), _IN_0_11),
+    "memory_policy": _Field(("linux", "memory_policy"), (0, 12, 0), _IN_0_12),
+}
+
+# From which release on a runtime has which NRI. A release between two lines has the NRI of the
+# line before: that is known for containerd and assumed for CRI-O 1.33 and 1.36 (1.36 cannot have
+# more than 0.11.0 unless it tells so). CRI-O below 1.31 is taken for 1.31.
+_RELEASES: Final[Mapping[str, tuple[tuple[Version, Version], ...]]] = {
+    "containerd": (
+        ((1, 7, 0), (0, 3, 0)),
+        ((1, 7, 7), (0, 4, 0)),
+        ((1, 7, 14), (0, 6, 0)),
+        ((1, 7, 16), (0, 6, 1)),
+        ((1, 7, 26), (0, 8, 0)),
+        ((2, 2, 0), (0, 10, 0)),
+        ((2, 2, 1), (0, 11, 0)),
+        ((2, 3, 0), (0, 12, 0)),
+        ((2, 4, 0), (0, 12, 2)),
+    ),
+    "cri-o": (
+        ((1, 31, 0), (0, 6, 1)),
+        ((1, 32, 0), (0, 9, 0)),
+        ((1, 34, 0), (0, 10, 0)),
+        ((1, 35, 0), (0, 11, 0)),
+        ((1, 37, 0), (0, 12, 0)),
+    ),
+}
+
+# Runtimes whose NRI carries CDI names but that do not act on them in every release: containerd
+# 2.0 and CRI-O 1.32 lack the injector.
+_RESOLVES_CDI_NAMES: Final[Mapping[str, Callable[[Version], bool]]] = {
+    "containerd": lambda release: (1, 7, 30) <= release < (2, 0, 0) or release >= (2, 1, 0),
+    "cri-o": lambda release: release >= (1, 34, 0),
+}
+
+# Bit (number - 1) for each member of enum Event; NRI 0.10.0 added events 12 to 14. A runtime
+# refuses a plugin that asks for one that it does not know.
+_EVENTS_TO_11: Final = 0x7FF
+_EVENTS_TO_14: Final = 0x3FFF
+
+_VERSION: Final = re.compile(r"\s*v?([0-9]{1,6})\.([0-9]{1,6})(?:\.([0-9]{1,6}))?")
+
+
+def identify(name: str, version: str, nri_version: str = "") -> Runtime:
+    """Return the runtime that told these three in Configure.
+
+    Packagers' versions are understood too (`1.7.24~ds1`, `2.1.9+unknown`, without the v). The
+    NRI version that the runtime tells wins; of an unknown runtime or version we assume that it
+    is the newest, so that it loses nothing.
+    """
+    release = _parse(version)
+    nri = _parse(nri_version) or _nri_of(name, release) or NEWEST.nri
+    return Runtime(name, version, nri)
+
+
+def lost(adjustment: Adjustment, runtime: Runtime) -> list[Loss]:
+    """Return which parts of `adjustment` this runtime would drop, in the order of `FIELDS`."""
+    losses = []
+    for name, field in FIELDS.items():
+        if _is_set(adjustment, field.path):
+            loss = lack(name, runtime)
+            if loss is not None:
+                losses.append(loss)
+    return losses
+
+
+def lack(field: str, runtime: Runtime) -> Loss | None:
+    """Return what is lost if an adjustment for `runtime` has `field`, a key of `FIELDS` or not."""
+    known = FIELDS.get(field)
+    if known is None:
+        return None
+    if runtime.nri < known.since:
+        return Loss(field, known.since, known.releases)
+    if field == "CDI_devices" and not _resolves_cdi_names(runtime):
+        return Loss(field, None, known.releases)
+    return None
+
+
+def sentence(loss: Loss, runtime: Runtime) -> str:
+    """Say who drops what, and where it would work."""
+    name = f"{runtime.name or 'the runtime'} {runtime.version}".rstrip()
+    needs = f"needs NRI {dotted(loss.needs)}, " if loss.needs else ""
+    return (
+        f"{name} (NRI {dotted(runtime.nri)}) does not apply {loss.field}: "
+        f"{needs}first in {loss.releases}"
+    )
+
+
+def dotted(version: Version) -> str:
+    """Write a version with points."""
+    return ".".join(map(str, version))
+
+
+def known_events(runtime: Runtime) -> int:
+    """Return the mask of the events that this runtime knows, as ConfigureResponse has it."""
+    return _EVENTS_TO_11 if runtime.nri < (0, 10, 0) else _EVENTS_TO_14
+
+
+def _parse(text: str) -> Version | None:
+    """Read the numbers in front; what follows (`~ds1`, `+unknown`, `-rc.1`) is a packager's."""
+    match = _VERSION.match(text)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
+
+
+def _nri_of(name: str, release: Version | None) -> Version | None:
+    lines = _RELEASES.get(name.lower())
+    if lines is None or release is None:
+        return None
+    line = bisect_right(lines, release, key=lambda line: line[0])
+    return lines[max(line - 1, 0)][1]
+
+
+def _resolves_cdi_names(runtime: Runtime) -> bool:
+    rule = _RESOLVES_CDI_NAMES.get(runtime.name.lower())
+    release = _parse(runtime.version)
+    return rule is None or release is None or rule(release)
+
+
+def _is_set(message: Message, path: tuple[str, ...]) -> bool:
+    """Tell whether a field is present, or a list or map not empty; reads without creating."""
+    *parents, last = path
+    for name in parents:
+        if not message.HasField(name):
+            return False
+        message = getattr(message, name)
+    return any(field.name == last for field, _ in message.ListFields())

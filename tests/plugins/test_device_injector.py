@@ -1,0 +1,731 @@
+"""The device injector, by value: annotations in, an adjustment or one error out.
+
+The vectors are what the Go plugins answered. Where we answer something else on purpose, the case
+is in DIFFERENCES; docs/differences.md says why.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nri_inject import api
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.errors import RequestError
+from nri_inject.host import DeviceNode, Host, HostDevices
+from nri_inject.plugins.device_injector import KINDS, inject
+from nri_inject.runtimes import NEWEST, Runtime, identify
+
+NODES = (
+    DeviceNode("/dev/null", "c", 1, 3, 0o666, 0, 0),
+    DeviceNode("/dev/full", "c", 1, 7, 0o666, 0, 0),
+    DeviceNode("/dev/sda", "b", 8, 0, 0o660, 0, 6),
+    DeviceNode("/dev/zero-mode", "c", 1, 5, 0, 0, 0),
+    DeviceNode("/dev/initctl", "p", 0, 0, 0o600, 0, 0),
+)
+HOST = Host({node.path: node for node in NODES})
+CONTAINER = Container(name="c0")
+
+
+def ask(annotations: dict[str, str], host: Host = HOST) -> Adjustment:
+    return inject(Pod(name="p", namespace="ns", annotations=annotations), CONTAINER, host)
+
+
+def pod_wide(kind: str, text: str, host: Host = HOST) -> Adjustment:
+    return ask({f"{kind}.noderesource.dev": text}, host)
+
+
+def faults(kind: str, text: str, host: Host = HOST) -> list[str]:
+    """Return what is wrong with one annotation, without its name in front."""
+    front = f"annotation {kind}.noderesource.dev: "
+    with pytest.raises(RequestError) as caught:
+        pod_wide(kind, text, host)
+    assert all(fault.startswith(front) for fault in caught.value.faults)
+    return [fault.removeprefix(front) for fault in caught.value.faults]
+
+
+# --- what the Go plugins answered ---------------------------------------------------------------
+
+VECTORS = Path(__file__).parent.parent / "vectors" / "nri"
+
+
+def cases() -> Iterator[dict[str, Any]]:
+    """Yield the recorded cases, but for the CDI names, which are not this injector's."""
+    for name in ("adjust.jsonl", "adjust-ulimit.jsonl"):
+        for line in (VECTORS / name).read_text().splitlines():
+            case = json.loads(line)
+            if not case["name"].startswith("cdi-devices/"):
+                yield case
+
+
+CASES = {case["name"]: case for case in cases()}
+
+
+def device(path: str, major: int, minor: int, mode: int | None = None) -> Adjustment:
+    """Return the request for one character device; one with a mode is root's."""
+    result = api.LinuxDevice(path=path, type="c", major=major, minor=minor)
+    if mode is not None:
+        result.file_mode.CopyFrom(api.OptionalFileMode(value=mode))
+        result.uid.CopyFrom(api.OptionalUInt32(value=0))
+        result.gid.CopyFrom(api.OptionalUInt32(value=0))
+    return Adjustment(linux=api.LinuxContainerAdjustment(devices=[result]))
+
+
+def go_answer(name: str) -> Adjustment:
+    return json_format.ParseDict(CASES[name]["response"]["adjust"], Adjustment())
+
+
+def without_cdi(adjustment: Adjustment) -> Adjustment:
+    adjustment.ClearField("CDI_devices")
+    return adjustment
+
+
+# By name of the case, what we answer: an adjustment, or the faults without the container's and the
+# annotation's name in front.
+DIFFERENCES: dict[str, Adjustment | list[str]] = {
+    "devices/path-only": device("/dev/full", 1, 7, 0o666),
+    "devices/major-null": device("/dev/null", 1, 3, 0o666),
+    "devices/mode-zero": device("/dev/null", 1, 3, 0),
+    "devices/same-path-twice": device("/dev/null", 1, 3),
+    "devices/no-path": ["item 1: path is missing"],
+    "devices/mode-greatest": ["item 1: file_mode: 4294967295 is not between 0 and 4095"],
+    "devices/major-negative": [
+        "item 1: major: -1 is not between 0 and 4095",
+        "item 1: minor: -1 is not between 0 and 1048575",
+    ],
+    "devices/type-odd": ["item 1: type: 'x' is unknown; known: b, c, u"],
+    "devices/path-relative": ["item 1: path: 'dev/null' is not an absolute path"],
+    "devices/path-removal-mark": [
+        "item 1: path: '-/dev/null' begins with '-', which asks for a removal"
+    ],
+    "devices/path-dotdot": ["item 1: path: '/dev/../etc/x' has a '..' in it"],
+    "devices/path-unicode": ["item 1: '/dev/名前' does not exist on the host"],
+    "devices/unknown-key": [
+        "item 1: unknown key 'permissions'; known: path, type, major, minor, file_mode, uid, gid"
+    ],
+    "devices/duplicate-key": ["line 2, column 3: duplicate key 'path'"],
+    "mounts/options-multiline": [
+        (
+            "item 1: options: item 1: 'option0 option1' has white space; "
+            "make each option an item of its own"
+        )
+    ],
+    "mounts/destination-removal-mark": [
+        "item 1: destination: '-/proc' begins with '-', which asks for a removal"
+    ],
+    "network-devices/same-host-twice": ["'e0' is asked for twice, differently"],
+    "network-devices/no-host": ["item 1: hostIf is missing"],
+    "sysctl/number": [
+        "kernel.shm_rmid_forced: true is a boolean, not text; put the value in quotes"
+    ],
+    "sysctl/removal-mark": ["'-net.core.somaxconn' begins with '-', which asks for a removal"],
+    "scheduling-policy/unknown-policy": [
+        "policy: 'SCHED_NOPE' is unknown; did you mean SCHED_NONE?"
+    ],
+    "scheduling-policy/unknown-flag": [
+        (
+            "flags: item 2: 'SCHED_FLAG_NOPE' is unknown; known: SCHED_FLAG_RESET_ON_FORK, "
+            "SCHED_FLAG_RECLAIM, SCHED_FLAG_DL_OVERRUN, SCHED_FLAG_KEEP_POLICY, "
+            "SCHED_FLAG_KEEP_PARAMS, SCHED_FLAG_UTIL_CLAMP_MIN, SCHED_FLAG_UTIL_CLAMP_MAX"
+        )
+    ],
+    "scheduling-policy/empty-value": Adjustment(),
+    "scheduling-policy/empty-map": ["policy is missing"],
+    "scheduling-policy/policy-number": [
+        (
+            "policy: '2' is unknown; known: SCHED_NONE, SCHED_OTHER, SCHED_FIFO, SCHED_RR, "
+            "SCHED_BATCH, SCHED_ISO, SCHED_IDLE, SCHED_DEADLINE"
+        )
+    ],
+    "scheduling-policy/no-prefix": [
+        "policy: 'FIFO' is unknown; did you mean SCHED_FIFO?",
+        "flags: item 1: 'RECLAIM' is unknown; did you mean SCHED_FLAG_RECLAIM?",
+    ],
+    "scheduling-policy/lower-case": ["policy: 'sched_fifo' is unknown; did you mean SCHED_FIFO?"],
+    "io-priority/unknown-class": [
+        "class: 'IOPRIO_CLASS_BEST' is unknown; did you mean IOPRIO_CLASS_BE?"
+    ],
+    "io-priority/range": ["priority: -99 is not between 0 and 7"],
+    "io-priority/no-class": ["class is missing"],
+    "memory-policy/empty-value": Adjustment(),
+    "memory-policy/nodes-float": ["nodes: 1.1 is a fraction, not text; put the value in quotes"],
+    "ulimits/same-type-twice": ["'RLIMIT_NOFILE' is asked for twice, differently"],
+    "ulimits/unknown-key": ["item 1: unknown key 'limit'; known: type, hard, soft"],
+    "ulimits/pod-scope-unknown": Adjustment(
+        rlimits=[api.POSIXRlimit(type="RLIMIT_NOFILE", hard=3)]
+    ),
+    # The CDI name in it is another injector's.
+    "together/all": without_cdi(go_answer("together/all")),
+}
+
+
+def answer(case: dict[str, Any]) -> Adjustment | list[str]:
+    """Return what we answer to a case, faults without the container and annotation in front."""
+    request = json_format.ParseDict(case["request"], api.CreateContainerRequest())
+    try:
+        return inject(request.pod, request.container, HOST)
+    except RequestError as error:
+        # Faults are told of the one annotation of the case, whichever key it has.
+        return [fault.partition(": ")[2] for fault in error.faults]
+
+
+def message(adjustment: Adjustment) -> object:
+    return without_empty_messages(json_format.MessageToDict(adjustment))
+
+
+def without_empty_messages(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    items = {key: without_empty_messages(item) for key, item in value.items()}
+    # A network device that keeps its name is an empty message that means something.
+    return {key: item for key, item in items.items() if item != {} or "netDevices" in value}
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in DIFFERENCES])
+def test_the_answer_is_that_of_the_go_plugins(name: str) -> None:
+    case = CASES[name]
+    if "error" in case["response"]:
+        assert isinstance(answer(case), list)
+    else:
+        got = answer(case)
+        assert isinstance(got, Adjustment), got
+        assert message(got) == message(go_answer(name))
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_the_answer_differs_on_purpose(name: str) -> None:
+    assert answer(CASES[name]) == DIFFERENCES[name]
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "differences.md"
+
+
+def test_every_difference_is_documented_with_the_test_that_holds_it() -> None:
+    document = DOCUMENT.read_text()
+    here = Path(__file__).read_text()
+    assert [name for name in DIFFERENCES if f"`{name}`" not in document] == []
+    cited = set(re.findall(r"`(test_\w+)`", document))
+    assert {name for name in cited if f"def {name}(" not in here} == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("a: b\na: c", "line 2, column 1: duplicate key 'a'"),
+        ("a: !!str yes", "line 1, column 4: tags are not allowed: 'tag:yaml.org,2002:str'"),
+        ("a: b\n---\nc: d", "line 2, column 1: a second document begins here; only one is allowed"),
+        (
+            "a: 18446744073709551616",
+            (
+                "line 1, column 4: number out of range: 18446744073709551616; "
+                "put it in quotes if it is meant as text"
+            ),
+        ),
+    ],
+)
+def test_yaml_that_go_reads_in_its_own_way_is_an_error(text: str, fault: str) -> None:
+    assert faults("sysctl", text) == [fault]
+
+
+# --- finding annotations ------------------------------------------------------------------------
+
+
+def test_a_pod_without_annotations_of_ours_gets_nothing() -> None:
+    assert ask({}) == Adjustment()
+    assert ask({"example.com/devices": "- x", "/container.c0": "a: b"}) == Adjustment()
+
+
+def test_messages_without_a_pod_or_container_get_nothing() -> None:
+    request = api.CreateContainerRequest()
+    assert inject(request.pod, request.container, HOST) == Adjustment()
+
+
+def test_a_container_without_a_name_is_known_by_its_label() -> None:
+    container = Container(labels={"io.kubernetes.container.name": "c0"})
+    pod = Pod(annotations={"sysctl.noderesource.dev/container.c0": "a: b"})
+    assert inject(pod, container, HOST).linux.sysctl == {"a": "b"}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.prefix)
+@pytest.mark.parametrize("text", ["", "null", "~", "# a comment", "\n"])
+def test_an_annotation_with_nothing_in_it_switches_less_specific_ones_off(
+    kind: Any, text: str
+) -> None:
+    annotations = {f"{kind.prefix}/container.c0": text, f"{kind.prefix}/pod": "[broken"}
+    assert ask(annotations) == Adjustment()
+
+
+@pytest.mark.parametrize("kind", ["devices", "mounts", "network-devices", "ulimits"])
+def test_an_empty_list_asks_for_nothing(kind: str) -> None:
+    assert pod_wide(kind, "[]") == Adjustment()
+
+
+def test_an_empty_map_of_sysctls_asks_for_nothing() -> None:
+    assert pod_wide("sysctl", "{}") == Adjustment()
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [("scheduling-policy", "policy"), ("io-priority", "class"), ("memory-policy", "mode")],
+)
+def test_an_empty_map_lacks_what_it_must_have(kind: str, key: str) -> None:
+    assert faults(kind, "{}") == [f"{key} is missing"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "ulimits.noderesource.dev",
+        "ulimits.noderesource.dev/pod",
+        "ulimits.nri.containerd.io/pod",
+        "ulimits.nri.containerd.io",
+    ],
+)
+def test_ulimits_may_be_given_for_the_whole_pod(key: str) -> None:
+    assert len(ask({key: "- {type: core}"}).rlimits) == 1
+
+
+def test_there_is_no_old_name_of_the_ulimits_in_nri_io() -> None:
+    assert ask({"ulimits.nri.io": "- {type: core}"}) == Adjustment()
+
+
+@pytest.mark.parametrize("item", ["null", "{}", "text", "[]", "7"])
+@pytest.mark.parametrize("kind", ["devices", "mounts", "network-devices", "ulimits"])
+def test_an_odd_item_is_an_error_of_this_container(kind: str, item: str) -> None:
+    assert all(fault.startswith("item 1: ") for fault in faults(kind, f"- {item}"))
+
+
+def test_an_answer_never_shares_anything_with_the_next_one() -> None:
+    first = pod_wide("mounts", "- {destination: /a}")
+    first.mounts[0].destination = "/changed"
+    assert pod_wide("mounts", "- {destination: /a}").mounts[0].destination == "/a"
+
+
+# --- devices ------------------------------------------------------------------------------------
+
+
+def test_a_device_with_type_and_major_is_not_looked_up() -> None:
+    assert pod_wide("devices", "[{path: /dev/no, type: c, major: 9}]") == device("/dev/no", 9, 0)
+
+
+def test_a_device_with_a_path_alone_is_as_on_the_host() -> None:
+    assert pod_wide("devices", "[{path: /dev/full}]") == device("/dev/full", 1, 7, 0o666)
+    assert pod_wide("devices", "[{path: /dev/zero-mode}]") == device("/dev/zero-mode", 1, 5, 0)
+
+
+def test_what_is_given_beside_a_path_counts_more_than_the_host() -> None:
+    (sda,) = pod_wide("devices", "[{path: /dev/sda, file_mode: 0o600, gid: 0}]").linux.devices
+    assert (sda.type, sda.major, sda.minor) == ("b", 8, 0)
+    assert (sda.file_mode.value, sda.uid.value, sda.gid.value) == (0o600, 0, 0)
+
+
+def test_a_device_of_the_real_host_is_found() -> None:
+    host = Host(HostDevices())
+    (null,) = pod_wide("devices", "[{path: /dev/null}]", host).linux.devices
+    assert (null.type, null.major, null.minor) == ("c", 1, 3)
+
+
+def test_zero_is_a_value() -> None:
+    adjustment = pod_wide("devices", "[{path: /dev/a, type: c, major: 1, uid: 0}]")
+    (given,) = adjustment.linux.devices
+    assert given.HasField("uid")
+    assert not given.HasField("gid")
+    assert not given.HasField("file_mode")
+
+
+def test_an_unbuffered_device_is_sent_as_a_character_device() -> None:
+    assert pod_wide("devices", "[{path: /dev/a, type: u, major: 1}]") == device("/dev/a", 1, 0)
+    assert pod_wide("devices", "[{path: /dev/full, type: u}]") == device("/dev/full", 1, 7, 0o666)
+
+
+def test_one_device_written_in_two_ways_is_one_device() -> None:
+    text = """
+- {path: /dev/null, type: c, major: 1, minor: 3}
+- {path: //dev/./null, type: u, major: 1, minor: 3.0}
+"""
+    assert pod_wide("devices", text) == device("/dev/null", 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("item", "fault"),
+    [
+        ("path: ''", "path: '' is not an absolute path"),
+        ("path: /", "path: '/' is the root directory"),
+        ("path: /dev/..", "path: '/dev/..' has a '..' in it"),
+        ('path: "/dev/a\\nb"', "path: '/dev/a\\nb' has a control character"),
+        ("path: /dev/none", "'/dev/none' does not exist on the host"),
+        ("path: /dev/initctl", "'/dev/initctl' is a fifo; use a mount of it"),
+        (
+            "path: /dev/a, type: p, major: 1",
+            "type: 'p', a fifo, cannot be a device here; use a mount of the host's fifo",
+        ),
+        ("path: /dev/a, type: '', major: 1", "type: '' is unknown; known: b, c, u"),
+        ("path: /dev/null, type: b", "type: b but '/dev/null' has c"),
+        ("path: /dev/null, major: 2", "major: 2 but '/dev/null' has 1"),
+        ("path: /dev/null, type: c, minor: 4", "minor: 4 but '/dev/null' has 3"),
+        ("path: /dev/null, major: 4096", "major: 4096 is not between 0 and 4095"),
+        ("path: /dev/null, minor: 1048576", "minor: 1048576 is not between 0 and 1048575"),
+        ("path: /dev/null, file_mode: 0o10000", "file_mode: 4096 is not between 0 and 4095"),
+        ("path: /dev/null, gid: 4294967296", "gid: 4294967296 is not between 0 and 4294967295"),
+        ("path: /dev/null, majr: 1", "unknown key 'majr'; did you mean major?"),
+        ("path: /dev/null, Path: /dev/full", "path is given twice, as 'path' and 'Path'"),
+    ],
+)
+def test_a_device_that_cannot_be(item: str, fault: str) -> None:
+    assert faults("devices", f"- {{{item}}}") == [f"item 1: {fault}"]
+
+
+def test_a_path_is_at_most_4096_bytes_long() -> None:
+    path = "/" + "é" * 2048
+    assert faults("devices", f"[{{path: {path}, type: c, major: 1}}]") == [
+        f"item 1: path: '{path[:77]}...' is longer than 4096 bytes"
+    ]
+    assert (
+        len(pod_wide("devices", f"[{{path: {path[:-1]}, type: c, major: 1}}]").linux.devices) == 1
+    )
+
+
+def test_what_is_no_device_says_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/gone").symlink_to("/x")
+    text = "[{path: /dev}, {path: /dev/gone}]"
+    assert faults("devices", text, Host(HostDevices(tmp_path))) == [
+        "item 1: '/dev' is a directory",
+        "item 2: '/dev/gone' is a dangling link to /x",
+    ]
+
+
+@pytest.mark.parametrize(
+    "other", ["type: c, major: 1, minor: 4", "type: b, major: 1, minor: 3", "uid: 5"]
+)
+def test_one_path_with_two_meanings_is_an_error(other: str) -> None:
+    text = f"[{{path: /dev/null, type: c, major: 1, minor: 3}}, {{path: /dev//null, {other}}}]"
+    assert faults("devices", text) == ["'/dev/null' is asked for twice, differently"]
+
+
+def test_a_look_at_the_host_is_never_remembered() -> None:
+    text = "[{path: /dev/later}]"
+    assert faults("devices", text) == ["item 1: '/dev/later' does not exist on the host"]
+    later = Host({"/dev/later": DeviceNode("/dev/later", "c", 1, 3, 0o600, 0, 0)})
+    assert pod_wide("devices", text, later) == device("/dev/later", 1, 3, 0o600)
+
+
+# --- mounts -------------------------------------------------------------------------------------
+
+
+def test_a_mount_need_not_be_a_bind_mount() -> None:
+    (mount,) = pod_wide("mounts", "[{destination: /t, type: tmpfs, source: tmpfs}]").mounts
+    assert mount == api.Mount(destination="/t", type="tmpfs", source="tmpfs")
+
+
+def test_one_mount_written_in_two_ways_is_one_mount() -> None:
+    assert len(pod_wide("mounts", "[{destination: /a}, {destination: /a/}]").mounts) == 1
+
+
+@pytest.mark.parametrize(
+    ("item", "fault"),
+    [
+        ("source: /a", "destination is missing"),
+        ("destination: a", "destination: 'a' is not an absolute path"),
+        ("destination: /a/../b", "destination: '/a/../b' has a '..' in it"),
+        ("destination: /a, type: bind", "source is missing; a bind mount needs one"),
+        ("destination: /a, options: [ro, rbind]", "source is missing; a bind mount needs one"),
+        (
+            "destination: /a, source: a, options: [bind]",
+            "source: 'a' is not an absolute path",
+        ),
+        ("destination: /a, options: [a, ~]", "options: item 2: nothing instead of text"),
+        ("destination: /a, options: ['']", "options: item 1: an option is empty"),
+        (
+            "destination: /a, options: [true]",
+            "options: item 1: true is a boolean, not text; put the value in quotes",
+        ),
+        ('destination: /a, source: "/\\0"', "source: '/\\x00' has a control character"),
+    ],
+)
+def test_a_mount_that_cannot_be(item: str, fault: str) -> None:
+    assert faults("mounts", f"- {{{item}}}") == [f"item 1: {fault}"]
+
+
+def test_two_mounts_at_one_place_are_an_error() -> None:
+    text = "[{destination: /a}, {destination: /a/, options: [ro]}]"
+    assert faults("mounts", text) == ["'/a' is asked for twice, differently"]
+
+
+# --- network devices ----------------------------------------------------------------------------
+
+
+def test_one_network_device_asked_for_twice_is_one() -> None:
+    text = "[{hostIf: e0, name: n0}, {hostIf: e0, name: n0}]"
+    assert pod_wide("network-devices", text).linux.net_devices["e0"].name == "n0"
+
+
+@pytest.mark.parametrize(
+    ("item", "fault"),
+    [
+        ("hostIf: ''", "hostIf: '' has not between 1 and 15 bytes"),
+        ("hostIf: -e0", "hostIf: '-e0' begins with '-', which asks for a removal"),
+        ("hostIf: e0, name: 0123456789abcdef", None),
+        ("hostIf: e0, name: a/b", "name: 'a/b' is not a name that an interface can have"),
+        ("hostIf: e0, name: 'a:b'", "name: 'a:b' is not a name that an interface can have"),
+        ("hostIf: e0, name: a b", "name: 'a b' is not a name that an interface can have"),
+        ("hostIf: ..", "hostIf: '..' is not a name that an interface can have"),
+    ],
+)
+def test_an_interface_has_a_name_that_linux_allows(item: str, fault: str | None) -> None:
+    expected = fault or "name: '0123456789abcdef' has not between 1 and 15 bytes"
+    assert faults("network-devices", f"- {{{item}}}") == [f"item 1: {expected}"]
+
+
+@pytest.mark.parametrize("other", ["{hostIf: e1, name: n0}", "{hostIf: n0}"])
+def test_two_interfaces_cannot_have_one_name_in_the_container(other: str) -> None:
+    (fault,) = faults("network-devices", f"[{{hostIf: e0, name: n0}}, {other}]")
+    assert fault.startswith("'e0' and ")
+    assert fault.endswith(" would both be 'n0' in the container")
+
+
+# --- sysctl -------------------------------------------------------------------------------------
+
+
+def test_sysctl_values_may_be_numbers_tabs_and_empty() -> None:
+    text = 'a.b: 256\nc/d: "1\\t2"\ne: ""\nf: 010\n'
+    assert pod_wide("sysctl", text).linux.sysctl == {"a.b": "256", "c/d": "1\t2", "e": "", "f": "8"}
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("'': a", "'' is not a name that a sysctl can have"),
+        ("a..b: c", "'a..b' is not a name that a sysctl can have"),
+        ("a b: c", "'a b' is not a name that a sysctl can have"),
+        ("é: c", "'é' is not a name that a sysctl can have"),
+        ("a:", "a: nothing instead of text; write '' to mean empty text"),
+        ('a: "1\\n2"', "a: '1\\n2' has a control character"),
+        ("a: 1.0", "a: 1.0 is a fraction, not text; put the value in quotes"),
+        ("a: [1]", "a: a list instead of text"),
+    ],
+)
+def test_a_sysctl_that_cannot_be(text: str, fault: str) -> None:
+    assert faults("sysctl", text) == [fault]
+
+
+# --- policies and priorities --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "fault"),
+    [
+        ("scheduling-policy", "{policy: SCHED_RR, nice: 20}", "nice: 20 is not between -20 and 19"),
+        (
+            "scheduling-policy",
+            "{policy: SCHED_RR, priority: 100}",
+            "priority: 100 is not between 0 and 99",
+        ),
+        (
+            "scheduling-policy",
+            "{policy: SCHED_DEADLINE, period: 1.5}",
+            "period: 1.5 is not an integer",
+        ),
+        (
+            "io-priority",
+            "{class: IOPRIO_CLASS_BE, priority: 8}",
+            "priority: 8 is not between 0 and 7",
+        ),
+        (
+            "memory-policy",
+            "{mode: MPOL_BIND, nodes: 3-1}",
+            "nodes: '3-1' is not a list of nodes such as 0-3,7",
+        ),
+        (
+            "memory-policy",
+            "{mode: MPOL_BIND, nodes: all}",
+            "nodes: 'all' is not a list of nodes such as 0-3,7",
+        ),
+        (
+            "memory-policy",
+            "{mode: MPOL_BIND, nodes: '1,'}",
+            "nodes: '1,' is not a list of nodes such as 0-3,7",
+        ),
+    ],
+)
+def test_a_policy_that_cannot_be(kind: str, text: str, fault: str) -> None:
+    assert faults(kind, text) == [fault]
+
+
+def test_a_policy_whose_number_is_zero_is_still_sent() -> None:
+    assert pod_wide("scheduling-policy", "policy: SCHED_NONE").linux.HasField("scheduler")
+    assert pod_wide("io-priority", "class: IOPRIO_CLASS_NONE").linux.HasField("io_priority")
+    assert pod_wide("memory-policy", "mode: MPOL_DEFAULT").linux.HasField("memory_policy")
+
+
+# --- ulimits ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["locks", "RLIMIT_MSGQUEUE", "Rlimit_SigPending", "RTTIME"])
+def test_a_limit_is_known_in_any_letter_case_with_or_without_rlimit(name: str) -> None:
+    (limit,) = pod_wide("ulimits", f"[{{type: {name}, hard: 2, soft: 1}}]").rlimits
+    assert limit == api.POSIXRlimit(
+        type=f"RLIMIT_{name.upper().removeprefix('RLIMIT_')}", hard=2, soft=1
+    )
+
+
+def test_unlimited_is_the_greatest_number() -> None:
+    (limit,) = pod_wide("ulimits", "[{type: core, hard: 18446744073709551615}]").rlimits
+    assert limit.hard == 2**64 - 1
+
+
+@pytest.mark.parametrize("value", ["unlimited", "Unlimited", "infinity", "'-1'"])
+def test_unlimited_as_a_word_says_how_to_write_it(value: str) -> None:
+    assert faults("ulimits", f"[{{type: core, hard: {value}}}]") == [
+        (
+            f"item 1: hard: {value if value == repr('-1') else repr(value)} is not a limit; "
+            "write 18446744073709551615 for unlimited"
+        )
+    ]
+
+
+def test_equal_limits_become_one() -> None:
+    assert len(pod_wide("ulimits", "[{type: core}, {type: RLIMIT_CORE, hard: 0}]").rlimits) == 1
+
+
+# --- runtimes that are too old ------------------------------------------------------------------
+
+NEEDS = {
+    "io-priority": ("class: IOPRIO_CLASS_BE", "io_priority", "0.10.0", "2.2.0", "1.34"),
+    "scheduling-policy": ("policy: SCHED_RR", "scheduler", "0.11.0", "2.2.1", "1.35"),
+    "network-devices": ("[{hostIf: e0}]", "net_devices", "0.11.0", "2.2.1", "1.35"),
+    "sysctl": ("a: b", "sysctl", "0.11.0", "2.2.1", "1.35"),
+    "memory-policy": ("mode: MPOL_LOCAL", "memory_policy", "0.12.0", "2.3.0", "1.37"),
+}
+
+
+def on(runtime: Runtime) -> Host:
+    return Host(HOST.devices, runtime)
+
+
+@pytest.mark.parametrize("kind", NEEDS)
+def test_what_the_runtime_would_drop_in_silence_is_an_error(kind: str) -> None:
+    text, field, nri, containerd, crio = NEEDS[kind]
+    assert faults(kind, text, on(identify("containerd", "1.7.24~ds1"))) == [
+        (
+            f"containerd 1.7.24~ds1 (NRI 0.6.1) does not apply {field}: "
+            f"needs NRI {nri}, first in containerd {containerd}, CRI-O {crio}"
+        )
+    ]
+
+
+def test_an_old_runtime_does_all_that_it_knows_and_all_that_is_not_asked_for() -> None:
+    host = on(identify("containerd", "1.7.24"))
+    assert pod_wide("devices", "[{path: /dev/full}]", host) == device("/dev/full", 1, 7, 0o666)
+    assert len(pod_wide("mounts", "[{destination: /a}]", host).mounts) == 1
+    assert len(pod_wide("ulimits", "[{type: core}]", host).rlimits) == 1
+    assert pod_wide("sysctl", "{}", host) == Adjustment()
+
+
+@pytest.mark.parametrize("runtime", [NEWEST, identify("containerd", "2.3.0")])
+def test_a_new_runtime_does_everything(runtime: Runtime) -> None:
+    for kind, (text, *_) in NEEDS.items():
+        pod_wide(kind, text, on(runtime))
+
+
+# --- all faults together ------------------------------------------------------------------------
+
+
+def test_all_faults_of_all_annotations_are_in_one_error() -> None:
+    annotations = {
+        "devices.noderesource.dev/pod": "[{path: /dev/full}, {path: /dev/a, major: ten}]",
+        "sysctl.noderesource.dev": "- x",
+        "ulimits.noderesource.dev/container.c0": "- {type: core, hard: -1}",
+        "mounts.nri.io": "- {destination: /a}",
+    }
+    with pytest.raises(RequestError) as caught:
+        ask(annotations, on(identify("containerd", "1.7.24")))
+    assert str(caught.value) == (
+        "pod ns/p, container c0: "
+        "annotation devices.noderesource.dev/pod: item 2: major: 'ten' is not an integer; "
+        "annotation sysctl.noderesource.dev: a list instead of a map of text to text; "
+        "annotation sysctl.noderesource.dev: containerd 1.7.24 (NRI 0.6.1) does not apply "
+        "sysctl: needs NRI 0.11.0, first in containerd 2.2.1, CRI-O 1.35; "
+        "annotation ulimits.noderesource.dev/container.c0: item 1: hard: -1 is not a limit; "
+        "write 18446744073709551615 for unlimited"
+    )
+
+
+def test_values_in_an_error_are_escaped_and_cut() -> None:
+    assert faults("devices", '[{path: "\\e[31m' + "x" * 5000 + '"}]') == [
+        "item 1: path: '\\x1b[31m" + "x" * 72 + "...' has a control character"
+    ]
+
+
+def test_an_error_stays_short_however_much_is_wrong() -> None:
+    text = "\n".join(f"- {{path: /dev/none{number}}}" for number in range(5000))
+    with pytest.raises(RequestError) as caught:
+        pod_wide("devices", text)
+    assert len(caught.value.faults) == 5000
+    assert len(str(caught.value)) < 2048
+    assert str(caught.value).endswith("; and 4990 more")
+
+
+def test_a_text_too_long_to_be_remembered_is_read_as_well() -> None:
+    lines = [f"- {{path: /dev/x{number}, type: c, major: 1}}" for number in range(5000)]
+    assert len(pod_wide("devices", "\n".join(lines)).linux.devices) == 5000
+
+
+# --- anything at all ----------------------------------------------------------------------------
+
+WORDS = st.sampled_from(
+    [
+        "path",
+        "type",
+        "major",
+        "c",
+        "/dev/null",
+        "destination",
+        "options",
+        "bind",
+        "hostIf",
+        "e0",
+        "policy",
+        "SCHED_RR",
+        "flags",
+        "class",
+        "mode",
+        "nodes",
+        "hard",
+        "soft",
+        "core",
+        "-",
+    ]
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | WORDS
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+TEXTS = st.text() | VALUES.map(lambda value: json.dumps(value, ensure_ascii=False))
+
+
+@given(st.dictionaries(st.sampled_from([kind.prefix for kind in KINDS]), TEXTS, min_size=1))
+def test_whatever_the_texts_are_the_answer_is_an_adjustment_or_a_request_error(
+    annotations: dict[str, str],
+) -> None:
+    text = refusal(annotations)
+    assert text.isprintable()
+    assert len(text.encode()) < 2048
+
+
+def refusal(annotations: dict[str, str]) -> str:
+    try:
+        ask(annotations)
+    except RequestError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,165 @@
+"""Looking at the host's devices."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nri_inject.host import DeviceNode, Host, HostDevices, NotADevice
+from nri_inject.runtimes import NEWEST
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return the root of a host that has nothing but an empty /dev."""
+    (tmp_path / "dev").mkdir()
+    return tmp_path
+
+
+def fifo(path: Path, mode: int = 0o640) -> None:
+    """Make the one kind of node that needs no privilege."""
+    os.mkfifo(path)
+    path.chmod(mode)
+
+
+def why(devices: HostDevices, path: str) -> str:
+    with pytest.raises(NotADevice) as caught:
+        devices[path]
+    assert caught.value.path == path
+    assert str(caught.value) == f"{path} {caught.value.why}"
+    return caught.value.why
+
+
+def test_a_character_device_has_its_numbers_and_owner() -> None:
+    status = Path("/dev/null").stat()
+    mode = stat.S_IMODE(status.st_mode)
+    assert HostDevices()["/dev/null"] == DeviceNode(
+        "/dev/null", "c", 1, 3, mode, status.st_uid, status.st_gid
+    )
+
+
+def test_a_fifo_is_a_node_without_numbers_and_looking_does_not_block(root: Path) -> None:
+    fifo(root / "dev/pipe")
+    assert HostDevices(root)["/dev/pipe"] == DeviceNode(
+        "/dev/pipe", "p", 0, 0, 0o640, os.geteuid(), (root / "dev/pipe").stat().st_gid
+    )
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "pipe",
+        "/dev/pipe",
+        "./pipe",
+        "../dev/pipe",
+        "../../../../dev/pipe",
+        "by-id/again",
+        "//dev/pipe",
+    ],
+)
+def test_a_link_is_followed_inside_the_root(root: Path, target: str) -> None:
+    fifo(root / "dev/pipe")
+    (root / "dev/by-id").mkdir()
+    (root / "dev/by-id/again").symlink_to("../pipe")
+    (root / "dev/link").symlink_to(target)
+    node = HostDevices(root)["/dev/link"]
+    assert (node.path, node.type) == ("/dev/link", "p")
+
+
+def test_a_link_to_a_directory_is_followed_on_the_way(root: Path) -> None:
+    (root / "dev/real").mkdir()
+    fifo(root / "dev/real/pipe")
+    (root / "dev/link").symlink_to("/dev/real")
+    assert HostDevices(root)["/dev/link/../real/pipe"].type == "p"
+    assert HostDevices(root)["/dev/link/pipe"].type == "p"
+
+
+@pytest.mark.parametrize("target", ["/dev/null", "../../../../../../../../../../dev/null"])
+def test_a_link_never_leads_out_of_the_root(root: Path, target: str) -> None:
+    (root / "dev/link").symlink_to(target)
+    assert why(HostDevices(root), "/dev/link") == f"is a dangling link to {target}"
+
+
+def test_dots_in_the_path_never_lead_out_of_the_root(root: Path) -> None:
+    with pytest.raises(KeyError, match="null"):
+        HostDevices(root)["/../../../../../../../../dev/null"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/dev/none",
+        "/none/none",
+        "/dev/file/below",
+        "dev/pipe",
+        "",
+        "/dev/\0",
+    ],
+)
+def test_what_does_not_exist_is_a_plain_key_error(root: Path, path: str) -> None:
+    (root / "dev/file").touch()
+    with pytest.raises(KeyError) as caught:
+        HostDevices(root)[path]
+    assert type(caught.value) is KeyError
+    assert path not in HostDevices(root)
+    assert HostDevices(root).get(path) is None
+
+
+def test_what_is_no_device_says_what_it_is(root: Path) -> None:
+    devices = HostDevices(root)
+    (root / "dev/file").touch()
+    (root / "dev/one").symlink_to("two")
+    (root / "dev/two").symlink_to("one")
+    (root / "dev/gone").symlink_to("/x")
+    (root / "dev/into").symlink_to("file/below")
+    assert why(devices, "/dev") == "is a directory"
+    assert why(devices, "/") == "is a directory"
+    assert why(devices, "/dev/file") == "is a regular file"
+    assert why(devices, "/dev/one") == "is a symlink loop"
+    assert why(devices, "/dev/gone") == "is a dangling link to /x"
+    assert why(devices, "/dev/into") == "is a dangling link to file/below"
+    assert why(devices, "/dev/" + "x" * 300) == "has a name that is too long"
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Be nobody while the test runs, if we are root, who may look everywhere."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_directory_that_we_may_not_enter_says_so() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as root:
+        closed = Path(root, "dev/closed")
+        closed.mkdir(mode=0, parents=True)
+        assert why(HostDevices(root), "/dev/closed/x") == "cannot be looked at: permission denied"
+
+
+def test_nothing_is_remembered(root: Path) -> None:
+    devices = HostDevices(str(root) + "/")
+    assert "/dev/pipe" not in devices
+    fifo(root / "dev/pipe")
+    assert "/dev/pipe" in devices
+    (root / "dev/pipe").unlink()
+    assert "/dev/pipe" not in devices
+
+
+def test_the_nodes_below_dev_can_be_listed(root: Path) -> None:
+    devices = HostDevices(root)
+    (root / "dev/bus").mkdir()
+    (root / "dev/file").touch()
+    fifo(root / "dev/pipe")
+    fifo(root / "dev/bus/pipe")
+    assert sorted(devices) == ["/dev/bus/pipe", "/dev/pipe"]
+    assert len(devices) == 2
+
+
+def test_a_host_is_a_value_whose_devices_may_be_a_dict() -> None:
+    assert Host({}) == Host({}, NEWEST)

@@ -1,0 +1,201 @@
+"""Which NRI a runtime has, and what it would drop."""
+
+import pytest
+from google.protobuf.message import Message
+
+from nri_inject import api
+from nri_inject.runtimes import (
+    FIELDS,
+    NEWEST,
+    Loss,
+    Runtime,
+    Version,
+    identify,
+    known_events,
+    lack,
+    lost,
+    sentence,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "nri"),
+    [
+        ("containerd", "1.7.0", (0, 3, 0)),
+        ("containerd", "v1.7.13", (0, 4, 0)),
+        ("containerd", "1.7.15", (0, 6, 0)),
+        ("containerd", "1.7.16", (0, 6, 1)),
+        ("containerd", "1.7.24~ds1", (0, 6, 1)),
+        ("containerd", "v1.7.25", (0, 6, 1)),
+        ("containerd", "v1.7.26", (0, 8, 0)),
+        ("containerd", "v1.7.34", (0, 8, 0)),
+        ("containerd", "v2.0.5", (0, 8, 0)),
+        ("containerd", "2.1.9+unknown", (0, 8, 0)),
+        ("containerd", "v2.2.0", (0, 10, 0)),
+        ("containerd", "v2.2.0-rc.1", (0, 10, 0)),
+        ("containerd", "v2.2.1", (0, 11, 0)),
+        ("containerd", "v2.3.0", (0, 12, 0)),
+        ("containerd", "2.3", (0, 12, 0)),
+        ("containerd", "v9.9.9", (0, 12, 2)),
+        ("containerd", "1.6.0", (0, 3, 0)),
+        ("cri-o", "1.30.2", (0, 6, 1)),
+        ("cri-o", "1.31.0", (0, 6, 1)),
+        ("cri-o", "1.32.1", (0, 9, 0)),
+        ("cri-o", "1.33.0", (0, 9, 0)),
+        ("cri-o", "1.34.0", (0, 10, 0)),
+        ("cri-o", "1.35.0", (0, 11, 0)),
+        ("cri-o", "1.36.0", (0, 11, 0)),
+        ("CRI-O", "1.37.0", (0, 12, 0)),
+    ],
+)
+def test_a_release_tells_its_nri_version(name: str, version: str, nri: Version) -> None:
+    assert identify(name, version) == Runtime(name, version, nri)
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("containerd", ""),
+        ("containerd", "garbage"),
+        ("containerd", "one.two.three"),
+        ("containerd", "9" * 5000 + ".1"),
+        ("test-runtime", "1.0.0"),
+        ("", ""),
+    ],
+)
+def test_of_an_unknown_runtime_or_version_nothing_is_lost(name: str, version: str) -> None:
+    runtime = identify(name, version)
+    assert runtime.nri == NEWEST.nri
+    assert lost(everything(), runtime) == []
+
+
+@pytest.mark.parametrize("told", ["0.12.1", "v0.12.1", "v0.12.1-5-g1234", " 0.12.1"])
+def test_the_version_that_the_runtime_tells_wins(told: str) -> None:
+    assert identify("containerd", "1.7.24", told).nri == (0, 12, 1)
+
+
+@pytest.mark.parametrize("told", ["", "(devel)", "v0"])
+def test_a_told_version_without_numbers_is_as_none(told: str) -> None:
+    assert identify("containerd", "1.7.24", told).nri == (0, 6, 1)
+
+
+def everything() -> api.Adjustment:
+    """Return an adjustment with each field that not every runtime has, and some that all have."""
+    return api.Adjustment(
+        annotations={"a": "b"},
+        mounts=[api.Mount(destination="/a")],
+        rlimits=[api.POSIXRlimit(type="RLIMIT_CORE")],
+        CDI_devices=[api.CDIDevice(name="v.com/c=d")],
+        args=["sh"],
+        linux=api.LinuxContainerAdjustment(
+            devices=[api.LinuxDevice(path="/dev/a")],
+            resources=api.LinuxResources(
+                pids=api.LinuxPids(limit=1),
+                devices=[api.LinuxDeviceCgroup(allow=True)],
+                unified={"a": "b"},
+            ),
+            oom_score_adj=api.OptionalInt(value=0),
+            io_priority=api.LinuxIOPriority(),
+            seccomp_policy=api.LinuxSeccomp(),
+            namespaces=[api.LinuxNamespace(type="ipc")],
+            sysctl={"a": "b"},
+            net_devices={"a": api.LinuxNetDevice()},
+            scheduler=api.LinuxScheduler(),
+            rdt=api.LinuxRdt(),
+            memory_policy=api.LinuxMemoryPolicy(),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("runtime", "fields"),
+    [
+        (identify("containerd", "1.7.0"), list(FIELDS)),
+        (identify("containerd", "1.7.24"), [field for field in FIELDS if field != "rlimits"]),
+        (
+            identify("containerd", "1.7.29"),
+            [f for f in FIELDS if f not in ("rlimits", "oom_score_adj", "pids")],
+        ),
+        (
+            identify("containerd", "1.7.30"),
+            [f for f in FIELDS if f not in ("rlimits", "oom_score_adj", "pids", "CDI_devices")],
+        ),
+        (
+            identify("containerd", "2.2.0"),
+            ["sysctl", "net_devices", "scheduler", "rdt", "memory_policy"],
+        ),
+        (identify("containerd", "2.2.1"), ["memory_policy"]),
+        (identify("containerd", "2.3.0"), []),
+        (identify("cri-o", "1.35.0"), ["memory_policy"]),
+        (NEWEST, []),
+    ],
+)
+def test_what_a_runtime_drops(runtime: Runtime, fields: list[str]) -> None:
+    assert [loss.field for loss in lost(everything(), runtime)] == fields
+
+
+def test_an_adjustment_that_asks_for_little_loses_nothing() -> None:
+    oldest = identify("containerd", "1.7.0")
+    assert lost(api.Adjustment(mounts=[api.Mount(destination="/a")]), oldest) == []
+    assert lost(api.Adjustment(linux=api.LinuxContainerAdjustment()), oldest) == []
+    assert lack("mounts", oldest) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "applied"),
+    [
+        ("containerd", "1.7.26", False),
+        ("containerd", "1.7.30", True),
+        ("containerd", "2.0.9", False),
+        ("containerd", "2.1.0", True),
+        ("cri-o", "1.33.0", False),
+        ("cri-o", "1.34.0", True),
+        ("test-runtime", "1.0", True),
+        ("containerd", "garbage", True),
+    ],
+)
+def test_cdi_names_are_applied_only_where_the_runtime_has_an_injector(
+    name: str, version: str, applied: bool
+) -> None:
+    assert (lack("CDI_devices", identify(name, version)) is None) is applied
+
+
+def test_looking_for_losses_leaves_the_adjustment_as_it_is() -> None:
+    adjustment = api.Adjustment()
+    lost(adjustment, identify("containerd", "1.7.0"))
+    assert not adjustment.HasField("linux")
+
+
+def test_the_sentence_names_who_drops_what_and_where_it_would_work() -> None:
+    old = identify("containerd", "1.7.24~ds1")
+    assert lack("sysctl", old) == Loss("sysctl", (0, 11, 0), "containerd 2.2.1, CRI-O 1.35")
+    assert [sentence(loss, old) for loss in lost(everything(), old)][8] == (
+        "containerd 1.7.24~ds1 (NRI 0.6.1) does not apply sysctl: needs NRI 0.11.0, "
+        "first in containerd 2.2.1, CRI-O 1.35"
+    )
+
+
+def test_the_sentence_about_a_missing_injector_names_no_version() -> None:
+    runtime = identify("containerd", "2.0.5")
+    loss = lack("CDI_devices", runtime)
+    assert loss is not None
+    assert sentence(loss, runtime) == (
+        "containerd 2.0.5 (NRI 0.8.0) does not apply CDI_devices: "
+        "first in containerd 1.7.30, containerd 2.1.0, CRI-O 1.34"
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "mask"), [("1.7.24", 0x7FF), ("2.1.9", 0x7FF), ("2.2.0", 0x3FFF), ("", 0x3FFF)]
+)
+def test_events_12_to_14_are_known_from_nri_0_10_on(version: str, mask: int) -> None:
+    assert known_events(identify("containerd", version)) == mask
+
+
+def test_the_table_names_fields_that_exist_each_once() -> None:
+    for field in FIELDS.values():
+        message: Message = everything()
+        for name in field.path:
+            message = getattr(message, name)
+    paths = [field.path for field in FIELDS.values()]
+    assert len(set(paths)) == len(paths)
