@@ -42,9 +42,12 @@ DEFAULT_SOCKET = "/var/run/nri/nri.sock"
 NRI_VERSION = "0.12.2"
 """The release of the protocol that we speak; runtimes learn it when we register."""
 
-CONFIGURE_WITHIN = 60.0
-"""How long a runtime may take to configure us, in seconds. It takes connections one after the
-other, and each silent one in front of ours costs it 5 s."""
+PATIENCE = 120.0
+"""How long a runtime may take to configure us and to tell what exists, in seconds. It takes
+connections one after the other, and each silent one in front of ours costs it 5 s."""
+
+FIRST_PAUSE = 0.5
+"""The first pause between two attempts to connect, in seconds; each further one is doubled."""
 
 LONGEST_PAUSE = 30.0
 """The longest pause between two attempts to connect, in seconds."""
@@ -87,7 +90,7 @@ class Stub:
         self._path = socket_path
         self._updates: deque[tuple[UpdateContainersRequest, Then | None]] = deque()
         self._stopping = False
-        self._conversation: _Conversation | None = None
+        self._pauses = _pauses()
         self._selector = selectors.DefaultSelector()
         self._wake_end, self._woken_end = socket.socketpair()
         for end in (self._wake_end, self._woken_end):
@@ -105,7 +108,7 @@ class Stub:
         with _Signals(self.stop):
             try:
                 if self._given is not None:
-                    self._serve(self._given)
+                    self._serve(self._given).check()
                 else:
                     self._serve_for_ever()
             finally:
@@ -129,12 +132,11 @@ class Stub:
         self._wake()
 
     def _serve_for_ever(self) -> None:
-        pauses = _pauses()
         while not self._stopping:
             try:
                 connection = _connect(self._path)
             except OSError as error:
-                pause = next(pauses)
+                pause = next(self._pauses)
                 log.warning(
                     "cannot connect to %s: %s; next attempt in %.1f s",
                     *(self._path, error.strerror or error, pause),
@@ -142,21 +144,20 @@ class Stub:
                 self._wait(pause)
                 continue
             try:
-                if self._serve(connection):
-                    pauses = _pauses()
+                self._serve(connection)
             except (ConnectionLost, ProtocolError) as error:
                 log.warning("%s", error)
             if not self._stopping:
-                pause = next(pauses)
+                pause = next(self._pauses)
                 log.warning(
                     "lost the connection to %s; connecting again in %.1f s", self._path, pause
                 )
                 self._wait(pause)
 
-    def _serve(self, connection: socket.socket) -> bool:
-        """Serve one connection to its end; return whether the plugin was synchronized on it."""
-        conversation = _Conversation(self.plugin, connection, self._updates)
-        self._conversation = conversation
+    def _serve(self, connection: socket.socket) -> _Conversation:
+        """Serve one connection to its end, and return what it came to."""
+        launched = connection is self._given
+        conversation = _Conversation(self.plugin, connection, self._updates, launched=launched)
         connection.setblocking(False)
         try:
             conversation.start()
@@ -166,13 +167,13 @@ class Stub:
                 conversation.flush()
                 self._selector.modify(connection, conversation.interest(), conversation.ready)
         finally:
-            self._conversation = None
             if connection.fileno() in self._selector.get_map():
                 self._selector.unregister(connection)
             connection.close()
             conversation.abandon()
+            if conversation.synchronized:
+                self._pauses = _pauses()
         conversation.check()
-        return conversation.synchronized
 
     def _turn(self, timeout: float | None) -> None:
         for key, _ in self._selector.select(timeout):
@@ -231,8 +232,11 @@ class _Conversation:
         plugin: Plugin,
         connection: socket.socket,
         updates: deque[tuple[UpdateContainersRequest, Then | None]],
+        *,
+        launched: bool,
     ) -> None:
         self._plugin = plugin
+        self._launched = launched
         self._socket = connection
         self._session = Session(Role.PLUGIN)
         self._unsent = b""
@@ -242,7 +246,8 @@ class _Conversation:
         self._containers: list[Container] = []
         self._configured = False
         self._fault: NriError | None = None
-        self._deadline = time.monotonic() + CONFIGURE_WITHIN
+        self._deadline = time.monotonic() + PATIENCE
+        self._leaving = False
         self.synchronized = False
         self.ended = False
 
@@ -270,14 +275,14 @@ class _Conversation:
         except OSError as error:
             self._end(ConnectionLost(f"the connection to the runtime broke: {error.strerror}"))
             return
+        if not data:
+            self._end(None)
+            return
         try:
             for event in self._session.receive(data):
                 self._act(event)
         except ProtocolError as error:
             self._end(error)
-            return
-        if not data:
-            self._end(None)
 
     def flush(self) -> None:
         """Send as much as the socket takes; requests of our own wait for their turn."""
@@ -292,20 +297,24 @@ class _Conversation:
                 self._end(ConnectionLost(f"the connection to the runtime broke: {error.strerror}"))
                 return
             self._unsent = self._unsent[sent:]
+        if self._leaving:
+            self._end(None)
 
     def interest(self) -> int:
         """Return what to wait for: a peer that does not read is not read from either."""
         return selectors.EVENT_WRITE if self._unsent else selectors.EVENT_READ
 
     def patience(self) -> float | None:
-        """Return how long to wait for the runtime, in seconds; for ever once it configured us."""
-        if self._configured:
+        """Return how long to wait for the runtime, in seconds; for ever once we belong to it.
+
+        Runtimes before NRI 0.12 leave a connection open on which synchronization failed, and
+        are silent from then on. Those before 0.7 never synchronize what they launched.
+        """
+        if self.synchronized or (self._configured and self._launched):
             return None
         left = self._deadline - time.monotonic()
         if left <= 0:
-            self._end(
-                ConnectionLost(f"the runtime did not configure us within {CONFIGURE_WITHIN:.0f} s")
-            )
+            self._end(ConnectionLost(f"the runtime did not take us in within {PATIENCE:.0f} s"))
         return max(left, 0.0)
 
     def abandon(self) -> None:
@@ -350,8 +359,12 @@ class _Conversation:
             self._failed(call, NriError(text), error)
 
     def _failed(self, call: Call, error: NriError, cause: Exception | None = None) -> None:
-        if call.method == "Configure":
-            self._fault = error
+        if call.method in ("Configure", "Synchronize"):
+            # No runtime talks to us any more after that, and some do not even say so. A wrong
+            # configuration stays wrong; what exists on a node may be told better next time.
+            synchronizing = call.method == "Synchronize"
+            self._fault = ConnectionLost(f"not synchronized: {error}") if synchronizing else error
+            self._leaving = True
         if call.method not in ("Configure", "Synchronize") and only_tells(
             call.method, call.request
         ):
@@ -360,6 +373,8 @@ class _Conversation:
             nobody = Plugin(name=self._plugin.name, index=self._plugin.index)
             self._session.answer(call, dispatch(nobody, call.method, call.request))
             return
+        if cause is None:
+            log.warning("%s is refused: %s", call.method, error)
         self._session.refuse(call, Code.UNKNOWN if cause is None else Code.INTERNAL, str(error))
 
     def _configure(self, request: ConfigureRequest) -> ConfigureResponse:
@@ -458,12 +473,12 @@ def _connect(path: str) -> socket.socket:
 
 
 def _pauses() -> Iterator[float]:
-    """Yield pauses that double from half a second, each spread by half of it either way.
+    """Yield pauses that double from FIRST_PAUSE, each spread by half of it either way.
 
     A node's plugins all lose their runtime at once; the spread keeps them from all coming back
     at once.
     """
-    pause = 0.5
+    pause = FIRST_PAUSE
     while True:
         yield min(pause, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311
         pause *= 2

@@ -57,7 +57,7 @@ class Peer:
         self._socket = connection
         self._session = Session(Role.RUNTIME)
         self._update = update
-        self._pid = pid
+        self.pid = pid
 
     @property
     def title(self) -> str:
@@ -131,10 +131,10 @@ class Peer:
     def close(self) -> None:
         """Close the connection; a launched plugin is killed, as runtimes do."""
         self._socket.close()
-        if self._pid is not None:
-            os.kill(self._pid, 9)
-            os.waitpid(self._pid, 0)
-            self._pid = None
+        if self.pid is not None:
+            os.kill(self.pid, 9)
+            os.waitpid(self.pid, 0)
+            self.pid = None
 
     def _serve(self, event: Event) -> None:
         if not isinstance(event, Call):
