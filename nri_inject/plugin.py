@@ -132,8 +132,8 @@ def only_tells(method: str, request: Message) -> bool:
 def _handler_of(method: str, request: Message) -> tuple[str, tuple[str, ...]]:
     """Return the field of Plugin that a call is for, and the names of its arguments.
 
-    Runtimes before NRI 0.12 tell most events by StateChange; an event that we do not know has
-    no field.
+    Runtimes before NRI 0.12 tell most events by StateChange. An event that we do not know has
+    no field; nor has one with more than StateChange can carry or with something to answer.
     """
     if isinstance(request, StateChangeEvent):
         field = _FIELD_OF_EVENT.get(request.event, "")
@@ -187,4 +187,10 @@ EVENTS: dict[str, int] = {
 }
 """Field of Plugin -> number of its event, in the order of the fields."""
 
-_FIELD_OF_EVENT = {number: field for field, number in EVENTS.items()}
+_FIELD_OF_EVENT = {
+    EVENTS[field]: field
+    for method, (field, arguments) in _HANDLERS.items()
+    if field in EVENTS
+    and set(arguments) <= {"pod", "container"}
+    and not _RESPONSES[method].DESCRIPTOR.fields
+}

@@ -108,7 +108,7 @@ class Stub:
         with _Signals(self.stop):
             try:
                 if self._given is not None:
-                    self._serve(self._given).check()
+                    self._serve(self._given)
                 else:
                     self._serve_for_ever()
             finally:
@@ -154,8 +154,8 @@ class Stub:
                 )
                 self._wait(pause)
 
-    def _serve(self, connection: socket.socket) -> _Conversation:
-        """Serve one connection to its end, and return what it came to."""
+    def _serve(self, connection: socket.socket) -> None:
+        """Serve one connection to its end; raise what ended it, if that was a fault."""
         launched = connection is self._given
         conversation = _Conversation(self.plugin, connection, self._updates, launched=launched)
         connection.setblocking(False)

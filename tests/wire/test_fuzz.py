@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import damaged, mux_frame, parts, roles, streams, ttrpc_message, uint32
+from wirebytes import Raw, messages_in
 
 from nri_inject import api
 from nri_inject.errors import ProtocolError
@@ -44,8 +45,11 @@ def waiting(role: Role) -> Session:
     return session
 
 
-def lived(session: Session, chunks: list[bytes]) -> tuple[list[Event], bytes]:
-    """Return the events and what the session says, having refused every call."""
+def lived(session: Session, chunks: list[bytes]) -> tuple[list[Event], list[Raw]]:
+    """Return the events and what the session says, having refused every call.
+
+    What it says is sorted: its own answers to bad requests do not wait for ours to good ones.
+    """
     events: list[Event] = []
     for chunk in chunks:
         for event in session.receive(chunk):
@@ -53,7 +57,7 @@ def lived(session: Session, chunks: list[bytes]) -> tuple[list[Event], bytes]:
             if isinstance(event, Call):
                 session.refuse(event, Code.UNKNOWN, event.method)
             events.append(event)
-    return events, session.outgoing()
+    return events, sorted(messages_in(session.outgoing()))
 
 
 @fuzz
