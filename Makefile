@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SAY := @echo "==>"
 
-.PHONY: demo test lint types unit e2e fuzz generate clean
+.PHONY: demo test lint types unit oldest e2e fuzz generate clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed ## What the device injector does to an example pod; no root, no runtime
@@ -16,7 +16,7 @@ demo: $(VENV)/.installed ## What the device injector does to an example pod; no 
 	    if [ $$status -ne 1 ]; then echo "expected one container to fail"; exit 1; fi
 	$(SAY) "done: one container fails on purpose, to show what its author would read"
 
-test: lint types unit ## Everything; the end-to-end tests too where they can run
+test: lint types unit oldest ## Everything; the end-to-end tests too where they can run
 
 lint: $(VENV)/.developed ## ruff, and which module may import which
 	$(SAY) "lint: ruff, import directions"
@@ -31,6 +31,10 @@ types: $(VENV)/.developed ## mypy --strict
 unit: $(VENV)/.developed ## All tests; as root, with Debian's archive, on real containerds too
 	$(SAY) "tests: unit, wire, examples; end-to-end on real containerds if this is root on Linux"
 	@$(BIN)/python -m pytest
+
+oldest: $(VENV)/oldest/.installed ## The tests of messages and wire on the oldest protobuf we claim
+	$(SAY) "tests: wire and messages on the oldest protobuf that pyproject.toml claims"
+	@$(VENV)/oldest/bin/python -m pytest --quiet tests/wire tests/test_plugin.py tests/test_adjust.py
 
 e2e: $(VENV)/.developed ## Only the end-to-end tests
 	$(SAY) "end-to-end tests on containerd 1.7 and 2.x; needs root and Debian's archive"
@@ -55,6 +59,13 @@ $(VENV)/bin/python:
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(SAY) "installing nri-inject and what it needs"
 	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/oldest/.installed: pyproject.toml
+	$(SAY) "installing the oldest protobuf that we claim, in an environment of its own"
+	@$(PYTHON) -m venv $(VENV)/oldest
+	@$(VENV)/oldest/bin/python -m pip install --quiet "protobuf==5.26.*" hypothesis pytest pyyaml click
+	@$(VENV)/oldest/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed

@@ -1,0 +1,31 @@
+"""What the documentation shows is what the programs print, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_shows_what_try_prints() -> None:
+    program = Path(sys.executable).with_name("nri-inject")
+    pod = ROOT / "examples" / "02-devices" / "pod.yaml"
+    printed = subprocess.run([program, "try", pod], capture_output=True, text=True, check=False)
+    readme = (ROOT / "README.md").read_text()
+    logger = printed.stdout.partition("pod default/workshop, container careless")[0]
+    logger = logger[logger.index("pod default/workshop, container logger") :]
+    assert logger in readme
+    failure = printed.stdout.rpartition("  fails  ")[2].strip()
+    assert failure in readme.replace("\n", " ")
