@@ -5,6 +5,7 @@ A runtime hands it over as drop-in text; started by hand a plugin reads it from 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ class Config:
     on_unsupported: Literal["fail", "warn"] = "fail"
 
 
+# Whatever a second document says would be left unread, a policy for example.
+_ONE_DOCUMENT: Final = dataclasses.replace(yamltext.SPEC_FILE, several=False)
+
 _WORDS: Final = {"policy": (UNRESTRICTED,), "on_unsupported": ("fail", "warn")}
 
 
@@ -53,7 +57,7 @@ def read_bytes(path: str) -> bytes:
     """Return a file's content, a byte more than is allowed at most; ConfigError if it can't."""
     try:
         with Path(path).open("rb") as file:
-            return file.read(yamltext.SPEC_FILE.size + 1)
+            return file.read(_ONE_DOCUMENT.size + 1)
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
 
@@ -61,7 +65,7 @@ def read_bytes(path: str) -> bytes:
 def read_document(text: str | bytes, source: str) -> dict[str, Value]:
     """Return the mapping that a text is, none of its values checked; ConfigError if it is none."""
     try:
-        document = yamltext.load(text, yamltext.SPEC_FILE)
+        document = yamltext.load(text, _ONE_DOCUMENT)
     except yamltext.YamlError as error:
         raise ConfigError(f"{source}: {error}") from error
     if document is None:

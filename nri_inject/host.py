@@ -9,11 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from nri_inject.runtimes import NEWEST, Runtime
+
+if TYPE_CHECKING:  # only those plugins load the readers of these files that read them
+    from nri_inject.cdi.registry import Snapshot
+    from nri_inject.oci_hooks import Definition
 
 DeviceType: TypeAlias = Literal["c", "b", "p"]
 
@@ -36,10 +40,16 @@ class DeviceNode:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The world that an injector sees."""
+    """The world that an injector sees.
+
+    `cdi` and `hooks` are what the node's spec and hook directories held when the container
+    asked; a plugin that reads none of them has None and nothing.
+    """
 
     devices: Mapping[str, DeviceNode]
     runtime: Runtime = NEWEST
+    cdi: Snapshot | None = None
+    hooks: Sequence[Definition] = ()
 
 
 class NotADevice(KeyError):

@@ -32,9 +32,11 @@ def configure(log_format: LogFormat = "text", verbosity: int = USUAL) -> None:
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_when(record)} {record.levelname.lower():7} {_one_line(record.getMessage())}"
+        line = f"{_when(record)} {record.levelname.lower():7} {one_line(record.getMessage())}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            # Indented, so that no text in an exception can pass for a record of its own.
+            trace = self.formatException(record.exc_info).split("\n")
+            line += "".join(f"\n    {one_line(part)}" for part in trace)
         return line
 
 
@@ -58,5 +60,6 @@ def _when(record: logging.LogRecord) -> str:
     return f"{seconds}.{int(record.msecs):03}Z"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Escape what would end the line, or what a terminal would obey."""
     return text.translate(_CONTROL)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import islice
 from typing import Any, Final
 
 import click
@@ -21,6 +22,16 @@ _GO_FLAGS: Final = {
     "-socket-path": "--socket-path",
     "-verbose": "--verbose",
     "-disableWatch": "--disable-watch",
+}
+_SWITCHES: Final = {"--verbose", "--disable-watch"}
+_WITH_VALUE: Final = {
+    *(set(_GO_FLAGS.values()) - _SWITCHES),
+    *("--config", "--policy", "--cdi-dir", "--hooks-dir", "--log-format"),
+}
+# What Go takes for a boolean flag's value, as in `-verbose=true` (strconv.ParseBool).
+_GO_WORDS: Final = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
 }
 
 
@@ -50,10 +61,19 @@ def exit_status(program: click.Command, arguments: Sequence[str]) -> int:
 
 def translated(arguments: Sequence[str]) -> list[str]:
     """Replace the Go plugins' single-dash flags by ours, `-flag=value` included."""
-    result = []
-    for argument in arguments:
+    result: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            return [*result, argument, *rest]
         flag, equals, value = argument.partition("=")
-        result.append(_GO_FLAGS.get(flag, flag) + equals + value)
+        flag = _GO_FLAGS.get(flag, flag)
+        if flag in _SWITCHES and equals and value in _GO_WORDS:
+            result += [flag] if _GO_WORDS[value] else []
+            continue
+        result.append(flag + equals + value)
+        if flag in _WITH_VALUE and not equals:
+            result.extend(islice(rest, 1))  # a value, even if it looks like a flag
     return result
 
 
@@ -85,7 +105,24 @@ def _parameters() -> list[click.Parameter]:
             help="Configuration (YAML). The drop-in file that a runtime sends wins.",
         ),
         _option("--policy", metavar="FILE", help="Who may inject what; the word unrestricted."),
-        *_of_other_plugins(),
+        _option(
+            "--cdi-dir",
+            multiple=True,
+            metavar="DIR",
+            help="Directory of CDI specs; repeatable, rising priority.",
+        ),
+        _option(
+            "--hooks-dir",
+            multiple=True,
+            metavar="DIR",
+            help="Directory of OCI hooks; repeatable, rising priority.",
+        ),
+        _option(
+            "--unsafe-files",
+            is_flag=True,
+            help="Do not ask who could have written the CDI and hook files.",
+        ),
+        _option("--disable-watch", is_flag=True, hidden=True, expose_value=False),
         _option("--log-format", type=click.Choice(["text", "json"]), help="text unless given."),
         _option("-v", "--verbose", count=True, help="Log more."),
         _option("-q", "--quiet", is_flag=True, help="Log errors only."),
@@ -97,19 +134,6 @@ def _parameters() -> list[click.Parameter]:
             callback=print_version,
             help="Print our version and that of the protocol, and end.",
         ),
-    ]
-
-
-def _of_other_plugins() -> list[click.Parameter]:
-    """Return the flags that this release takes for the others' sake, and does nothing with."""
-    unused: Callable[..., click.Option] = lambda *names, **kind: _option(  # noqa: E731
-        *names, expose_value=False, **kind
-    )
-    return [
-        unused("--cdi-dir", multiple=True, metavar="DIR", help="No CDI devices yet: no effect."),
-        unused("--hooks-dir", multiple=True, metavar="DIR", help="No OCI hooks yet: no effect."),
-        unused("--unsafe-files", is_flag=True, help="No file is distrusted yet: no effect."),
-        unused("--disable-watch", is_flag=True, hidden=True),
     ]
 
 

@@ -15,18 +15,22 @@ from typing import Final, TypeAlias
 
 from google.protobuf.message import Message
 
-from nri_inject.api import Adjustment
+from nri_inject.api import Adjustment, ConfigureRequest
 
 Version: TypeAlias = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A container runtime; `name` and `version` in its own words, `nri` as far as we know it."""
+    """A container runtime; `name` and `version` in its own words, `nri` as far as we know it.
+
+    `assumed` means that neither the runtime nor our table told what `nri` is.
+    """
 
     name: str
     version: str
     nri: Version
+    assumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +122,32 @@ _EVENTS_TO_14: Final = 0x3FFF
 _VERSION: Final = re.compile(r"\s*v?([0-9]{1,6})\.([0-9]{1,6})(?:\.([0-9]{1,6}))?")
 
 
-def identify(name: str, version: str, nri_version: str = "") -> Runtime:
-    """Return the runtime that told these three in Configure.
+def identify(
+    name: str, version: str, nri_version: str = "", *, tells_timeouts: bool = True
+) -> Runtime:
+    """Return the runtime that told these in Configure.
 
     Packagers' versions are understood too (`1.7.24~ds1`, `2.1.9+unknown`, without the v). The
-    NRI version that the runtime tells wins; of an unknown runtime or version we assume that it
-    is the newest, so that it loses nothing.
+    NRI version that the runtime tells wins. Without it, a containerd or CRI-O of a release that
+    cannot be read has at least what its Configure shows: timeouts are told from 0.7.0 on. A
+    runtime of another name is taken for the newest.
     """
-    release = _parse(version)
-    nri = _parse(nri_version) or _nri_of(name, release) or NEWEST.nri
-    return Runtime(name, version, nri)
+    known = _parse(nri_version) or _nri_of(name, _parse(version))
+    if known is not None:
+        return Runtime(name, version, known)
+    if name.lower() in _RELEASES:
+        return Runtime(name, version, (0, 8, 0) if tells_timeouts else (0, 6, 1), assumed=True)
+    return Runtime(name, version, NEWEST.nri, assumed=True)
+
+
+def of_request(request: ConfigureRequest) -> Runtime:
+    """Return the runtime that sent this."""
+    return identify(
+        request.runtime_name,
+        request.runtime_version,
+        request.NRI_version,
+        tells_timeouts=request.request_timeout != 0,
+    )
 
 
 def lost(adjustment: Adjustment, runtime: Runtime) -> list[Loss]:

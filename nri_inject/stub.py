@@ -10,13 +10,17 @@ import contextlib
 import logging
 import os
 import random
+import select
 import selectors
 import signal
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Protocol
+
+from google.protobuf.message import Message
 
 from nri_inject import runtimes
 from nri_inject.api import (
@@ -46,6 +50,9 @@ PATIENCE = 120.0
 """How long a runtime may take to configure us and to tell what exists, in seconds. It takes
 connections one after the other, and each silent one in front of ours costs it 5 s."""
 
+FAREWELL = 2.0
+"""How long the last answer may take on its way out, in seconds: a runtime's own deadline."""
+
 FIRST_PAUSE = 0.5
 """The first pause between two attempts to connect, in seconds; each further one is doubled."""
 
@@ -53,6 +60,9 @@ LONGEST_PAUSE = 30.0
 """The longest pause between two attempts to connect, in seconds."""
 
 _READ = 1 << 16
+
+NO_HANDLERS = Plugin(name="none", index="00")
+"""What answers for a plugin where its own answer does not matter."""
 
 
 class Watch(Protocol):
@@ -90,6 +100,7 @@ class Stub:
         self._path = socket_path
         self._updates: deque[tuple[UpdateContainersRequest, Then | None]] = deque()
         self._stopping = False
+        self._has_served = False
         self._pauses = _pauses()
         self._selector = selectors.DefaultSelector()
         self._wake_end, self._woken_end = socket.socketpair()
@@ -97,10 +108,10 @@ class Stub:
             end.setblocking(False)
         self._selector.register(self._woken_end, selectors.EVENT_READ, self._woken)
         for watch in watches:
-            self._selector.register(watch.fileno(), selectors.EVENT_READ, watch.ready)
+            self.watch(watch)
 
     def run(self) -> None:
-        """Serve until the runtime or a signal ends it.
+        """Serve until the runtime or a signal ends it; once in the life of a stub.
 
         Raises ConnectionLost when a given connection ends before the plugin was configured,
         and NriError when the runtime or the plugin itself refuses the configuration.
@@ -120,6 +131,18 @@ class Stub:
         """End `run` as soon as the handler that is running has answered. Any thread may call."""
         self._stopping = True
         self._wake()
+
+    def watch(self, watch: Watch) -> None:
+        """Wait for something else too; `watch.ready` is called in the same thread.
+
+        One that fails is logged and no longer waited for.
+        """
+        ready = partial(self._watched, watch)
+        self._selector.register(watch.fileno(), selectors.EVENT_READ, ready)
+
+    def unwatch(self, watch: Watch) -> None:
+        """Wait for it no longer; its descriptor must still be open."""
+        self._selector.unregister(watch.fileno())
 
     def update(self, updates: Iterable[ContainerUpdate], then: Then | None = None) -> None:
         """Ask the runtime to change containers that exist. Any thread, and any handler, may call.
@@ -147,6 +170,10 @@ class Stub:
                 self._serve(connection)
             except (ConnectionLost, ProtocolError) as error:
                 log.warning("%s", error)
+            except RemoteError as error:
+                if not self._has_served:  # later on it is the runtime that has changed its mind
+                    raise
+                log.warning("%s", error)
             if not self._stopping:
                 pause = next(self._pauses)
                 log.warning(
@@ -169,15 +196,24 @@ class Stub:
         finally:
             if connection.fileno() in self._selector.get_map():
                 self._selector.unregister(connection)
+            conversation.finish()
             connection.close()
             conversation.abandon()
             if conversation.synchronized:
+                self._has_served = True
                 self._pauses = _pauses()
         conversation.check()
 
     def _turn(self, timeout: float | None) -> None:
         for key, _ in self._selector.select(timeout):
             key.data()
+
+    def _watched(self, watch: Watch) -> None:
+        try:
+            watch.ready()
+        except Exception:  # the same boundary as for handlers
+            log.exception("%r failed and is no longer watched", watch)
+            self.unwatch(watch)
 
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -211,11 +247,15 @@ def launched_connection(environ: Mapping[str, str]) -> socket.socket | None:
     text = environ.get("NRI_PLUGIN_SOCKET", "")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise ConnectionLost(f"NRI_PLUGIN_SOCKET is {text!r}, the number of a descriptor expected")
     try:
         connection = socket.socket(fileno=int(text))
-        connection.getpeername()
+        try:
+            connection.getpeername()
+        except OSError:
+            connection.close()
+            raise
     except OSError as error:
         raise ConnectionLost(
             f"NRI_PLUGIN_SOCKET is {text}, which is no connected socket: {error.strerror}"
@@ -300,6 +340,16 @@ class _Conversation:
         if self._leaving:
             self._end(None)
 
+    def finish(self) -> None:
+        """Let an answer that is on its way arrive, if the peer takes it soon.
+
+        Half an answer would have the runtime create the container without its adjustment.
+        """
+        deadline = time.monotonic() + FAREWELL
+        while self._unsent and not self.ended and (left := deadline - time.monotonic()) > 0:
+            select.select([], [self._socket], [], left)
+            self.flush()
+
     def interest(self) -> int:
         """Return what to wait for: a peer that does not read is not read from either."""
         return selectors.EVENT_WRITE if self._unsent else selectors.EVENT_READ
@@ -345,42 +395,46 @@ class _Conversation:
 
     def _serve_call(self, call: Call) -> None:
         try:
-            if isinstance(call.request, ConfigureRequest):
-                self._session.answer(call, self._configure(call.request))
-            elif isinstance(call.request, SynchronizeRequest):
-                self._session.answer(call, self._synchronize(call.request))
-            else:
-                self._session.answer(call, dispatch(self._plugin, call.method, call.request))
+            self._session.answer(call, self._answer(call))
         except NriError as error:
-            self._failed(call, error)
-        except Exception as error:  # a plugin's bug must not end the service of other containers
+            log.error("%s fails: %s", call.method, error)
+            self._failed(call, error, Code.UNKNOWN)
+        except Exception:  # a plugin's bug must not end the service of other containers
             log.exception("the handler of %s failed", call.method)
             text = f"plugin {self._plugin.name} failed in {call.method}, its log tells why"
-            self._failed(call, NriError(text), error)
+            self._failed(call, NriError(text), Code.INTERNAL)
 
-    def _failed(self, call: Call, error: NriError, cause: Exception | None = None) -> None:
+    def _answer(self, call: Call) -> Message:
+        if isinstance(call.request, ConfigureRequest):
+            return self._configure(call.request)
+        if isinstance(call.request, SynchronizeRequest):
+            return self._synchronize(call.request)
+        return dispatch(self._plugin, call.method, call.request)
+
+    def _failed(self, call: Call, error: NriError, code: Code) -> None:
         if call.method in ("Configure", "Synchronize"):
-            # No runtime talks to us any more after that, and some do not even say so. A wrong
-            # configuration stays wrong; what exists on a node may be told better next time.
-            synchronizing = call.method == "Synchronize"
-            self._fault = ConnectionLost(f"not synchronized: {error}") if synchronizing else error
-            self._leaving = True
-        if call.method not in ("Configure", "Synchronize") and only_tells(
-            call.method, call.request
-        ):
-            if cause is None:
-                log.error("the handler of %s failed: %s", call.method, error)
-            nobody = Plugin(name=self._plugin.name, index=self._plugin.index)
-            self._session.answer(call, dispatch(nobody, call.method, call.request))
+            self._leave(call.method, error)
+        elif only_tells(call.method, call.request):
+            self._session.answer(call, dispatch(NO_HANDLERS, call.method, call.request))
             return
-        if cause is None:
-            log.warning("%s is refused: %s", call.method, error)
-        self._session.refuse(call, Code.UNKNOWN if cause is None else Code.INTERNAL, str(error))
+        self._session.refuse(call, code, str(error))
+
+    def _leave(self, method: str, error: NriError) -> None:
+        """End after the answer: no runtime talks to us any more, and some do not even say so.
+
+        A wrong configuration stays wrong; what exists on a node may be told better next time.
+        """
+        self._leaving = True
+        synchronizing = method == "Synchronize"
+        self._fault = ConnectionLost(f"not synchronized: {error}") if synchronizing else error
 
     def _configure(self, request: ConfigureRequest) -> ConfigureResponse:
-        runtime = runtimes.identify(
-            request.runtime_name, request.runtime_version, request.NRI_version
-        )
+        runtime = runtimes.of_request(request)
+        if runtime.assumed:
+            log.warning(
+                "%s %s is a runtime that we do not know; taking its NRI for %s",
+                *(runtime.name, runtime.version, runtimes.dotted(runtime.nri)),
+            )
         if self._plugin.configure is not None:
             self._plugin.configure(request)
         wanted = subscription(self._plugin)
@@ -397,7 +451,7 @@ class _Conversation:
             *(request.runtime_name, request.runtime_version),
             *(self._plugin.index, self._plugin.name),
         )
-        return ConfigureResponse(events=events or subscription(Plugin(name="none", index="00")))
+        return ConfigureResponse(events=events or subscription(NO_HANDLERS))
 
     def _synchronize(self, request: SynchronizeRequest) -> SynchronizeResponse:
         if self._plugin.synchronize is not None:
@@ -464,6 +518,7 @@ class _Signals:
 
 def _connect(path: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(FAREWELL)  # a listener whose backlog is full would keep us waiting
     try:
         connection.connect(path)
     except OSError:

@@ -53,20 +53,23 @@ def test_a_release_tells_its_nri_version(name: str, version: str, nri: Version) 
 
 
 @pytest.mark.parametrize(
-    ("name", "version"),
-    [
-        ("containerd", ""),
-        ("containerd", "garbage"),
-        ("containerd", "one.two.three"),
-        ("containerd", "9" * 5000 + ".1"),
-        ("test-runtime", "1.0.0"),
-        ("", ""),
-    ],
+    ("name", "version"), [("test-runtime", "1.0.0"), ("docker", "28"), ("", "")]
 )
-def test_of_an_unknown_runtime_or_version_nothing_is_lost(name: str, version: str) -> None:
+def test_of_an_unknown_runtime_nothing_is_lost(name: str, version: str) -> None:
     runtime = identify(name, version)
     assert runtime.nri == NEWEST.nri
+    assert runtime.assumed
     assert lost(everything(), runtime) == []
+
+
+@pytest.mark.parametrize("version", ["", "garbage", "<unknown>", "one.two", "9" * 5000 + ".1"])
+@pytest.mark.parametrize(("tells_timeouts", "nri"), [(True, (0, 8, 0)), (False, (0, 6, 1))])
+def test_an_unreadable_release_of_a_known_runtime_is_taken_for_an_old_one(
+    version: str, tells_timeouts: bool, nri: tuple[int, int, int]
+) -> None:
+    runtime = identify("containerd", version, tells_timeouts=tells_timeouts)
+    assert runtime.nri == nri
+    assert runtime.assumed
 
 
 @pytest.mark.parametrize("told", ["0.12.1", "v0.12.1", "v0.12.1-5-g1234", " 0.12.1"])
@@ -186,7 +189,7 @@ def test_the_sentence_about_a_missing_injector_names_no_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "mask"), [("1.7.24", 0x7FF), ("2.1.9", 0x7FF), ("2.2.0", 0x3FFF), ("", 0x3FFF)]
+    ("version", "mask"), [("1.7.24", 0x7FF), ("2.1.9", 0x7FF), ("2.2.0", 0x3FFF), ("", 0x7FF)]
 )
 def test_events_12_to_14_are_known_from_nri_0_10_on(version: str, mask: int) -> None:
     assert known_events(identify("containerd", version)) == mask

@@ -17,7 +17,7 @@ import click
 from google.protobuf import json_format
 
 from nri_inject import api, config, logs, runtimes, yamltext
-from nri_inject.annotations import container_name, find, plain, quoted
+from nri_inject.annotations import container_name, find, plain, quoted, where
 from nri_inject.command import FAILED, MISUSED
 from nri_inject.errors import ConfigError, NriError, RemoteError
 from nri_inject.runtime import manifests
@@ -115,6 +115,7 @@ def _create(adaptation: Adaptation, planned: Iterable[Planned]) -> Iterator[Outc
         dropped = len(adaptation.dropped)
         try:
             created = adaptation.create_container(one.pod, one.container)
+            apply(manifests.oci_spec(one.container), created.merged.adjust)
         except NriError as error:
             yield Outcome(
                 one, None, error.message if isinstance(error, RemoteError) else str(error)
@@ -160,17 +161,28 @@ def _prune(message: Any) -> None:
     for field, value in message.ListFields():
         if field.message_type is not None and hasattr(value, "ListFields"):
             _prune(value)
-            if not value.ListFields() and not field.message_type.name.startswith("Optional"):
+            if not value.ListFields() and field.message_type.name in _OFTEN_EMPTY:
                 message.ClearField(field.name)
+
+
+# Others mean something when they are empty: an I/O priority of class NONE is all zeros.
+_OFTEN_EMPTY: Final = {
+    "Hooks",
+    "LinuxCPU",
+    "LinuxContainerAdjustment",
+    "LinuxMemory",
+    "LinuxRdt",
+    "LinuxResources",
+}
 
 
 def _as_text(outcome: Outcome) -> Iterator[str]:
     """Yield what the container asked for, what it gets and from whom, and what that changes."""
-    yield f"pod {outcome.pod}, container {outcome.container}"
+    yield where(outcome.planned.pod, outcome.planned.container)
     for key, value in _asked(outcome.planned):
         yield f"  asks   {key}: {value}"
     if outcome.created is None:
-        yield f"  fails  {outcome.error}"
+        yield f"  fails  {logs.one_line(outcome.error)}"
         return
     adjust = _without_empty(outcome.created.merged.adjust)
     owners = outcome.created.owners.owners.get(outcome.planned.container.id)
@@ -258,8 +270,9 @@ def _configuration(file: str | None, policy: str | None) -> str:
     """Return the drop-in text: the file's, with the policy of the command line in it."""
     document = {} if file is None else config.read_document(config.read_bytes(file), file)
     if policy is not None:
+        config.checked({"policy": policy}, "--policy")
         document["policy"] = policy
-    config.checked(document, file or "--policy")
+    config.checked(document, file or "configuration")
     return json.dumps(document)  # JSON is YAML
 
 
@@ -275,9 +288,9 @@ def _runtime(text: str | None) -> runtimes.Runtime:
 def _manifests(files: Iterable[str]) -> Iterator[Planned]:
     for file in files:
         try:
-            text = Path(file).read_text()
+            text = Path(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read manifest {file}: {error}") from error
+            raise ConfigError(f"cannot read manifest {file}: {_reason(error)}") from error
         yield from manifests.read(text, file)
 
 
@@ -285,12 +298,17 @@ def _requested(file: str | None) -> Iterator[Planned]:
     if file is None:
         return
     try:
-        with Path(file).open() as lines:
+        with Path(file).open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield _request(line, f"{file}, line {number}")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read requests {file}: {error}") from error
+        raise ConfigError(f"cannot read requests {file}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    text = isinstance(error, OSError) and error.strerror
+    return text or " ".join(str(error).split())
 
 
 def _request(line: str, place: str) -> Planned:
@@ -298,6 +316,6 @@ def _request(line: str, place: str) -> Planned:
         request = json_format.Parse(line, api.CreateContainerRequest())
     except json_format.ParseError as error:
         raise ConfigError(
-            f"{place}: no CreateContainerRequest in protobuf JSON: {error}"
+            f"{place}: no CreateContainerRequest in protobuf JSON: {_reason(error)}"
         ) from error
     return Planned(request.pod, request.container)

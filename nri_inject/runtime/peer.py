@@ -114,7 +114,10 @@ class Peer:
     ) -> Response:
         """Call a method of the plugin and wait for its answer, `timeout` seconds at most."""
         deadline = time.monotonic() + timeout
-        stream = self._session.call(method, message, int(timeout * 1e9))
+        try:
+            stream = self._session.call(method, message, int(timeout * 1e9))
+        except ValueError as error:  # too long to be sent
+            raise NriError(f"plugin {self.title}: {error}") from error
         self._flush(deadline, method)
         while True:
             outcome: Answer | Failure | None = None
@@ -162,7 +165,9 @@ class Peer:
         try:
             data = self._socket.recv(_READ)
             events = self._session.receive(data)
-        except (OSError, ProtocolError) as error:
+        except OSError as error:
+            raise ConnectionLost(f"plugin {self.title}: {error.strerror}") from error
+        except ProtocolError as error:
             raise ConnectionLost(f"plugin {self.title}: {error}") from error
         if not data:
             raise ConnectionLost(f"plugin {self.title} ended")
@@ -183,7 +188,9 @@ class Peer:
     def _wait(self, event: int, deadline: float, what: str) -> None:
         poll = select.poll()
         poll.register(self._socket, event)
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        # A plugin that never stops talking is late as well: there is always something to read.
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
             raise ConnectionLost(f"plugin {self.title} did not answer {what} in time")
 
 

@@ -1,0 +1,594 @@
+"""A plugin seen from the runtime, over real sockets and as a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nri_inject import api
+from nri_inject.api import ContainerUpdate, CreateContainerRequest, CreateContainerResponse, Pod
+from nri_inject.errors import ConnectionLost, NriError, RemoteError
+from nri_inject.plugin import Plugin
+from nri_inject.runtime.peer import Peer, launch, launch_as
+from nri_inject.runtimes import NEWEST, Runtime, identify
+from nri_inject.stub import Stub
+from nri_inject.wire.session import Call, Role, Session
+from nri_inject.wire.ttrpc import Code
+
+BOUND = 10.0
+SHORT = 0.05
+OLD = identify("containerd", "v1.7.24")
+EVENT = api.Event
+
+
+# --- a plugin at the other end of a socket pair ---------------------------------------------------
+
+
+@contextmanager
+def connected(title: str = "10-web") -> Iterator[tuple[Peer, socket.socket]]:
+    """Give a peer that knows its plugin's name, and the plugin's end of the connection."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(BOUND)
+    peer = Peer(ours)
+    peer.index, _, peer.name = title.partition("-")
+    with closing(peer), theirs:
+        yield peer, theirs
+
+
+@contextmanager
+def served(plugin: Plugin, update: Callable[..., list[ContainerUpdate]] | None = None) -> Iterator[
+    tuple[Peer, Stub]
+]:
+    """Run our own stub in a thread; give the runtime's side of it."""
+    ours, theirs = socket.socketpair()
+    stub = Stub(plugin, connection=theirs)
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            stub.run()
+        except NriError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    peer = Peer(ours, update)
+    try:
+        yield peer, stub
+    finally:
+        peer.close()
+        thread.join(BOUND)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def meanwhile(action: Callable[[], None]) -> Iterator[None]:
+    thread = threading.Thread(target=action)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(BOUND)
+        assert not thread.is_alive()
+
+
+def next_call(theirs: socket.socket, session: Session) -> Call:
+    """Read as a plugin until the runtime calls."""
+    while True:
+        for event in session.receive(theirs.recv(1 << 16)):
+            if isinstance(event, Call):
+                return event
+
+
+def create(peer: Peer, timeout: float = BOUND) -> CreateContainerResponse:
+    request = CreateContainerRequest(pod=Pod(name="web"))
+    return peer.request("CreateContainer", request, CreateContainerResponse, timeout)
+
+
+def test_a_plugin_says_who_it_is() -> None:
+    with served(Plugin(name="web", index="07")) as (peer, _):
+        peer.register(BOUND)
+        assert (peer.index, peer.name, peer.title) == ("07", "web", "07-web")
+
+
+def test_what_a_launched_plugin_calls_itself_does_not_count() -> None:
+    with served(Plugin(name="other", index="99")) as (peer, _):
+        peer.index, peer.name = "10", "web"
+        peer.register(BOUND)
+        assert peer.title == "10-web"
+
+
+def told(runtime: Runtime, config: str = "") -> api.ConfigureRequest:
+    """Return what a plugin is told when it is configured."""
+    requests: list[api.ConfigureRequest] = []
+    with served(Plugin(name="web", index="10", configure=requests.append)) as (peer, _):
+        peer.register(BOUND)
+        peer.configure(runtime, config, BOUND)
+    (request,) = requests
+    return request
+
+
+def test_configure_tells_what_the_newest_runtimes_tell() -> None:
+    assert told(Runtime("containerd", "v2.4.0", (0, 12, 2)), "a: 1\n") == api.ConfigureRequest(
+        config="a: 1\n",
+        runtime_name="containerd",
+        runtime_version="v2.4.0",
+        registration_timeout=5000,
+        request_timeout=2000,
+        NRI_version="v0.12.2",
+    )
+
+
+def test_configure_tells_no_nri_version_before_0_12() -> None:
+    assert told(Runtime("containerd", "v2.1.9", (0, 8, 0))) == api.ConfigureRequest(
+        runtime_name="containerd",
+        runtime_version="v2.1.9",
+        registration_timeout=5000,
+        request_timeout=2000,
+    )
+
+
+def test_configure_tells_no_timeouts_before_0_7() -> None:
+    assert told(OLD) == api.ConfigureRequest(runtime_name="containerd", runtime_version="v1.7.24")
+
+
+def test_a_peer_wants_the_events_that_its_plugin_handles() -> None:
+    plugin = Plugin(name="web", index="10", create_container=lambda *_: None)
+    with served(plugin) as (peer, _):
+        peer.register(BOUND)
+        peer.configure(NEWEST, timeout=BOUND)
+        wanted = [event for event in range(1, 15) if peer.wants(event)]
+    assert wanted == [EVENT.CREATE_CONTAINER]
+
+
+def configured_with(mask: int, runtime: Runtime) -> int:
+    """Let a plugin answer Configure with an event mask; return what the peer makes of it."""
+    with connected() as (peer, theirs):
+
+        def plugin() -> None:
+            session = Session(Role.PLUGIN)
+            session.answer(next_call(theirs, session), api.ConfigureResponse(events=mask))
+            theirs.sendall(session.outgoing())
+
+        with meanwhile(plugin):
+            peer.configure(runtime, timeout=BOUND)
+        return peer.events
+
+
+def test_the_mask_zero_is_every_event_that_the_runtime_knows() -> None:
+    assert configured_with(0, NEWEST) == 0x3FFF
+    assert configured_with(0, OLD) == 0x7FF
+
+
+@pytest.mark.parametrize(
+    ("mask", "runtime", "wrong"),
+    [
+        (0x3FFF, OLD, "0x3800"),
+        (1 << 11 | 1 << 3, OLD, "0x800"),
+        (1 << 14, NEWEST, "0x4000"),
+        (1 << 30, NEWEST, "0x40000000"),
+    ],
+)
+def test_an_event_that_the_runtime_does_not_know_is_refused(
+    mask: int, runtime: Runtime, wrong: str
+) -> None:
+    with pytest.raises(NriError) as caught:
+        configured_with(mask, runtime)
+    assert str(caught.value) == f"plugin 10-web wants invalid events: {wrong}"
+
+
+def test_a_negative_mask_is_refused() -> None:
+    with pytest.raises(NriError, match=r"^plugin 10-web wants invalid events: "):
+        configured_with(-1, NEWEST)
+
+
+def test_synchronize_tells_what_exists_and_returns_the_updates() -> None:
+    heard: list[list[str]] = []
+
+    def synchronize(pods: object, containers: object) -> list[ContainerUpdate]:
+        heard.append([pod.name for pod in pods])  # type: ignore[attr-defined]
+        return [ContainerUpdate(container_id="c1")]
+
+    with served(Plugin(name="web", index="10", synchronize=synchronize)) as (peer, _):
+        peer.register(BOUND)
+        peer.configure(NEWEST, timeout=BOUND)
+        updates = peer.synchronize([Pod(name="a"), Pod(name="b")], [], BOUND)
+    assert (heard, updates) == ([["a", "b"]], [ContainerUpdate(container_id="c1")])
+
+
+# --- plugins that are late, gone or wrong ---------------------------------------------------------
+
+
+def test_a_plugin_that_does_not_register_in_time_is_lost() -> None:
+    with connected() as (peer, _), pytest.raises(ConnectionLost) as caught:
+        peer.register(SHORT)
+    assert str(caught.value) == "plugin 10-web did not answer registration in time"
+
+
+def test_a_plugin_that_does_not_answer_in_time_is_lost() -> None:
+    with connected() as (peer, _), pytest.raises(ConnectionLost) as caught:
+        create(peer, SHORT)
+    assert str(caught.value) == "plugin 10-web did not answer CreateContainer in time"
+
+
+def test_the_deadline_is_told_to_the_plugin() -> None:
+    with connected() as (peer, theirs):
+        with pytest.raises(ConnectionLost):
+            create(peer, SHORT)
+        assert next_call(theirs, Session(Role.PLUGIN)).timeout == int(SHORT * 1e9)
+
+
+def test_a_plugin_that_never_stops_talking_is_late_as_well() -> None:
+    nonsense = (b"\0\0\0\x09" + (1000).to_bytes(4) + bytes(1000)) * 64  # a channel nobody knows
+    with connected() as (peer, theirs):
+
+        def talk() -> None:
+            try:
+                while True:
+                    theirs.sendall(nonsense)
+            except OSError:
+                pass
+
+        with meanwhile(talk):
+            started = time.monotonic()
+            with pytest.raises(ConnectionLost) as caught:
+                create(peer, SHORT)
+            assert time.monotonic() - started < BOUND / 2
+            peer.close()
+    assert str(caught.value) == "plugin 10-web did not answer CreateContainer in time"
+
+
+def test_a_plugin_that_does_not_read_is_late() -> None:
+    request = CreateContainerRequest(pod=Pod(annotations={"long": "x" * 3_000_000}))
+    with connected() as (peer, _), pytest.raises(ConnectionLost) as caught:
+        peer.request("CreateContainer", request, CreateContainerResponse, SHORT)
+    assert str(caught.value) == "plugin 10-web did not answer CreateContainer in time"
+
+
+def test_a_request_that_is_too_long_is_an_error_and_the_plugin_stays() -> None:
+    request = CreateContainerRequest(pod=Pod(annotations={"long": "x" * 5_000_000}))
+    plugin = Plugin(name="web", index="10", create_container=lambda *_: None)
+    with served(plugin) as (peer, _):
+        peer.register(BOUND)
+        peer.configure(NEWEST, timeout=BOUND)
+        with pytest.raises(NriError) as caught:
+            peer.request("CreateContainer", request, CreateContainerResponse, BOUND)
+        assert create(peer) == CreateContainerResponse()
+    assert not isinstance(caught.value, ConnectionLost)
+    assert str(caught.value).startswith("plugin 10-web: CreateContainer request of 50000")
+    assert str(caught.value).endswith(" bytes, at most 4194304 can be sent")
+
+
+def test_a_long_request_arrives_whole() -> None:
+    request = CreateContainerRequest(pod=Pod(annotations={"long": "x" * 4_000_000}))
+    lengths: list[int] = []
+
+    def measure(pod: Pod, _: api.Container) -> None:
+        lengths.append(len(pod.annotations["long"]))
+
+    with served(Plugin(name="web", index="10", create_container=measure)) as (peer, _):
+        peer.register(BOUND)
+        peer.configure(NEWEST, timeout=BOUND)
+        peer.request("CreateContainer", request, CreateContainerResponse, BOUND)
+    assert lengths == [4_000_000]
+
+
+def test_a_plugin_that_closes_the_connection_before_it_registers_is_lost() -> None:
+    with connected() as (peer, theirs):
+        theirs.close()
+        with pytest.raises(ConnectionLost) as caught:
+            peer.register(BOUND)
+    assert str(caught.value) == "plugin 10-web ended"
+
+
+def test_a_plugin_that_was_gone_before_the_request_is_lost() -> None:
+    with connected() as (peer, theirs):
+        theirs.close()
+        with pytest.raises(ConnectionLost) as caught:
+            create(peer)
+    assert str(caught.value) == "plugin 10-web: Broken pipe"
+
+
+def test_a_plugin_that_dies_with_the_request_unread_is_lost() -> None:
+    with connected() as (peer, theirs):
+
+        def die() -> None:
+            assert theirs.recv(1)
+            theirs.close()
+
+        with meanwhile(die), pytest.raises(ConnectionLost) as caught:
+            create(peer)
+    assert str(caught.value) == "plugin 10-web: Connection reset by peer"
+
+
+def test_a_plugin_that_closes_instead_of_answering_is_lost() -> None:
+    with connected() as (peer, theirs):
+
+        def hang_up() -> None:
+            next_call(theirs, Session(Role.PLUGIN))
+            theirs.close()
+
+        with meanwhile(hang_up), pytest.raises(ConnectionLost) as caught:
+            create(peer)
+    assert str(caught.value) == (
+        "plugin 10-web: the connection ended before the answer to CreateContainer"
+    )
+
+
+def test_a_plugin_that_breaks_the_protocol_is_lost() -> None:
+    with connected() as (peer, theirs):
+        theirs.sendall(b"\0\0\0\x01\xff\xff\xff\xff")
+        with pytest.raises(ConnectionLost, match=r"^plugin 10-web: .*4294967295 bytes"):
+            create(peer)
+
+
+def test_a_status_is_the_plugins_own_answer_and_it_stays() -> None:
+    def refuse(pod: Pod, _: api.Container) -> None:
+        if pod.name == "web":
+            raise NriError("no such device")
+
+    with served(Plugin(name="web", index="10", create_container=refuse)) as (peer, _):
+        peer.register(BOUND)
+        peer.configure(NEWEST, timeout=BOUND)
+        with pytest.raises(RemoteError) as caught:
+            create(peer)
+        request = CreateContainerRequest(pod=Pod(name="db"))
+        again = peer.request("CreateContainer", request, CreateContainerResponse, BOUND)
+    assert (caught.value.code, caught.value.message) == (Code.UNKNOWN, "no such device")
+    assert again == CreateContainerResponse()
+
+
+def test_an_answer_that_cannot_be_read_fails_the_request_alone() -> None:
+    # Stream 1 of the channel Plugin, a response whose data is no message.
+    broken = b"\0\0\0\x01\0\0\0\x0b" + b"\0\0\0\x01\0\0\0\x01\x02\0" + b"\xff"
+    with connected() as (peer, theirs):
+        theirs.sendall(broken)
+        with pytest.raises(RemoteError, match=r"^the answer cannot be decoded: "):
+            create(peer)
+
+
+def test_an_answer_to_another_request_is_passed_over() -> None:
+    with connected() as (peer, theirs):
+        theirs.sendall(b"\0\0\0\x01\0\0\0\x0a" + b"\0\0\0\x07\0\0\0\x00\x02\0")
+        with pytest.raises(ConnectionLost, match="in time"):
+            create(peer, SHORT)
+
+
+# --- updates that a plugin wants -----------------------------------------------------------------
+
+UPDATES = [ContainerUpdate(container_id="c1"), ContainerUpdate(container_id="c2")]
+Outcome = list[ContainerUpdate] | NriError
+
+
+def updated(
+    update: Callable[[list[ContainerUpdate]], list[ContainerUpdate]] | None,
+    wanted: list[ContainerUpdate] = UPDATES,
+) -> Outcome:
+    """Let a plugin ask for updates while it handles a request; return what it learns."""
+    outcomes: list[Outcome] = []
+    learned = threading.Event()
+    stubs: list[Stub] = []
+
+    def then(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        learned.set()
+
+    def ask(pod: Pod, _: api.Container) -> None:
+        if pod.name == "web":
+            stubs[0].update(wanted, then)
+
+    with served(Plugin(name="web", index="10", create_container=ask), update) as (peer, stub):
+        stubs.append(stub)
+        peer.register(BOUND)
+        peer.configure(NEWEST, timeout=BOUND)
+        create(peer)
+        other = CreateContainerRequest(pod=Pod(name="db"))
+        for _ in range(100):  # a peer reads while it waits for something
+            peer.request("CreateContainer", other, CreateContainerResponse, BOUND)
+            if learned.wait(SHORT):
+                break
+    (outcome,) = outcomes
+    return outcome
+
+
+def test_updates_reach_the_runtime() -> None:
+    reached: list[list[ContainerUpdate]] = []
+
+    def take(updates: list[ContainerUpdate]) -> list[ContainerUpdate]:
+        reached.append(updates)
+        return []
+
+    assert updated(take) == []
+    assert reached == [UPDATES]
+
+
+def test_an_update_that_fails_becomes_a_status() -> None:
+    outcome = updated(lambda updates: updates[1:])
+    assert isinstance(outcome, RemoteError)
+    assert (outcome.code, outcome.message) == (
+        Code.UNKNOWN,
+        "NRI update of some containers failed",
+    )
+
+
+def test_an_update_that_may_fail_is_told_in_the_answer() -> None:
+    lenient = [ContainerUpdate(container_id="c1", ignore_failure=True)]
+    assert updated(lambda updates: updates, lenient) == lenient
+
+
+def test_a_runtime_without_updates_fails_all_of_them() -> None:
+    assert isinstance(updated(None), RemoteError)
+
+
+# --- plugins as processes ------------------------------------------------------------------------
+
+REPORT = """
+import json, os, sys
+seen = {
+    "argv": sys.argv,
+    "environ": dict(os.environ),
+    "fds": {},
+    "cwd": os.getcwd(),
+}
+for fd in os.listdir("/proc/self/fd"):
+    try:
+        seen["fds"][fd] = os.readlink("/proc/self/fd/" + fd)
+    except FileNotFoundError:
+        pass  # the descriptor that listed them
+with open(sys.argv[0] + ".report", "w") as file:
+    json.dump(seen, file)
+"""
+
+
+def script(path: Path, body: str) -> Path:
+    """Write an executable; its first line has the absolute interpreter, for it gets no PATH."""
+    path.write_text(f"#!{sys.executable} -IS\n{body}")
+    path.chmod(0o755)
+    return path
+
+
+def until_it_hangs_up(peer: Peer) -> None:
+    with pytest.raises(ConnectionLost, match="ended$"):
+        peer.register(BOUND)
+
+
+def reported(path: Path) -> tuple[str, dict[str, Any]]:
+    """Launch a script with REPORT; return the peer's title and what the process saw."""
+    with closing(launch(path)) as peer:
+        until_it_hangs_up(peer)
+        return peer.title, json.loads(Path(f"{path}.report").read_text())
+
+
+def test_a_launched_plugin_gets_its_path_and_three_variables(tmp_path: Path) -> None:
+    path = script(tmp_path / "42-my-plugin", REPORT)
+    title, seen = reported(path)
+    assert title == "42-my-plugin"
+    seen["environ"].pop("LC_CTYPE", None)  # Python's own doing (PEP 538)
+    assert seen["environ"] == {
+        "NRI_PLUGIN_NAME": "my-plugin",
+        "NRI_PLUGIN_IDX": "42",
+        "NRI_PLUGIN_SOCKET": "3",
+    }
+    assert (seen["argv"], seen["cwd"]) == ([str(path)], str(Path.cwd()))
+
+
+def test_a_launched_plugin_has_its_socket_and_nothing_else_open(tmp_path: Path) -> None:
+    inherited = {fd for fd in os.listdir("/proc/self/fd") if leaks(int(fd))}  # noqa: PTH208
+    with (tmp_path / "open").open("w"):
+        title, seen = reported(script(tmp_path / "00-", REPORT))
+    assert title == "00-"
+    fds = {fd: target for fd, target in seen["fds"].items() if fd not in inherited - set("0123")}
+    assert fds.pop("3").startswith("socket:")
+    assert fds == dict.fromkeys("012", "/dev/null")
+
+
+def leaks(fd: int) -> bool:
+    """Tell whether whoever started these tests left us a descriptor that children inherit."""
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False
+
+
+def test_with_log_a_plugin_writes_to_our_standard_error(tmp_path: Path) -> None:
+    path = script(tmp_path / "10-a", "print('lost')\n__import__('sys').exit('seen')")
+    program = (
+        "import sys; from nri_inject.runtime.peer import launch; from nri_inject import errors\n"
+        "peer = launch(sys.argv[1], log=True)\n"
+        "try: peer.register()\n"
+        "except errors.ConnectionLost as error: print(error)\n"
+        "peer.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, timeout=BOUND * 3, check=True
+    )
+    assert (done.stdout, done.stderr) == (b"plugin 10-a ended\n", b"seen\n")
+
+
+@pytest.mark.parametrize("name", ["web", "1-web", "100-web", "ab-web", "10", "10_web", "²2-web", "-"])
+def test_a_file_name_of_another_form_is_refused(tmp_path: Path, name: str) -> None:
+    path = script(tmp_path / name, REPORT)
+    with pytest.raises(NriError) as caught:
+        launch(path)
+    assert str(caught.value) == f"plugin {path}: a file name such as 10-name expected"
+
+
+def test_a_file_that_cannot_be_executed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "10-web"
+    path.write_text("")
+    path.chmod(0o644)
+    with pytest.raises(NriError) as caught:
+        launch(path)
+    assert str(caught.value) == f"cannot start plugin {path}: Permission denied"
+
+
+def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "10-web"
+    with pytest.raises(NriError) as caught:
+        launch(path)
+    assert str(caught.value) == f"cannot start plugin {path}: No such file or directory"
+
+
+def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "10-web"
+    path.write_bytes(b"\x00\x01\x02")
+    path.chmod(0o755)
+    with pytest.raises(NriError) as caught:
+        launch(path)
+    assert str(caught.value) == f"cannot start plugin {path}: Exec format error"
+
+
+def test_a_refused_plugin_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    for _ in range(3):
+        with pytest.raises(NriError):
+            launch_as(tmp_path / "missing", "10", "web")
+    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def is_child(pid: int) -> bool:
+    """Tell whether a child of ours with that number exists, be it a zombie."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "body", ["__import__('time').sleep(600)", "__import__('os')._exit(3)", REPORT]
+)
+def test_close_leaves_neither_a_process_nor_a_zombie(tmp_path: Path, body: str) -> None:
+    peer = launch(script(tmp_path / "10-web", body))
+    pid = peer.pid
+    assert pid is not None
+    assert is_child(pid)
+    peer.close()
+    assert not is_child(pid)
+    peer.close()  # and again does no harm
+
+
+def test_a_plugin_that_ignores_signals_is_killed(tmp_path: Path) -> None:
+    body = (
+        "import signal, socket\n"
+        "for number in (signal.SIGTERM, signal.SIGINT): signal.signal(number, signal.SIG_IGN)\n"
+        "socket.close(3)\n"
+        "signal.pause()\n"
+    )
+    peer = launch(script(tmp_path / "10-web", body))
+    until_it_hangs_up(peer)
+    pid = peer.pid
+    assert pid is not None
+    peer.close()
+    assert not is_child(pid)

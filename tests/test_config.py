@@ -1,0 +1,142 @@
+"""The configuration by value: what it says, and every sentence about what it must not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nri_inject import config
+from nri_inject.config import Config
+from nri_inject.errors import ConfigError
+from nri_inject.yamltext import YamlError
+
+
+def fault(text: str | bytes) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.read(text, "here")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", b"", "\n", "# nothing yet\n", "{}", "---\n", "null", b"\xef\xbb\xbf"]
+)
+def test_a_text_that_says_nothing_is_the_default(text: str | bytes) -> None:
+    assert config.read(text, "here") == Config(policy=None, on_unsupported="fail")
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("policy: unrestricted", Config(policy="unrestricted")),
+        (b"policy: unrestricted", Config(policy="unrestricted")),
+        ("on_unsupported: warn", Config(on_unsupported="warn")),
+        ("on_unsupported: fail", Config()),
+        ('{"policy": "unrestricted"}', Config(policy="unrestricted")),
+        (
+            "on_unsupported: warn\npolicy: unrestricted\n",
+            Config(policy="unrestricted", on_unsupported="warn"),
+        ),
+    ],
+)
+def test_each_word_is_taken(text: str | bytes, meaning: Config) -> None:
+    assert config.read(text, "here") == meaning
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("polcy: unrestricted", "unknown key 'polcy', did you mean 'policy'"),
+        ("onUnsupported: warn", "unknown key 'onUnsupported', did you mean 'on_unsupported'"),
+        ("zebra: 1", "unknown key 'zebra', known are policy, on_unsupported"),
+        ("1: 2", "unknown key '1', known are policy, on_unsupported"),
+        ('"a\\nb": 1', "unknown key 'a\\nb', known are policy, on_unsupported"),
+        ("policy: none", "policy: 'none' is none of: unrestricted"),
+        ("policy: Unrestricted", "policy: 'Unrestricted' is none of: unrestricted"),
+        ("policy: true", "policy: True is none of: unrestricted"),
+        ("policy: [unrestricted]", "policy: ['unrestricted'] is none of: unrestricted"),
+        ("on_unsupported: ignore", "on_unsupported: 'ignore' is none of: fail, warn"),
+    ],
+)
+def test_a_key_or_a_value_that_nobody_knows_is_an_error(text: str, sentence: str) -> None:
+    assert fault(text) == f"here: {sentence}"
+
+
+def test_all_faults_are_told_together_in_the_order_of_the_text() -> None:
+    assert fault("policy: x\npolici: 1\non_unsupported: [1]\n") == (
+        "here: policy: 'x' is none of: unrestricted;"
+        " unknown key 'polici', did you mean 'policy';"
+        " on_unsupported: [1] is none of: fail, warn"
+    )
+
+
+@pytest.mark.parametrize("text", ["- policy", "unrestricted", "17", "true"])
+def test_what_is_no_mapping_is_refused_with_an_example(text: str) -> None:
+    assert fault(text) == (
+        "here: a mapping of keys to values expected, as in `policy: unrestricted`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "on_unsupported: warn\npolicy: [a\n",
+            "line 3, column 1: did not find expected ',' or ']' while parsing a flow sequence",
+        ),
+        ("policy: unrestricted\npolicy: unrestricted\n", "line 2, column 1: duplicate key 'policy'"),
+        (b"\npolicy: \xe9\n", "line 2, column 9: incomplete UTF-8 octet sequence"),
+        (b"a: \xed\xa0\x80", "line 1, column 4: invalid Unicode character: #xd800"),
+        ("policy: \0", "line 1, column 9: control characters are not allowed: #x00"),
+    ],
+)
+def test_what_is_no_yaml_is_refused_with_its_line(text: str | bytes, sentence: str) -> None:
+    assert fault(text) == f"here: {sentence}"
+
+
+def test_a_second_document_is_refused_since_nobody_would_read_its_policy() -> None:
+    assert fault("on_unsupported: warn\n---\npolicy: unrestricted\n") == (
+        "here: line 2, column 1: a second document begins here; only one is allowed"
+    )
+
+
+def test_the_cause_stays_visible() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.read("[", "here")
+    assert isinstance(caught.value.__cause__, YamlError)
+
+
+def test_a_file_is_named_in_what_is_wrong_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "nri.yaml"
+    path.write_text("policy: some\n")
+    with pytest.raises(ConfigError) as caught:
+        config.read_file(str(path))
+    assert str(caught.value) == f"{path}: policy: 'some' is none of: unrestricted"
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "nri.yaml"
+    path.write_text("policy: unrestricted\n")
+    assert config.read_file(str(path)) == Config(policy="unrestricted")
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "nri.yaml"
+    with pytest.raises(ConfigError) as caught:
+        config.read_file(str(path))
+    assert str(caught.value) == f"cannot read configuration {path}: No such file or directory"
+
+
+def test_a_directory_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.read_file(str(tmp_path))
+    assert str(caught.value) == f"cannot read configuration {tmp_path}: Is a directory"
+
+
+def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "nri.yaml"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # sparse: it takes no room, and no machine could hold it
+    with pytest.raises(ConfigError) as caught:
+        config.read_file(str(path))
+    assert str(caught.value) == f"{path}: more than 16777216 bytes of YAML"

@@ -1,0 +1,74 @@
+"""What is not imported: a plugin is started for every node, and a library by other programs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nri_inject
+
+BOUND = 30
+PACKAGE = Path(nri_inject.__file__).parent
+WIRE = sorted((PACKAGE / "wire").glob("*.py"))
+WAITING = {
+    *("_thread", "asyncio", "concurrent", "logging", "multiprocessing", "os", "select"),
+    *("selectors", "signal", "socket", "ssl", "subprocess", "threading", "time"),
+}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Return the top-level modules that a new process has after a statement."""
+    program = f"{statement}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=BOUND, check=True
+    )
+    return {name.partition(".")[0] for name in json.loads(done.stdout)}
+
+
+@pytest.mark.parametrize(
+    "module", ["nri_inject", "nri_inject.wire", "nri_inject.stub", "nri_inject.plugin"]
+)
+def test_the_library_loads_no_parser_of_options_or_files(module: str) -> None:
+    unwanted = {"click", "yaml", "jsonschema", "pyudev", "grpc", "asyncio"}
+    assert not loaded_by(f"import {module}") & unwanted
+
+
+def test_a_plugin_command_does_not_load_click_before_it_has_arguments() -> None:
+    unwanted = {"click", "jsonschema", "pyudev", "grpc"}
+    loaded = loaded_by("import nri_inject.plugins.device_injector")
+    assert not loaded & unwanted
+    assert "nri_inject" in loaded
+
+
+def test_help_of_the_suite_loads_no_subcommand() -> None:
+    program = (
+        "import sys; from nri_inject import cli, options;"
+        " options.exit_status(cli.program, ['--help']);"
+        " assert 'nri_inject.cli.try_pods' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=BOUND, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"try  Show what would happen to the containers of a pod." in done.stdout
+
+
+@pytest.mark.parametrize("path", WIRE, ids=lambda path: path.name)
+def test_the_wire_has_nothing_to_wait_with(path: Path) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").partition(".")[0])
+        assert not (isinstance(node, ast.Name) and node.id in {"open", "__import__", "print"})
+    assert not imported & WAITING
+
+
+def test_the_wire_was_found() -> None:
+    assert {path.name for path in WIRE} >= {"__init__.py", "mux.py", "session.py", "ttrpc.py"}
