@@ -7,15 +7,16 @@ their order are those of NRI's sample plugins (device-injector of NRI 0.12).
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, Final, TypeAlias, TypeVar
 
 from nri_inject.api import Container, Pod
-from nri_inject.yamltext import Value, as_integer
+from nri_inject.yamltext import Value, as_integer, as_text
 
 T = TypeVar("T")
 
@@ -116,8 +117,13 @@ def described(value: Value) -> str:
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """Return what to write instead of a name that nobody knows."""
-    near = nearest(name, tuple(known)) if len(name) <= _LONGEST_QUOTE else None
+    near = _meant(name, known)
     return f"did you mean {near}?" if near else f"known: {', '.join(known)}"
+
+
+def _meant(name: str, known: Collection[str]) -> str | None:
+    # What is not shown in full is not compared either: that takes time for a long name.
+    return nearest(name, tuple(known)) if len(name) <= _LONGEST_QUOTE else None
 
 
 @lru_cache(maxsize=256)
@@ -147,7 +153,13 @@ def _cut(text: str, length: int) -> str:
 
 # YAML lets a half of a UTF-16 pair be written as an escape; no protobuf text can hold it.
 _HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
+# What a terminal or a log obeys rather than shows: control characters, the separators of lines
+# and paragraphs, what turns the direction of writing, and what has no width. Not the joiners
+# U+200C and U+200D, which some scripts need. repr(), and so `quoted`, escapes all of these.
+_CONTROL: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]"
+)
+_LONGEST_LINE: Final = 4096  # bytes; PATH_MAX of Linux
 
 
 def read_text(value: Value) -> str:
@@ -161,19 +173,56 @@ def read_text(value: Value) -> str:
             raise Fault(f"{quoted(value)} is not Unicode text")
         return value
     if isinstance(value, bool | float):
-        kind = "a boolean" if isinstance(value, bool) else "a fraction"
-        raise Fault(f"{described(value)} is {kind}, not text; put the value in quotes")
+        return _number_text(value)
     if isinstance(value, int):
         return str(value)
     raise Fault(f"{described(value)} instead of text")
 
 
+def _number_text(value: float) -> str:
+    """Return the text of a whole number such as 08 or 1e3, where Go gives its digits, too."""
+    if isinstance(value, bool):
+        kind = "a boolean"
+    elif not value.is_integer():
+        kind = "a fraction"
+    elif as_text(value) == str(int(value)):
+        return str(int(value))
+    else:
+        kind = "a number that is not written out"  # 1e6, of which Go makes 1e+06
+    raise Fault(f"{described(value)} is {kind}, not text; put the value in quotes")
+
+
 def read_line(value: Value) -> str:
     """Return a text without control characters."""
     text = read_text(value)
-    if _CONTROL.search(text):
-        raise Fault(f"{quoted(text)} has a control character")
+    _check_line(text, text)
     return text
+
+
+def read_short_line(value: Value) -> str:
+    """Return a text without control characters that the kernel can take: of 4096 bytes."""
+    text = read_line(value)
+    check_length(text)
+    return text
+
+
+def read_tabbed_line(value: Value) -> str:
+    """Return the same, but it may have tabs."""
+    text = read_text(value)
+    _check_line(text, text.replace("\t", " "))
+    check_length(text)
+    return text
+
+
+def _check_line(text: str, searched: str) -> None:
+    if _CONTROL.search(searched):
+        raise Fault(f"{quoted(text)} has a control character")
+
+
+def check_length(text: str) -> None:
+    """Raise Fault if the kernel could not take the text in one piece."""
+    if len(text) > _LONGEST_LINE or len(text.encode()) > _LONGEST_LINE:
+        raise Fault(f"{quoted(text)} is longer than {_LONGEST_LINE} bytes")
 
 
 def integer(least: int, greatest: int) -> Reader[int]:
@@ -181,13 +230,17 @@ def integer(least: int, greatest: int) -> Reader[int]:
 
     def read(value: Value) -> int:
         number = as_integer(value)
-        if number is None:
+        if number is None or _is_negative_zero(value):
             raise Fault(_no_integer(value))
         if not least <= number <= greatest:
             raise Fault(f"{number} is not between {least} and {greatest}")
         return number
 
     return read
+
+
+def _is_negative_zero(value: Value) -> bool:
+    return isinstance(value, float) and value == 0 and math.copysign(1, value) < 0
 
 
 def _no_integer(value: Value) -> str:
@@ -214,39 +267,57 @@ def choice(names: Mapping[str, T]) -> Reader[T]:
 # --- reading lists and maps ---------------------------------------------------------------------
 
 # A text of 256 KiB can be wrong in many thousand places; nobody reads more than the first ones.
-_ENOUGH: Final = 100
+ENOUGH: Final = 100
+# So many devices or mounts no container has. Each costs more time to read than its text does.
+_MOST_ITEMS: Final = 1000
 
 
 def list_of(read: Reader[T]) -> Reader[list[T]]:
-    """Return a reader of lists; null is the empty one."""
+    """Return a reader of lists of up to 1000 items; null is the empty one."""
 
     def read_list(value: Value) -> list[T]:
-        if value is None:
-            return []
-        if not isinstance(value, list):
-            raise Fault(f"{described(value)} instead of a list")
-        results: list[T] = []
-        faults: list[str] = []
-        for number, item in enumerate(value, 1):
-            try:
-                results.append(read(item))
-            except Fault as fault:
-                faults += fault.at(f"item {number}")
-                if len(faults) >= _ENOUGH:
-                    break
+        results, faults = read_items(read, value)
         if faults:
-            raise Fault(*faults)
-        return results
+            raise Fault(*(sentence for sentences in faults.values() for sentence in sentences))
+        return [*results.values()]
 
     return read_list
 
 
-def map_of(fields: Sequence[Field]) -> Reader[Values]:
-    """Return a reader of maps with these keys, in any letter case, as in Go.
+def read_items(read: Reader[T], value: Value) -> tuple[dict[int, T], dict[int, list[str]]]:
+    """Return what is right and what is wrong in a list, by the item's number from 1."""
+    if value is None:
+        return {}, {}
+    if not isinstance(value, list):
+        raise Fault(f"{described(value)} instead of a list")
+    check_count(len(value), "items")
+    results: dict[int, T] = {}
+    faults: dict[int, list[str]] = {}
+    count = 0
+    for number, item in enumerate(value, 1):
+        try:
+            results[number] = read(item)
+        except Fault as fault:
+            faults[number] = fault.at(f"item {number}")
+            count += len(faults[number])
+            if count >= ENOUGH:
+                break
+    return results, faults
 
-    The result has the fields that were given; null counts as not given.
+
+def check_count(count: int, what: str) -> None:
+    """Raise Fault if a list or map has too much in it."""
+    if count > _MOST_ITEMS:
+        raise Fault(f"{count} {what}, at most {_MOST_ITEMS} allowed")
+
+
+def map_of(fields: Sequence[Field]) -> Reader[Values]:
+    """Return a reader of maps with these keys, in any case of ASCII letters.
+
+    Go also takes U+017F for an s and the like; nobody writes that on purpose. The result has the
+    fields that were given; null counts as not given.
     """
-    return partial(_read_map, {field.name.casefold(): field for field in fields})
+    return partial(_read_map, {field.name.lower(): field for field in fields})
 
 
 def _read_map(fields: Mapping[str, Field], value: Value) -> Values:
@@ -262,19 +333,33 @@ def _read_map(fields: Mapping[str, Field], value: Value) -> Values:
                 values[field.name] = _read_field(field, item)
         except Fault as fault:
             faults += fault.sentences
-            if len(faults) >= _ENOUGH:
+            if len(faults) >= ENOUGH:
                 break
-    for field in fields.values():
-        if field.required and value.get(spellings.get(field.name, field.name)) is None:
-            faults.append(f"{field.name} is missing")
+    given = {name for name, key in spellings.items() if value[key] is not None}
+    if missing := _missing(fields, given, value):
+        faults += (f"{name} is missing" for name in missing)
     if faults:
         raise Fault(*faults)
     return values
 
 
+def _missing(fields: Mapping[str, Field], given: set[str], keys: Collection[str]) -> list[str]:
+    """Return what must be given and is not, but for what an unknown key was meant to be."""
+    missing = [f.name for f in fields.values() if f.required and f.name not in given]
+    if not missing:
+        return []
+    unknown = islice((key for key in keys if _known(fields, key) is None), ENOUGH)
+    meant = {_meant(key, _names(fields)) for key in unknown}
+    return [name for name in missing if name not in meant]
+
+
+def _known(fields: Mapping[str, Field], key: str) -> Field | None:
+    return fields.get(key.lower()) if key.isascii() else None
+
+
 def _field(fields: Mapping[str, Field], key: str, spellings: dict[str, str]) -> Field:
     """Return the field that a key names, and note how it was spelled."""
-    field = fields.get(key.casefold())
+    field = _known(fields, key)
     if field is None:
         raise Fault(f"unknown key {quoted(key)}; {suggestion(key, _names(fields))}")
     before = spellings.setdefault(field.name, key)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from nri_inject import yamltext
 from nri_inject.errors import ConfigError
@@ -20,23 +20,70 @@ UNRESTRICTED: Final = "unrestricted"
 
 
 @dataclass(frozen=True, slots=True)
+class Cdi:
+    """How CDI devices are had.
+
+    `mode` says who resolves names: we, or the runtime, which gets the names as they are. `dirs`
+    are directories of spec files in rising priority, the standard's if empty.
+    """
+
+    mode: Literal["resolve", "native"] = "resolve"
+    dirs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """How OCI hooks are had; the words are explained where they act, in oci_hooks.match.
+
+    `dirs` are directories of hook files in rising priority, the standard's if empty; `host_root`
+    is where the host's files are seen, for a plugin that runs in a container.
+    """
+
+    dirs: tuple[str, ...] = ()
+    host_root: str = "/"
+    bind_mounts: Literal["real", "any"] = "real"
+    empty_command: Literal["no-match", "fail"] = "no-match"
+    unusable_program: Literal["skip", "fail"] = "skip"
+    present: Literal["drop", "keep"] = "drop"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What an admin decides.
 
     `policy` is who may inject what. The word "unrestricted" is the only one so far: whatever a
     pod asks for is given to it; None means that nothing was said, and has the same effect.
     `on_unsupported` says what becomes of a container that asks for something its runtime would
-    drop in silence: it fails, or it starts without and a warning is logged.
+    drop in silence: it fails, or it starts without and a warning is logged. `unsafe_files` means
+    that nobody asks who could have written CDI and hook files.
     """
 
     policy: Literal["unrestricted"] | None = None
     on_unsupported: Literal["fail", "warn"] = "fail"
+    unsafe_files: bool = False
+    cdi: Cdi = Cdi()
+    hooks: Hooks = Hooks()
 
 
 # Whatever a second document says would be left unread, a policy for example.
 _ONE_DOCUMENT: Final = dataclasses.replace(yamltext.SPEC_FILE, several=False)
 
-_WORDS: Final = {"policy": (UNRESTRICTED,), "on_unsupported": ("fail", "warn")}
+# Key -> the words that it may have, the type of its value, or the keys of its mapping.
+_Keys: TypeAlias = "Mapping[str, tuple[str, ...] | type[bool | str | list[str]] | _Keys]"
+_KEYS: Final[_Keys] = {
+    "policy": (UNRESTRICTED,),
+    "on_unsupported": ("fail", "warn"),
+    "unsafe_files": bool,
+    "cdi": {"mode": ("resolve", "native"), "dirs": list},
+    "hooks": {
+        "dirs": list,
+        "host_root": str,
+        "bind_mounts": ("real", "any"),
+        "empty_command": ("no-match", "fail"),
+        "unusable_program": ("skip", "fail"),
+        "present": ("drop", "keep"),
+    },
+}
 
 
 def read(text: str | bytes, source: str) -> Config:
@@ -79,18 +126,53 @@ def read_document(text: str | bytes, source: str) -> dict[str, Value]:
 
 def checked(document: Mapping[str, Value], source: str) -> Config:
     """Return the configuration that a document is; ConfigError with everything wrong in it."""
-    faults = [fault for key, value in document.items() for fault in _faults(key, value)]
+    faults = list(_faults(document, _KEYS, ""))
     if faults:
         raise ConfigError(f"{source}: {'; '.join(faults)}")
-    return Config(**document)  # type: ignore[arg-type]  # _faults has looked at each value
+    sections: dict[str, Any] = dict(document)
+    for name, section in (("cdi", Cdi), ("hooks", Hooks)):
+        if name in sections:
+            sections[name] = section(**_frozen(sections[name]))
+    return Config(**sections)
 
 
-def _faults(key: str, value: Value) -> list[str]:
-    words = _WORDS.get(key)
-    if words is None:
-        near = difflib.get_close_matches(key, _WORDS, n=1)
-        hint = f", did you mean {near[0]!r}" if near else f", known are {', '.join(_WORDS)}"
-        return [f"unknown key {key!r}{hint}"]
-    if value not in words:
-        return [f"{key}: {value!r} is none of: {', '.join(words)}"]
-    return []
+def _frozen(section: Mapping[str, Value]) -> dict[str, Any]:
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in section.items()
+    }
+
+
+def _faults(document: Mapping[str, Value], keys: _Keys, place: str) -> Iterator[str]:
+    for key, value in document.items():
+        known = keys.get(key)
+        if known is None:
+            near = difflib.get_close_matches(key, keys, n=1)
+            hint = f", did you mean {near[0]!r}" if near else f", known are {', '.join(keys)}"
+            yield f"{place}unknown key {key!r}{hint}"
+        elif isinstance(known, Mapping):
+            if isinstance(value, dict):
+                yield from _faults(value, known, f"{place}{key}: ")
+            else:
+                yield f"{place}{key}: a mapping with {', '.join(known)} expected"
+        elif isinstance(known, tuple):
+            if value not in known:
+                yield f"{place}{key}: {value!r} is none of: {', '.join(known)}"
+        else:
+            is_so, what = _CHECKS[known]
+            if not is_so(value):
+                yield f"{place}{key}: {value!r} is not {what}"
+
+
+def _is_path(value: Value) -> bool:
+    return isinstance(value, str) and value.startswith("/") and "\0" not in value
+
+
+def _are_paths(value: Value) -> bool:
+    return isinstance(value, list) and all(map(_is_path, value))
+
+
+_CHECKS: Final[Mapping[type, tuple[Callable[[Value], bool], str]]] = {
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    str: (_is_path, "an absolute path"),
+    list: (_are_paths, "a list of absolute paths"),
+}

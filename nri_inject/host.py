@@ -65,6 +65,8 @@ class NotADevice(KeyError):
 
 
 _MOST_LINKS: Final = 40  # as Linux: MAXSYMLINKS
+# Whoever plants links in a directory of the host could make one path cost a hundred thousand looks.
+_MOST_PARTS: Final = 256
 
 _TYPES: Final[dict[int, DeviceType]] = {
     stat.S_IFCHR: "c",
@@ -122,6 +124,8 @@ class HostDevices(Mapping[str, DeviceNode]):
         at = ""
         link = ""
         links = 0
+        parts = len(pending)
+        _check_parts(path, parts)
         found = self._look(path, "/", "")
         while pending:
             name = pending.pop()
@@ -145,7 +149,10 @@ class HostDevices(Mapping[str, DeviceNode]):
             if link.startswith("/"):
                 at = ""
             found = self._look(path, at or "/", link)
-            pending += link.split("/")[::-1]
+            more = link.split("/")[::-1]
+            parts += len(more)
+            _check_parts(path, parts)
+            pending += more
         return found
 
     def _look(self, path: str, place: str, link: str) -> os.stat_result:
@@ -161,6 +168,11 @@ class HostDevices(Mapping[str, DeviceNode]):
             return os.readlink(self._root + place)  # noqa: PTH115 - the exact text
         except OSError as error:  # replaced since we looked, or not for us
             raise _refused(path, error) from error
+
+
+def _check_parts(path: str, parts: int) -> None:
+    if parts > _MOST_PARTS:
+        raise NotADevice(path, f"has more than {_MOST_PARTS} parts, links followed")
 
 
 def _missing(path: str, link: str) -> KeyError:

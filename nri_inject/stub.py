@@ -347,7 +347,9 @@ class _Conversation:
         """
         deadline = time.monotonic() + FAREWELL
         while self._unsent and not self.ended and (left := deadline - time.monotonic()) > 0:
-            select.select([], [self._socket], [], left)
+            poll = select.poll()
+            poll.register(self._socket, select.POLLOUT)
+            poll.poll(left * 1000)
             self.flush()
 
     def interest(self) -> int:

@@ -10,9 +10,15 @@ Where this reader is stricter than Go, on purpose:
 
     explicit tags               an error; Go obeys them
     a key given twice           an error; Go takes the last one unless it reads strictly
-    a key beside a merge key    wins wherever it stands; in Go the later one wins
     a number beyond 64 bits     an error; Go makes a rounded float or a text of it
-    a second document           an error in an annotation; Go does not look at it
+
+and in an annotation only:
+
+    a second document           an error; Go does not look at it
+    a merge key                 may stand once in a map, above the keys that it has too; in Go
+                                the later one wins, whichever that is. In a file the map's own
+                                keys win, then the earlier map.
+    a key that is not text      an error; Go makes text of it, of `on` for example "true"
 """
 
 from __future__ import annotations
@@ -52,19 +58,26 @@ class Limits:
     """Bound what a text may cost.
 
     `size` counts bytes of UTF-8 (of the file, if it is UTF-16), `depth` lists and maps inside
-    each other, `nodes` values, each alias counting as all that it stands for. `several` says
-    that further documents are left unread, as Go does, rather than refused.
+    each other, `nodes` values, `expanded` the characters of all scalars, keys too; an alias
+    counts as all that it stands for. `several` says that further documents are left unread, as Go
+    does, rather than refused. `strict` refuses what a pod's author seldom means: merge keys whose
+    order counts, keys that are not text, a %YAML line that Go does not take.
     """
 
     size: int
     depth: int
     nodes: int
+    expanded: int = 64 * 1024 * 1024
     several: bool = False
+    strict: bool = False
 
 
-# 256 KiB is what Kubernetes allows for all annotations of an object together. Devices with seven
-# keys, written out, fill it with 25 000 values; more than 40 000 would only cost time.
-ANNOTATION: Final = Limits(size=256 * 1024, depth=32, nodes=40_000)
+# 256 KiB is what Kubernetes allows for all annotations of an object together. A thousand mounts
+# with ten options each have 15 000 values; more than 20 000 would only cost time. Aliases of one
+# long text would make gigabytes of it in the answer; four times the text is enough for all.
+ANNOTATION: Final = Limits(
+    size=256 * 1024, depth=32, nodes=20_000, expanded=1024 * 1024, strict=True
+)
 SPEC_FILE: Final = Limits(size=16 * 1024 * 1024, depth=32, nodes=2_000_000, several=True)
 
 
@@ -323,6 +336,7 @@ class _Event(Protocol):
     tag: str | None
     value: str
     implicit: tuple[bool, bool]  # of a scalar; the first is whether it is plain
+    version: tuple[int, int] | None  # of a document's start: what its %YAML line says
 
 
 class _Merge:
@@ -336,17 +350,22 @@ _NO_KEY: Final = ""
 class _Anchored:
     """What an anchor names; not `done` while the parser is still inside it."""
 
-    __slots__ = ("done", "height", "inside", "size", "value")
+    __slots__ = ("done", "expanded", "height", "inside", "size", "value")
 
     def __init__(self) -> None:
         self.done = False
         self.value: Value = None
         self.size = 0
+        self.expanded = 0
         self.height = 0
         self.inside: _Inside = None
 
-    def finish(self, value: Value, size: int, height: int, inside: _Inside) -> None:
-        self.value, self.size, self.height, self.inside = value, size, height, inside
+    def cost(self, size: int, expanded: int) -> None:
+        """Note what each alias of it will count: so many values, so many characters."""
+        self.size, self.expanded = size, expanded
+
+    def finish(self, value: Value, height: int, inside: _Inside) -> None:
+        self.value, self.height, self.inside = value, height, inside
         self.done = True
 
 
@@ -355,7 +374,8 @@ class _Frame:
 
     `key` is None where a map's next key is due, else that key or _MERGE; a list always has
     _NO_KEY. `height` is how many levels of lists and maps are inside, itself included. `before`
-    is how many values there were before it, `inside` the places of what is in it, if wanted.
+    is how many values and characters there were before it, `inside` the places of what is in it,
+    if wanted.
     """
 
     __slots__ = ("anchored", "before", "event", "height", "inside", "key", "merged", "value")
@@ -365,7 +385,7 @@ class _Frame:
         value: list[Value] | dict[str, Value],
         event: _Event | None,
         inside: _Inside,
-        before: int,
+        before: tuple[int, int],
     ) -> None:
         self.value = value
         self.event = event
@@ -387,10 +407,11 @@ class _Builder:
         self._limits = limits
         self._marked = marked
         self._nodes = 0
+        self._expanded = 0
         self._anchors: dict[str, _Anchored] = {}
         self._values: list[Value] = []
         self._places: list[_Place] = []
-        self._top = _Frame(self._values, None, self._places, 0)
+        self._top = _Frame(self._values, None, self._places, (0, 0))
         self._below: list[_Frame] = []
 
     def read(self, events: Iterator[_Event]) -> tuple[Value, _Place | None]:
@@ -408,29 +429,38 @@ class _Builder:
                 self._close()
             elif kind is AliasEvent:
                 self._alias(event)
+            elif kind is DocumentStartEvent:
+                self._start(event)
             elif kind is DocumentEndEvent:
                 break
         value = self._values[0] if self._values else None
         return value, (self._places[0] if self._places else None)
 
+    def _start(self, event: _Event) -> None:
+        if self._limits.strict and event.version not in (None, (1, 1)):
+            raise _fault(event, "a %YAML line that does not say 1.1; leave it out")
+
     def _scalar(self, event: _Event) -> None:
         if event.tag:
             raise _no_tags(event)
-        value: Value = event.value
+        text = event.value
+        value: Value = text
         if plain := event.implicit[0]:
             try:
-                value = _resolve(event.value)
+                value = _resolve(text)
             except ValueError as error:
                 raise _fault(event, str(error)) from error
         if event.anchor:
-            self._anchor(event.anchor).finish(value, 1, 0, None)
+            anchored = self._anchor(event.anchor)
+            anchored.cost(1, len(text))
+            anchored.finish(value, 0, None)
         if self._top.key is not None:
-            self._nodes += 1
-            if self._nodes > self._limits.nodes:
-                raise self._too_many(event)
+            self._spend(1, len(text), event)
             self._put(value, None, event)
-        elif plain and value == "<<":
-            self._top.key = _MERGE
+            return
+        self._spend(0, len(text), event)
+        if plain and value == "<<":
+            self._merge_key(event)
         else:
             self._key(value, event)
 
@@ -443,11 +473,10 @@ class _Builder:
             raise _fault(event, f"alias {_shown(name)} is inside its own anchor")
         top = self._top
         if top.key is None:
+            self._spend(0, anchored.expanded, event)
             self._key(anchored.value, event)
             return
-        self._nodes += anchored.size
-        if self._nodes > self._limits.nodes:
-            raise self._too_many(event)
+        self._spend(anchored.size, anchored.expanded, event)
         if len(self._below) + anchored.height > self._limits.depth:
             raise self._too_deep(event)
         top.height = max(top.height, anchored.height + 1)
@@ -460,10 +489,8 @@ class _Builder:
             raise _not_a_key(value, event)
         if len(self._below) >= self._limits.depth:
             raise self._too_deep(event)
-        frame = _Frame(value, event, inside, self._nodes)
-        self._nodes += 1
-        if self._nodes > self._limits.nodes:
-            raise self._too_many(event)
+        frame = _Frame(value, event, inside, (self._nodes, self._expanded))
+        self._spend(1, 0, event)
         if event.anchor:
             frame.anchored = self._anchor(event.anchor)
         self._below.append(self._top)
@@ -477,8 +504,9 @@ class _Builder:
         if top.height <= done.height:
             top.height = done.height + 1
         if done.anchored is not None:
-            size = self._nodes - done.before
-            done.anchored.finish(done.value, size, done.height, done.inside)
+            nodes, expanded = done.before
+            done.anchored.cost(self._nodes - nodes, self._expanded - expanded)
+            done.anchored.finish(done.value, done.height, done.inside)
         if done.event is not None:  # as it is for all but the bottom frame, which stays open
             self._put(done.value, done.inside, done.event)
 
@@ -491,9 +519,12 @@ class _Builder:
             container[key] = value
             frame.key = None
         else:
+            sources = _sources(value, inside, event)
+            if self._limits.strict:
+                _check_order(container, sources, event)
             if frame.merged is None:
                 frame.merged = []
-            frame.merged += _sources(value, inside, event)
+            frame.merged += sources
             frame.key = None
             return
         if self._marked:
@@ -506,19 +537,32 @@ class _Builder:
     def _key(self, value: Value, event: _Event) -> None:
         if value is None or isinstance(value, list | dict):
             raise _not_a_key(value, event)
-        key = value if isinstance(value, str) else as_text(value)
+        if self._limits.strict and not isinstance(value, str):
+            raise _not_text(value, event)
+        key = as_text(value)
         if key in self._top.value:
             raise _fault(event, f"duplicate key {_shown(key)}")
         self._top.key = key
+
+    def _merge_key(self, event: _Event) -> None:
+        if self._limits.strict and self._top.merged is not None:
+            raise _fault(event, "'<<' is given twice; give one a list of the maps")
+        self._top.key = _MERGE
+
+    def _spend(self, nodes: int, expanded: int, event: _Event) -> None:
+        """Count values and characters before anything is made of them."""
+        self._nodes += nodes
+        self._expanded += expanded
+        if self._nodes > self._limits.nodes:
+            raise _fault(event, f"more than {self._limits.nodes} values, aliases followed")
+        if self._expanded > self._limits.expanded:
+            raise _fault(event, f"more than {self._limits.expanded} characters, aliases followed")
 
     def _anchor(self, name: str) -> _Anchored:
         # Known from its start on, like in Go: an alias inside it is then seen as such, and an
         # inner anchor of the same name replaces the outer one for good.
         anchored = self._anchors[name] = _Anchored()
         return anchored
-
-    def _too_many(self, event: _Event) -> YamlError:
-        return _fault(event, f"more than {self._limits.nodes} values, aliases followed")
 
     def _too_deep(self, event: _Event) -> YamlError:
         return _fault(event, f"lists and maps more than {self._limits.depth} deep")
@@ -538,6 +582,16 @@ def _sources(
             raise _fault(event, "'<<' takes a map or a list of maps")
         sources.append((source, its_places))
     return sources
+
+
+def _check_order(
+    own: dict[str, Value], sources: list[tuple[dict[str, Value], _Inside]], event: _Event
+) -> None:
+    """Refuse a merge below a key that it has, too: which of the two counts is not for us to say."""
+    for source, _ in sources:
+        for key in source:
+            if key in own:
+                raise _fault(event, f"'<<' has {_shown(key)}, which stands above; put '<<' first")
 
 
 def _merge(
@@ -645,6 +699,11 @@ def _no_tags(event: _Event) -> YamlError:
 def _not_a_key(value: Value, event: _Event) -> YamlError:
     kind = "null" if value is None else "a list" if isinstance(value, list) else "a map"
     return _fault(event, f"{kind} cannot be a key")
+
+
+def _not_text(value: bool | float, event: _Event) -> YamlError:
+    kind = "a boolean" if isinstance(value, bool) else "a number"
+    return _fault(event, f"key {as_text(value)} is {kind}, not text; put it in quotes")
 
 
 def _syntax_error(error: yaml.MarkedYAMLError) -> YamlError:

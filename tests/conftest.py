@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def unchanged_log() -> Iterator[None]:
+    """Undo what a test that runs a whole command did to the process's log."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
 
 
 @pytest.hookimpl(trylast=True)

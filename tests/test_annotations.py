@@ -20,6 +20,8 @@ from nri_inject.annotations import (
     plain,
     quoted,
     read_line,
+    read_short_line,
+    read_tabbed_line,
     read_text,
     where,
 )
@@ -87,7 +89,16 @@ def test_long_or_odd_text_is_cut_and_escaped_in_sentences() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("a", "a"), ("", ""), (256, "256"), (-1, "-1"), (2**64 - 1, "18446744073709551615")],
+    [
+        ("a", "a"),
+        ("", ""),
+        (256, "256"),
+        (-1, "-1"),
+        (2**64 - 1, "18446744073709551615"),
+        (8.0, "8"),
+        (1e3, "1000"),
+        (-5.0, "-5"),
+    ],
 )
 def test_whole_numbers_are_text_where_text_is_due(value: Value, text: str) -> None:
     assert read_text(value) == text
@@ -99,6 +110,8 @@ def test_whole_numbers_are_text_where_text_is_due(value: Value, text: str) -> No
         (True, "true is a boolean, not text; put the value in quotes"),
         (False, "false is a boolean, not text; put the value in quotes"),
         (1.5, "1.5 is a fraction, not text; put the value in quotes"),
+        (1e6, "1000000.0 is a number that is not written out, not text; put the value in quotes"),
+        (-0.0, "-0.0 is a number that is not written out, not text; put the value in quotes"),
         (None, "nothing instead of text"),
         (["a"], "a list instead of text"),
         ({"a": "b"}, "a map instead of text"),
@@ -109,9 +122,35 @@ def test_what_is_not_text(value: Value, sentence: str) -> None:
     assert faults(read_text, value) == [sentence]
 
 
-@pytest.mark.parametrize("text", ["a\nb", "\0", "\x7f", "\t"])
-def test_a_line_has_no_control_characters(text: str) -> None:
-    assert faults(read_line, text) == [f"{text!r} has a control character"]
+ODD = [
+    *("\0", "\x1b", "\n", "\x7f", "\x85", "\x9b", "\u2028", "\u2029"),
+    *("\u061c", "\u200b", "\u200e", "\u200f", "\u202a", "\u202e", "\u2066", "\u2069", "\ufeff"),
+]
+
+
+@pytest.mark.parametrize("read", [read_line, read_short_line, read_tabbed_line])
+@pytest.mark.parametrize("character", ODD, ids=ascii)
+def test_a_line_has_no_control_characters(read: Reader[str], character: str) -> None:
+    text = f"a{character}b"
+    escaped = ascii(character)[1:-1]
+    assert faults(read, text) == [f"'a{escaped}b' has a control character"]
+    assert quoted(text) == f"'a{escaped}b'"
+    assert plain(text) == f"a{escaped}b"
+
+
+def test_a_tab_is_a_control_character_but_where_it_is_due() -> None:
+    assert faults(read_line, "a\tb") == ["'a\\tb' has a control character"]
+    assert read_tabbed_line("a\tb") == "a\tb"
+
+
+def test_letters_of_all_scripts_are_no_control_characters() -> None:
+    assert read_line("é 名前 \u200d") == "é 名前 \u200d"
+
+
+@pytest.mark.parametrize("read", [read_short_line, read_tabbed_line])
+def test_a_short_line_has_at_most_4096_bytes(read: Reader[str]) -> None:
+    assert read("é" * 2048) == "é" * 2048
+    assert faults(read, "é" * 2048 + "x") == ["'" + "é" * 77 + "...' is longer than 4096 bytes"]
 
 
 @pytest.mark.parametrize(("value", "number"), [(0, 0), (9, 9), (9.0, 9), (4e0, 4)])
@@ -126,6 +165,7 @@ def test_whole_numbers_pass_in_any_form(value: Value, number: int) -> None:
         ("10", "'10' is not an integer; leave out the quotes"),
         ("0o644", "'0o644' is not an integer; leave out the quotes"),
         (1.5, "1.5 is not an integer"),
+        (-0.0, "-0.0 is not an integer"),
         (True, "true is not an integer"),
         (None, "nothing is not an integer"),
         ([1], "a list is not an integer"),
@@ -180,8 +220,13 @@ def test_a_list_tells_every_fault_with_the_number_of_its_item() -> None:
 
 
 def test_a_list_that_is_wrong_in_many_places_is_not_read_to_its_end() -> None:
-    assert len(faults(list_of(read_text), [None] * 100_000)) == 100
+    assert len(faults(list_of(read_text), [None] * 1000)) == 100
     assert len(faults(BOX, {f"k{number}": 1 for number in range(100_000)})) == 101
+
+
+def test_a_list_has_at_most_1000_items() -> None:
+    assert len(list_of(read_text)(["a"] * 1000)) == 1000
+    assert faults(list_of(read_text), [None] * 1001) == ["1001 items, at most 1000 allowed"]
 
 
 def test_a_map_has_the_fields_that_were_given() -> None:
@@ -204,6 +249,10 @@ def test_null_counts_as_not_given() -> None:
         ({"path": True}, ["path: true is a boolean, not text; put the value in quotes"]),
         ({"path": "a", "PATH": "b"}, ["path is given twice, as 'path' and 'PATH'"]),
         ({"path": "a", "siz": 1}, ["unknown key 'siz'; did you mean size?"]),
+        ({"pth": "a"}, ["unknown key 'pth'; did you mean path?"]),
+        ({"pth": "a", "path": None}, ["unknown key 'pth'; did you mean path?"]),
+        ({"x": 1}, ["unknown key 'x'; known: path, size, colours", "path is missing"]),
+        ({"path": "a", "\u017fize": 1}, ["unknown key '\u017fize'; did you mean size?"]),
         ({"path": "a", "x": None}, ["unknown key 'x'; known: path, size, colours"]),
         (
             {"size": "ten", "colours": ["COLOUR_RED", "BLUE"]},

@@ -48,9 +48,15 @@ def test_each_word_is_taken(text: str | bytes, meaning: Config) -> None:
     [
         ("polcy: unrestricted", "unknown key 'polcy', did you mean 'policy'"),
         ("onUnsupported: warn", "unknown key 'onUnsupported', did you mean 'on_unsupported'"),
-        ("zebra: 1", "unknown key 'zebra', known are policy, on_unsupported"),
-        ("1: 2", "unknown key '1', known are policy, on_unsupported"),
-        ('"a\\nb": 1', "unknown key 'a\\nb', known are policy, on_unsupported"),
+        (
+            "zebra: 1",
+            "unknown key 'zebra', known are policy, on_unsupported, unsafe_files, cdi, hooks",
+        ),
+        ("1: 2", "unknown key '1', known are policy, on_unsupported, unsafe_files, cdi, hooks"),
+        (
+            '"a\\nb": 1',
+            "unknown key 'a\\nb', known are policy, on_unsupported, unsafe_files, cdi, hooks",
+        ),
         ("policy: none", "policy: 'none' is none of: unrestricted"),
         ("policy: Unrestricted", "policy: 'Unrestricted' is none of: unrestricted"),
         ("policy: true", "policy: True is none of: unrestricted"),
@@ -84,7 +90,10 @@ def test_what_is_no_mapping_is_refused_with_an_example(text: str) -> None:
             "on_unsupported: warn\npolicy: [a\n",
             "line 3, column 1: did not find expected ',' or ']' while parsing a flow sequence",
         ),
-        ("policy: unrestricted\npolicy: unrestricted\n", "line 2, column 1: duplicate key 'policy'"),
+        (
+            "policy: unrestricted\npolicy: unrestricted\n",
+            "line 2, column 1: duplicate key 'policy'",
+        ),
         (b"\npolicy: \xe9\n", "line 2, column 9: incomplete UTF-8 octet sequence"),
         (b"a: \xed\xa0\x80", "line 1, column 4: invalid Unicode character: #xd800"),
         ("policy: \0", "line 1, column 9: control characters are not allowed: #x00"),
@@ -140,3 +149,27 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path: Path) -> None
     with pytest.raises(ConfigError) as caught:
         config.read_file(str(path))
     assert str(caught.value) == f"{path}: more than 16777216 bytes of YAML"
+
+
+def test_the_sections_of_cdi_and_hooks_are_read() -> None:
+    text = "cdi: {mode: native, dirs: [/etc/cdi]}\nhooks: {host_root: /host, present: keep}\n"
+    configured = config.read(text, "c.yaml")
+    assert configured.cdi == config.Cdi(mode="native", dirs=("/etc/cdi",))
+    assert configured.hooks == config.Hooks(host_root="/host", present="keep")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("cdi: native", "cdi: a mapping with mode, dirs expected"),
+        ("cdi: {mod: native}", "cdi: unknown key 'mod', did you mean 'mode'"),
+        ("cdi: {dirs: etc}", "cdi: dirs: 'etc' is not a list of absolute paths"),
+        ("cdi: {dirs: [etc]}", "cdi: dirs: ['etc'] is not a list of absolute paths"),
+        ("hooks: {host_root: 1}", "hooks: host_root: 1 is not an absolute path"),
+        ("hooks: {present: no}", "hooks: present: False is none of: drop, keep"),
+    ],
+)
+def test_a_wrong_section_says_what_is_wrong_in_it(text: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.read(text, "c.yaml")
+    assert str(caught.value) == f"c.yaml: {fault}"

@@ -124,6 +124,24 @@ def test_what_is_no_device_says_what_it_is(root: Path) -> None:
     assert why(devices, "/dev/" + "x" * 300) == "has a name that is too long"
 
 
+def test_a_path_has_at_most_256_parts_links_followed(root: Path) -> None:
+    devices = HostDevices(root)
+    fifo(root / "dev/pipe")
+    too_many = "has more than 256 parts, links followed"
+    assert devices["/." * 253 + "/dev/pipe"].type == "p"
+    assert why(devices, "/." * 254 + "/dev/pipe") == too_many
+    assert why(devices, "/" * 255 + "dev/pipe") == too_many
+    (root / "dev/long").symlink_to("./" * 252 + "pipe")
+    assert devices["/dev/long"].type == "p"
+    (root / "dev/longer").symlink_to("./" * 253 + "pipe")
+    assert why(devices, "/dev/longer") == too_many
+    (root / "dev/link0").symlink_to("./" * 100 + "pipe")
+    (root / "dev/link1").symlink_to("./" * 100 + "link0")
+    (root / "dev/link2").symlink_to("./" * 100 + "link1")
+    assert devices["/dev/link1"].type == "p"
+    assert why(devices, "/dev/link2") == too_many
+
+
 @pytest.fixture
 def nobody() -> Iterator[None]:
     """Be nobody while the test runs, if we are root, who may look everywhere."""

@@ -284,6 +284,14 @@ def test_a_plugin_of_unknown_events_alone_asks_for_a_harmless_one() -> None:
         assert peer.take_in("2.1.9") == 0b100
 
 
+def test_what_is_assumed_of_an_unknown_runtime_is_logged(heard: Heard) -> None:
+    with launched(plugin()) as (peer, _):
+        peer.called("RegisterPlugin")
+        request = api.ConfigureRequest(runtime_name="other", runtime_version="5.0")
+        peer.ask("Configure", request)
+        assert heard.line().startswith("other 5.0 is a runtime that we do not know; taking its NRI")
+
+
 def test_a_refused_registration_is_raised() -> None:
     with launched(plugin()) as (peer, running):
         peer.refuse(peer.called("RegisterPlugin"), "invalid plugin name")
@@ -725,7 +733,24 @@ def test_a_long_answer_is_sent_on_when_the_peer_just_reads() -> None:
         assert peer.ask("CreateContainer", CREATE) == response
 
 
-def test_a_peer_that_does_not_read_does_not_keep_the_stub_from_stopping() -> None:
+def test_an_answer_on_its_way_still_arrives_after_a_stop() -> None:
+    """Half an answer would have the runtime create the container without its adjustment."""
+    with launched(plugin(create_container=lambda *_: LONG)) as (peer, running):
+        peer.take_in()
+        peer.call("CreateContainer", CREATE)
+        assert peer.connection.recv(1, socket.MSG_PEEK)
+        running.stub.stop()
+        response = api.CreateContainerResponse(adjust=LONG)
+        answer = peer.event()
+        assert isinstance(answer, Answer)
+        assert answer.response == response
+        assert peer.sees_the_end()
+
+
+def test_a_peer_that_does_not_read_does_not_keep_the_stub_from_stopping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stub, "FAREWELL", 0.05)
     with launched(plugin(create_container=lambda *_: LONG)) as (peer, running):
         peer.take_in()
         peer.call("CreateContainer", CREATE)
@@ -770,6 +795,45 @@ def test_other_things_are_watched_even_while_a_peer_does_not_read() -> None:
         assert peer.connection.recv(1, socket.MSG_PEEK)
         far.sendall(b"meanwhile")
         assert bell.rung.get(timeout=LONGEST) == b"meanwhile"
+        peer.event()
+
+
+def test_what_a_plugin_watches_may_change_while_it_runs() -> None:
+    near, far = socket.socketpair()
+    bell = Bell(near)
+    asked = Asking()
+    with near, far, launched(asked.plugin) as (peer, running):
+        peer.take_in()
+        asked.ask = lambda: running.stub.watch(bell)
+        peer.ask("CreateContainer", CREATE)
+        far.sendall(b"heard")
+        assert bell.rung.get(timeout=LONGEST) == b"heard"
+        asked.ask = lambda: running.stub.unwatch(bell)
+        peer.ask("CreateContainer", CREATE)
+        far.sendall(b"unheard")
+        peer.ask("Shutdown", api.Empty())
+        assert bell.rung.empty()
+
+
+class Cracked(Bell):
+    """A bell that cannot be heard."""
+
+    def ready(self) -> None:
+        raise KeyError("bug")
+
+    def __repr__(self) -> str:
+        return "the bell"
+
+
+def test_a_watch_that_fails_is_logged_once_and_does_no_other_harm(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    near, far = socket.socketpair()
+    with near, far, launched(plugin(), watches=[Cracked(near)]) as (peer, _):
+        far.sendall(b"ring")
+        peer.take_in()
+        peer.ask("Shutdown", api.Empty())
+    assert caplog.messages.count("the bell failed and is no longer watched") == 1
 
 
 # External plugins
@@ -911,6 +975,30 @@ def test_a_plugin_that_failed_to_synchronize_comes_back(path: Path) -> None:
             assert peer.sees_the_end()
         with listener.accept() as peer:
             peer.take_in()
+
+
+def test_a_refusal_after_having_served_is_outlived(path: Path, heard: Heard) -> None:
+    with Listener(path) as listener, external(plugin(), path):
+        with listener.accept() as peer:
+            peer.take_in()
+        assert heard.line().startswith("lost the connection")
+        with listener.accept() as peer:
+            peer.refuse(peer.called("RegisterPlugin"), "not now")
+            assert heard.line() == "the runtime refused us: not now (status 2)"
+        with listener.accept() as peer:
+            peer.take_in()
+
+
+def test_a_runtime_that_accepts_nobody_is_tried_again(path: Path, heard: Heard) -> None:
+    with Listener(path), contextlib.ExitStack() as crowd:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = crowd.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(path))
+        with external(plugin(), path):
+            for _ in range(2):
+                assert heard.line().startswith(f"cannot connect to {path}: ")
 
 
 def test_a_refused_external_plugin_does_not_try_again(path: Path) -> None:

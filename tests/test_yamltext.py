@@ -155,10 +155,6 @@ DOCUMENTS: dict[str, tuple[str, Value]] = {
     "empty text beside null": ("a: ''\nb:\n", {"a": "", "b": None}),
     "names": ("- path: /dev/名前\n", [{"path": "/dev/名前"}]),
     "CRLF": ("a: 1\r\nb:\r\n- 2\r\n", {"a": 1, "b": [2]}),
-    "keys become text": (
-        "1: a\ntrue: b\n1.5: c\n010: d\n",
-        {"1": "a", "true": "b", "1.5": "c", "8": "d"},
-    ),
     "document markers": ("# generated\n---\na: 1 # one\n...\n", {"a": 1}),
     "a marker with nothing after it": ("a: 1\n---\n# done\n", {"a": 1}),
     "anchor and alias": ("a: &x {b: [1]}\nc: *x\n", {"a": {"b": [1]}, "c": {"b": [1]}}),
@@ -169,7 +165,7 @@ DOCUMENTS: dict[str, tuple[str, Value]] = {
         "- &a\n  path: /dev/a\n  major: 1\n- <<: *a\n  path: /dev/b\n",
         [{"path": "/dev/a", "major": 1}, {"path": "/dev/b", "major": 1}],
     ),
-    "own key before the merge key": ("{a: 1, <<: {a: 2, b: 3}}", {"a": 1, "b": 3}),
+    "other keys before the merge key": ("{a: 1, <<: {b: 3}}", {"a": 1, "b": 3}),
     "merge of a list, the first wins": (
         "<<: [{a: 1}, {a: 2, b: 3}]\nc: 4\n",
         {"c": 4, "a": 1, "b": 3},
@@ -177,6 +173,18 @@ DOCUMENTS: dict[str, tuple[str, Value]] = {
     "merged maps merge on": ("- &a {k: 1}\n- &b {<<: *a}\n- {<<: *b}\n", [{"k": 1}] * 3),
     "quoted merge key": ("'<<': 1\n", {"<<": 1}),
     "escaped NUL": ('"\\0"', "\0"),
+    "the version that Go takes": ("%YAML 1.1\n---\na: 1\n", {"a": 1}),
+}
+
+# What only a file may have.
+FILES: dict[str, tuple[str, Value]] = {
+    "keys become text": (
+        "1: a\ntrue: b\n1.5: c\n010: d\n",
+        {"1": "a", "true": "b", "1.5": "c", "8": "d"},
+    ),
+    "own key before the merge key": ("{a: 1, <<: {a: 2, b: 3}}", {"a": 1, "b": 3}),
+    "two merge keys, the first wins": ("{<<: {a: 1}, <<: {a: 2, b: 3}}", {"a": 1, "b": 3}),
+    "another version": ("%YAML 1.2\n---\na: 1\n", {"a": 1}),
 }
 
 
@@ -185,6 +193,12 @@ def test_document_has_its_value(text: str, value: Value) -> None:
     assert json.dumps(yamltext.load(text)) == json.dumps(value)
     assert yamltext.load_marked(text)[0] == value
     assert yamltext.load(text.encode(), SPEC_FILE) == value
+
+
+@pytest.mark.parametrize(("text", "value"), FILES.values(), ids=FILES)
+def test_file_may_have_more_than_an_annotation(text: str, value: Value) -> None:
+    assert json.dumps(yamltext.load(text, SPEC_FILE)) == json.dumps(value)
+    assert yamltext.load_marked(text, SPEC_FILE)[0] == value
 
 
 # PyYAML's own parser refuses tabs in front of flow text.
@@ -217,7 +231,30 @@ ERRORS: dict[str, tuple[str | bytes, str]] = {
         ),
     ),
     "duplicate key": ("- path: /a\n  path: /b\n", "line 2, column 3: duplicate key 'path'"),
-    "duplicate after conversion": ("1: a\n'1': b\n", "line 2, column 1: duplicate key '1'"),
+    "boolean key": (
+        "{a: 1, on: 2}",
+        "line 1, column 8: key true is a boolean, not text; put it in quotes",
+    ),
+    "number as key": (
+        "1.10: a",
+        "line 1, column 1: key 1.1 is a number, not text; put it in quotes",
+    ),
+    "alias of a number as key": (
+        "a: &x 0x10\n*x : 1\n",
+        "line 2, column 1: key 16 is a number, not text; put it in quotes",
+    ),
+    "merge below an own key": (
+        "- path: /a\n  <<: [{b: 1}, {path: /b}]\n",
+        "line 2, column 7: '<<' has 'path', which stands above; put '<<' first",
+    ),
+    "two merge keys": (
+        "<<: {a: 1}\n<<: {b: 1}\n",
+        "line 2, column 1: '<<' is given twice; give one a list of the maps",
+    ),
+    "another version of YAML": (
+        "%YAML 1.2\n---\na: 1\n",
+        "line 1, column 1: a %YAML line that does not say 1.1; leave it out",
+    ),
     "null key": ("a: 1\n~: d\n", "line 2, column 1: null cannot be a key"),
     "list as key": ("[a]: 1", "line 1, column 1: a list cannot be a key"),
     "map as key": ("{a: 1}: 1", "line 1, column 1: a map cannot be a key"),
@@ -277,7 +314,7 @@ ERRORS: dict[str, tuple[str | bytes, str]] = {
     "too long": ("a" * 262145, "more than 262144 bytes of YAML"),
     "too long in UTF-8": ("ü" * 131073, "more than 262144 bytes of YAML"),
     "too deep": ("[" * 33, "line 1, column 33: lists and maps more than 32 deep"),
-    "too many": ("-\n" * 40_000, "line 40000, column 2: more than 40000 values, aliases followed"),
+    "too many": ("-\n" * 20_000, "line 20000, column 2: more than 20000 values, aliases followed"),
     "tag directives": ("%TAG !a! b\n" * 17, "more than 16 %TAG directives"),
 }
 
@@ -314,6 +351,9 @@ WIDE = f"a: &a [{'x,' * 1000}]\n"
 WIDE_MAP = f"a: &a {{{','.join(f'k{n}: 1' for n in range(1000))}}}\n"
 CHAIN = "a0: &a0 []\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 100))
 SIZE = ANNOTATION.size
+LONG = "x" * 100_000
+VALUES_OF_V = "".join(f"b{n}: *v\n" for n in range(10_000))
+TOO_MUCH_TEXT = "more than 1048576 characters, aliases followed"
 
 # Texts made to take time or memory, and a word of the refusal; "" where there is nothing to refuse.
 HOSTILE: dict[str, tuple[str, str]] = {
@@ -339,14 +379,26 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "exponent": ("1e" + "9" * (SIZE - 2), "out of range"),
     "number with a tail": ("1" * (SIZE - 1) + "x", ""),
     "underscores": ("1" + "_" * (SIZE - 1), ""),
-    "twenty thousand keys": ("".join(f"k{n}:\n" for n in range(20_000)), ""),
+    "many keys": ("".join(f"k{n}:\n" for n in range(19_999)), ""),
     "duplicate at the end": ("".join(f"k{n}:\n" for n in range(9000)) + "k0:\n", "duplicate key"),
-    "many values": ("[" + "[]," * (SIZE // 3 - 1) + "]", "more than 40000 values"),
-    "alias bomb": (nest(20), "more than 40000 values"),
-    "merge bomb": (merges(20), "more than 40000 values"),
-    "one wide anchor": (f"{WIDE}b: [{'*a,' * 1000}]", "more than 40000 values"),
-    "one wide map": (f"{WIDE_MAP}b: [{'{<<: *a},' * 1000}]", "more than 40000 values"),
-    "merges in one map": (WIDE_MAP + "b:\n" + "  <<: *a\n" * 1000, "more than 40000 values"),
+    "many values": ("[" + "[]," * (SIZE // 3 - 1) + "]", "more than 20000 values"),
+    "alias bomb": (nest(20), "more than 20000 values"),
+    "merge bomb": (merges(20), "more than 20000 values"),
+    "one wide anchor": (f"{WIDE}b: [{'*a,' * 1000}]", "more than 20000 values"),
+    "one wide map": (f"{WIDE_MAP}b: [{'{<<: *a},' * 1000}]", "more than 20000 values"),
+    "merges in one map": (WIDE_MAP + "b:\n" + "  <<: *a\n" * 1000, "'<<' is given twice"),
+    "aliases of a long text": (f"a: &v {LONG}\n" + VALUES_OF_V, TOO_MUCH_TEXT),
+    "aliases of a long text in a list": (f"- &v [{LONG}]\n" + "- *v\n" * 1000, TOO_MUCH_TEXT),
+    "aliases of a long key": (f"- &v {LONG}\n" + "- {*v : 1}\n" * 1000, TOO_MUCH_TEXT),
+    "aliases of a map with a long key": (
+        f"- &v {{? {LONG} : 1}}\n" + "- *v\n" * 1000,
+        TOO_MUCH_TEXT,
+    ),
+    "merges of a long text": (f"- &v {{a: {LONG}}}\n" + "- {<<: *v}\n" * 1000, TOO_MUCH_TEXT),
+    "a chain of long texts": (
+        f"a0: &a0 [{LONG}]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 20)),
+        TOO_MUCH_TEXT,
+    ),
     "depth by aliases": (CHAIN, "deep"),
     "line breaks": ("\n" * SIZE, ""),
     "long anchor": ("&" + "a" * (SIZE - 3) + " x", ""),
@@ -362,6 +414,18 @@ def test_hostile_text_ends_in_a_value_or_a_short_sentence(text: str, word: str) 
         assert len(sentence) < 300
     else:
         yamltext.load(text)
+
+
+def test_aliases_may_stand_for_so_many_characters_and_no_more() -> None:
+    limits = Limits(size=100, depth=9, nodes=99, expanded=30)
+    assert yamltext.load("[&a 0123456789, *a, *a]", limits) == [123456789] * 3
+    assert refusal("[&a 0123456789, *a, *a, b]", limits) == (
+        "line 1, column 25: more than 30 characters, aliases followed"
+    )
+    assert yamltext.load("{a: &a {k: 0123456789}, b: *a}", limits)
+    assert refusal("{a: &a {k: 0123456789}, b: *a, ccc: *a}", limits) == (
+        "line 1, column 37: more than 30 characters, aliases followed"
+    )
 
 
 def test_marks_tell_where_values_stand() -> None:

@@ -12,6 +12,8 @@ from nri_inject import options
 
 # Name -> module and short help, so that help needs no imports.
 _COMMANDS: Final = {
+    "cdi": ("nri_inject.cli.cdi", "List, check, resolve and inject CDI devices."),
+    "hooks": ("nri_inject.cli.hooks", "List, check and match OCI hook files."),
     "try": ("nri_inject.cli.try_pods", "Show what would happen to the containers of a pod."),
 }
 
@@ -27,6 +29,10 @@ class _Lazy(click.Group):
             return None
         command: click.Command = import_module(_COMMANDS[name][0]).command
         return command
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(_COMMANDS.items())])
 
 
 program = _Lazy(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +25,9 @@ from nri_inject.runtime.adaptation import Adaptation, Created
 from nri_inject.runtime.apply import apply
 from nri_inject.runtime.manifests import Planned
 from nri_inject.runtime.peer import Peer, launch, launch_as
+from nri_inject.yamltext import Value
 
-PLUGINS: Final = {"device-injector": "10"}
+PLUGINS: Final = {"device-injector": "10", "cdi-injector": "20", "hook-injector": "30"}
 """The plugins of the suite, and the index that each is launched with."""
 
 
@@ -61,8 +62,13 @@ class Outcome:
     help=f"A plugin of the suite ({', '.join(PLUGINS)}), or the path of any plugin's executable,"
     " NN-name. All of the suite unless given.",
 )
+@click.option("--idx", metavar="NN", help="Index to launch the one plugin with.")
+@click.option("--name", metavar="NAME", help="Name to launch the one plugin with.")
 @click.option("--config", "config_file", metavar="FILE", help="The plugins' configuration (YAML).")
 @click.option("--policy", metavar="FILE", help="Who may inject what; the word unrestricted.")
+@click.option("--cdi-dir", "cdi_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
+@click.option("--hooks-dir", "hooks_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
+@click.option("--unsafe-files", is_flag=True, help="Do not ask who could have written the files.")
 @click.option(
     "--runtime", metavar="NAME/VERSION", help="The runtime to be, the newest unless given."
 )
@@ -74,18 +80,18 @@ class Outcome:
     default="text",
     help="text for people, json (a line for each container) for programs.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Show the plugins' logs.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option("-v", "--verbose", count=True, help="Show the plugins' logs.")
+@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
 @click.argument("pods", nargs=-1, metavar="[POD.yaml]...")
 def command(
     *,
     plugins: tuple[str, ...],
-    config_file: str | None,
-    policy: str | None,
-    runtime: str | None,
     requests: str | None,
+    runtime: str | None,
     output: str,
-    verbose: bool,
     pods: tuple[str, ...],
+    **flags: Any,
 ) -> int:
     """Show what would happen to the containers of pods, without a cluster.
 
@@ -94,13 +100,15 @@ def command(
     """
     if not pods and requests is None:
         raise click.UsageError("name a manifest, or a file of requests with --requests")
-    logs.configure(verbosity=logs.USUAL if verbose else logs.USUAL - 1)
+    if (flags["idx"] or flags["name"]) and len(plugins) != 1:
+        raise click.UsageError("--idx and --name go with one --plugin")
+    logs.configure(flags["log_format"], logs.USUAL - 1 + flags["verbose"] - flags["quiet"])
     try:
         planned = [*_requested(requests), *_manifests(pods)]
-        text = _configuration(config_file, policy)
+        text = _configuration(flags)
         with Adaptation(_runtime(runtime)) as adaptation:
             for plugin in plugins or PLUGINS:
-                adaptation.add(_launched(plugin, verbose), text)
+                adaptation.add(_launched(plugin, flags), text)
             return _show(_create(adaptation, planned), output, adaptation)
     except ConfigError as error:
         click.echo(f"Error: {error}", err=True)
@@ -197,11 +205,14 @@ def _as_text(outcome: Outcome) -> Iterator[str]:
 
 def _asked(planned: Planned) -> Iterator[tuple[str, str]]:
     """Yield the annotations that count for this container, each value on one line."""
+    from nri_inject.plugins import cdi_injector
     from nri_inject.plugins.device_injector import KINDS
 
+    prefixes = [(kind.prefix, kind.old_prefix) for kind in KINDS]
+    prefixes.append((cdi_injector.PREFIX, cdi_injector.OLD_PREFIX))
     name = container_name(planned.container)
-    for kind in KINDS:
-        found = find(planned.pod.annotations, kind.prefix, kind.old_prefix, name)
+    for prefix, old_prefix in prefixes:
+        found = find(planned.pod.annotations, prefix, old_prefix, name)
         if found is not None:
             key, text = found
             yield plain(key), _on_one_line(text)
@@ -250,11 +261,18 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _launched(plugin: str, log: bool) -> Peer:
-    if "/" in plugin:
+def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
+    log = bool(flags["verbose"])
+    if "/" in plugin and not (flags["idx"] or flags["name"]):
         return launch(Path(plugin).absolute(), log=log)
-    index = PLUGINS.get(plugin)
-    if index is None:
+    index, name, executable = PLUGINS.get(plugin, "10"), plugin, Path(plugin).absolute()
+    if "/" not in plugin:
+        executable = _of_suite(plugin)
+    return launch_as(executable, flags["idx"] or index, flags["name"] or name, log=log)
+
+
+def _of_suite(plugin: str) -> Path:
+    if plugin not in PLUGINS:
         raise ConfigError(
             f"plugin {plugin!r} is none of the suite ({', '.join(PLUGINS)});"
             " for an executable give a path, as in ./10-name"
@@ -263,16 +281,27 @@ def _launched(plugin: str, log: bool) -> Peer:
     executable = Path(sys.executable).with_name(f"nri-{plugin}")
     if not os.access(executable, os.X_OK):
         raise ConfigError(f"{executable} is missing; was the package installed with pip?")
-    return launch_as(executable, index, plugin, log=log)
+    return executable
 
 
-def _configuration(file: str | None, policy: str | None) -> str:
-    """Return the drop-in text: the file's, with the policy of the command line in it."""
+def _configuration(flags: Mapping[str, Any]) -> str:
+    """Return the drop-in text: the file's, with what the command line says in it.
+
+    That is how a launched plugin is configured; it has no arguments.
+    """
+    file = flags["config_file"]
     document = {} if file is None else config.read_document(config.read_bytes(file), file)
-    if policy is not None:
-        config.checked({"policy": policy}, "--policy")
-        document["policy"] = policy
+    if flags["policy"] is not None:
+        config.checked({"policy": flags["policy"]}, "--policy")
+        document["policy"] = flags["policy"]
     config.checked(document, file or "configuration")
+    if flags["unsafe_files"]:
+        document["unsafe_files"] = True
+    for section, directories in (("cdi", flags["cdi_dirs"]), ("hooks", flags["hooks_dirs"])):
+        if directories:
+            absolute: Value = [str(Path(directory).absolute()) for directory in directories]
+            before = document.get(section)
+            document[section] = {**(before if isinstance(before, dict) else {}), "dirs": absolute}
     return json.dumps(document)  # JSON is YAML
 
 

@@ -7,17 +7,20 @@ The annotations and their meaning are those of NRI's device-injector and ulimit-
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final, TypeAlias, TypeVar
 
 from nri_inject import api, runtimes, yamltext
 from nri_inject.annotations import (
+    ENOUGH,
     Fault,
     Field,
     Reader,
     Values,
+    check_count,
+    check_length,
     choice,
     container_name,
     described,
@@ -27,7 +30,10 @@ from nri_inject.annotations import (
     map_of,
     plain,
     quoted,
+    read_items,
     read_line,
+    read_short_line,
+    read_tabbed_line,
     read_text,
     suggestion,
     where,
@@ -103,8 +109,9 @@ def _add(adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host) ->
 
 # --- reading texts ------------------------------------------------------------------------------
 
-# Pods come in replicas, with the same few texts. A long text is read anew each time, so that even
-# the worst texts together take no more than some 10 MiB.
+# Pods come in replicas, with the same few texts. What is made of a text can be many times as long
+# only by aliases. A text with the mark of one is read anew each time, and so is a long one, so
+# that even the worst texts together take no more than some 15 MiB.
 _LONGEST_REMEMBERED: Final = 4096
 _MOST_REMEMBERED: Final = 128
 
@@ -114,7 +121,8 @@ Reading: TypeAlias = tuple[Wish | None, tuple[str, ...]]
 
 
 def _reading(kind: Kind, text: str) -> Reading:
-    return (_remembered if len(text) <= _LONGEST_REMEMBERED else _read)(kind, text)
+    short = len(text) <= _LONGEST_REMEMBERED and "*" not in text
+    return (_remembered if short else _read)(kind, text)
 
 
 def _read(kind: Kind, text: str) -> Reading:
@@ -150,6 +158,8 @@ def _distinct(items: Iterable[tuple[str, object, T]]) -> list[T]:
             kept.append(item)
         elif meanings[key] != meaning:
             twice[key] = None
+            if len(twice) >= ENOUGH:
+                break
     if twice:
         raise Fault(*(f"{quoted(key)} is asked for twice, differently" for key in twice))
     return kept
@@ -157,12 +167,10 @@ def _distinct(items: Iterable[tuple[str, object, T]]) -> list[T]:
 
 # --- paths --------------------------------------------------------------------------------------
 
-_LONGEST_PATH: Final = 4096  # PATH_MAX of Linux
-
 
 def _path(value: Value) -> str:
     """Read a path for the container. One with a leading dash would remove something instead."""
-    path = read_line(value)
+    path = read_short_line(value)
     if path.startswith("-"):
         raise Fault(f"{quoted(path)} begins with '-', which asks for a removal")
     _check_absolute(path)
@@ -176,8 +184,6 @@ def _path(value: Value) -> str:
 def _check_absolute(path: str) -> None:
     if not path.startswith("/"):
         raise Fault(f"{quoted(path)} is not an absolute path")
-    if len(path.encode()) > _LONGEST_PATH:
-        raise Fault(f"{quoted(path)} is longer than {_LONGEST_PATH} bytes")
 
 
 def _normal(path: str) -> str:
@@ -217,32 +223,68 @@ _DEVICE: Final = map_of(
 )
 
 
+# A path can take 256 looks at the host, so this many take longer than all that a text may say.
+_MOST_LOOKED_UP: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Devices:
+    """What a list of devices says: what is right, what is wrong, by the item's number."""
+
+    items: Mapping[int, Values]
+    faults: Mapping[int, Sequence[str]]
+
+
 def _read_devices(value: Value) -> Wish | None:
-    devices = list_of(_DEVICE)(value)
-    return partial(_devices, tuple(devices)) if devices else None
+    items, faults = read_items(_DEVICE, value)
+    if not items and not faults:
+        return None
+    # Aliases can ask for one device some ten thousand times. Equal ones are one.
+    distinct: dict[object, int] = {}
+    for number, device in items.items():
+        distinct.setdefault(_given(device), number)
+    kept = {number: items[number] for number in distinct.values()}
+    paths = {_normal(device["path"]) for device in kept.values() if not _is_complete(device)}
+    if len(paths) > _MOST_LOOKED_UP:
+        raise Fault(
+            f"{len(paths)} devices without type and major, at most {_MOST_LOOKED_UP} allowed"
+        )
+    return partial(_devices, _Devices(kept, faults))
 
 
-def _devices(devices: Sequence[Values], host: Host) -> Adjustment:
-    faults: list[str] = []
+def _given(device: Values) -> object:
+    return frozenset({**device, "path": _normal(device["path"])}.items())
+
+
+def _devices(devices: _Devices, host: Host) -> Adjustment:
+    """Complete the devices; what is wrong with their format is told beside what the host lacks."""
+    faults = dict(devices.faults)
     items: list[tuple[str, object, api.LinuxDevice]] = []
-    for number, device in enumerate(devices, 1):
+    nodes: dict[str, DeviceNode | Fault] = {}
+    for number, device in devices.items.items():
         try:
-            items.append(_device_item(_complete(device, host)))
+            items.append(_device_item(_complete(device, host, nodes)))
         except Fault as fault:
-            faults += fault.at(f"item {number}")
+            faults[number] = fault.at(f"item {number}")
+            if len(faults) >= ENOUGH:
+                break
     if faults:
-        raise Fault(*faults)
+        raise Fault(*(sentence for number in sorted(faults) for sentence in faults[number]))
     adjustment = Adjustment()
     adjustment.linux.devices.extend(_distinct(items))
     return adjustment
 
 
-def _complete(device: Values, host: Host) -> Values:
+def _is_complete(device: Values) -> bool:
+    return "type" in device and "major" in device
+
+
+def _complete(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]) -> Values:
     """Fill in from the host's node what was not given; Go sends type "" and 0:0 instead."""
-    if "type" in device and "major" in device:
+    if _is_complete(device):
         return device
     path = device["path"]
-    node = _node(_normal(path), host)
+    node = _node_once(_normal(path), host, nodes)
     is_so = {"type": node.type, "major": node.major, "minor": node.minor}
     wrong = [name for name, value in is_so.items() if device.get(name, value) != value]
     if wrong:
@@ -250,6 +292,19 @@ def _complete(device: Values, host: Host) -> Values:
             *(f"{name}: {device[name]} but {quoted(path)} has {is_so[name]}" for name in wrong)
         )
     return {**is_so, "file_mode": node.mode, "uid": node.uid, "gid": node.gid, **device}
+
+
+def _node_once(path: str, host: Host, nodes: dict[str, DeviceNode | Fault]) -> DeviceNode:
+    """Look at the host if this call has not yet; `nodes` is what it saw."""
+    if path not in nodes:
+        try:
+            nodes[path] = _node(path, host)
+        except Fault as fault:
+            nodes[path] = Fault(*fault.sentences)
+    node = nodes[path]
+    if isinstance(node, Fault):
+        raise Fault(*node.sentences)
+    return node
 
 
 def _node(path: str, host: Host) -> DeviceNode:
@@ -287,21 +342,21 @@ _BIND_OPTIONS: Final = frozenset({"bind", "rbind"})
 
 
 def _option(value: Value) -> str:
-    option = read_line(value)
+    option = read_short_line(value)
     if not option:
         raise Fault("an option is empty")
     if any(character.isspace() for character in option):
         # The form in the reference's documentation, one option per line without dashes, is one
         # text to YAML, and no mount option.
-        raise Fault(f"{quoted(option)} has white space; make each option an item of its own")
+        raise Fault(f"{quoted(option)} has white space; an option, and a path in it, has none")
     return option
 
 
 _MOUNT: Final = map_of(
     (
-        Field("source", read_line),
+        Field("source", read_short_line),
         Field("destination", _path, required=True),
-        Field("type", read_line),
+        Field("type", read_short_line),
         Field("options", list_of(_option)),
     )
 )
@@ -384,23 +439,20 @@ def _read_net_devices(value: Value) -> Wish | None:
 # --- sysctl -------------------------------------------------------------------------------------
 
 _SYSCTL_KEY: Final = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_.\-/]*")
-_CONTROL_BUT_TAB: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def _sysctl_value(value: Value) -> str:
     if value is None:
         raise Fault("nothing instead of text; write '' to mean empty text")
-    text = read_text(value)
-    if _CONTROL_BUT_TAB.search(text):
-        raise Fault(f"{quoted(text)} has a control character")
-    return text
+    return read_tabbed_line(value)
 
 
 def _check_sysctl_key(key: str) -> None:
     if key.startswith("-"):
-        raise Fault("begins with '-', which asks for a removal")
+        raise Fault(f"{quoted(key)} begins with '-', which asks for a removal")
+    check_length(key)
     if not _SYSCTL_KEY.fullmatch(key) or ".." in key:
-        raise Fault("is not a name that a sysctl can have")
+        raise Fault(f"{quoted(key)} is not a name that a sysctl can have")
 
 
 def _read_sysctl(value: Value) -> Wish | None:
@@ -408,21 +460,27 @@ def _read_sysctl(value: Value) -> Wish | None:
         raise Fault(f"{described(value)} instead of a map of text to text")
     if not value:
         return None
+    check_count(len(value), "keys")
     adjustment = Adjustment()
     faults: list[str] = []
     for key, item in value.items():
         try:
             _check_sysctl_key(key)
+            adjustment.linux.sysctl[key] = _sysctl_item(key, item)
         except Fault as fault:
-            faults += [f"{quoted(key)} {sentence}" for sentence in fault.sentences]
-            continue
-        try:
-            adjustment.linux.sysctl[key] = _sysctl_value(item)
-        except Fault as fault:
-            faults += fault.at(plain(key))
+            faults += fault.sentences
+            if len(faults) >= ENOUGH:
+                break
     if faults:
         raise Fault(*faults)
     return partial(_fixed, adjustment)
+
+
+def _sysctl_item(key: str, item: Value) -> str:
+    try:
+        return _sysctl_value(item)
+    except Fault as fault:
+        raise Fault(*fault.at(plain(key))) from fault
 
 
 # --- one message --------------------------------------------------------------------------------
@@ -453,7 +511,7 @@ _NODE_LIST: Final = re.compile(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4
 
 
 def _nodes(value: Value) -> str:
-    nodes = read_text(value)
+    nodes = read_short_line(value)
     if nodes and not _is_node_list(nodes):
         raise Fault(f"{quoted(nodes)} is not a list of nodes such as 0-3,7")
     return nodes
@@ -520,8 +578,9 @@ _WORDS_FOR_UNLIMITED: Final = frozenset({"unlimited", "infinity", "-1"})
 
 def _limit_type(value: Value) -> str:
     text = read_text(value)
+    # Not all letters whose capitals are ASCII are: the dotless i has I.
     name = text.upper().removeprefix("RLIMIT_")
-    if name not in _LIMITS:
+    if name not in _LIMITS or not text.isascii():
         known = tuple(f"RLIMIT_{limit}" for limit in _LIMITS)
         raise Fault(f"{quoted(text)} is unknown; {suggestion(text, known)}")
     return f"RLIMIT_{name}"

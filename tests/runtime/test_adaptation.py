@@ -15,8 +15,6 @@ from nri_inject.api import (
     Adjustment,
     Container,
     ContainerUpdate,
-    CreateContainerResponse,
-    KeyValue,
     Pod,
 )
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
@@ -104,9 +102,7 @@ def install(tmp_path: Path, adaptation: Adaptation) -> Install:
     """Give a function that writes a plugin and launches it; returns its process id."""
     number = iter(range(1000))
 
-    def installed(
-        title: str, body: str, config: str = "", update: Updater | None = None
-    ) -> int:
+    def installed(title: str, body: str, config: str = "", update: Updater | None = None) -> int:
         folder = tmp_path / str(next(number))  # so that two may have one name
         folder.mkdir()
         path = folder / title
@@ -259,9 +255,7 @@ def test_a_plugin_that_refuses_its_configuration_is_not_added(
     assert env(adaptation.create_container(POD, CONTAINER).merged.adjust) == []
 
 
-def test_a_plugin_that_ends_at_once_is_not_added(
-    adaptation: Adaptation, install: Install
-) -> None:
+def test_a_plugin_that_ends_at_once_is_not_added(adaptation: Adaptation, install: Install) -> None:
     with pytest.raises(ConnectionLost) as caught:
         install("10-a", "sys.exit(1)")
     assert str(caught.value) == "plugin 10-a ended"
@@ -269,11 +263,20 @@ def test_a_plugin_that_ends_at_once_is_not_added(
     adaptation.create_container(POD, CONTAINER)
 
 
-def test_a_plugin_that_wants_a_later_events_is_refused_by_an_older_runtime(
+def test_a_plugin_that_wants_later_events_is_refused_by_an_older_runtime(
     install: Install, adaptation: Adaptation
 ) -> None:
     asks_for_all = """
-stub._Conversation._configure = lambda self, request: api.ConfigureResponse(events=0x3FFF)
+import socket
+from nri_inject.wire.session import Call, Role, Session
+
+connection, session = socket.socket(fileno=3), Session(Role.PLUGIN)
+session.call("RegisterPlugin", api.RegisterPluginRequest())
+while True:
+    connection.sendall(session.outgoing())
+    for event in session.receive(connection.recv(1 << 16)):
+        if isinstance(event, Call):
+            session.answer(event, api.ConfigureResponse(events=0x3FFF))
 """
     adaptation.runtime = identify("containerd", "2.1.9")
     with pytest.raises(NriError) as caught:
@@ -353,4 +356,3 @@ def test_an_answer_of_the_wrong_kind_is_a_status(adaptation: Adaptation, install
     with pytest.raises(RemoteError) as caught:
         adaptation.create_container(POD, CONTAINER)
     assert caught.value.message == "plugin a failed in CreateContainer, its log tells why"
-    assert CreateContainerResponse(adjust=Adjustment(env=[KeyValue(key="A")])).adjust.env

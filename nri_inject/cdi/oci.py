@@ -1,0 +1,187 @@
+"""Edit an OCI runtime specification as CDI does, for `nri-inject cdi inject`.
+
+The result is what the Go library (tags.cncf.io/container-device-interface, main branch after
+1.1.0) makes of it; docs/differences-cdi.md lists where it is not.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from nri_inject.cdi.registry import Snapshot
+from nri_inject.cdi.resolve import CdiError, Node, NodeFault, collect, complete, look_up
+from nri_inject.cdi.spec import DeviceNode as SpecNode
+from nri_inject.cdi.spec import Edits, IntelRdt, Mount
+from nri_inject.host import DeviceNode
+
+Oci: TypeAlias = dict[str, Any]
+
+
+def inject(
+    oci: Mapping[str, Any],
+    wanted: Iterable[str],
+    snapshot: Snapshot,
+    devices: Mapping[str, DeviceNode],
+) -> Oci:
+    """Return the specification with the edits of these devices in it; `oci` stays as it is.
+
+    CdiError has all names that are unknown, or all nodes that cannot be made.
+    """
+    found = look_up(wanted, snapshot)
+    result = copy.deepcopy({**oci})
+    if not found:
+        return result
+    edits = collect(found)
+    nodes = _completed(edits.device_nodes, devices)
+    for edit in (_env, _net_devices, _mounts, _hooks, _rdt, _gids):
+        edit(result, edits)
+    for node in nodes:
+        _node(result, node)
+    return result
+
+
+def _completed(given: Sequence[SpecNode], devices: Mapping[str, DeviceNode]) -> list[Node]:
+    nodes: list[Node] = []
+    faults: list[NodeFault] = []
+    for one in given:
+        node, fault, _ = complete(one, devices)
+        if node is not None:
+            nodes.append(node)
+        if fault is not None:
+            faults.append(fault)
+    if faults:
+        raise CdiError([fault.sentence for fault in faults], nodes=faults)
+    return nodes
+
+
+def _section(oci: Oci, *keys: str) -> Oci:
+    """Return a section, made if it is missing or null."""
+    for key in keys:
+        if oci.get(key) is None:
+            oci[key] = {}
+        oci = oci[key]
+    return oci
+
+
+def _items(section: Oci, key: str) -> list[Any]:
+    if section.get(key) is None:
+        section[key] = []
+    items: list[Any] = section[key]
+    return items
+
+
+def _env(oci: Oci, edits: Edits) -> None:
+    """Replace variables where they stand, and add the others; of a doubled one, the last."""
+    if not edits.env:
+        return
+    env = _items(_section(oci, "process"), "env")
+    places = {entry.partition("=")[0]: place for place, entry in enumerate(env)}
+    for entry in edits.env:
+        name = entry.partition("=")[0]
+        if name in places:
+            env[places[name]] = entry
+        else:
+            places[name] = len(env)
+            env.append(entry)
+
+
+def _node(oci: Oci, node: Node) -> None:
+    devices = _items(_section(oci, "linux"), "devices")
+    devices[:] = [device for device in devices if device.get("path") != node.path]
+    user = (oci.get("process") or {}).get("user") or {}
+    owners = {
+        name: given if given is not None else user.get(name) or None
+        for name, given in (("uid", node.uid), ("gid", node.gid))
+    }
+    # runc makes no node of type `u`; to Linux it is a character device like others.
+    kind = node.type.replace("u", "c")
+    numbers = {} if kind == "p" else {"major": node.major, "minor": node.minor}
+    given = {"path": node.path, "type": kind, **numbers, "fileMode": node.file_mode, **owners}
+    devices.append({key: value for key, value in given.items() if value is not None})
+    # runc refuses a rule without access, and one for any other type.
+    if kind in ("b", "c") and node.access:
+        rules = _items(_section(oci, "linux", "resources"), "devices")
+        rules.append({"allow": True, "type": kind, **numbers, "access": node.access})
+
+
+def _net_devices(oci: Oci, edits: Edits) -> None:
+    for device in edits.net_devices:
+        section = _section(oci, "linux", "netDevices")
+        section[device.host_interface_name] = {"name": device.name}
+
+
+def _mounts(oci: Oci, edits: Edits) -> None:
+    if not edits.mounts:
+        return
+    mounts = _items(oci, "mounts")
+    spaces = (oci.get("linux") or {}).get("namespaces") or ()
+    mapped = any(space.get("type") == "user" for space in spaces)
+    for mount in edits.mounts:
+        for place, old in enumerate(mounts):
+            if old.get("destination") == mount.container_path:
+                del mounts[place]
+                break
+        mounts.append(_mount(mount, mapped))
+    mounts.sort(key=lambda mount: _depth(mount.get("destination", "")))
+
+
+def _mount(mount: Mount, mapped: bool) -> Oci:
+    options = [*mount.options]
+    if mapped and not {"idmap", "ridmap"} & {*options}:
+        kind = "bind" if mount.type == "bind" else ""
+        for option in options:
+            kind = option if option in ("bind", "rbind") else kind
+        if kind:
+            options.append("ridmap" if kind == "rbind" else "idmap")
+    given = {
+        "destination": mount.container_path,
+        "type": mount.type,
+        "source": mount.host_path,
+        "options": options,
+    }
+    return {key: value for key, value in given.items() if value}
+
+
+def _depth(destination: str) -> int:
+    parts = [part for part in destination.split("/") if part not in ("", ".")]
+    slashes = len(parts) if destination.startswith("/") else len(parts) - 1
+    return max(slashes, 1) if destination.startswith("/") else slashes
+
+
+def _hooks(oci: Oci, edits: Edits) -> None:
+    for hook in edits.hooks:
+        given = {
+            "path": hook.path,
+            "args": [*hook.args] or None,
+            "env": [*hook.env] or None,
+            "timeout": hook.timeout,
+        }
+        entry = {key: value for key, value in given.items() if value is not None}
+        _items(_section(oci, "hooks"), hook.hook_name).append(entry)
+
+
+def _rdt(oci: Oci, edits: Edits) -> None:
+    if edits.intel_rdt is not None:
+        _section(oci, "linux")["intelRdt"] = _rdt_object(edits.intel_rdt)
+
+
+def _rdt_object(rdt: IntelRdt) -> Oci:
+    given = {
+        "closID": rdt.clos_id,
+        "schemata": [*rdt.schemata] if rdt.schemata else None,
+        "l3CacheSchema": rdt.l3_cache_schema,
+        "memBwSchema": rdt.mem_bw_schema,
+        "enableMonitoring": rdt.enable_monitoring,
+    }
+    return {key: value for key, value in given.items() if value}
+
+
+def _gids(oci: Oci, edits: Edits) -> None:
+    for gid in edits.additional_gids:
+        if not gid:
+            continue
+        gids = _items(_section(oci, "process", "user"), "additionalGids")
+        if gid not in gids:
+            gids.append(gid)

@@ -1,0 +1,390 @@
+"""`nri-inject cdi`: which CDI devices there are, what is wrong with them, what they become."""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from google.protobuf import json_format
+
+from nri_inject import runtimes, yamltext
+from nri_inject.annotations import plain
+from nri_inject.cdi import oci, schema, spec
+from nri_inject.cdi.registry import DEFAULT_DIRECTORIES, CdiRegistry, Snapshot, SpecFile
+from nri_inject.cdi.resolve import CdiError, resolve
+from nri_inject.cdi.spec import Problem
+from nri_inject.command import FAILED
+from nri_inject.host import HostDevices
+from nri_inject.runtimes import Runtime
+
+F = TypeVar("F", bound=Callable[..., Any])
+Json = dict[str, Any]
+
+
+@click.group("cdi", epilog="Example: nri-inject cdi list --cdi-dir /etc/cdi")
+def command() -> None:
+    """Look at CDI devices and their specs, and at what containers get for them."""
+
+
+def _directories(function: F) -> F:
+    unsafe = click.option(
+        "--unsafe-files",
+        "unsafe",
+        is_flag=True,
+        help="Do not ask who could have written the files.",
+    )
+    option = click.option(
+        "--cdi-dir",
+        "directories",
+        multiple=True,
+        metavar="DIR",
+        help=f"Spec directory; a later one wins. {' and '.join(DEFAULT_DIRECTORIES)} unless given.",
+    )
+    return option(unsafe(function))
+
+
+def _format(function: F) -> F:
+    return click.option(
+        "--format",
+        "output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        help="text for people, json for programs.",
+    )(function)
+
+
+def _registry(directories: Sequence[str], unsafe: bool, *, watched: bool = False) -> CdiRegistry:
+    return CdiRegistry(directories or DEFAULT_DIRECTORIES, unsafe=unsafe, watched=watched)
+
+
+def _snapshot(directories: Sequence[str], unsafe: bool) -> Snapshot:
+    with closing(_registry(directories, unsafe)) as registry:
+        return registry.current()
+
+
+def _show(output: str, document: Mapping[str, Any], lines: Iterable[str]) -> None:
+    if output == "json":
+        click.echo(json.dumps(document))
+        return
+    for line in lines:
+        click.echo(line)
+
+
+# --- list, dirs, specs --------------------------------------------------------------------------
+
+
+@command.command("list", epilog="Example: nri-inject cdi list --format json")
+@_directories
+@_format
+def list_(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
+    """List the devices that containers can ask for, and what is wrong with the specs.
+
+    Ends with status 0 even if specs are wrong; `validate` is for asking that.
+    """
+    found = _snapshot(directories, unsafe)
+    _show(output, _listing(found), _listing_lines(found))
+    return 0
+
+
+def _listing(found: Snapshot) -> Json:
+    return {
+        "devices": sorted(found.devices),
+        "vendors": [*found.vendors],
+        "classes": [*found.classes],
+        "errors": {file: [*sentences] for file, sentences in found.errors.items()},
+    }
+
+
+def _listing_lines(found: Snapshot) -> Iterator[str]:
+    for name in sorted(found.devices):
+        yield f"{name}  ({plain(found.devices[name].file)})"
+    if not found.devices:
+        yield f"no devices in {', '.join(map(plain, found.priorities))}"
+    yield from _faults(found)
+
+
+def _faults(found: Snapshot) -> Iterator[str]:
+    for word, faults in (("error", found.errors), ("warning", found.warnings)):
+        for file, sentences in faults.items():
+            for sentence in sentences:
+                yield f"{word}: {plain(file)}: {sentence}"
+
+
+@command.command(epilog="Example: nri-inject cdi dirs --cdi-dir /etc/cdi --cdi-dir /run/cdi")
+@_directories
+@_format
+def dirs(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
+    """List the directories with their priority, a higher one wins, and what is wrong with them."""
+    found = _snapshot(directories, unsafe)
+    rows = [_directory(found, path) for path in found.priorities]
+    lines = (_directory_line(row) for row in rows)
+    _show(output, {"directories": rows}, lines)
+    return FAILED if any(row["errors"] for row in rows) else 0
+
+
+def _directory(found: Snapshot, path: str) -> Json:
+    return {
+        "path": path,
+        "priority": found.priorities[path],
+        "exists": path not in found.missing,
+        "specs": sum(file.directory == path for file in found.files),
+        "errors": [*found.errors.get(path, ())],
+    }
+
+
+def _directory_line(row: Json) -> str:
+    state = f"{row['specs']} specs" if row["exists"] else "does not exist"
+    errors = "".join(f"; error: {error}" for error in row["errors"])
+    return f"{row['priority']}  {plain(row['path'])}  {state}{errors}"
+
+
+@command.command(epilog="Example: nri-inject cdi specs vendor.com")
+@click.argument("vendors", nargs=-1, metavar="[VENDOR]...")
+@_directories
+@_format
+def specs(
+    *, vendors: tuple[str, ...], directories: tuple[str, ...], unsafe: bool, output: str
+) -> int:
+    """List the spec files, those of some vendors or all: kind, version, devices and faults."""
+    found = _snapshot(directories, unsafe)
+    files = [file for file in found.files if not vendors or _vendor(file) in vendors]
+    rows = [_spec(found, file) for file in files]
+    _show(output, {"specs": rows}, (line for row in rows for line in _spec_lines(row)))
+    unknown = {*vendors} - {_vendor(file) for file in files}
+    for vendor in sorted(unknown):
+        click.echo(f"Error: no spec of vendor {vendor!r}", err=True)
+    return FAILED if unknown else 0
+
+
+def _vendor(file: SpecFile) -> str:
+    return file.kind.partition("/")[0]
+
+
+def _spec(found: Snapshot, file: SpecFile) -> Json:
+    return {
+        "file": file.path,
+        "priority": found.priorities[file.directory],
+        "kind": file.kind,
+        "cdiVersion": file.spec.version if file.spec else "",
+        "minimumVersion": file.spec.minimum if file.spec else "",
+        "devices": sorted(file.devices),
+        "inUse": sorted(
+            name
+            for name in file.devices
+            if name in found.devices and found.devices[name].file == file.path
+        ),
+        "stale": file.stale,
+        "errors": [*found.errors.get(file.path, ())],
+        "warnings": [*found.warnings.get(file.path, ())],
+    }
+
+
+def _spec_lines(row: Json) -> Iterator[str]:
+    version = f", version {row['cdiVersion']}, needs {row['minimumVersion']}"
+    yield f"{plain(row['file'])}: {plain(row['kind']) or 'no kind'}" + (
+        version if row["cdiVersion"] else ""
+    )
+    for name in row["devices"]:
+        yield f"  {name}" + ("" if name in row["inUse"] else "  (not in use)")
+    for word in ("error", "warning"):
+        for sentence in row[f"{word}s"]:
+            yield f"  {word}: {sentence}"
+
+
+# --- monitor ------------------------------------------------------------------------------------
+
+
+@command.command(epilog="Example: nri-inject cdi monitor --format json")
+@_directories
+@_format
+def monitor(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
+    """Print the devices and faults, and then what changes of them, as it happens.
+
+    JSON: a line for each change, {"added": [...], "removed": [...], "errors": {...}}; `changed`
+    has devices that are there as before but with other edits. Ends on an interrupt.
+    """
+    with closing(_registry(directories, unsafe, watched=True)) as registry:
+        before = Snapshot()
+        try:
+            while True:
+                found = registry.current()
+                _show_change(before, found, output)
+                before = found
+                select.select([registry.fileno()], [], [])
+        except KeyboardInterrupt:
+            return 0
+
+
+def _show_change(before: Snapshot, found: Snapshot, output: str) -> None:
+    change = difference(before, found)
+    if any(change.values()) or before.errors != found.errors:
+        _show(output, change, _change_lines(change))
+        sys.stdout.flush()
+
+
+def difference(before: Snapshot, found: Snapshot) -> Json:
+    """Return what one snapshot has and the other has not; `errors` are all of the later one."""
+    both = before.devices.keys() & found.devices.keys()
+    return {
+        "added": sorted(found.devices.keys() - before.devices.keys()),
+        "removed": sorted(before.devices.keys() - found.devices.keys()),
+        "changed": sorted(name for name in both if before.devices[name] != found.devices[name]),
+        "errors": {file: [*sentences] for file, sentences in found.errors.items()},
+    }
+
+
+def _change_lines(change: Json) -> Iterator[str]:
+    for word, sign in (("added", "+"), ("removed", "-"), ("changed", "~")):
+        for name in change[word]:
+            yield f"{sign} {name}"
+    for file, sentences in change["errors"].items():
+        for sentence in sentences:
+            yield f"error: {plain(file)}: {sentence}"
+
+
+# --- validate -----------------------------------------------------------------------------------
+
+
+@command.command(epilog="Example: nri-inject cdi validate /etc/cdi/vendor.yaml")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@_format
+def validate(*, files: tuple[str, ...], output: str) -> int:
+    """Say everything that is wrong with spec files: errors and warnings, with line and column.
+
+    Ends with status 1 if there is an error in any.
+    """
+    found = {file: _validated(file) for file in files}
+    document = {"files": {file: [*map(_problem, problems)] for file, problems in found.items()}}
+    lines = (
+        f"{plain(file)}: {'warning: ' if problem.warning else ''}{problem}"
+        for file, problems in found.items()
+        for problem in problems
+    )
+    _show(output, document, lines)
+    errors = (problem for problems in found.values() for problem in problems if not problem.warning)
+    return FAILED if any(errors) else 0
+
+
+def _validated(file: str) -> list[Problem]:
+    try:
+        with Path(file).open("rb") as opened:
+            data = opened.read(yamltext.SPEC_FILE.size + 1)
+    except OSError as error:
+        return [Problem("unreadable", (), f"cannot be read: {error.strerror}")]
+    parsed = spec.parse(data)
+    problems = spec.located(data, parsed)
+    return [*problems, *_against_schema(data, problems)]
+
+
+def _against_schema(data: bytes, problems: Sequence[Problem]) -> list[Problem]:
+    """Return what only the schema finds: it says the same as our own check, less clearly."""
+    if problems:
+        return []
+    return schema.check(spec.load(data))
+
+
+def _problem(problem: Problem) -> Json:
+    return {
+        "code": problem.code,
+        "severity": "warning" if problem.warning else "error",
+        "line": problem.line,
+        "column": problem.column,
+        "path": spec.dotted(problem.path),
+        "message": problem.sentence,
+    }
+
+
+# --- resolve and inject -------------------------------------------------------------------------
+
+
+@command.command("resolve", epilog="Example: nri-inject cdi resolve --format json vendor.com/gpu=0")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--runtime", metavar="NAME/VERSION", help="The runtime, the newest unless given.")
+@_directories
+@_format
+def resolve_(
+    *,
+    names: tuple[str, ...],
+    runtime: str | None,
+    directories: tuple[str, ...],
+    unsafe: bool,
+    output: str,
+) -> int:
+    """Show what devices become for NRI, and which of their edits NRI can't carry.
+
+    Ends with status 1 if a name is not known or a device node is not there.
+    """
+    found = _snapshot(directories, unsafe)
+    try:
+        resolution = resolve(names, found, HostDevices(), runtime=_runtime(runtime))
+    except CdiError as error:
+        return _refuse(error, output)
+    adjust = json_format.MessageToDict(resolution.adjust)
+    document = {"adjust": adjust, "unsupported": [*resolution.unsupported]}
+    lines = [
+        json.dumps(adjust, indent=2),
+        *(f"not carried: {sentence}" for sentence in resolution.unsupported),
+        *(f"warning: {sentence}" for sentence in resolution.warnings),
+    ]
+    _show(output, document, lines)
+    return 0
+
+
+def _runtime(text: str | None) -> Runtime:
+    if text is None:
+        return runtimes.NEWEST
+    name, slash, version = text.partition("/")
+    if not (name and slash and version):
+        raise click.UsageError(
+            f"--runtime {text!r}: NAME/VERSION expected, as in containerd/1.7.24"
+        )
+    return runtimes.identify(name, version)
+
+
+def _refuse(error: CdiError, output: str) -> int:
+    document = {"error": str(error), "unresolved": [*dict.fromkeys(error.unresolved)]}
+    if output == "json":
+        click.echo(json.dumps(document))
+    else:
+        click.echo(f"Error: {error}", err=True)
+    return FAILED
+
+
+_STDIN: Final = "-"
+
+
+@command.command(
+    "inject", epilog="Example: nri-inject cdi inject --spec config.json vendor.com/gpu=0"
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--spec", "file", required=True, metavar="FILE", help="OCI spec (JSON); - is stdin.")
+@_directories
+def inject(*, names: tuple[str, ...], file: str, directories: tuple[str, ...], unsafe: bool) -> int:
+    """Print an OCI spec with devices injected, as JSON.
+
+    Otherwise prints {"error": "sentence", "unresolved": [names]} and ends with status 1.
+    """
+    try:
+        before = _oci_spec(file)
+        after = oci.inject(before, names, _snapshot(directories, unsafe), HostDevices())
+    except CdiError as error:
+        return _refuse(error, "json")
+    click.echo(json.dumps(after, indent=2))
+    return 0
+
+
+def _oci_spec(file: str) -> Json:
+    try:
+        text = sys.stdin.read() if file == _STDIN else Path(file).read_text("utf-8")
+        value = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CdiError([f"cannot read OCI spec {file}: {error}"]) from error
+    if not isinstance(value, dict):
+        raise CdiError([f"OCI spec {file}: a JSON object expected"])
+    return value

@@ -1,0 +1,53 @@
+"""OCI hook definitions: from text to values, and from a container to its hooks; no I/O."""
+
+from nri_inject.oci_hooks.definition import (
+    STAGES,
+    Annotation,
+    Definition,
+    Fault,
+    Kind,
+    Reading,
+    When,
+    in_order,
+    read,
+)
+from nri_inject.oci_hooks.match import (
+    AS_GO,
+    Choices,
+    Decision,
+    Injection,
+    Match,
+    NoCommand,
+    Subject,
+    decide,
+    injection,
+    message,
+    order,
+)
+from nri_inject.oci_hooks.patterns import BadPattern, Pattern, compiled
+
+__all__ = [
+    "AS_GO",
+    "STAGES",
+    "Annotation",
+    "BadPattern",
+    "Choices",
+    "Decision",
+    "Definition",
+    "Fault",
+    "Injection",
+    "Kind",
+    "Match",
+    "NoCommand",
+    "Pattern",
+    "Reading",
+    "Subject",
+    "When",
+    "compiled",
+    "decide",
+    "in_order",
+    "injection",
+    "message",
+    "order",
+    "read",
+]

@@ -1,0 +1,284 @@
+"""Which hooks a container gets, and why: conditions against what the container looks like."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from nri_inject import api
+from nri_inject.annotations import quoted
+from nri_inject.oci_hooks.definition import STAGES, Annotation, Definition, When
+from nri_inject.oci_hooks.patterns import Pattern
+
+
+class NoCommand(ValueError):
+    """Tell that a pattern was to look at a command that the container does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Where we do not do as podman's library and NRI's hook-injector do, unless told so.
+
+    - `bind_mounts`: "real" counts mounts that the pod asks for and that are bind mounts,
+      "any" counts every mount, /proc included.
+    - `empty_command`: what `commands` means to a container without argv: it does not match, or
+      it fails the container.
+    - `unusable_program`: a hook whose program is missing or not to be trusted is skipped, or
+      fails the containers that should get it.
+    - `present`: a hook that the container has already is dropped, or is there twice.
+    """
+
+    bind_mounts: Literal["real", "any"] = "real"
+    empty_command: Literal["no-match", "fail"] = "no-match"
+    unusable_program: Literal["skip", "fail"] = "skip"
+    present: Literal["drop", "keep"] = "drop"
+
+
+AS_GO: Final = Choices(bind_mounts="any", empty_command="fail", present="keep")
+"""The choices with which a container gets what the Go plugin gives it."""
+
+
+class Subject:
+    """What conditions are held against: a container's annotations, command and mounts.
+
+    `argv` is None where there is no process at all; then `commands` is no condition.
+    """
+
+    __slots__ = ("annotations", "argv", "choices", "has_bind_mounts")
+
+    def __init__(
+        self,
+        annotations: Mapping[str, str],
+        argv: Sequence[str] | None,
+        has_bind_mounts: bool,
+        choices: Choices = Choices(),
+    ) -> None:
+        # Patterns search UTF-8; so each text is encoded once, not once for each pattern.
+        self.annotations = {_utf8(key): _utf8(value) for key, value in annotations.items()}
+        self.argv = argv
+        self.has_bind_mounts = has_bind_mounts
+        self.choices = choices
+
+
+class Finding(NamedTuple):
+    """Whether one condition holds, and how to say so; words are made on demand only."""
+
+    holds: bool
+    words: Callable[..., str]
+    about: tuple[object, ...] = ()
+
+
+class Decision(NamedTuple):
+    """Whether a hook matches, and the findings that made it so."""
+
+    matched: bool
+    findings: tuple[Finding, ...]
+
+    @property
+    def because(self) -> str:
+        """The reason as a sentence; what a pod's author wrote is escaped and cut."""
+        verdict = "matched" if self.matched else "did not match"
+        if not self.findings:
+            return f"{verdict} because there is no condition"
+        reasons = " and ".join(finding.words(*finding.about) for finding in self.findings)
+        return f"{verdict} because {reasons}"
+
+
+def decide(when: When, subject: Subject) -> Decision:
+    """Hold the conditions against a container, in the library's order and no further than needed.
+
+    Raises NoCommand if it comes to that and the choice is to fail.
+    """
+    findings = []
+    for finding in _findings(when, subject):
+        # One that holds settles "any of", one that fails settles "all of".
+        if finding.holds is when.any_of:
+            return Decision(when.any_of, (finding,))
+        findings.append(finding)
+    return Decision(bool(findings) and not when.any_of, tuple(findings))
+
+
+def _findings(when: When, subject: Subject) -> Iterator[Finding]:
+    if when.always is not None:
+        yield Finding(when.always, _always_words, (when.always,))
+    if when.has_bind_mounts is not None:
+        # False never holds, whatever the container has: so it is in the library.
+        holds = when.has_bind_mounts and subject.has_bind_mounts
+        yield Finding(holds, _mounts_words, (when.has_bind_mounts, subject.has_bind_mounts))
+    for condition in when.annotations:
+        yield _annotation_finding(condition, subject.annotations)
+    if when.commands and subject.argv is not None:
+        yield _command_finding(when.commands, subject)
+
+
+def _annotation_finding(condition: Annotation, annotations: Mapping[bytes, bytes]) -> Finding:
+    exact, value_matches = condition.key.exact, condition.value.search
+    if exact is not None:
+        value = annotations.get(exact)
+        if value is not None and value_matches(value):
+            return Finding(True, _annotation_words, (exact, value, condition))
+        return Finding(False, _no_annotation_words, (condition,))
+    key_matches = condition.key.search
+    for key, value in annotations.items():
+        if key_matches(key) and value_matches(value):
+            return Finding(True, _annotation_words, (key, value, condition))
+    return Finding(False, _no_annotation_words, (condition,))
+
+
+def _command_finding(patterns: Iterable[Pattern], subject: Subject) -> Finding:
+    if not subject.argv:
+        if subject.choices.empty_command == "fail":
+            raise NoCommand("the container has no command that patterns could look at")
+        return Finding(False, _no_argv_words)
+    command = _utf8(subject.argv[0])
+    for pattern in patterns:
+        if pattern.search(command):
+            return Finding(True, _command_words, (command, pattern))
+    return Finding(False, _no_command_words, (command, patterns))
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def _always_words(always: bool) -> str:
+    return f"always is {'true' if always else 'false'}"
+
+
+def _mounts_words(wanted: bool, has: bool) -> str:
+    if not wanted:
+        return "hasBindMounts is false, which never holds"
+    return f"the container has {'' if has else 'no '}bind mounts"
+
+
+def _annotation_words(key: bytes, value: bytes, condition: Annotation) -> str:
+    return f"annotation {_shown(key)} = {_shown(value)} matches {_condition(condition)}"
+
+
+def _no_annotation_words(condition: Annotation) -> str:
+    return f"no annotation matches {_condition(condition)}"
+
+
+def _command_words(command: bytes, pattern: Pattern) -> str:
+    return f"command {_shown(command)} matches {quoted(pattern.text)}"
+
+
+def _no_command_words(command: bytes, patterns: Iterable[Pattern]) -> str:
+    return f"command {_shown(command)} matches none of {_listed(patterns)}"
+
+
+def _no_argv_words() -> str:
+    return "the container has no command"
+
+
+def _listed(patterns: Iterable[Pattern]) -> str:
+    return ", ".join(quoted(pattern.text) for pattern in patterns)
+
+
+def _condition(condition: Annotation) -> str:
+    return f"{quoted(condition.key.text)} = {quoted(condition.value.text)}"
+
+
+def _shown(data: bytes) -> str:
+    return quoted(data.decode("utf-8", "replace"))
+
+
+# --- hooks of a container -----------------------------------------------------------------------
+
+
+class Match(NamedTuple):
+    """A definition and what was decided about it."""
+
+    definition: Definition
+    decision: Decision
+
+
+class Injection(NamedTuple):
+    """What a container gets, by which definitions, and the hooks that it should have got.
+
+    `extension` has the hooks of extension stages, by stage. `skipped` are matches whose program
+    cannot be run; they are not among the `matched`.
+    """
+
+    hooks: api.Hooks
+    extension: dict[str, list[api.Hook]]
+    matched: tuple[Match, ...]
+    skipped: tuple[Match, ...]
+
+
+def injection(
+    definitions: Iterable[Definition], subject: Subject, present: api.Hooks | None = None
+) -> Injection:
+    """Return the hooks of the definitions that match, in the order of the definitions.
+
+    `present` are the hooks that the container has already. Raises NoCommand, see `decide`.
+    """
+    hooks = api.Hooks()
+    extension: dict[str, list[api.Hook]] = {}
+    matched: list[Match] = []
+    skipped: list[Match] = []
+    for definition in definitions:
+        decision = decide(definition.when, subject)
+        if not decision.matched:
+            continue
+        if definition.unusable:
+            skipped.append(Match(definition, decision))
+            continue
+        matched.append(Match(definition, decision))
+        hook = message(definition)
+        for stage in definition.stages:
+            getattr(hooks, STAGES[stage]).append(hook)
+        for stage in definition.extension_stages:
+            extension.setdefault(stage, []).append(hook)
+    if present is not None and subject.choices.present == "drop":
+        _drop(hooks, present)
+    return Injection(hooks, extension, tuple(matched), tuple(skipped))
+
+
+def message(definition: Definition) -> api.Hook:
+    """Return the hook as NRI carries it; no timeout and a timeout of 0 are not the same."""
+    timeout = None if definition.timeout is None else api.OptionalInt(value=definition.timeout)
+    return api.Hook(path=definition.path, args=definition.args, env=definition.env, timeout=timeout)
+
+
+def _drop(hooks: api.Hooks, present: api.Hooks) -> None:
+    """Take out what a container has already: the same program and argv at the same stage."""
+    for field in {*STAGES.values()}:
+        there = {_identity(hook) for hook in getattr(present, field)}
+        if field == "create_runtime":  # they run at the same point of OCI's life cycle
+            there |= {_identity(hook) for hook in present.prestart}
+        if there:
+            kept = [hook for hook in getattr(hooks, field) if _identity(hook) not in there]
+            hooks.ClearField(field)
+            getattr(hooks, field).extend(kept)
+
+
+def _identity(hook: api.Hook) -> tuple[str, tuple[str, ...]]:
+    return hook.path, tuple(hook.args)
+
+
+# --- order --------------------------------------------------------------------------------------
+
+_HALF: Final = re.compile("[\ud800-\udfff]")  # how Python holds a byte that is not UTF-8
+
+
+def order(file: str) -> tuple[str, str]:
+    """Return the key by which hook files are ordered: the name without its directory.
+
+    As in the library: each character in lower case by itself, bytes that are not UTF-8 as
+    U+FFFD. Names that differ in case only are ordered as they are, where the library's order
+    is random.
+    """
+    name = os.path.basename(file)  # noqa: PTH119 - a name's exact text
+    text = "".join(
+        "\ufffd" if "\ud800" <= character <= "\udfff" else character for character in name
+    )
+    # str.lower would make two characters of U+0130, and look around a sigma.
+    lowered = "".join("i" if character == "\u0130" else character.lower() for character in text)
+    return lowered, name

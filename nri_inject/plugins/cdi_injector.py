@@ -1,0 +1,198 @@
+"""Give a container the CDI devices that its pod's annotations name.
+
+The names are resolved here, with the node's own spec files, so it works on runtimes that drop
+names in silence; or they are handed to the runtime where the configuration says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final, Literal, TypeAlias
+
+from nri_inject import api, runtimes, yamltext
+from nri_inject.adjust import Injector
+from nri_inject.annotations import (
+    Fault,
+    container_name,
+    described,
+    find,
+    list_of,
+    plain,
+    quoted,
+    read_line,
+    where,
+)
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.cdi import names, registry
+from nri_inject.cdi.registry import CdiRegistry
+from nri_inject.cdi.resolve import Resolution, resolve
+from nri_inject.command import Command, Options
+from nri_inject.config import Config
+from nri_inject.errors import ConfigError, RequestError
+from nri_inject.host import Host
+from nri_inject.runtimes import Runtime
+from nri_inject.yamltext import Value
+
+log = logging.getLogger(__name__)
+
+Mode: TypeAlias = Literal["resolve", "native"]
+"""Who resolves names: we, or the runtime."""
+
+PREFIX: Final = "cdi-devices.noderesource.dev"
+OLD_PREFIX: Final = "cdi-devices.nri.io"
+
+# What one container can reasonably have; a text of 256 KiB can name many thousands.
+_MOST_NAMES: Final = 1000
+
+
+def injecting(
+    mode: Mode = "resolve", *, lenient: bool = False, runtime: Runtime | None = None
+) -> Injector:
+    """Return the injector for a configuration.
+
+    `lenient` means that edits which cannot be carried are left out, with a warning in the log;
+    otherwise they fail the container. `runtime` is who gets the adjustment, the host's if None.
+    """
+
+    def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
+        wanted, faults = requested(pod, container)
+        if faults:
+            raise RequestError(faults, where=where(pod, container))
+        if not wanted:
+            return Adjustment()
+        if mode == "native":
+            return Adjustment(CDI_devices=[api.CDIDevice(name=name) for name in wanted])
+        target = host.runtime if runtime is None else runtime
+        resolution = _resolved(wanted, pod, container, host, target)
+        if resolution.unsupported and not lenient:
+            raise RequestError(resolution.unsupported, where=where(pod, container))
+        for sentence in (*resolution.unsupported, *resolution.warnings):
+            log.warning("%s: %s", where(pod, container), sentence)
+        return resolution.adjust
+
+    return inject
+
+
+def _resolved(
+    wanted: list[str], pod: Pod, container: Container, host: Host, runtime: Runtime
+) -> Resolution:
+    found = registry.EMPTY if host.cdi is None else host.cdi
+    try:
+        return resolve(wanted, found, host.devices, container=container, runtime=runtime)
+    except RequestError as error:
+        raise RequestError(error.faults, where=where(pod, container)) from error
+
+
+inject: Final = injecting()
+"""Return what the devices that are asked for become; RequestError if any of it cannot be had."""
+
+
+def refusal(mode: Mode, runtime: Runtime) -> str | None:
+    """Say why a mode cannot be used with a runtime, at the start; None if it can.
+
+    A runtime that drops names in silence would start containers without their devices.
+    """
+    loss = runtimes.lack("CDI_devices", runtime) if mode == "native" else None
+    if loss is None:
+        return None
+    return f"CDI mode native: {runtimes.sentence(loss, runtime)}; use mode resolve"
+
+
+# --- what is asked for --------------------------------------------------------------------------
+
+
+def requested(pod: Pod, container: Container) -> tuple[list[str], list[str]]:
+    """Return the names that a container asks for, each once, and what is wrong with the asking.
+
+    First those of the annotation that counts, then those of keys `cdi.k8s.io/...`, which a
+    runtime may pass on with the pod or with the container.
+    """
+    wanted: list[str] = []
+    faults: list[str] = []
+    found = find(pod.annotations, PREFIX, OLD_PREFIX, container_name(container))
+    if found is not None:
+        key, text = found
+        listed = _names(text)
+        if isinstance(listed, Fault):
+            faults += listed.at(f"annotation {plain(key)}")
+        else:
+            wanted += listed
+    for passed_on in (pod.annotations, container.annotations):
+        try:
+            wanted += _of_kubelet(passed_on)
+        except Fault as fault:
+            faults += fault.sentences
+    wanted = [*dict.fromkeys(wanted)]
+    if len(wanted) > _MOST_NAMES:
+        faults.append(f"{len(wanted)} CDI devices are asked for, at most {_MOST_NAMES} allowed")
+    return wanted, faults
+
+
+def _of_kubelet(annotations: Mapping[str, str]) -> list[str]:
+    for key in annotations:
+        if key.startswith(names.ANNOTATION_PREFIX):
+            return names.requested(annotations)[1]
+    return []
+
+
+def _name(value: Value) -> str:
+    name = read_line(value)
+    if "," in name:
+        raise Fault(f"{quoted(name)} has a comma; make each name an item of its own")
+    names.parse(name)
+    return name
+
+
+_LIST: Final = list_of(_name)
+
+
+def _read(text: str) -> tuple[str, ...] | Fault:
+    try:
+        value = yamltext.load(text)
+        if value is not None and not isinstance(value, list):
+            example = "['vendor.com/class=name']"
+            raise Fault(f"{described(value)} instead of a list of names such as {example}")
+        return tuple(_LIST(value))
+    except yamltext.YamlError as error:
+        return Fault(str(error))
+    except Fault as fault:
+        return Fault(*fault.sentences)  # without the traceback and all that hangs on it
+
+
+# Pods come in replicas, with the same few short texts.
+_remembered: Final = lru_cache(maxsize=128)(_read)
+_LONGEST_REMEMBERED: Final = 4096
+
+
+def _names(text: str) -> tuple[str, ...] | Fault:
+    return (_remembered if len(text) <= _LONGEST_REMEMBERED else _read)(text)
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def _configured(config: Config, runtime: Runtime) -> Injector:
+    """Return the injector; ConfigError if the runtime would lose what it is handed."""
+    why = refusal(config.cdi.mode, runtime)
+    if why is not None:
+        raise ConfigError(why)
+    return injecting(config.cdi.mode, lenient=config.on_unsupported == "warn", runtime=runtime)
+
+
+def _source(options: Options, config: Config) -> CdiRegistry:
+    directories = options.cdi_dir or config.cdi.dirs
+    unsafe = options.unsafe_files or config.unsafe_files
+    return CdiRegistry(directories or registry.DEFAULT_DIRECTORIES, unsafe=unsafe)
+
+
+main: Final = Command(
+    name="cdi-injector",
+    idx="20",
+    injector=inject,
+    configured=_configured,
+    sources={"cdi": _source},
+    help="Give containers the CDI devices that their pods' annotations name, on any runtime.",
+    example="nri-cdi-injector --idx 20 --cdi-dir /etc/cdi --policy unrestricted",
+)

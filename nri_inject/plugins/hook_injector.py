@@ -1,0 +1,130 @@
+"""Give a container the OCI hooks that the host's admin has defined for containers like it.
+
+Who gets which hook is told by hook files: docs/register-a-hook.md. Where this differs from NRI's
+hook-injector (NRI 0.12) is in docs/differences-hooks.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from nri_inject.adjust import Injector
+from nri_inject.annotations import plain, where
+from nri_inject.api import Adjustment, Container, Mount, Pod
+from nri_inject.command import Command, Options
+from nri_inject.config import Config
+from nri_inject.errors import RequestError
+from nri_inject.hook_registry import DIRECTORIES, HookRegistry
+from nri_inject.host import Host
+from nri_inject.oci_hooks import Choices, Match, NoCommand, Subject, injection
+from nri_inject.runtimes import Runtime
+
+log = logging.getLogger(__name__)
+
+# Mounts that runtime and kubelet give every container, whether anybody wants them or not.
+_EVERYBODYS: Final = frozenset(
+    {
+        "/dev/shm",  # noqa: S108 - a mount's place, no file of ours
+        "/dev/termination-log",
+        "/etc/hostname",
+        "/etc/hosts",
+        "/etc/resolv.conf",
+        "/run/.containerenv",
+        "/run/secrets",
+        "/var/run/secrets/kubernetes.io/serviceaccount",
+        "/run/secrets/kubernetes.io/serviceaccount",
+    }
+)
+
+
+def injector(choices: Choices) -> Injector:
+    """Return the injector for an admin's choices.
+
+    It raises RequestError where a choice is to fail the container. A hook that is left out
+    because its program cannot be run is logged, as nobody else learns of it.
+    """
+
+    def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
+        if not host.hooks:
+            return Adjustment()
+        subject = subject_of(pod, container, choices)
+        try:
+            result = injection(host.hooks, subject, container.hooks)
+        except NoCommand as error:
+            raise RequestError([str(error)], where=where(pod, container)) from error
+        unusable = [_sentence(match) for match in result.skipped]
+        if unusable and choices.unusable_program == "fail":
+            raise RequestError(unusable, where=where(pod, container))
+        for sentence in unusable:
+            log.warning("%s: left out: %s", where(pod, container), sentence)
+        if not result.hooks.ByteSize():
+            return Adjustment()
+        return Adjustment(hooks=result.hooks)
+
+    return inject
+
+
+inject: Final = injector(Choices())
+"""Return the hooks that a container gets unless the admin has chosen otherwise."""
+
+
+def subject_of(pod: Pod, container: Container, choices: Choices) -> Subject:
+    """Return what conditions are held against; under one key the pod's annotation counts."""
+    return Subject(
+        {**container.annotations, **pod.annotations},
+        container.args,
+        has_bind_mounts(container.mounts, choices),
+        choices,
+    )
+
+
+def has_bind_mounts(mounts: Iterable[Mount], choices: Choices) -> bool:
+    """Tell whether there are bind mounts, in the sense that the admin has chosen."""
+    if choices.bind_mounts == "any":
+        return any(True for _ in mounts)
+    return any(_is_bind(mount) and _normal(mount) not in _EVERYBODYS for mount in mounts)
+
+
+def _is_bind(mount: Mount) -> bool:
+    return mount.type == "bind" or not {"bind", "rbind"}.isdisjoint(mount.options)
+
+
+def _normal(mount: Mount) -> str:
+    return mount.destination.rstrip("/")
+
+
+def _sentence(match: Match) -> str:
+    definition = match.definition
+    return f"hook {plain(definition.file)} cannot be run: {definition.unusable}"
+
+
+def _configured(config: Config, _: Runtime) -> Injector:
+    return injector(
+        Choices(
+            bind_mounts=config.hooks.bind_mounts,
+            empty_command=config.hooks.empty_command,
+            unusable_program=config.hooks.unusable_program,
+            present=config.hooks.present,
+        )
+    )
+
+
+def _source(options: Options, config: Config) -> HookRegistry:
+    return HookRegistry(
+        options.hooks_dir or config.hooks.dirs or DIRECTORIES,
+        unsafe=options.unsafe_files or config.unsafe_files,
+        host_root=config.hooks.host_root,
+    )
+
+
+main: Final = Command(
+    name="hook-injector",
+    idx="30",
+    injector=inject,
+    configured=_configured,
+    sources={"hooks": _source},
+    help="Give containers the OCI hooks that hook files define for them.",
+    example="nri-hook-injector --idx 30 --hooks-dir /etc/containers/oci/hooks.d",
+)

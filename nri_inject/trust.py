@@ -1,0 +1,154 @@
+"""Who could have written a file: what root runs or believes must be root's own, all the way.
+
+A path is walked as the kernel does it, link by link, but inside a root directory of our choice,
+so that the host's files can be looked at from within a container.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+MOST_LINKS: Final = 40
+"""How many symbolic links one path may lead through (Linux: MAXSYMLINKS)."""
+
+
+class Step(NamedTuple):
+    """A directory, link or file that a path leads through.
+
+    `path` is free of links and relative to the root; `status` is the thing's own, not a link's
+    target's.
+    """
+
+    path: str
+    status: os.stat_result
+
+
+def steps(path: str, root: str = "/") -> Iterator[Step]:
+    """Yield what a path leads through, from the root directory to its end, each as it is now.
+
+    A relative path begins at the working directory. Raises OSError where it does not go on:
+    FileNotFoundError, NotADirectoryError, and one with ELOOP among them. ValueError for a path
+    with NUL. Of a link, the target's directories follow.
+    """
+    root = root.rstrip("/")
+    if not path.startswith("/"):
+        path = f"{os.getcwd()}/{path}"  # noqa: PTH109 - the exact text
+    at, step = "", _look(root, "/")
+    yield step
+    pending = path.split("/")[::-1]
+    links = 0
+    while pending:
+        name = pending.pop()
+        if name in ("", "."):
+            continue
+        if not stat.S_ISDIR(step.status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "is not a directory", step.path)
+        if name == "..":
+            at = at.rpartition("/")[0]
+            step = _look(root, at or "/")
+            continue
+        here = _look(root, f"{at}/{name}")
+        yield here
+        if not stat.S_ISLNK(here.status.st_mode):
+            at, step = here.path, here
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            raise OSError(errno.ELOOP, "leads through too many links", here.path)
+        target = _target(root, here.path)
+        if target.startswith("/"):
+            at, step = "", _look(root, "/")
+        pending += target.split("/")[::-1]
+    if path.endswith("/") and not stat.S_ISDIR(step.status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "is not a directory", step.path)
+
+
+def untrusted(path: str, *, root: str = "/") -> str | None:
+    """Say who else could have written a file, a directory or what is above it; None if nobody.
+
+    Everything that the path leads through must belong to root, or to the user who runs us, and
+    be writable by its owner only. A sticky directory such as /tmp will do for a directory below
+    it, since nobody else can move that; a file right there could be another's hard link to it.
+    A path that does not exist is nobody's, and is told so.
+    """
+    try:
+        return trouble(list(steps(path, root)))
+    except (OSError, ValueError) as error:
+        return unreachable(path, error)
+
+
+def trouble(walked: list[Step]) -> str | None:
+    """Say what is wrong with the things that a path leads through, if anything is."""
+    above: Step | None = None
+    for step in walked:
+        fault = _fault(step) or _in_sticky(step, above)
+        if fault:
+            return fault
+        if stat.S_ISDIR(step.status.st_mode):
+            above = step
+    return None
+
+
+def unreachable(path: str, error: OSError | ValueError) -> str:
+    """Say why a path leads to nothing."""
+    if isinstance(error, ValueError):
+        return f"{path!r} is no path: {error}"
+    shown = repr(path)[1:-1]
+    if error.errno != errno.ENOENT:
+        return f"{shown} cannot be looked at: {error.strerror}"
+    missing = error.filename
+    if not missing or missing == os.path.abspath(path):  # noqa: PTH100 - the exact text
+        return f"{shown} does not exist"
+    return f"{shown} does not exist: there is no {missing!r}"
+
+
+def _look(root: str, path: str) -> Step:
+    try:
+        return Step(path, os.lstat(root + path))
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+def _target(root: str, path: str) -> str:
+    try:
+        return os.readlink(root + path)  # noqa: PTH115 - the exact text
+    except OSError as error:  # replaced since we looked, or not for us
+        error.filename = path
+        raise
+
+
+def _fault(step: Step) -> str | None:
+    owner, mode = step.status.st_uid, step.status.st_mode
+    if owner not in (0, os.geteuid()):
+        return f"{_shown(step)} belongs to user {owner}, not to root"
+    if stat.S_ISLNK(mode):  # its mode means nothing
+        return None
+    if stat.S_ISDIR(mode) and mode & stat.S_ISVTX:
+        return None
+    if mode & stat.S_IWOTH:
+        return f"{_shown(step)} can be written by everybody (mode {stat.S_IMODE(mode):04o})"
+    if mode & stat.S_IWGRP:
+        group = step.status.st_gid
+        return f"{_shown(step)} can be written by group {group} (mode {stat.S_IMODE(mode):04o})"
+    return None
+
+
+def _in_sticky(step: Step, above: Step | None) -> str | None:
+    """Say that others can put things beside a file, which a sticky directory only half forbids."""
+    if above is None or stat.S_ISDIR(step.status.st_mode):
+        return None
+    if step.path.rpartition("/")[0] != above.path.rstrip("/"):
+        return None
+    mode = above.status.st_mode
+    if not mode & (stat.S_IWOTH | stat.S_IWGRP):
+        return None
+    return f"{_shown(step)} is in {_shown(above)}, where others can put files"
+
+
+def _shown(step: Step) -> str:
+    return repr(step.path)[1:-1]

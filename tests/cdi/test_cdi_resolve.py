@@ -1,0 +1,382 @@
+"""From names to adjustments: what NRI carries, what it cannot, and what is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from nri_inject import api, runtimes
+from nri_inject.api import Adjustment, Container
+from nri_inject.cdi import registry
+from nri_inject.cdi.registry import Snapshot
+from nri_inject.cdi.resolve import CdiError, Resolution, resolve
+from nri_inject.host import DeviceNode
+from nri_inject.runtimes import NEWEST, Runtime
+
+OLD = runtimes.identify("containerd", "1.7.24")
+DEVICES = {
+    "/dev/null": DeviceNode("/dev/null", "c", 1, 3, 0o666, 0, 0),
+    "/dev/sda": DeviceNode("/dev/sda", "b", 8, 0, 0o660, 0, 6),
+    "/run/pipe": DeviceNode("/run/pipe", "p", 0, 0, 0o600, 0, 0),
+}
+
+
+def known(*devices: dict[str, Any], everywhere: dict[str, Any] | None = None) -> Snapshot:
+    """Return the snapshot of one file with these edits as devices 0, 1 and so on."""
+    return placed(spec(*devices, everywhere=everywhere))
+
+
+def spec(*devices: dict[str, Any], **more: Any) -> bytes:
+    listed = [
+        {"name": str(number), "containerEdits": edits} for number, edits in enumerate(devices)
+    ]
+    document = {"cdiVersion": "1.1.0", "kind": more.get("kind", "v.com/d"), "devices": listed}
+    return json.dumps({**document, "containerEdits": more.get("everywhere")}).encode()
+
+
+def placed(*files: bytes) -> Snapshot:
+    read = [
+        registry.read(f"/etc/cdi/{number}.json", "/etc/cdi", data)
+        for number, data in enumerate(files)
+    ]
+    return registry.snapshot(["/etc/cdi"], read)
+
+
+def resolved(
+    *devices: dict[str, Any],
+    names: tuple[str, ...] = ("v.com/d=0",),
+    container: Container | None = None,
+    runtime: Runtime = NEWEST,
+    everywhere: dict[str, Any] | None = None,
+) -> Resolution:
+    snapshot = known(*devices, everywhere=everywhere)
+    return resolve(names, snapshot, DEVICES, container=container or Container(), runtime=runtime)
+
+
+def adjusted(*devices: dict[str, Any], **more: Any) -> Adjustment:
+    resolution = resolved(*devices, **more)
+    assert (resolution.unsupported, resolution.warnings) == ((), ())
+    return resolution.adjust
+
+
+def faults(*devices: dict[str, Any], **more: Any) -> tuple[str, ...]:
+    with pytest.raises(CdiError) as caught:
+        resolved(*devices, **more)
+    return caught.value.faults
+
+
+def node(**fields: Any) -> dict[str, Any]:
+    return {"deviceNodes": [{"path": "/dev/null", **fields}]}
+
+
+def rules(adjustment: Adjustment) -> list[tuple[bool, str, int, int, str]]:
+    return [
+        (rule.allow, rule.type, rule.major.value, rule.minor.value, rule.access)
+        for rule in adjustment.linux.resources.devices
+    ]
+
+
+# --- environment --------------------------------------------------------------------------------
+
+
+def test_last_value_of_a_variable_wins_in_the_place_of_the_first() -> None:
+    adjustment = adjusted(
+        {"env": ["A=1", "B=x=y"]},
+        {"env": ["A=2", "C="]},
+        names=("v.com/d=0", "v.com/d=1"),
+        everywhere={"env": ["B=0"]},
+    )
+    pairs = [(pair.key, pair.value) for pair in adjustment.env]
+    assert pairs == [("B", "x=y"), ("A", "2"), ("C", "")]
+
+
+def test_name_that_asks_for_a_removal_is_refused() -> None:
+    edits = {
+        "env": ["-A=1"],
+        "deviceNodes": [{"path": "-/dev/null"}],
+        "mounts": [{"hostPath": "/a", "containerPath": "-/proc"}],
+        "hooks": [{"hookName": "prestart", "path": "-x"}],
+        "netDevices": [{"hostInterfaceName": "-e", "name": "a"}],
+    }
+    ending = "begins with '-', which asks NRI for a removal"
+    assert faults(edits) == (
+        f"variable '-A' {ending}",
+        f"device node '-/dev/null' {ending}",
+        f"mount to '-/proc' {ending}",
+        f"prestart hook '-x' {ending}",
+        f"network device '-e' {ending}",
+    )
+
+
+# --- device nodes -------------------------------------------------------------------------------
+
+
+def test_node_is_completed_from_the_host() -> None:
+    assert adjusted(node(path="/dev/x", hostPath="/dev/null")).linux.devices == [
+        api.LinuxDevice(
+            path="/dev/x", type="c", major=1, minor=3, file_mode=api.OptionalFileMode(value=0o666)
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("permissions", "path", "expected"),
+    [
+        ("", "/dev/null", [(True, "c", 1, 3, "m")]),
+        ("rwm", "/dev/null", [(True, "c", 1, 3, "m")]),
+        ("rw", "/dev/null", []),
+        ("wr", "/dev/null", []),
+        ("r", "/dev/null", [(False, "c", 1, 3, "w")]),
+        ("m", "/dev/null", [(True, "c", 1, 3, "m"), (False, "c", 1, 3, "rw")]),
+        ("none", "/dev/null", [(False, "c", 1, 3, "rw")]),
+        ("", "/dev/sda", []),
+        ("rw", "/dev/sda", [(False, "b", 8, 0, "m")]),
+        ("r", "/dev/sda", [(False, "b", 8, 0, "wm")]),
+        ("none", "/dev/sda", [(False, "b", 8, 0, "rwm")]),
+    ],
+)
+def test_access_is_what_the_spec_says(
+    permissions: str, path: str, expected: list[tuple[bool, str, int, int, str]]
+) -> None:
+    assert rules(adjusted(node(path=path, permissions=permissions))) == expected
+
+
+def test_two_nodes_of_one_device_have_the_access_of_both() -> None:
+    nodes = [
+        {"path": "/dev/a", "hostPath": "/dev/null", "permissions": "r"},
+        {"path": "/dev/b", "hostPath": "/dev/null", "permissions": "w"},
+    ]
+    adjustment = adjusted({"deviceNodes": nodes})
+    assert (len(adjustment.linux.devices), rules(adjustment)) == (2, [])
+
+
+def test_default_access_is_not_refused_on_a_runtime_without_rules() -> None:
+    assert rules(adjusted(node(), runtime=OLD)) == []
+
+
+def test_narrower_access_cannot_be_had_on_a_runtime_without_rules() -> None:
+    resolution = resolved(node(permissions="r"), runtime=OLD)
+    assert resolution.unsupported == (
+        (
+            "access r to c 1:3: containerd 1.7.24 (NRI 0.6.1) does not apply device rules: needs"
+            " NRI 0.10.0, first in containerd 2.2.0, CRI-O 1.34"
+        ),
+    )
+
+
+def test_unbuffered_character_device_is_sent_as_one_that_runc_makes() -> None:
+    devices = adjusted(node(type="u")).linux.devices
+    assert [(one.type, one.major, one.minor) for one in devices] == [("c", 1, 3)]
+
+
+def test_fifo_becomes_a_mount_of_the_hosts() -> None:
+    adjustment = adjusted(node(path="/run/x", hostPath="/run/pipe"))
+    assert adjustment == Adjustment(
+        mounts=[api.Mount(source="/run/pipe", destination="/run/x", type="bind", options=["bind"])]
+    )
+
+
+def test_fifo_that_the_host_lacks_is_a_fault() -> None:
+    assert faults(node(path="/run/x", type="p")) == (
+        "device node '/run/x': a fifo has to be mounted from the host, which has no '/run/x'",
+    )
+
+
+IN_USER_NAMESPACE = Container(
+    linux=api.LinuxContainer(namespaces=[api.LinuxNamespace(type="user")])
+)
+
+
+def test_node_of_another_path_is_mounted_in_a_user_namespace() -> None:
+    edits = node(path="/dev/x", hostPath="/dev/null", permissions="r")
+    adjustment = adjusted(edits, container=IN_USER_NAMESPACE)
+    assert not adjustment.linux.devices
+    assert [(one.source, one.destination) for one in adjustment.mounts] == [("/dev/null", "/dev/x")]
+    assert rules(adjustment) == [(True, "c", 1, 3, "r")]
+
+
+def test_node_of_the_same_path_is_a_device_in_a_user_namespace() -> None:
+    assert adjusted(node(), container=IN_USER_NAMESPACE).linux.devices
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["bind", "ro"], ["bind", "ro", "idmap"]),
+        (["rbind"], ["rbind", "ridmap"]),
+        (["rbind", "idmap"], ["rbind", "idmap"]),
+        ([], ["bind", "idmap"]),
+    ],
+)
+def test_mounts_are_mapped_in_a_user_namespace(options: list[str], expected: list[str]) -> None:
+    mount = {"hostPath": "/a", "containerPath": "/b", "options": options}
+    adjustment = adjusted({"mounts": [mount]}, container=IN_USER_NAMESPACE)
+    assert adjustment.mounts[0].options == expected
+
+
+def test_owner_is_the_containers_user_unless_the_spec_has_one() -> None:
+    container = Container(user=api.User(uid=1000, gid=1001))
+    device = adjusted(node(gid=0), container=container).linux.devices[0]
+    assert (device.uid.value, device.gid.value) == (1000, 0)
+    assert device.HasField("gid")
+    root = adjusted(node(), container=Container(user=api.User())).linux.devices[0]
+    assert not root.HasField("uid")
+
+
+def test_number_that_the_host_does_not_have_is_warned_of_and_kept() -> None:
+    resolution = resolved(node(type="c", major=99, minor=77))
+    assert resolution.adjust.linux.devices[0].major == 99
+    assert resolution.warnings == (
+        "device node '/dev/null' is c 99:77, but '/dev/null' on the host is c 1:3",
+    )
+
+
+def test_all_nodes_that_are_wrong_are_told_together() -> None:
+    nodes = [{"path": "/dev/a"}, {"path": "/dev/null", "type": "b"}]
+    assert faults({"deviceNodes": nodes}) == (
+        "device node '/dev/a': the host has no '/dev/a'",
+        "device node '/dev/null': the spec has type b, but '/dev/null' on the host has c",
+    )
+
+
+def test_node_given_twice_is_the_last_one() -> None:
+    first, second = node(fileMode=1), node(path="/dev//null", hostPath="/dev/null", fileMode=2)
+    adjustment = adjusted(first, second, names=("v.com/d=0", "v.com/d=1"))
+    assert [(one.path, one.file_mode.value) for one in adjustment.linux.devices] == [
+        ("/dev/null", 2)
+    ]
+
+
+# --- mounts, hooks, network, rdt, groups --------------------------------------------------------
+
+
+def test_last_mount_of_a_place_wins_however_it_is_written() -> None:
+    mounts = [
+        {"hostPath": "/a", "containerPath": "/data/", "options": ["bind"]},
+        {"hostPath": "/b", "containerPath": "//data", "options": ["rbind", "ro"]},
+    ]
+    assert adjusted({"mounts": mounts}) == Adjustment(
+        mounts=[api.Mount(source="/b", destination="/data", options=["rbind", "ro"])]
+    )
+
+
+def test_mounts_with_propagation_come_after_those_without() -> None:
+    mounts = [
+        {"hostPath": "/a", "containerPath": "/a", "options": ["rbind", "rslave"]},
+        {"hostPath": "/b", "containerPath": "/b", "options": ["bind"]},
+        {"hostPath": "tmpfs", "containerPath": "/c", "type": "tmpfs"},
+    ]
+    found = adjusted({"mounts": mounts}).mounts
+    assert [(one.destination, [*one.options]) for one in found] == [
+        ("/b", ["bind"]),
+        ("/c", []),
+        ("/a", ["rbind", "rslave"]),
+    ]
+
+
+def test_hooks_go_to_their_stages_and_those_of_a_file_come_once() -> None:
+    def hook(stage: str, path: str, **more: Any) -> dict[str, Any]:
+        return {"hookName": stage, "path": path, **more}
+
+    adjustment = adjusted(
+        {"hooks": [hook("createRuntime", "/a", args=["a", "b"], env=["A=1"], timeout=3)]},
+        {"hooks": [hook("createContainer", "/b")]},
+        names=("v.com/d=0", "v.com/d=1", "v.com/d=0"),
+        everywhere={"hooks": [hook("poststop", "/all")]},
+    )
+    assert adjustment.hooks == api.Hooks(
+        create_runtime=[
+            api.Hook(path="/a", args=["a", "b"], env=["A=1"], timeout=api.OptionalInt(value=3))
+        ],
+        create_container=[api.Hook(path="/b")],
+        poststop=[api.Hook(path="/all")],
+    )
+
+
+def test_hook_that_the_runtime_has_put_there_already_is_not_doubled() -> None:
+    container = Container(hooks=api.Hooks(poststop=[api.Hook(path="/a")]))
+    edits = {"hooks": [{"hookName": "poststop", "path": "/a"}], "env": ["A=1"]}
+    assert not adjusted(edits, container=container).HasField("hooks")
+
+
+def test_network_devices_are_named() -> None:
+    devices = [{"hostInterfaceName": "ens1", "name": "net0"}]
+    assert adjusted({"netDevices": devices}).linux.net_devices["ens1"].name == "net0"
+    lost = resolved({"netDevices": devices}, runtime=OLD).unsupported
+    assert lost[0].startswith("network devices ens1: containerd 1.7.24 (NRI 0.6.1) does not")
+
+
+def test_two_interfaces_of_one_name_are_a_fault() -> None:
+    first = {"netDevices": [{"hostInterfaceName": "ens1", "name": "net0"}]}
+    second = {"netDevices": [{"hostInterfaceName": "ens2", "name": "net0"}]}
+    assert faults(first, second, names=("v.com/d=0", "v.com/d=1")) == (
+        "network devices 'ens1' and 'ens2' would both be 'net0'",
+    )
+
+
+def test_rdt_replaces_the_containers_and_joins_its_schemata() -> None:
+    rdt = {"closID": "gold", "l3CacheSchema": "L3:0=f", "schemata": ["MB:0=50"]}
+    found = adjusted({"intelRdt": {**rdt, "enableMonitoring": True}}).linux.rdt
+    assert found.remove
+    assert found.clos_id.value == "gold"
+    assert found.schemata.value == ["L3:0=f", "MB:0=50"]
+    assert found.enable_monitoring.value
+
+
+def test_rdt_class_alone_is_carried_by_old_runtimes() -> None:
+    adjustment = adjusted({"intelRdt": {"closID": "gold"}}, runtime=OLD)
+    assert adjustment.linux.resources.rdt_class.value == "gold"
+    assert resolved({"intelRdt": {"schemata": ["x"]}}, runtime=OLD).unsupported
+
+
+def test_groups_cannot_be_carried() -> None:
+    assert resolved({"additionalGids": [0, 44, 44]}).unsupported == (
+        "additionalGids 44: NRI cannot add groups to a container",
+    )
+    assert adjusted({"additionalGids": [0]}) == Adjustment()
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def unknown(name: str, snapshot: Snapshot) -> str:
+    with pytest.raises(CdiError) as caught:
+        resolve([name], snapshot, {})
+    assert caught.value.unresolved == (name,)
+    return caught.value.faults[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("v.com/d=7", "no CDI device 'v.com/d=7'; known of v.com/d: 0"),
+        ("v.com/e=0", "no CDI device 'v.com/e=0'; did you mean v.com/d=0?"),
+        ("d=0", "no CDI device 'd=0'; a name looks like vendor.com/class=name"),
+        (
+            "v.com/d=0,v.com/d=0",
+            "no CDI device 'v.com/d=0,v.com/d=0'; make each name an item of its own",
+        ),
+        ("v.com/d=\x1b[0m", "no CDI device 'v.com/d=\\x1b[0m'; known of v.com/d: 0"),
+    ],
+)
+def test_unknown_name_gets_a_hint(name: str, sentence: str) -> None:
+    assert unknown(name, known({"env": ["A=1"]})) == sentence
+
+
+def test_cause_may_be_a_file_in_error_or_a_directory_that_is_missing() -> None:
+    bad = registry.read("/etc/cdi/a.json", "/etc/cdi", b"{")
+    snapshot = registry.snapshot(["/etc/cdi", "/run/cdi"], [bad], missing=["/run/cdi"])
+    sentence = unknown("v.com/d=0", snapshot)
+    assert sentence.startswith(
+        "no CDI device 'v.com/d=0'; no device is known at all; /etc/cdi/a.json is in error: line "
+    )
+    assert sentence.endswith("; /run/cdi does not exist")
+
+
+def test_unknown_names_are_kept_in_order_with_repeats() -> None:
+    with pytest.raises(CdiError) as caught:
+        resolve(["b", "v.com/d=0", "a", "b"], known({"env": ["A=1"]}), {})
+    assert caught.value.unresolved == ("b", "a", "b")
+    assert len(caught.value.faults) == 2

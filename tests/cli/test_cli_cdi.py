@@ -1,0 +1,197 @@
+"""The commands below `nri-inject cdi`: their shapes and exit statuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from nri_inject.cdi.registry import CdiRegistry
+from nri_inject.cli.cdi import command, difference
+
+SPEC: dict[str, Any] = {
+    "cdiVersion": "0.7.0",
+    "kind": "v.com/d",
+    "devices": [
+        {"name": "a", "containerEdits": {"env": ["A=1"], "additionalGids": [44]}},
+        {"name": "b", "containerEdits": {"deviceNodes": [{"path": "/dev/no-such-node"}]}},
+    ],
+}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "cdi").mkdir()
+    (tmp_path / "cdi" / "a.json").write_text(json.dumps(SPEC))
+    return tmp_path / "cdi"
+
+
+def run(*arguments: object, given: str = "") -> tuple[int, str]:
+    """Return the exit status, and what was printed on both streams."""
+    result = CliRunner().invoke(command, [*map(str, arguments)], input=given, standalone_mode=False)
+    assert result.exception is None, result.exception
+    return result.return_value or 0, result.output
+
+
+def as_json(*arguments: object, given: str = "") -> tuple[int, Any]:
+    status, text = run(*arguments, "--format", "json", given=given)
+    return status, json.loads(text)
+
+
+def test_list(directory: Path) -> None:
+    (directory / "bad.json").write_text("{}")
+    status, listed = as_json("list", "--cdi-dir", directory)
+    assert status == 0
+    assert listed.pop("errors").keys() == {str(directory / "bad.json")}
+    assert listed == {
+        "devices": ["v.com/d=a", "v.com/d=b"],
+        "vendors": ["v.com"],
+        "classes": ["d"],
+    }
+
+
+def test_list_for_people(directory: Path) -> None:
+    status, text = run("list", "--cdi-dir", directory)
+    assert (status, text.splitlines()) == (
+        0,
+        [f"v.com/d={name}  ({directory}/a.json)" for name in ("a", "b")],
+    )
+
+
+def test_file_that_others_can_write_is_listed_with_unsafe_files(directory: Path) -> None:
+    (directory / "a.json").chmod(0o666)
+    assert as_json("list", "--cdi-dir", directory)[1]["devices"] == []
+    assert as_json("list", "--cdi-dir", directory, "--unsafe-files")[1]["devices"] != []
+
+
+def test_dirs(directory: Path) -> None:
+    none = directory / "none"
+    status, found = as_json("dirs", "--cdi-dir", none, "--cdi-dir", directory)
+    assert (status, found["directories"]) == (
+        0,
+        [
+            {"path": str(none), "priority": 0, "exists": False, "specs": 0, "errors": []},
+            {"path": str(directory), "priority": 1, "exists": True, "specs": 1, "errors": []},
+        ],
+    )
+    assert run("dirs", "--cdi-dir", directory / "a.json")[0] == 1
+
+
+def test_specs_of_a_vendor(directory: Path) -> None:
+    status, found = as_json("specs", "v.com", "--cdi-dir", directory)
+    assert status == 0
+    assert [(row["file"], row["kind"], row["cdiVersion"]) for row in found["specs"]] == [
+        (str(directory / "a.json"), "v.com/d", "0.7.0")
+    ]
+    status, text = run("specs", "w.com", "--cdi-dir", directory)
+    assert (status, text) == (1, "Error: no spec of vendor 'w.com'\n")
+
+
+def test_validate_tells_file_place_and_sentence(directory: Path) -> None:
+    good, bad = directory / "a.json", directory / "bad.yaml"
+    bad.write_text("cdiVersion: 0.3.0\nkind: v.com/d\ndevices: [{name: 1, containerEdits: {}}]\n")
+    assert run("validate", good) == (0, "")
+    status, text = run("validate", good, bad)
+    assert (status, text.splitlines()) == (
+        1,
+        [
+            (
+                f"{bad}: line 1, column 13: cdiVersion: '0.3.0' is too low for what the spec uses;"
+                " raise it to 0.5.0"
+            ),
+            (
+                f"{bad}: warning: line 3, column 18: devices[0].name: not in quotes, so it is read"
+                " as '1'"
+            ),
+            (
+                f"{bad}: line 3, column 37: devices[0].containerEdits: there is no edit, and a"
+                " device needs one"
+            ),
+        ],
+    )
+    status, found = as_json("validate", bad)
+    assert found["files"][str(bad)][0] == {
+        "code": "version-too-low",
+        "severity": "error",
+        "line": 1,
+        "column": 13,
+        "path": "cdiVersion",
+        "message": "'0.3.0' is too low for what the spec uses; raise it to 0.5.0",
+    }
+
+
+def test_validate_needs_a_file_that_can_be_read(tmp_path: Path) -> None:
+    status, text = run("validate", tmp_path / "none")
+    assert (status, text) == (
+        1,
+        f"{tmp_path}/none: cannot be read: No such file or directory\n",
+    )
+
+
+def test_resolve(directory: Path) -> None:
+    assert as_json("resolve", "--cdi-dir", directory, "v.com/d=a") == (
+        0,
+        {
+            "adjust": {"env": [{"key": "A", "value": "1"}]},
+            "unsupported": ["additionalGids 44: NRI cannot add groups to a container"],
+        },
+    )
+
+
+def test_resolve_of_what_cannot_be_had(directory: Path) -> None:
+    status, found = as_json("resolve", "--cdi-dir", directory, "v.com/d=c", "x")
+    assert (status, found["unresolved"]) == (1, ["v.com/d=c", "x"])
+    status, found = as_json("resolve", "--cdi-dir", directory, "v.com/d=b")
+    sentence = "device node '/dev/no-such-node': the host has no '/dev/no-such-node'"
+    assert (status, found) == (1, {"error": sentence, "unresolved": []})
+
+
+def test_inject(directory: Path) -> None:
+    given = '{"ociVersion": "1.2.0", "process": {"env": ["A=0"]}}'
+    status, text = run("inject", "--cdi-dir", directory, "--spec", "-", "v.com/d=a", given=given)
+    assert (status, json.loads(text)) == (
+        0,
+        {
+            "ociVersion": "1.2.0",
+            "process": {"env": ["A=1"], "user": {"additionalGids": [44]}},
+        },
+    )
+    file = directory.parent / "config.json"
+    file.write_text(given)
+    assert run("inject", "--cdi-dir", directory, "--spec", file, "v.com/d=a") == (status, text)
+
+
+def test_inject_of_what_cannot_be_had(directory: Path) -> None:
+    arguments = ("inject", "--cdi-dir", directory, "--spec", "-", "v.com/d=c")
+    status, text = run(*arguments, given="{}")
+    assert status == 1
+    assert json.loads(text) == {
+        "error": "no CDI device 'v.com/d=c'; known of v.com/d: a, b",
+        "unresolved": ["v.com/d=c"],
+    }
+    assert run(*arguments, given="[]")[0] == 1
+    assert run(*arguments, given="{")[0] == 1
+
+
+def test_monitor_tells_what_was_added_changed_and_removed(directory: Path) -> None:
+    registry = CdiRegistry([str(directory)], watched=False)
+    first = registry.current()
+    changed = {"name": "a", "containerEdits": {"env": ["A=2"]}}
+    added = {"name": "c", "containerEdits": {"env": ["A=2"]}}
+    (directory / "a.json").write_text(json.dumps({**SPEC, "devices": [changed, added]}))
+    assert difference(first, registry.current()) == {
+        "added": ["v.com/d=c"],
+        "removed": ["v.com/d=b"],
+        "changed": ["v.com/d=a"],
+        "errors": {},
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["list", "dirs", "specs", "monitor", "validate", "resolve", "inject"]
+)
+def test_each_command_has_an_example(name: str) -> None:
+    assert f"Example: nri-inject cdi {name}" in run(name, "--help")[1]

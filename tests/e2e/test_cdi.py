@@ -1,0 +1,205 @@
+"""The CDI injector on real containerds, 1.7 too, which drops names that plugins pass on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .containerd import Containerd
+from .cri import CriError
+from .plugin import External
+from .poll import until
+
+KEY = "cdi-devices.noderesource.dev"
+START = f"#!{sys.executable}\nfrom nri_inject.plugins.cdi_injector import main\nmain()\n"
+
+
+class Cdi:
+    """A spec directory that only our plugin reads, and the plugin."""
+
+    def __init__(self, runtime: Containerd, place: Path, plugin: External) -> None:
+        self.runtime = runtime
+        self.place = place
+        self.plugin = plugin
+
+    @property
+    def directory(self) -> Path:
+        return self.place / "cdi"
+
+    def define(self, file: str, *devices: dict[str, Any], **more: Any) -> None:
+        """Put a spec in place as one step, as an installer does."""
+        head = {"cdiVersion": "1.1.0", "kind": "example.com/part", **more}
+        new = self.directory / f"{file}.new"
+        new.write_text(json.dumps({**head, "devices": list(devices)}))
+        new.rename(self.directory / file)
+
+    def run(self, *names: str, **fields: Any) -> str:
+        """Run a container that asks for devices by name, and return its id."""
+        wanted = json.dumps([f"example.com/part={name}" for name in names])
+        pod = self.runtime.cri.run_pod("cdi", annotations={KEY: wanted})
+        return self.runtime.cri.run(pod, "main", **fields)
+
+    def shell(self, container: str, script: str) -> tuple[int, str]:
+        result = self.runtime.cri.exec(container, "sh", "-c", script)
+        return result.exit_code, result.stdout
+
+    def refusal(self, *names: str) -> str:
+        with pytest.raises(CriError) as caught:
+            self.run(*names)
+        return str(caught.value)
+
+
+def device(name: str, **edits: Any) -> dict[str, Any]:
+    return {"name": name, "containerEdits": edits}
+
+
+@pytest.fixture
+def cdi(runtime: Containerd, tmp_path: Path) -> Iterator[Cdi]:
+    """Start the injector beside the shared runtime, with a spec directory of the test's own."""
+    (tmp_path / "cdi").mkdir()
+    program = tmp_path / "nri-cdi-injector"
+    program.write_text(START)
+    program.chmod(0o755)
+    options = ("--cdi-dir", str(tmp_path / "cdi"), "-v")
+    plugin = External(str(program), runtime, tmp_path / "plugin.log", *options)
+    with closing(plugin):
+        yield Cdi(runtime, tmp_path, plugin)
+
+
+def test_device_node_of_a_spec_can_be_used(cdi: Cdi) -> None:
+    node = {"path": "/dev/part0", "hostPath": "/dev/zero", "fileMode": 0o640, "gid": 1000}
+    cdi.define("part.json", device("0", deviceNodes=[node]))
+    container = cdi.run("0", run_as_user=0)
+    script = "head -c 3 /dev/part0 | wc -c; stat -c '%A %g %t:%T' /dev/part0"
+    assert cdi.shell(container, script) == (0, "3\ncrw-r----- 1000 1:5\n")
+
+
+def test_device_behind_a_link_is_found(cdi: Cdi) -> None:
+    (cdi.place / "by-id").symlink_to("/dev/full")
+    node = {"path": "/dev/part0", "hostPath": str(cdi.place / "by-id")}
+    cdi.define("part.json", device("0", deviceNodes=[node]))
+    assert cdi.shell(cdi.run("0"), "stat -c '%t:%T' /dev/part0") == (0, "1:7\n")
+
+
+def test_fifo_of_the_host_is_mounted(cdi: Cdi) -> None:
+    os.mkfifo(cdi.place / "pipe")
+    node = {"path": "/run/pipe", "hostPath": str(cdi.place / "pipe")}
+    cdi.define("part.json", device("0", deviceNodes=[node]))
+    assert cdi.shell(cdi.run("0"), "test -p /run/pipe")[0] == 0
+
+
+def test_environment_and_mounts_of_a_spec_are_there(cdi: Cdi) -> None:
+    (cdi.place / "lib").mkdir()
+    (cdi.place / "lib" / "driver").write_text("so")
+    mount = {"hostPath": str(cdi.place / "lib"), "containerPath": "/opt/part", "options": ["ro"]}
+    everywhere = {"env": ["PART=on", "WHICH=none"]}
+    first, second = device("0", env=["WHICH=0"], mounts=[mount]), device("1", env=["MORE=a=b"])
+    cdi.define("part.json", first, second, containerEdits=everywhere)
+    container = cdi.run("0", "1", envs={"WHICH": "own"})
+    script = "echo $PART $WHICH $MORE; cat /opt/part/driver; touch /opt/part/x 2>&1"
+    status, text = cdi.shell(container, script)
+    assert status != 0
+    assert text.startswith("on 0 a=b\nso")
+    assert "Read-only file system" in text
+
+
+def test_hooks_of_a_spec_run_once(cdi: Cdi) -> None:
+    program = cdi.place / "hook"
+    program.write_text(f'#!/bin/sh\ncat > /dev/null\necho "$1 $PART" >> {cdi.place}/ran\n')
+    program.chmod(0o755)
+    hook = {"hookName": "createRuntime", "path": str(program)}
+    hooks = [{**hook, "args": ["hook", "early"], "env": ["PART=0"]}]
+    cdi.define(
+        "part.json",
+        device("0", env=["A=1"]),
+        device("1", env=["B=1"]),
+        containerEdits={"hooks": hooks},
+    )
+    cdi.run("0", "1")
+    assert (cdi.place / "ran").read_text() == "early 0\n"
+
+
+def test_next_container_sees_a_spec_that_is_dropped_in_changed_and_removed(cdi: Cdi) -> None:
+    assert "no CDI device 'example.com/part=0'" in cdi.refusal("0")
+    cdi.define("part.json", device("0", env=["PART=first"]))
+    assert cdi.shell(cdi.run("0"), "echo $PART") == (0, "first\n")
+    cdi.define("part.json", device("0", env=["PART=second"]))
+    assert cdi.shell(cdi.run("0"), "echo $PART") == (0, "second\n")
+    (cdi.directory / "part.json").unlink()
+    assert "no CDI device 'example.com/part=0'" in cdi.refusal("0")
+
+
+def test_device_stays_while_its_spec_is_half_written(cdi: Cdi) -> None:
+    cdi.define("part.json", device("0", env=["PART=on"]))
+    cdi.run("0")
+    (cdi.directory / "part.json").write_text('{"cdiVersion": "1.1.0", "kind": ')
+    assert cdi.shell(cdi.run("0"), "echo $PART") == (0, "on\n")
+
+
+def test_conflict_fails_the_container_with_both_files(cdi: Cdi) -> None:
+    cdi.define("a.json", device("0", env=["PART=a"]))
+    cdi.define("b.json", device("0", env=["PART=b"]))
+    files = f"{cdi.directory}/a.json and {cdi.directory}/b.json"
+    sentence = (
+        "container main: no CDI device 'example.com/part=0':"
+        f" {files} both define it, so neither counts"
+    )
+    assert sentence in cdi.refusal("0")
+
+
+def test_all_unknown_names_fail_the_container_together(cdi: Cdi) -> None:
+    cdi.define("part.json", device("gpu0", env=["PART=on"]))
+    text = cdi.refusal("gpu1", "gpu0", "other")
+    assert "no CDI device 'example.com/part=gpu1'; did you mean example.com/part=gpu0?" in text
+    assert "no CDI device 'example.com/part=other'; known of example.com/part: gpu0" in text
+
+
+def test_file_in_error_is_named_as_the_cause(cdi: Cdi) -> None:
+    cdi.define("part.json", device("0", env=["PART"]))
+    assert f"{cdi.directory}/part.json is in error: line 1, column " in cdi.refusal("0")
+
+
+def test_groups_fail_the_container_with_a_reason(cdi: Cdi) -> None:
+    cdi.define("part.json", device("0", additionalGids=[44]))
+    assert "additionalGids 44: NRI cannot add groups to a container" in cdi.refusal("0")
+
+
+def test_read_only_access_is_kept_or_refused(cdi: Cdi) -> None:
+    """NRI alone always allows reading and writing; taking that away needs NRI 0.10."""
+    node = {"path": "/dev/part0", "hostPath": "/dev/zero", "permissions": "r"}
+    cdi.define("part.json", device("0", deviceNodes=[node]))
+    if cdi.runtime.name == "containerd-1.7":
+        text = cdi.refusal("0")
+        assert "access r to c 1:5: containerd 1.7" in text
+        assert "does not apply device rules: needs NRI 0.10.0" in text
+        return
+    try:
+        container = cdi.run("0")
+    except CriError as error:  # a 2.x with an NRI before 0.10
+        refused = "access r to c 1:5: containerd 2" in str(error)
+        if not refused:
+            raise
+        return
+    status, _ = cdi.shell(container, "head -c 1 /dev/part0 && echo > /dev/part0")
+    assert status != 0
+
+
+def test_kubelets_annotation_on_the_pod_is_followed(cdi: Cdi) -> None:
+    cdi.define("part.json", device("0", env=["PART=on"]))
+    key = "cdi.k8s.io/vendor-plugin_0"
+    pod = cdi.runtime.cri.run_pod("cdi", annotations={key: "example.com/part=0"})
+    container = cdi.runtime.cri.run(pod, "main")
+    assert cdi.shell(container, "echo $PART") == (0, "on\n")
+
+
+def test_plugin_logs_what_it_has_injected(cdi: Cdi) -> None:
+    cdi.define("part.json", device("0", env=["PART=on"]))
+    cdi.run("0")
+    until(lambda: "container main: injected 1 env" in cdi.plugin.log, "the log of the injection")

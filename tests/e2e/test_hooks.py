@@ -1,0 +1,268 @@
+"""The hook injector on real containerds: hooks run, with the state, at the stages they name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .containerd import Containerd
+from .cri import CriError
+from .plugin import External
+from .poll import until
+
+ALWAYS = {"always": True}
+SHIPPED = Path(__file__).parents[2] / "hooks"
+
+# What OCI's life cycle calls the container's state at each stage. runc 1.1 runs poststart hooks
+# at the end of its create already, and says so in the state.
+STATUS = {
+    "createRuntime": "creating",
+    "createContainer": "creating",
+    "startContainer": "created",
+    "poststart": "created or running",
+    "poststop": "stopped",
+}
+
+
+class Hooks:
+    """A hook directory, programs for it, and what they have left behind."""
+
+    def __init__(self, place: Path, plugin: External) -> None:
+        self.place = place
+        self.plugin = plugin
+
+    @property
+    def directory(self) -> Path:
+        return self.place / "hooks.d"
+
+    @property
+    def output(self) -> Path:
+        """The directory where programs write; containers that mount it see it as /mnt."""
+        return self.place / "output"
+
+    def program(self, name: str, script: str) -> str:
+        path = self.place / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    def define(
+        self, name: str, hook: dict[str, Any], *stages: str, when: dict[str, Any] = ALWAYS
+    ) -> None:
+        """Put a hook file in place as one step, as an installer does."""
+        document = {"version": "1.0.0", "hook": hook, "when": when, "stages": list(stages)}
+        new = self.directory / f"{name}.json.new"
+        new.write_text(json.dumps(document))
+        new.rename(self.directory / f"{name}.json")
+
+    def recorder(self) -> str:
+        """Return a program that writes the state to a file named after its first argument."""
+        script = f'cat > {self.output}/.$1 && mv {self.output}/.$1 {self.output}/"$1"'
+        return self.program("record", script)
+
+    def recorded(self, name: str) -> Any:
+        """Return the state that a hook wrote, when it has."""
+        file = self.output / name
+        until(file.exists, f"the hook's {file}")
+        return json.loads(file.read_text())
+
+
+@pytest.fixture
+def configuration() -> str:
+    """Return what the plugin's configuration says; a test may say otherwise."""
+    return "policy: unrestricted\n"
+
+
+@pytest.fixture
+def hooks(runtime: Containerd, tmp_path: Path, configuration: str) -> Iterator[Hooks]:
+    """Start the injector beside the shared runtime, with a hook directory of the test's own."""
+    for name in ("hooks.d", "output"):
+        (tmp_path / name).mkdir()
+    config = tmp_path / "config.yaml"
+    config.write_text(configuration)
+    options = ("--hooks-dir", str(tmp_path / "hooks.d"), "--config", str(config))
+    plugin = External("nri-hook-injector", runtime, tmp_path / "plugin.log", *options)
+    with closing(plugin):
+        yield Hooks(tmp_path, plugin)
+
+
+def mount_of(hooks: Hooks) -> dict[str, Any]:
+    return {"host_path": str(hooks.output), "container_path": "/mnt", "readonly": False}
+
+
+def test_every_stage_runs_and_gets_the_containers_state(runtime: Containerd, hooks: Hooks) -> None:
+    program = hooks.recorder()
+    for stage in STATUS.keys() - {"startContainer"}:
+        hooks.define(stage, {"path": program, "args": ["record", stage]}, stage)
+    # This one runs inside of the container, from the container's own files.
+    inside = ["sh", "-c", "cat > /mnt/startContainer"]
+    hooks.define("inside", {"path": "/bin/sh", "args": inside}, "startContainer")
+    pod = runtime.cri.run_pod("stages", annotations={"example.com/who": "me"})
+    container = runtime.cri.run(pod, "main", mounts=[mount_of(hooks)])
+    before_the_end = {stage: hooks.recorded(stage) for stage in STATUS.keys() - {"poststop"}}
+    runtime.cri.stop(container)
+    runtime.cri.remove_container(container)
+    states = {**before_the_end, "poststop": hooks.recorded("poststop")}
+
+    for stage, state in states.items():
+        assert state["status"] in STATUS[stage].split(" or ")
+    for state in states.values():
+        assert state["id"] == container
+        assert state["bundle"].endswith(f"/{container}")
+        assert state["ociVersion"].startswith("1.")
+    assert all(states[stage]["pid"] > 0 for stage in ("createRuntime", "poststart"))
+
+
+def test_prestart_hook_runs_once(runtime: Containerd, hooks: Hooks) -> None:
+    program = hooks.program("count", f"echo ran >> {hooks.output}/count")
+    hooks.define("count", {"path": program}, "prestart")
+    runtime.cri.run(runtime.cri.run_pod("prestart"), "main")
+    assert (hooks.output / "count").read_text() == "ran\n"
+
+
+def test_hook_gets_its_argv_and_environment(runtime: Containerd, hooks: Hooks) -> None:
+    script = f'printf "%s|" "$1" "$2" "$COLOUR" > {hooks.output}/seen'
+    program = hooks.program("tell", script)
+    hook = {"path": program, "args": ["tell", "a b", "$HOME"], "env": ["COLOUR=green"]}
+    hooks.define("tell", hook, "createRuntime")
+    runtime.cri.run(runtime.cri.run_pod("argv"), "main")
+    assert (hooks.output / "seen").read_text() == "a b|$HOME|green|"
+
+
+def test_hook_is_for_the_containers_that_match(runtime: Containerd, hooks: Hooks) -> None:
+    program = hooks.program("note", f"echo ran >> {hooks.output}/note")
+    when = {"annotations": {r"^example\.com/note$": "^(yes|on)$"}}
+    hooks.define("note", {"path": program}, "createRuntime", when=when)
+    for value in ("no", "yes", "yes\n", "on"):
+        pod = runtime.cri.run_pod("match", annotations={"example.com/note": value})
+        runtime.cri.run(pod, "main")
+    assert (hooks.output / "note").read_text() == "ran\nran\n"
+
+
+def test_has_bind_mounts_is_about_the_pods_own_mounts(runtime: Containerd, hooks: Hooks) -> None:
+    program = hooks.program("note", f"echo ran >> {hooks.output}/note")
+    hooks.define("note", {"path": program}, "createRuntime", when={"hasBindMounts": True})
+    pod = runtime.cri.run_pod("mounts")
+    runtime.cri.run(pod, "without")
+    assert not (hooks.output / "note").exists()
+    runtime.cri.run(pod, "with", mounts=[mount_of(hooks)])
+    assert (hooks.output / "note").read_text() == "ran\n"
+
+
+def test_failing_hook_fails_the_container_with_its_message(
+    runtime: Containerd, hooks: Hooks
+) -> None:
+    program = hooks.program("refuse", "echo no licence for this one >&2; exit 7")
+    hooks.define("refuse", {"path": program}, "createRuntime")
+    pod = runtime.cri.run_pod("failing")
+    with pytest.raises(CriError, match=r"exit status 7.*no licence for this one"):
+        runtime.cri.run(pod, "main")
+
+
+def test_hook_that_takes_too_long_is_ended_and_fails_the_container(
+    runtime: Containerd, hooks: Hooks
+) -> None:
+    program = hooks.program("sleepy", "exec sleep 20")
+    hooks.define("sleepy", {"path": program, "timeout": 1}, "createRuntime")
+    pod = runtime.cri.run_pod("timeout")
+    begin = time.monotonic()
+    with pytest.raises(CriError, match=r"hook ran past specified timeout of 1\.0s"):
+        runtime.cri.run(pod, "main")
+    assert 1.0 <= time.monotonic() - begin < 10.0
+
+
+def test_hook_added_replaced_and_removed_while_running(runtime: Containerd, hooks: Hooks) -> None:
+    seen = hooks.output / "seen"
+    seen.touch()
+    programs = [hooks.program(name, f"echo {name} >> {seen}") for name in ("one", "two")]
+    pod = runtime.cri.run_pod("changing")
+
+    def ran(name: str) -> list[str]:
+        """Return what ran for a new container."""
+        seen.write_text("")
+        runtime.cri.run(pod, name)
+        return seen.read_text().split()
+
+    assert ran("before") == []
+    hooks.define("hook", {"path": programs[0]}, "createRuntime")
+    assert ran("added") == ["one"]
+    hooks.define("hook", {"path": programs[1]}, "createRuntime")
+    assert ran("replaced") == ["two"]
+    (hooks.directory / "hook.json").write_text('{"version": "1.0.0", "hook": {')
+    assert ran("half-written") == ["two"]
+    (hooks.directory / "hook.json").unlink()
+    assert ran("removed") == []
+    shutil.rmtree(hooks.directory)
+    hooks.directory.mkdir()
+    hooks.define("hook", {"path": programs[0]}, "createRuntime")
+    assert ran("directory-replaced") == ["one"]
+
+
+def test_hook_without_its_program_is_left_out_until_it_comes(
+    runtime: Containerd, hooks: Hooks
+) -> None:
+    program = hooks.program("late", f"echo ran >> {hooks.output}/late")
+    Path(program).rename(f"{program}.off")
+    hooks.define("late", {"path": program}, "createRuntime")
+    pod = runtime.cri.run_pod("late")
+    runtime.cri.run(pod, "without")
+    assert f"program {program} does not exist" in hooks.plugin.log
+    Path(f"{program}.off").rename(program)
+    runtime.cri.run(pod, "with")
+    assert (hooks.output / "late").read_text() == "ran\n"
+
+
+@pytest.mark.parametrize("configuration", ["hooks: {unusable_program: fail}\n"])
+def test_hook_without_its_program_fails_the_container_if_the_admin_says_so(
+    runtime: Containerd, hooks: Hooks
+) -> None:
+    hooks.define("gone", {"path": "/no/such/program"}, "createRuntime")
+    pod = runtime.cri.run_pod("gone")
+    with pytest.raises(CriError) as caught:
+        runtime.cri.run(pod, "main")
+    assert (
+        f"pod default/gone, container main: hook {hooks.directory}/gone.json cannot be run:"
+        " program /no/such/program does not exist: there is no '/no'"
+    ) in str(caught.value)
+
+
+def test_shipped_hook_makes_links_to_the_containers_devices(
+    runtime: Containerd, hooks: Hooks
+) -> None:
+    programs = hooks.place / "nri-inject"
+    shutil.copytree(SHIPPED / "bin", programs)
+    text = (SHIPPED / "definitions/dev-char-links.json").read_text()
+    text = text.replace("/usr/libexec/oci/hooks.d/nri-inject", str(programs))
+    (hooks.directory / "dev-char-links.json").write_text(text)
+    wish = {"dev-char-links.hooks.noderesource.dev": "on"}
+    container = runtime.cri.run(runtime.cri.run_pod("links", annotations=wish), "main")
+    for link, target in (("1:3", "../null"), ("5:0", "../tty")):
+        result = runtime.cri.exec(container, "readlink", f"/dev/char/{link}")
+        assert result == (0, f"{target}\n", "")
+
+
+def test_file_that_others_could_have_written_is_refused(runtime: Containerd, hooks: Hooks) -> None:
+    program = hooks.program("note", f"echo ran >> {hooks.output}/note")
+    hooks.define("note", {"path": program}, "createRuntime")
+    (hooks.directory / "note.json").chmod(0o666)
+    runtime.cri.run(runtime.cri.run_pod("untrusted"), "main")
+    assert not (hooks.output / "note").exists()
+    assert "can be written by everybody (mode 0666)" in hooks.plugin.log
+
+
+def test_hooks_end_up_in_the_bundle_in_the_order_of_their_files(
+    runtime: Containerd, hooks: Hooks
+) -> None:
+    program = hooks.program("nothing", "exit 0")
+    for name in ("b", "A", "c"):
+        hooks.define(name, {"path": program, "args": [name], "timeout": 9}, "poststart")
+    container = runtime.cri.run(runtime.cri.run_pod("order"), "main")
+    expected = [{"path": program, "args": [name], "timeout": 9} for name in ("A", "b", "c")]
+    assert runtime.bundle_spec(container)["hooks"]["poststart"] == expected

@@ -1,0 +1,170 @@
+"""Which devices a container asks for, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from nri_inject import api, runtimes
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.cdi import registry
+from nri_inject.config import Config
+from nri_inject.errors import ConfigError, RequestError
+from nri_inject.host import Host
+from nri_inject.plugins.cdi_injector import inject, injecting, main, refusal, requested
+from nri_inject.runtimes import NEWEST
+
+KEY, OLD_KEY = "cdi-devices.noderesource.dev", "cdi-devices.nri.io"
+DEVICES = {"a": {"env": ["A=1"]}, "b": {"env": ["B=1"]}, "gids": {"additionalGids": [44]}}
+SPEC = {
+    "cdiVersion": "1.1.0",
+    "kind": "v.com/d",
+    "devices": [{"name": name, "containerEdits": edits} for name, edits in DEVICES.items()],
+}
+SNAPSHOT = registry.snapshot(
+    ["/etc/cdi"], [registry.read("/etc/cdi/a.json", "/etc/cdi", json.dumps(SPEC).encode())]
+)
+HOST = Host(devices={}, cdi=SNAPSHOT)
+MAIN = Container(name="main")
+
+
+def pod(**annotations: str) -> Pod:
+    return Pod(namespace="ns", name="p", annotations=annotations)
+
+
+def asking(annotations: dict[str, str], container: Container = MAIN) -> list[str]:
+    wanted, faults = requested(pod(**annotations), container)
+    assert faults == []
+    return wanted
+
+
+def variables(adjustment: Adjustment) -> list[str]:
+    return [variable.key for variable in adjustment.env]
+
+
+def refused(annotations: dict[str, str]) -> tuple[str, ...]:
+    with pytest.raises(RequestError) as caught:
+        inject(pod(**annotations), MAIN, HOST)
+    assert caught.value.where == "pod ns/p, container main"
+    return caught.value.faults
+
+
+def test_container_gets_the_edits_of_the_devices_it_names() -> None:
+    adjustment = inject(pod(**{KEY: "[v.com/d=b, v.com/d=a, v.com/d=b]"}), MAIN, HOST)
+    assert variables(adjustment) == ["B", "A"]
+
+
+def test_container_that_names_nothing_gets_nothing() -> None:
+    for asked in ({}, {KEY: ""}, {KEY: "[]"}, {"other": "[x]"}):
+        assert inject(pod(**asked), MAIN, HOST) == Adjustment()
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        ({KEY: "[v.com/d=a]", f"{KEY}/pod": "[v.com/d=b]"}, ["v.com/d=b"]),
+        ({f"{KEY}/container.main": "[v.com/d=a]", f"{KEY}/pod": "[]"}, ["v.com/d=a"]),
+        ({f"{KEY}/container.main": "", f"{KEY}/pod": "[v.com/d=a]"}, []),
+        ({f"{KEY}/container.other": "[v.com/d=a]"}, []),
+        ({OLD_KEY: "[v.com/d=a]"}, ["v.com/d=a"]),
+        ({OLD_KEY: "[v.com/d=a]", KEY: "[v.com/d=b]"}, ["v.com/d=b"]),
+        ({f"{OLD_KEY}/pod": "[v.com/d=a]", KEY: "[v.com/d=b]"}, ["v.com/d=a"]),
+    ],
+)
+def test_first_annotation_that_exists_counts(
+    annotations: dict[str, str], expected: list[str]
+) -> None:
+    assert asking(annotations) == expected
+
+
+def test_kubelets_annotations_follow_sorted_by_key() -> None:
+    annotations = {
+        "cdi.k8s.io/z": "v.com/d=z",
+        KEY: "[v.com/d=own]",
+        "cdi.k8s.io/a": "v.com/d=a1,v.com/d=a2",
+    }
+    container = Container(name="main", annotations={"cdi.k8s.io/c": "v.com/d=c,v.com/d=z"})
+    expected = [f"v.com/d={name}" for name in ("own", "a1", "a2", "z", "c")]
+    assert asking(annotations, container) == expected
+
+
+def test_everything_wrong_with_the_asking_is_told() -> None:
+    assert refused({KEY: "[a b, 7, v.com/d=a]", "cdi.k8s.io/x": "v.com/d=a,"}) == (
+        f"annotation {KEY}: item 1: 'a b' is not a device name such as vendor.com/class=name",
+        f"annotation {KEY}: item 2: '7' is not a device name such as vendor.com/class=name",
+        "annotation cdi.k8s.io/x: '' is not a device name such as vendor.com/class=name",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("v.com/d=a,v.com/d=b", "'v.com/d=a,v.com/d=b' instead of a list of names such as"),
+        ("[v.com/d=a]]", "line 1, column 12: "),
+        ("['v.com/d=a,v.com/d=b']", "has a comma; make each name an item of its own"),
+        ("['v.com/d=\\e']", "v.com/d=\\\\e"),
+        (json.dumps([f"v.com/d={number}" for number in range(1001)]), "at most 1000 allowed"),
+    ],
+)
+def test_annotation_that_is_no_list_of_names_says_so(text: str, sentence: str) -> None:
+    assert sentence in refused({KEY: text})[0]
+
+
+def test_unknown_names_are_told_with_the_container() -> None:
+    assert refused({KEY: "[v.com/d=c, v.com/e=a]"}) == (
+        "no CDI device 'v.com/d=c'; known of v.com/d: a, b, gids",
+        "no CDI device 'v.com/e=a'; did you mean v.com/d=a?",
+    )
+
+
+def test_without_specs_no_device_is_known() -> None:
+    with pytest.raises(RequestError, match="no device is known at all"):
+        inject(pod(**{KEY: "[v.com/d=a]"}), MAIN, Host(devices={}))
+
+
+def test_what_cannot_be_carried_fails_the_container_or_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sentence = "additionalGids 44: NRI cannot add groups to a container"
+    assert refused({KEY: "[v.com/d=gids]"}) == (sentence,)
+    lenient = injecting(lenient=True)
+    with caplog.at_level(logging.WARNING):
+        assert lenient(pod(**{KEY: "[v.com/d=gids]"}), MAIN, HOST) == Adjustment()
+    assert caplog.messages == [f"pod ns/p, container main: {sentence}"]
+
+
+def test_native_mode_hands_the_names_on() -> None:
+    adjustment = injecting("native")(pod(**{KEY: "[v.com/d=x, v.com/d=x]"}), MAIN, HOST)
+    assert adjustment == Adjustment(CDI_devices=[api.CDIDevice(name="v.com/d=x")])
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "allowed"),
+    [
+        ("containerd", "1.7.24", False),
+        ("containerd", "1.7.30", True),
+        ("containerd", "2.0.5", False),
+        ("containerd", "2.1.9", True),
+        ("cri-o", "1.33.0", False),
+        ("cri-o", "1.34.0", True),
+    ],
+)
+def test_native_mode_is_refused_where_names_are_lost(
+    name: str, version: str, allowed: bool
+) -> None:
+    why = refusal("native", runtimes.identify(name, version))
+    assert (why is None) == allowed
+    assert refusal("resolve", runtimes.identify(name, version)) is None
+    if why is not None:
+        assert why.startswith(f"CDI mode native: {name} {version} (NRI ")
+        assert why.endswith("; use mode resolve")
+
+
+def test_command_is_configured() -> None:
+    assert main.configured is not None
+    configured = main.configured(Config(on_unsupported="warn"), NEWEST)
+    assert configured(pod(**{KEY: "[v.com/d=gids]"}), MAIN, HOST) == Adjustment()
+    assert (main.name, main.idx, [*main.sources]) == ("cdi-injector", "20", ["cdi"])
+    assert issubclass(ConfigError, Exception)

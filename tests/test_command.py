@@ -1,0 +1,457 @@
+"""A plugin command as a process: who it says it is, what it was told, and how it ends.
+
+The runtime is our own protocol in the other role.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nri_inject import api
+from nri_inject.command import Command, identity, summary
+from nri_inject.errors import RemoteError
+from nri_inject.runtime.peer import Peer
+from nri_inject.runtimes import NEWEST, Runtime, identify
+from nri_inject.wire.session import Call, Role, Session
+from nri_inject.wire.ttrpc import Code
+
+BOUND = 20.0
+EXECUTABLE = Path(sys.executable).with_name("nri-device-injector")
+OLD = identify("containerd", "1.7.24")
+COMMAND = Command(
+    name="web", idx="55", injector=lambda *_: api.Adjustment(), help="Help.", example="web --help"
+)
+SYSCTL = api.Pod(
+    namespace="default",
+    name="web",
+    annotations={"sysctl.noderesource.dev/pod": 'net.core.somaxconn: "1024"'},
+)
+APP = api.Container(id="c0", name="app")
+
+
+@dataclass
+class Running:
+    """A plugin process, and the connection that it was launched with."""
+
+    process: subprocess.Popen[str]
+    peer: Peer
+
+    def ask(self, pod: api.Pod) -> api.Adjustment:
+        request = api.CreateContainerRequest(pod=pod, container=APP)
+        return self.peer.request(
+            "CreateContainer", request, api.CreateContainerResponse, BOUND
+        ).adjust
+
+    def end(self) -> tuple[int, str, str]:
+        """Hang up as a runtime that ends; return the status and what was written."""
+        self.peer.close()
+        output, log = self.process.communicate(timeout=BOUND)
+        return self.process.returncode, output, log
+
+
+@contextmanager
+def launched(
+    *arguments: str, program: Sequence[str | Path] = (EXECUTABLE,), **environ: str
+) -> Iterator[Running]:
+    """Start a plugin the way a runtime does, but for its arguments and what it may write to."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [*program, *arguments],
+            env={"NRI_PLUGIN_SOCKET": str(theirs.fileno()), **environ},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    with process, closing(Peer(ours)) as peer:
+        try:
+            yield Running(process, peer)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def configured(running: Running, config: str = "", runtime: Runtime = NEWEST) -> Running:
+    running.peer.register(BOUND)
+    running.peer.configure(runtime, config, BOUND)
+    return running
+
+
+def ended(*arguments: str, **environ: str) -> tuple[int, str, str]:
+    """Run the command to its end; return the status and what it wrote."""
+    done = subprocess.run(
+        [EXECUTABLE, *arguments],
+        env=environ,
+        capture_output=True,
+        timeout=BOUND,
+        check=False,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def messages(log: str) -> list[str]:
+    """Take time and level from the lines of a log."""
+    return [line.split(maxsplit=2)[2] for line in log.splitlines()]
+
+
+# --- identity ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("program", "environ", "who"),
+    [
+        ("nri-web", {}, ("55", "web")),
+        ("/opt/nri/plugins/10-a", {}, ("10", "a")),
+        ("/opt/nri/plugins/10-a-b", {}, ("10", "a-b")),
+        ("10-", {}, ("55", "web")),
+        ("1-a", {}, ("55", "web")),
+        ("100-a", {}, ("55", "web")),
+        ("x1-a", {}, ("55", "web")),
+        ("²2-a", {}, ("55", "web")),
+        ("10-dir/nri-web", {}, ("55", "web")),
+        ("10-a", {"NRI_PLUGIN_IDX": "20"}, ("20", "a")),
+        ("10-a", {"NRI_PLUGIN_NAME": "b"}, ("10", "b")),
+        ("10-a", {"NRI_PLUGIN_IDX": "20", "NRI_PLUGIN_NAME": "b"}, ("20", "b")),
+        ("10-a", {"NRI_PLUGIN_IDX": "", "NRI_PLUGIN_NAME": ""}, ("10", "a")),
+        ("nri-web", {"NRI_PLUGIN_NAME": "b"}, ("55", "b")),
+        ("nri-web", {"NRI_PLUGIN_IDX": "x"}, ("x", "web")),
+        ("", {}, ("55", "web")),
+    ],
+)
+def test_index_and_name_come_from_environment_file_name_or_command(
+    program: str, environ: Mapping[str, str], who: tuple[str, str]
+) -> None:
+    assert identity(COMMAND, program, environ) == who
+
+
+@pytest.mark.parametrize(
+    ("arguments", "title"),
+    [
+        ([], "10-device-injector"),
+        (["--idx", "20", "--name", "a"], "20-a"),
+        (["--idx=20"], "20-device-injector"),
+        (["-idx", "20", "-name", "a", "-verbose"], "20-a"),
+        (["-idx=20", "-name=a", "-verbose=true", "-disableWatch"], "20-a"),
+        (["-socket-path", "/nowhere", "-socket=/nowhere"], "10-device-injector"),
+        (["--name", "-verbose"], "10--verbose"),
+        (["--name=-idx"], "10--idx"),
+        (["--cdi-dir", "/a", "--cdi-dir=/b", "--hooks-dir", "/c"], "10-device-injector"),
+        (["--unsafe-files", "--log-format", "json", "-vv"], "10-device-injector"),
+    ],
+)
+def test_each_flag_is_taken(arguments: list[str], title: str) -> None:
+    with launched(*arguments) as running:
+        assert configured(running).peer.title == title
+        assert running.end()[0] == 0
+
+
+def test_the_command_line_wins_over_the_environment_and_the_file_name(tmp_path: Path) -> None:
+    link = tmp_path / "30-link"
+    link.symlink_to(EXECUTABLE)
+    with launched("--name", "a", program=[link], NRI_PLUGIN_NAME="b") as running:
+        assert configured(running).peer.title == "30-a"
+    with launched(program=[link], NRI_PLUGIN_NAME="b") as running:
+        assert configured(running).peer.title == "30-b"
+
+
+# --- configuration -------------------------------------------------------------------------------
+
+FAILS = (
+    "pod default/web, container app: annotation sysctl.noderesource.dev/pod: containerd 1.7.24"
+    " (NRI 0.6.1) does not apply sysctl: needs NRI 0.11.0, first in containerd 2.2.1, CRI-O 1.35"
+)
+
+
+def refusal(running: Running, pod: api.Pod = SYSCTL) -> str:
+    with pytest.raises(RemoteError) as caught:
+        running.ask(pod)
+    return caught.value.message
+
+
+def test_by_default_what_the_runtime_would_drop_fails_the_container() -> None:
+    with launched() as running:
+        assert refusal(configured(running, runtime=OLD)) == FAILS
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_configuration_file_counts(tmp_path: Path, log_format: str) -> None:
+    file = tmp_path / "nri.yaml"
+    file.write_text("on_unsupported: warn\npolicy: unrestricted\n")
+    with launched("--config", str(file), "--log-format", log_format) as running:
+        adjustment = configured(running, runtime=OLD).ask(SYSCTL)
+        status, output, log = running.end()
+    assert dict(adjustment.linux.sysctl) == {"net.core.somaxconn": "1024"}
+    lines = log.splitlines()
+    said = messages(log) if log_format == "text" else [json.loads(one)["message"] for one in lines]
+    assert (status, output) == (0, "")
+    assert said[0] == "policy: unrestricted: every pod gets what its annotations ask for"
+    assert said[-1] == "pod default/web, container app: injected 1 sysctl"
+    assert FAILS.replace(" annotation sysctl.noderesource.dev/pod:", "") in said
+
+
+def test_the_drop_in_configuration_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "nri.yaml"
+    file.write_text("on_unsupported: warn\n")
+    with launched("--config", str(file)) as running:
+        assert refusal(configured(running, "on_unsupported: fail\n", OLD)) == FAILS
+
+
+def test_the_drop_in_configuration_counts_as_a_whole(tmp_path: Path) -> None:
+    file = tmp_path / "nri.yaml"
+    file.write_text("on_unsupported: warn\n")
+    with launched("--config", str(file)) as running:
+        assert refusal(configured(running, "policy: unrestricted\n", OLD)) == FAILS
+
+
+def test_the_policy_of_the_command_line_wins_over_both(tmp_path: Path) -> None:
+    file = tmp_path / "nri.yaml"
+    file.write_text("on_unsupported: fail\n")
+    with launched("--config", str(file), "--policy", "unrestricted") as running:
+        adjustment = configured(running, "on_unsupported: warn\n", OLD).ask(SYSCTL)
+        _, _, log = running.end()
+    assert adjustment.linux.sysctl
+    assert messages(log)[0] == "policy: unrestricted: every pod gets what its annotations ask for"
+
+
+def test_without_a_policy_the_log_says_so() -> None:
+    with launched() as running:
+        configured(running)
+        _, _, log = running.end()
+    assert messages(log)[0] == (
+        "no policy: every pod gets what its annotations ask for, as with the policy"
+        " 'unrestricted'; say so in the configuration to make it your choice"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "levels"),
+    [
+        ([], {"info", "warning"}),
+        (["-v"], {"info", "warning"}),  # and debug, if there was any
+        (["-qv"], {"warning"}),
+        (["-q"], set()),
+    ],
+)
+def test_verbose_and_quiet_change_the_log(arguments: list[str], levels: set[str]) -> None:
+    with launched(*arguments) as running:
+        configured(running).ask(SYSCTL)
+        _, _, log = running.end()
+    assert {line.split()[1] for line in log.splitlines()} - {"debug"} == levels
+
+
+def test_a_hostile_name_stays_on_its_line_in_log_and_status() -> None:
+    pod = api.Pod(namespace="a\nb", name="\x1b[2J\u2028", annotations=SYSCTL.annotations)
+    with launched() as running:
+        text = refusal(configured(running, "on_unsupported: fail", OLD), pod)
+        running.peer.configure(OLD, "on_unsupported: warn", BOUND)
+        running.ask(pod)
+        _, _, log = running.end()
+    front = r"pod a\nb/\x1b[2J\u2028, container app: "
+    assert text.startswith(f"{front}annotation sysctl.noderesource.dev/pod: containerd 1.7.24 ")
+    assert messages(log)[-1] == f"{front}injected 1 sysctl"
+    assert not set(log) & {"\x1b", "\u2028"}
+
+
+# --- how it ends ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--idx", "x"], "plugin index 'x': two digits expected, as in 10"),
+        (["-idx=100"], "plugin index '100': two digits expected, as in 10"),
+        (["--idx", "-1"], "plugin index '-1': two digits expected, as in 10"),
+        (["--idx="], "plugin index '': two digits expected, as in 10"),
+        (["--name", "a b"], "plugin name 'a b': only letters, digits and . _ + - allowed"),
+        (["--name", "a\nb"], "plugin name 'a\\nb': only letters, digits and . _ + - allowed"),
+        (["--policy", "other"], "--policy: policy: 'other' is none of: unrestricted"),
+        (["--config", "/nowhere"], "cannot read configuration /nowhere: No such file or directory"),
+        (
+            ["--config", "/dev/null", "--idx", "1"],
+            "plugin index '1': two digits expected, as in 10",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_is_2_with_a_sentence(arguments: list[str], sentence: str) -> None:
+    status, output, log = ended(*arguments)
+    assert (status, output, messages(log)) == (2, "", [sentence])
+
+
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [
+        ("NRI_PLUGIN_IDX", "plugin index 'x y': two digits expected, as in 10"),
+        ("NRI_PLUGIN_NAME", "plugin name 'x y': only letters, digits and . _ + - allowed"),
+    ],
+)
+def test_a_variable_that_cannot_be_is_2_as_well(variable: str, sentence: str) -> None:
+    status, _, log = ended(**{variable: "x y"})
+    assert (status, messages(log)) == (2, [sentence])
+
+
+def test_a_broken_configuration_is_2(tmp_path: Path) -> None:
+    file = tmp_path / "nri.yaml"
+    file.write_text("polcy: unrestricted\n")
+    status, _, log = ended("--config", str(file))
+    assert (status, messages(log)) == (
+        2,
+        [f"{file}: unknown key 'polcy', did you mean 'policy'"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (["--indx", "10"], "--indx"),
+        (["-idx"], "--idx"),
+        (["extra"], "extra"),
+        (["--log-format", "xml"], "xml"),
+        (["-verbose=perhaps"], "--verbose"),
+    ],
+)
+def test_wrong_usage_is_2_and_names_the_culprit(arguments: list[str], culprit: str) -> None:
+    status, output, log = ended(*arguments)
+    assert (status, output) == (2, "")
+    (sentence,) = (line for line in log.splitlines() if line.startswith("Error: "))
+    assert culprit in sentence
+    assert "Traceback" not in log
+
+
+def test_help_has_every_flag_of_the_contract_and_an_example() -> None:
+    status, output, log = ended("--help")
+    assert (status, log) == (0, "")
+    flags = "--idx --name --socket-path --config --policy --cdi-dir --hooks-dir --unsafe-files"
+    for flag in (*flags.split(), "--log-format", "-v, --verbose", "-q", "--version"):
+        assert f"  {flag}" in output
+    assert "Example: nri-device-injector --idx 10 --policy unrestricted" in output
+
+
+def test_version_is_ours_and_the_protocols() -> None:
+    assert ended("--version") == (0, "nri-inject 0.1.0, NRI 0.12.2\n", "")
+
+
+def test_a_drop_in_configuration_that_is_wrong_is_1_and_told_to_the_runtime() -> None:
+    sentence = "drop-in configuration: policy: 'x' is none of: unrestricted"
+    with launched() as running:
+        with pytest.raises(RemoteError) as caught:
+            configured(running, "policy: x")
+        status, _, log = running.end()
+    assert caught.value.message == sentence
+    assert (status, messages(log)[-1]) == (1, sentence)
+
+
+def test_refused_by_the_runtime_is_1() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(BOUND)
+        process = subprocess.Popen(
+            [EXECUTABLE],
+            env={"NRI_PLUGIN_SOCKET": str(theirs.fileno())},
+            pass_fds=[theirs.fileno()],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        theirs.close()
+        with process:
+            refuse(ours)
+            _, log = process.communicate(timeout=BOUND)
+    assert (process.returncode, messages(log)) == (
+        1,
+        ["the runtime refused us: no room (status 2)"],
+    )
+
+
+def refuse(connection: socket.socket) -> None:
+    """Answer the registration with a status."""
+    session = Session(Role.RUNTIME)
+    while not (calls := session.receive(connection.recv(1 << 16))):
+        pass
+    assert isinstance(calls[0], Call)
+    session.refuse(calls[0], Code.UNKNOWN, "no room")
+    connection.sendall(session.outgoing())
+
+
+def test_hung_up_on_before_the_configuration_is_1() -> None:
+    with launched() as running:
+        running.peer.register(BOUND)
+        status, _, log = running.end()
+    assert status == 1
+    assert messages(log) == ["the runtime closed the connection before configuring us"]
+
+
+def test_a_descriptor_that_is_none_is_1() -> None:
+    assert ended(NRI_PLUGIN_SOCKET="stdin")[0] == 1
+    status, _, log = ended(NRI_PLUGIN_SOCKET="0x3")
+    assert (status, messages(log)) == (
+        1,
+        ["NRI_PLUGIN_SOCKET is '0x3', the number of a descriptor expected"],
+    )
+
+
+def test_a_plugin_dials_the_socket_that_it_is_told_and_ends_well_on_sigterm(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(BOUND)
+        process = subprocess.Popen(
+            [EXECUTABLE, "-idx=20", "-socket", str(path)], env={}, stderr=subprocess.PIPE
+        )
+        with process:
+            try:
+                connection, _ = listener.accept()
+                with closing(Peer(connection)) as peer:
+                    peer.register(BOUND)
+                    peer.configure(NEWEST, timeout=BOUND)
+                    assert peer.title == "20-device-injector"
+                    process.terminate()
+                    process.communicate(timeout=BOUND)
+            finally:
+                process.kill()
+    assert process.returncode == 0
+
+
+# --- what a launch costs -------------------------------------------------------------------------
+
+
+def test_launched_without_arguments_it_never_imports_what_it_does_not_need() -> None:
+    program = (
+        "import atexit, json, sys\n"
+        "atexit.register(lambda: print(json.dumps(list(sys.modules))))\n"
+        "sys.argv = ['/opt/nri/plugins/10-device-injector']\n"
+        "from nri_inject.plugins.device_injector import main\n"
+        "main()\n"
+    )
+    with launched(program=[sys.executable, "-c", program]) as running:
+        assert configured(running).ask(SYSCTL).linux.sysctl
+        status, output, _ = running.end()
+    top = {name.partition(".")[0] for name in json.loads(output)}
+    assert status == 0
+    assert "nri_inject" in top
+    assert not top & {"click", "jsonschema", "pyudev", "grpc", "asyncio", "importlib_metadata"}
+
+
+def test_a_summary_counts_what_an_adjustment_has() -> None:
+    adjustment = api.Adjustment(
+        args=["sh"],
+        linux=api.LinuxContainerAdjustment(
+            devices=[api.LinuxDevice(path="/dev/a"), api.LinuxDevice(path="/dev/b")],
+            io_priority=api.LinuxIOPriority(),
+        ),
+    )
+    assert summary(adjustment) == "1 args, 2 devices, 1 io_priority"
+    assert summary(api.Adjustment()) == ""

@@ -1,0 +1,376 @@
+"""Hook definitions by value: reading, matching, reasons and order."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nri_inject import api
+from nri_inject.oci_hooks import (
+    AS_GO,
+    Annotation,
+    BadPattern,
+    Definition,
+    NoCommand,
+    Subject,
+    When,
+    compiled,
+    decide,
+    injection,
+    order,
+    read,
+)
+from nri_inject.oci_hooks.gojson import DEEPEST, Malformed, Number, Object, parse
+
+
+def document(**changes: Any) -> bytes:
+    base = {
+        "version": "1.0.0",
+        "hook": {"path": "/bin/hook"},
+        "when": {"always": True},
+        "stages": ["poststop"],
+    }
+    return json.dumps({**base, **changes}).encode()
+
+
+def faults(data: bytes) -> list[str]:
+    reading = read(data)
+    assert (reading.definition is None) is bool(reading.faults)
+    return [str(fault) for fault in reading.faults]
+
+
+def definition(data: bytes) -> Definition:
+    reading = read(data)
+    assert reading.definition is not None, reading.faults
+    return reading.definition
+
+
+# --- JSON ---
+
+
+def test_value_keeps_every_member_and_the_spelling_of_numbers() -> None:
+    assert parse(b' {"a": [1.0, -0, 1e1], "a": null, "A": {}} ') == Object(
+        (
+            ("a", [Number("1.0"), Number("-0"), Number("1e1")]),
+            ("a", None),
+            ("A", Object()),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b'"a\xffb\xe2\x82"', "a\ufffdb\ufffd\ufffd"),
+        (b'"\\ud83d\\ude00"', "\U0001f600"),
+        (b'"\\ud83dx"', "\ufffdx"),
+        (b'"\\ude00\\ud83d\\ud83d\\ude00"', "\ufffd\ufffd\U0001f600"),
+        (b'"\\/\\b\\f\\n\\r\\t\\"\\\\"', '/\b\f\n\r\t"\\'),
+        (b'"\x7f\xed\xa0\x80"', "\x7f\ufffd\ufffd\ufffd"),
+    ],
+)
+def test_bad_text_becomes_replacement_characters_as_in_go(data: bytes, text: str) -> None:
+    assert parse(data) == text
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "line 1, column 1: the end of the file instead of a value"),
+        (b'{"a": 1', "line 1, column 8: the end of the file instead of ',' or '}'"),
+        (b'{\n  "a": 1,\n}', "line 3, column 1: '}' instead of a key in double quotes"),
+        (b"[1] x", "line 1, column 5: 'x' after the end of the value"),
+        (b"{'a': 1}", 'line 1, column 2: "\'" instead of a key in double quotes'),
+        (b"[01]", "line 1, column 3: '1' instead of ',' or ']'"),
+        (b"[NaN]", "line 1, column 2: 'N' instead of a value"),
+        (
+            b'"\t"',
+            (
+                "line 1, column 1: "
+                "a string without end, or with a raw control character or a bad escape"
+            ),
+        ),
+        (b"\xef\xbb\xbf{}", r"line 1, column 1: '\ufeff' instead of a value"),
+    ],
+)
+def test_malformed_text_is_told_with_its_place(data: bytes, sentence: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        parse(data)
+    assert str(caught.value) == sentence
+
+
+def test_nesting_is_as_deep_as_in_go_and_no_deeper() -> None:
+    parse(b"[" * DEEPEST + b"]" * DEEPEST)
+    with pytest.raises(Malformed, match="more than 10000 levels"):
+        parse(b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_what_python_writes_is_read_back(value: Any) -> None:
+    def plain(read_value: Any) -> Any:
+        match read_value:
+            case Object(members):
+                return {key: plain(item) for key, item in members}
+            case Number(text):
+                return int(text)
+            case list():
+                return [plain(item) for item in read_value]
+        return read_value
+
+    assert plain(parse(json.dumps(value).encode())) == value
+
+
+@given(st.binary())
+def test_any_bytes_are_a_definition_or_faults(data: bytes) -> None:
+    faults(data)
+
+
+# --- reading ---
+
+
+def test_all_fields_are_in_the_definition() -> None:
+    data = document(
+        hook={"path": "/bin/hook", "args": ["hook", ""], "env": ["A=1"], "timeout": 7},
+        when={"annotations": {"^a$": "b"}, "commands": ["sh$"], "hasBindMounts": True},
+        stages=["prestart", "poststop"],
+    )
+    assert definition(data) == Definition(
+        path="/bin/hook",
+        args=("hook", ""),
+        env=("A=1",),
+        timeout=7,
+        when=When(
+            has_bind_mounts=True,
+            annotations=(Annotation(compiled("^a$"), compiled("b")),),
+            commands=(compiled("sh$"),),
+        ),
+        stages=("prestart", "poststop"),
+    )
+
+
+def test_all_faults_are_told_with_their_places() -> None:
+    data = document(
+        hook={"path": "", "timeout": 1},
+        when={"annotations": {"(": "ok", "ok": "a**"}, "commands": ["x", "[z-a]"]},
+        stages=["poststop", "later"],
+    )
+    known = "createContainer, createRuntime, poststart, poststop, prestart, startContainer"
+    assert faults(data) == [
+        "hook.path: the path of the program is missing",
+        "when.annotations['('], key: '(' is no pattern: missing ): (",
+        "when.annotations['ok']: 'a**' is no pattern: bad repetition operator: **",
+        "when.commands[1]: '[z-a]' is no pattern: invalid character class range: z-a",
+        f"stages[1]: 'later' is no stage; known: {known}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"version": 1}, "version: 1 instead of a string"),
+        ({"version": "1.0"}, 'version: "1.0" is neither 1.0.0 nor 0.1.0'),
+        ({"stages": "poststop"}, "stages: 'poststop' instead of a list of strings"),
+        ({"stages": [1]}, "stages[0]: 1 instead of a string"),
+        ({"stages": None}, "stages: the list of stages is missing"),
+        ({"when": []}, "when: a list instead of an object"),
+        ({"when": {"always": "yes"}}, "when.always: 'yes' instead of true or false"),
+        (
+            {"hook": {"path": "/x", "timeout": 1.5}},
+            "hook.timeout: 1.5 is not an integer of 64 bits",
+        ),
+        (
+            {"hook": {"path": "/x", "timeout": 2**63}},
+            f"hook.timeout: {2**63} is not an integer of 64 bits",
+        ),
+        ({"hook": {"path": "/x", "timeout": True}}, "hook.timeout: true instead of an integer"),
+    ],
+)
+def test_fault_is_a_sentence(changes: dict[str, Any], sentence: str) -> None:
+    assert faults(document(**changes)) == [sentence]
+
+
+def test_forgotten_version_is_hinted_at() -> None:
+    data = json.dumps({"hook": {"path": "/x"}, "stages": ["poststop"]}).encode()
+    assert faults(data) == [
+        'hook: an object instead of a string; with "version": "1.0.0" it is an object'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"when": {}}, "the conditions can never hold"),
+        ({"when": {"always": False}}, "the conditions can never hold"),
+        ({"when": {"always": True, "image": "x"}}, "when.image is an unknown key, and ignored"),
+        ({"Stages": ["poststop"]}, "stages is given 2 times"),
+        ({"stages": []}, "no stages, so nothing is ever injected"),
+        (
+            {"stages": ["poststop", "poststop"]},
+            "a stage is named twice, and the hook runs twice there",
+        ),
+        (
+            {"stages": ["prestart", "createRuntime"]},
+            "prestart and createRuntime are one list, so the hook runs twice there",
+        ),
+        ({"hook": {"path": "bin/x"}}, "'bin/x' is not an absolute path"),
+        (
+            {"hook": {"path": "/x", "timeout": 0}},
+            "a timeout of 0 s, where OCI wants more than 0",
+        ),
+        ({"hook": {"path": "/x", "env": ["A"]}}, "env has 'A', which is not NAME=value"),
+        (
+            {"hook": {"path": "/x", "args": ["--fast"]}},
+            "args begins with an option; its first item is argv[0]",
+        ),
+    ],
+)
+def test_what_is_hardly_meant_is_warned_of(changes: dict[str, Any], warning: str) -> None:
+    assert warning in definition(document(**changes)).warnings
+
+
+def test_sensible_definition_has_no_warnings() -> None:
+    assert definition(document()).warnings == ()
+
+
+# --- patterns ---
+
+
+@pytest.mark.parametrize("text", ["(?P<a>x)(?P<a>y)", r"\C", r"\Qa\E\C", "(?=x)", "\ud800"])
+def test_what_go_refuses_is_refused(text: str) -> None:
+    with pytest.raises(BadPattern):
+        compiled(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (r"\\C", "\\C"),
+        (r"\Q\C\E", "\\C"),
+        (r"^a\.b/c$", "a.b/c"),
+        (r"^a\.b", "a.bc"),
+        (r"c$", "abc"),
+        (r"[(?P<a>](?P<a>x)[\](?P<a>]", "(x("),
+        ("", ""),
+        ("\\pL{900}", "a" * 900),
+    ],
+)
+def test_what_go_finds_is_found(pattern: str, text: str) -> None:
+    assert compiled(pattern).search(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"), [(r"^a\.b$", "axb"), ("^on$", "on\n"), ("^on$", "off\non"), ("a-b", "a")]
+)
+def test_what_go_does_not_find_is_not_found(pattern: str, text: str) -> None:
+    assert not compiled(pattern).search(text.encode())
+
+
+@given(st.text("ab./-$^"), st.text("ab./-\n"))
+def test_plain_texts_mean_what_they_mean_to_the_engine(pattern: str, text: str) -> None:
+    try:
+        slow = compiled(f"(?:{pattern})")
+    except BadPattern:
+        return
+    assert compiled(pattern).search(text.encode()) is slow.search(text.encode())
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(.*)*x$", "^(a?){200}a{200}$"])
+def test_time_is_linear_whatever_the_text(pattern: str) -> None:
+    search = compiled(pattern).search
+    begin = time.monotonic()
+    search(b"a" * 200_000 + b"!")
+    search(b"a" * 200_000)
+    assert time.monotonic() - begin < 1.0
+
+
+# --- matching ---
+
+MATCHING: list[tuple[When, str]] = [
+    (When(always=True), "matched because always is true"),
+    (When(always=False), "did not match because always is false"),
+    (When(), "did not match because there is no condition"),
+    (When(has_bind_mounts=True), "matched because the container has bind mounts"),
+    (
+        When(has_bind_mounts=False),
+        "did not match because hasBindMounts is false, which never holds",
+    ),
+    (
+        When(annotations=(Annotation(compiled("^x$"), compiled("^y")),)),
+        "matched because annotation 'x' = 'y\\n1' matches '^x$' = '^y'",
+    ),
+    (
+        When(annotations=(Annotation(compiled("x"), compiled("z")),)),
+        "did not match because no annotation matches 'x' = 'z'",
+    ),
+    (
+        When(always=True, commands=(compiled("^sh$"), compiled("sh$"))),
+        "matched because always is true and command '/bin/sh' matches 'sh$'",
+    ),
+    (
+        When(commands=(compiled("^a"), compiled("^b"))),
+        "did not match because command '/bin/sh' matches none of '^a', '^b'",
+    ),
+    (
+        When(always=False, has_bind_mounts=True, any_of=True),
+        "matched because the container has bind mounts",
+    ),
+    (
+        When(has_bind_mounts=False, commands=(compiled("^a"),), any_of=True),
+        (
+            "did not match because hasBindMounts is false, which never holds"
+            " and command '/bin/sh' matches none of '^a'"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("when", "because"), MATCHING)
+def test_decision_has_its_reason(when: When, because: str) -> None:
+    subject = Subject({"x": "y\n1", "other": "v"}, ["/bin/sh", "-c"], has_bind_mounts=True)
+    decision = decide(when, subject)
+    assert decision.because == because
+    assert decision.matched is because.startswith("matched")
+
+
+def test_container_without_a_command_matches_no_command() -> None:
+    when = When(commands=(compiled(""),))
+    decision = decide(when, Subject({}, [], has_bind_mounts=False))
+    assert decision.because == "did not match because the container has no command"
+    with pytest.raises(NoCommand):
+        decide(when, Subject({}, [], False, AS_GO))
+
+
+def test_without_a_process_commands_are_no_condition() -> None:
+    subject = Subject({}, None, has_bind_mounts=False)
+    assert decide(When(always=True, commands=(compiled("x"),)), subject).matched
+    assert not decide(When(commands=(compiled("x"),)), subject).matched
+
+
+def test_no_timeout_and_a_timeout_of_zero_are_not_the_same() -> None:
+    definitions = [
+        Definition("/a", timeout=timeout, when=When(always=True), stages=("prestart",))
+        for timeout in (None, 0)
+    ]
+    result = injection(definitions, Subject({}, [], has_bind_mounts=False))
+    assert result.hooks == api.Hooks(
+        create_runtime=[api.Hook(path="/a"), api.Hook(path="/a", timeout=api.OptionalInt(value=0))]
+    )
+
+
+def test_names_that_differ_in_case_have_a_fixed_order() -> None:
+    names = ["b.json", "A.json", "a.json", "a\udcff.json", "\u0130.json", "j.json", "a-b.json"]
+    expected = ["a-b.json", "A.json", "a.json", "a\udcff.json", "b.json", "\u0130.json", "j.json"]
+    assert sorted(names, key=order) == expected
+    names.reverse()
+    assert sorted(names, key=order) == expected
+    assert order("/z/a.json") == order("/b/a.json")
