@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SAY := @echo "==>"
 
-.PHONY: demo test lint types unit oldest e2e fuzz generate clean
+.PHONY: demo test lint types unit oldest e2e fuzz bench generate clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed ## What the device injector does to an example pod; no root, no runtime
@@ -43,6 +43,13 @@ e2e: $(VENV)/.developed ## Only the end-to-end tests
 fuzz: $(VENV)/.developed ## The wire against 50,000 hostile examples
 	$(SAY) "fuzzing the wire"
 	@NRI_INJECT_FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/wire/test_fuzz.py
+
+bench: $(VENV)/.installed ## Beside Go's plugins and library; needs Go, and root or user namespaces
+	$(SAY) "benchmarks: interleaved rounds beside Go; what cannot be had says so"
+	@mkdir -p .cache/bench
+	@$(BIN)/python benchmarks/compare.py --json .cache/bench/compare.json
+	@$(BIN)/python benchmarks/cdi_churn.py --json .cache/bench/churn.json
+	@$(BIN)/python benchmarks/hostile_pattern.py
 
 generate: ## Generate nri_inject/_pb from proto/ again
 	$(PYTHON) proto/generate.py

@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from google.protobuf.message import Message
@@ -152,13 +153,14 @@ def of_request(request: ConfigureRequest) -> Runtime:
 
 def lost(adjustment: Adjustment, runtime: Runtime) -> list[Loss]:
     """Return which parts of `adjustment` this runtime would drop, in the order of `FIELDS`."""
-    losses = []
-    for name, field in FIELDS.items():
-        if _is_set(adjustment, field.path):
-            loss = lack(name, runtime)
-            if loss is not None:
-                losses.append(loss)
-    return losses
+    return [loss for path, loss in _lacking(runtime) if _is_set(adjustment, path)]
+
+
+@lru_cache(maxsize=8)
+def _lacking(runtime: Runtime) -> tuple[tuple[tuple[str, ...], Loss], ...]:
+    """Return what a runtime lacks, worked out once: this is asked for every container."""
+    losses = ((field.path, lack(name, runtime)) for name, field in FIELDS.items())
+    return tuple((path, loss) for path, loss in losses if loss is not None)
 
 
 def lack(field: str, runtime: Runtime) -> Loss | None:

@@ -1,0 +1,74 @@
+"""Plugins and requests that the benchmarks play with, launched and fed as runtimes do it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nri_inject.api import Container, CreateContainerRequest, CreateContainerResponse, Mount, Pod
+from nri_inject.runtime.peer import Peer, launch
+from nri_inject.runtimes import NEWEST
+
+_FLOOR = """#!{python}
+from nri_inject import Plugin, serve
+serve(Plugin(name="floor", index="10", create_container=lambda pod, container: None))
+"""
+
+
+def floor(directory: str | Path) -> Path:
+    """Write the program of a plugin that does nothing, and return its path."""
+    program = Path(directory, "10-floor")
+    program.write_text(_FLOOR.format(python=sys.executable))
+    program.chmod(0o755)
+    return program
+
+
+def start(program: Path) -> Peer:
+    """Launch a plugin and bring it to where it serves requests."""
+    peer = launch(program)
+    peer.register()
+    peer.configure(NEWEST)
+    peer.synchronize([], [])
+    return peer
+
+
+def request_of(
+    annotations: Mapping[str, str], args: Sequence[str] = ("sh",)
+) -> CreateContainerRequest:
+    """Return a request of realistic size: 30 variables, 12 mounts."""
+    return CreateContainerRequest(
+        pod=Pod(id="p" * 64, name="pod", namespace="default", annotations=annotations),
+        container=Container(
+            id="c" * 64,
+            pod_sandbox_id="p" * 64,
+            name="main",
+            args=args,
+            env=[f"VARIABLE_{number}=some value of it" for number in range(30)],
+            mounts=[
+                Mount(destination=f"/mnt/{n}", type="bind", source=f"/srv/{n}", options=["rbind"])
+                for n in range(12)
+            ],
+        ),
+    )
+
+
+def play(peer: Peer, request: CreateContainerRequest, times: int) -> list[float]:
+    """Return how many seconds each of some equal requests took."""
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        peer.request("CreateContainer", request, CreateContainerResponse)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def resident(pid: int | str | None) -> int:
+    """Return a process's resident memory in kB."""
+    return kilobytes(Path(f"/proc/{pid}/status").read_text())
+
+
+def kilobytes(status: str) -> int:
+    """Return the resident memory that the text of a status file tells."""
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))

@@ -1,0 +1,90 @@
+"""What the benchmarks give to read: CDI specs, hook definitions, annotations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+KIND = "vendor{file}.example.com/device"
+WANTED = ("vendor7.example.com/device=d3", "vendor42.example.com/device=d99")
+
+DEVICES = {
+    "devices.noderesource.dev/container.main": "- path: /dev/fuse\n"
+    "- {path: /dev/null2, type: c, major: 1, minor: 3}\n",
+    "mounts.noderesource.dev/pod": "- {source: /etc, destination: /host/etc, type: bind,"
+    " options: [rbind, ro]}\n",
+}
+HOOKED = {f"team.example.com/label-{number}": f"value {number}" for number in range(9)} | {
+    "feature7.example.com/enabled": "true"
+}
+COMMAND = ("/usr/bin/server-7", "--listen", "8080")
+
+
+def cdi_spec(file: int, devices: int) -> dict[str, Any]:
+    """Return a spec with this many devices, each with a node, a mount and two variables."""
+    return {
+        "cdiVersion": "0.6.0",
+        "kind": KIND.format(file=file),
+        "devices": [_cdi_device(file, number) for number in range(devices)],
+        "containerEdits": {"env": [f"VENDOR_{file}=loaded"]},
+    }
+
+
+def _cdi_device(file: int, number: int) -> dict[str, Any]:
+    return {
+        "name": f"d{number}",
+        "annotations": {"example.com/slot": f"{file}-{number}"},
+        "containerEdits": {
+            "env": [f"DEVICE_{file}_{number}=yes", f"SLOT_{file}_{number}={number}"],
+            "deviceNodes": [
+                {
+                    "path": f"/dev/vendor{file}-{number}",
+                    "hostPath": "/dev/null",
+                    "permissions": "rw",
+                }
+            ],
+            "mounts": [
+                {
+                    "hostPath": "/usr/lib",
+                    "containerPath": f"/usr/lib/vendor-{file}-{number}",
+                    "options": ["ro", "rbind"],
+                }
+            ],
+        },
+    }
+
+
+def write_cdi(directory: Path, extension: str, files: int = 100, devices: int = 10_000) -> None:
+    """Fill a directory with spec files that have this many devices together."""
+    directory.mkdir(mode=0o755)
+    for file in range(files):
+        spec = cdi_spec(file, devices // files)
+        if extension == "json":
+            text = json.dumps(spec, indent=2)
+        else:
+            text = yaml.dump(spec, Dumper=yaml.CSafeDumper, sort_keys=False)
+        (directory / f"vendor{file}.{extension}").write_text(text)
+
+
+def write_hooks(directory: Path, count: int) -> None:
+    """Fill a directory with hook definitions, each with patterns for annotations and command.
+
+    Of the patterns for an annotation's key and value and for the command, half are such as only
+    an engine for regular expressions can answer; one definition fits HOOKED and COMMAND.
+    """
+    directory.mkdir(mode=0o755, parents=True)
+    for number in range(count):
+        value = "^true$" if number % 2 else "^(true|yes|on|1)$"
+        definition = {
+            "version": "1.0.0",
+            "hook": {"path": "/bin/true", "args": ["true", str(number)], "timeout": 5},
+            "when": {
+                "annotations": {rf"^feature{number}\.example\.com/(enabled|on)$": value},
+                "commands": [rf"^/usr/(local/)?bin/server-{number}$"],
+            },
+            "stages": ["createRuntime"],
+        }
+        (directory / f"{number:04}.json").write_text(json.dumps(definition))
