@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from children import children
 
 from nri_inject import options
 from nri_inject.cli import program
@@ -20,15 +19,11 @@ Try = Callable[..., Outcome]
 
 
 @pytest.fixture(autouse=True)
-def the_log_as_it_was() -> Iterator[None]:
-    """Undo what a command makes of the log, and look for processes that it left behind."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
+def no_process_is_left() -> Iterator[None]:
+    """Look for processes that a command left behind."""
+    before = children()
     yield
-    root.handlers[:], level = before
-    root.setLevel(level)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() == before
 
 
 @pytest.fixture

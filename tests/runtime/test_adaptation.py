@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from children import children
 
 from nri_inject.api import (
     Adjustment,
@@ -81,20 +81,18 @@ def configure(request):
 Install = Callable[..., int]
 
 
+@pytest.fixture(autouse=True)
+def before() -> Iterator[set[int]]:
+    """Give the processes that were there before, and check that the test adds none to them."""
+    found = children()
+    yield found
+    assert children() == found
+
+
 @pytest.fixture
 def adaptation() -> Iterator[Adaptation]:
-    """Give one, and check that it leaves no process behind."""
     with Adaptation() as opened:
         yield opened
-    assert not has_children()
-
-
-def has_children() -> bool:
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
 
 
 @pytest.fixture
@@ -246,25 +244,27 @@ def test_a_plugin_that_did_not_subscribe_is_not_asked(
 
 
 def test_a_plugin_that_refuses_its_configuration_is_not_added(
-    adaptation: Adaptation, install: Install
+    adaptation: Adaptation, install: Install, before: set[int]
 ) -> None:
     with pytest.raises(RemoteError) as caught:
         install("10-a", BAD_CONFIGURATION, "a: 1")
     assert caught.value.message == "cannot use a: 1"
-    assert not has_children()
+    assert children() == before
     assert env(adaptation.create_container(POD, CONTAINER).merged.adjust) == []
 
 
-def test_a_plugin_that_ends_at_once_is_not_added(adaptation: Adaptation, install: Install) -> None:
+def test_a_plugin_that_ends_at_once_is_not_added(
+    adaptation: Adaptation, install: Install, before: set[int]
+) -> None:
     with pytest.raises(ConnectionLost) as caught:
         install("10-a", "sys.exit(1)")
     assert str(caught.value) == "plugin 10-a ended"
-    assert not has_children()
+    assert children() == before
     adaptation.create_container(POD, CONTAINER)
 
 
 def test_a_plugin_that_wants_later_events_is_refused_by_an_older_runtime(
-    install: Install, adaptation: Adaptation
+    install: Install, adaptation: Adaptation, before: set[int]
 ) -> None:
     asks_for_all = """
 import socket
@@ -282,7 +282,7 @@ while True:
     with pytest.raises(NriError) as caught:
         install("10-a", asks_for_all)
     assert str(caught.value) == "plugin 10-a wants invalid events: 0x3800"
-    assert not has_children()
+    assert children() == before
 
 
 ASKS_FOR_UPDATES = """
@@ -333,22 +333,24 @@ def create(pod, container):
     assert str(caught.value) == 'plugin "10-a" asked update of "c0" during creation'
 
 
-def test_close_ends_every_plugin(adaptation: Adaptation, install: Install) -> None:
+def test_close_ends_every_plugin(
+    adaptation: Adaptation, install: Install, before: set[int]
+) -> None:
     pids = [install(f"{index}-a", NOTHING) for index in (10, 20, 30)]
     assert all(Path(f"/proc/{pid}").exists() for pid in pids)
     adaptation.close()
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-    assert not has_children()
+    assert children() == before
     adaptation.close()
 
 
-def test_close_reaps_a_plugin_that_died_by_itself(tmp_path: Path) -> None:
+def test_close_reaps_a_plugin_that_died_by_itself(tmp_path: Path, before: set[int]) -> None:
     path = tmp_path / "10-a"
     path.write_text(f"#!{sys.executable} -IS\n")
     path.chmod(0o755)
     with closing(launch(path)) as peer, pytest.raises(ConnectionLost):
         peer.register()
-    assert not has_children()
+    assert children() == before
 
 
 def test_an_answer_of_the_wrong_kind_is_a_status(adaptation: Adaptation, install: Install) -> None:
