@@ -96,7 +96,8 @@ def trouble(walked: list[Step]) -> str | None:
 def unreachable(path: str, error: OSError | ValueError) -> str:
     """Say why a path leads to nothing."""
     if isinstance(error, ValueError):
-        return f"{path!r} is no path: {error}"
+        why = "it cannot be encoded" if isinstance(error, UnicodeError) else "it has a NUL"
+        return f"{path!r} is no path: {why}"
     shown = repr(path)[1:-1]
     if error.errno != errno.ENOENT:
         return f"{shown} cannot be looked at: {error.strerror}"
