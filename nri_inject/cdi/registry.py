@@ -251,8 +251,8 @@ class CdiRegistry:
     """The specs of some directories, with rising priority.
 
     `distrust` is asked about each directory and file, unless `unsafe`; what it has an answer for
-    is not used. `watched` of False is for who looks only once. Not for use by several threads at
-    once.
+    is not used. `watched` of False is for who looks only once. `report` is given each sentence
+    about a file or directory that was not true before. Not for use by several threads at once.
     """
 
     def __init__(
@@ -262,7 +262,9 @@ class CdiRegistry:
         unsafe: bool = False,
         distrust: Distrust = trust.untrusted,
         watched: bool = True,
+        report: Callable[[str], None] | None = None,
     ) -> None:
+        self._report = report
         # A directory that is named twice counts where it is named last.
         absolute = [os.path.abspath(path) for path in directories]  # noqa: PTH100 - links stay
         self._directories = tuple(reversed(dict.fromkeys(reversed(absolute))))
@@ -299,8 +301,12 @@ class CdiRegistry:
         # Drained first: what changes while we look makes the next call look again.
         changed = self._watch is None or self._watch.changed()
         if changed or self._snapshot is None:
+            before = self._snapshot
             with _without_collection():
                 self._snapshot = self._scan()
+            if self._report is not None and self._snapshot is not before:
+                for sentence in _news(before or EMPTY, self._snapshot):
+                    self._report(sentence)
         return self._snapshot
 
     def _scan(self) -> Snapshot:
@@ -394,6 +400,14 @@ class CdiRegistry:
         newest = max(status.st_mtime_ns, status.st_ctime_ns)
         settled = time.time_ns() - newest > _SETTLED
         return data, (after if same and settled else None)
+
+
+def _news(before: Snapshot, now: Snapshot) -> Iterator[str]:
+    """Yield what is wrong now and was not before."""
+    for old, new in ((before.errors, now.errors), (before.warnings, now.warnings)):
+        for path, sentences in new.items():
+            known = old.get(path, ())
+            yield from (f"{plain(path)}: {text}" for text in sentences if text not in known)
 
 
 @contextmanager

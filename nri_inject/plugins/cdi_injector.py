@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, Literal, TypeAlias
 
 from nri_inject import api, runtimes, yamltext
@@ -182,9 +182,11 @@ def _configured(config: Config, runtime: Runtime) -> Injector:
 
 
 def _source(options: Options, config: Config) -> CdiRegistry:
-    directories = options.cdi_dir or config.cdi.dirs
-    unsafe = options.unsafe_files or config.unsafe_files
-    return CdiRegistry(directories or registry.DEFAULT_DIRECTORIES, unsafe=unsafe)
+    return CdiRegistry(
+        options.cdi_dir or config.cdi.dirs or registry.DEFAULT_DIRECTORIES,
+        unsafe=options.unsafe_files or config.unsafe_files,
+        report=partial(log.warning, "CDI: %s"),
+    )
 
 
 main: Final = Command(

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,26 @@ def test_descriptor_becomes_readable_on_a_change(tmp_path: Path, opened: Open) -
     assert select.select([registry.fileno()], [], [], 5)[0] == [registry.fileno()]
     registry.ready()
     assert select.select([registry.fileno()], [], [], 0)[0] == []
+
+
+def test_what_is_wrong_is_reported_once_until_it_is_mended(tmp_path: Path) -> None:
+    told: list[str] = []
+    file = tmp_path / "a.json"
+    registry = CdiRegistry([str(tmp_path)], unsafe=True, report=told.append)
+    with closing(registry):
+        registry.current()
+        assert told == []
+        file.write_text("{}")
+        registry.current()
+        first = [*told]
+        assert first
+        assert all(sentence.startswith(f"{file}: ") for sentence in first)
+        (tmp_path / "b.json").write_text(text())
+        registry.current()
+        assert told == first
+        file.write_text(text("1", "b"))
+        registry.current()
+        assert told == first
+        file.write_text("{}")
+        registry.current()
+        assert len(told) > len(first)
