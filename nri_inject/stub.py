@@ -116,16 +116,16 @@ class Stub:
         Raises ConnectionLost when a given connection ends before the plugin was configured,
         and NriError when the runtime or the plugin itself refuses the configuration.
         """
-        with _Signals(self.stop):
-            try:
+        try:
+            with _Signals(self.stop, self._wake_end):
                 if self._given is not None:
                     self._serve(self._given)
                 else:
                     self._serve_for_ever()
-            finally:
-                self._selector.close()
-                self._wake_end.close()
-                self._woken_end.close()
+        finally:
+            self._selector.close()
+            self._wake_end.close()
+            self._woken_end.close()
 
     def stop(self) -> None:
         """End `run` as soon as the handler that is running has answered. Any thread may call."""
@@ -500,20 +500,31 @@ def _tell(then: Then | None, outcome: list[ContainerUpdate] | NriError) -> None:
 
 
 class _Signals:
-    """While open, SIGTERM and SIGINT call `stop`; not in other threads, where they cannot."""
+    """While open, SIGTERM and SIGINT call `stop`; not in other threads, where they cannot.
 
-    def __init__(self, stop: Callable[[], None]) -> None:
+    A signal that comes just before the loop begins to wait does not end the wait by itself, and
+    Python calls the handler only afterwards. So the signal also writes to what the loop waits for.
+    """
+
+    def __init__(self, stop: Callable[[], None], wake_end: socket.socket) -> None:
         self._stop = stop
+        self._wake_end = wake_end
         self._before: dict[int, object] = {}
+        self._woken_before = -1
 
     def __enter__(self) -> None:
         try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, lambda *_: self._stop())
+            self._woken_before = signal.set_wakeup_fd(
+                self._wake_end.fileno(), warn_on_full_buffer=False
+            )
         except ValueError:  # only the main thread may
-            self._before.clear()
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, lambda *_: self._stop())
 
     def __exit__(self, *_: object) -> None:
+        if self._before:
+            signal.set_wakeup_fd(self._woken_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 

@@ -23,6 +23,8 @@ from google.protobuf.message import Message
 from nri_inject import api, stub
 from nri_inject.errors import ConfigError, ConnectionLost, NriError, ProtocolError, RemoteError
 from nri_inject.plugin import Plugin
+from nri_inject.runtime.peer import launch
+from nri_inject.runtimes import identify
 from nri_inject.stub import Stub, launched_connection
 from nri_inject.wire import Answer, Call, Failure, Role, Session
 from nri_inject.wire.session import Event
@@ -1125,3 +1127,22 @@ def test_a_launched_process_ends_well_with_its_runtime() -> None:
         peer.take_in()
         peer.close()
         assert child.wait(LONGEST) == 0
+
+
+def test_a_signal_ends_a_wait_that_has_not_begun_yet(tmp_path: Path) -> None:
+    """Without a descriptor that the signal itself writes to, such a signal would be slept over."""
+    program = tmp_path / "10-asks"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import signal\n"
+        "from nri_inject import ConfigError, Plugin, serve\n"
+        "def configure(request):\n"
+        "    raise ConfigError(f'woken by a descriptor: {signal.set_wakeup_fd(-1) >= 0}')\n"
+        "serve(Plugin(name='asks', index='10', configure=configure))\n"
+    )
+    program.chmod(0o755)
+    with contextlib.closing(launch(program)) as peer:
+        peer.register()
+        with pytest.raises(RemoteError) as caught:
+            peer.configure(identify("containerd", "2.1.9"))
+    assert caught.value.message == "woken by a descriptor: True"
