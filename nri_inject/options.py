@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
 from nri_inject.command import Command, Options, run
 from nri_inject.logs import USUAL
 from nri_inject.stub import DEFAULT_SOCKET, NRI_VERSION
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # The Go plugins' flags have one dash. A unit file that was written for those keeps working.
 _GO_FLAGS: Final = {
@@ -75,6 +77,17 @@ def translated(arguments: Sequence[str]) -> list[str]:
         if flag in _WITH_VALUE and not equals:
             result.extend(islice(rest, 1))  # a value, even if it looks like a flag
     return result
+
+
+def format_option(function: F) -> F:
+    """Give a command the option that every command with an answer has."""
+    return click.option(
+        "--format",
+        "output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        help="text for people, json for programs.",
+    )(function)
 
 
 def print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -526,7 +526,7 @@ class _Signals:
         if self._before:
             signal.set_wakeup_fd(self._woken_before)
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us
 
 
 def _connect(path: str) -> socket.socket:
@@ -548,5 +548,5 @@ def _pauses() -> Iterator[float]:
     """
     pause = FIRST_PAUSE
     while True:
-        yield min(pause, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311
+        yield min(pause, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311 - a spread, no secret
         pause *= 2

@@ -21,6 +21,7 @@ from nri_inject.cdi.resolve import CdiError, resolve
 from nri_inject.cdi.spec import Problem
 from nri_inject.command import FAILED
 from nri_inject.host import HostDevices
+from nri_inject.options import format_option
 from nri_inject.runtimes import Runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,16 +50,6 @@ def _directories(function: F) -> F:
     return option(unsafe(function))
 
 
-def _format(function: F) -> F:
-    return click.option(
-        "--format",
-        "output",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        help="text for people, json for programs.",
-    )(function)
-
-
 def _registry(directories: Sequence[str], unsafe: bool, *, watched: bool = False) -> CdiRegistry:
     return CdiRegistry(directories or DEFAULT_DIRECTORIES, unsafe=unsafe, watched=watched)
 
@@ -81,7 +72,7 @@ def _show(output: str, document: Mapping[str, Any], lines: Iterable[str]) -> Non
 
 @command.command("list", epilog="Example: nri-inject cdi list --format json")
 @_directories
-@_format
+@format_option
 def list_(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
     """List the devices that containers can ask for, and what is wrong with the specs.
 
@@ -118,7 +109,7 @@ def _faults(found: Snapshot) -> Iterator[str]:
 
 @command.command(epilog="Example: nri-inject cdi dirs --cdi-dir /etc/cdi --cdi-dir /run/cdi")
 @_directories
-@_format
+@format_option
 def dirs(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
     """List the directories with their priority, a higher one wins, and what is wrong with them."""
     found = _snapshot(directories, unsafe)
@@ -147,7 +138,7 @@ def _directory_line(row: Json) -> str:
 @command.command(epilog="Example: nri-inject cdi specs vendor.com")
 @click.argument("vendors", nargs=-1, metavar="[VENDOR]...")
 @_directories
-@_format
+@format_option
 def specs(
     *, vendors: tuple[str, ...], directories: tuple[str, ...], unsafe: bool, output: str
 ) -> int:
@@ -202,7 +193,7 @@ def _spec_lines(row: Json) -> Iterator[str]:
 
 @command.command(epilog="Example: nri-inject cdi monitor --format json")
 @_directories
-@_format
+@format_option
 def monitor(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
     """Print the devices and faults, and then what changes of them, as it happens.
 
@@ -253,7 +244,7 @@ def _change_lines(change: Json) -> Iterator[str]:
 
 @command.command(epilog="Example: nri-inject cdi validate /etc/cdi/vendor.yaml")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@_format
+@format_option
 def validate(*, files: tuple[str, ...], output: str) -> int:
     """Say everything that is wrong with spec files: errors and warnings, with line and column.
 
@@ -307,7 +298,7 @@ def _problem(problem: Problem) -> Json:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--runtime", metavar="NAME/VERSION", help="The runtime, the newest unless given.")
 @_directories
-@_format
+@format_option
 def resolve_(
     *,
     names: tuple[str, ...],

@@ -25,6 +25,7 @@ from nri_inject.oci_hooks import (
     decide,
     injection,
 )
+from nri_inject.options import format_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,16 +72,6 @@ def _host(function: F) -> F:
     return unsafe(root(function))
 
 
-def _format(function: F) -> F:
-    return click.option(
-        "--format",
-        "output",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        help="text for people, json for programs.",
-    )(function)
-
-
 def _registry(directories: Sequence[str], *, unsafe: bool, host_root: str) -> HookRegistry:
     logs.configure(verbosity=0)  # what is wrong is part of the answer
     return HookRegistry(directories or DIRECTORIES, unsafe=unsafe, host_root=host_root)
@@ -95,7 +86,7 @@ def _errors(registry: HookRegistry) -> dict[str, list[str]]:
 
 @command.command("list", epilog="Example: nri-inject hooks list --format json")
 @_directories
-@_format
+@format_option
 def list_(*, directories: tuple[str, ...], unsafe: bool, host_root: str, output: str) -> int:
     """List the hooks in force, in order of injection, and the files that are not.
 
@@ -158,7 +149,7 @@ def _echo_errors(errors: Mapping[str, Sequence[str]]) -> None:
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @_host
-@_format
+@format_option
 def validate(*, files: tuple[str, ...], unsafe: bool, host_root: str, output: str) -> int:
     """Say what is wrong with hook files: file, place in the document and sentence, one a line.
 
@@ -199,7 +190,7 @@ def validate(*, files: tuple[str, ...], unsafe: bool, host_root: str, output: st
     help="An annotation of the container or its pod; the value may have further = in it.",
 )
 @click.option("--bind-mounts", is_flag=True, help="The container has bind mounts.")
-@_format
+@format_option
 @click.argument("args", nargs=-1, metavar="[-- ARGS...]")
 def match(
     *,
@@ -287,7 +278,7 @@ def _hook_json(hook: api.Hook) -> dict[str, Any]:
 
 @command.command("monitor", epilog="Example: nri-inject hooks monitor --format json")
 @_directories
-@_format
+@format_option
 def monitor(*, directories: tuple[str, ...], unsafe: bool, host_root: str, output: str) -> int:
     """Print what there is, and then each change as it happens, until interrupted."""
     with closing(_registry(directories, unsafe=unsafe, host_root=host_root)) as registry:
