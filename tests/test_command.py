@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from nri_inject import api
-from nri_inject.command import Command, identity, summary
+from nri_inject.command import Command, Handlers, identity
 from nri_inject.errors import RemoteError
+from nri_inject.injecting import summary
+from nri_inject.plugin import Plugin
 from nri_inject.runtime.peer import Peer
 from nri_inject.runtimes import NEWEST, Runtime, identify
 from nri_inject.wire.session import Call, Role, Session
@@ -28,7 +30,11 @@ BOUND = 20.0
 EXECUTABLE = Path(sys.executable).with_name("nri-device-injector")
 OLD = identify("containerd", "1.7.24")
 COMMAND = Command(
-    name="web", idx="55", injector=lambda *_: api.Adjustment(), help="Help.", example="web --help"
+    name="web",
+    idx="55",
+    service=lambda options, _: Handlers(Plugin(name=options.name, index=options.idx)),
+    help="Help.",
+    example="web --help",
 )
 SYSCTL = api.Pod(
     namespace="default",

@@ -32,6 +32,7 @@ from nri_inject.command import Command, Options
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.host import Host
+from nri_inject.injecting import Part, service_of
 from nri_inject.runtimes import Runtime
 from nri_inject.yamltext import Value
 
@@ -189,12 +190,12 @@ def _source(options: Options, config: Config) -> CdiRegistry:
     )
 
 
+PART: Final = Part(build=_configured, sources={"cdi": _source})
+
 main: Final = Command(
     name="cdi-injector",
     idx="20",
-    injector=inject,
-    configured=_configured,
-    sources={"cdi": _source},
+    service=service_of(PART),
     help="Give containers the CDI devices that their pods' annotations name, on any runtime.",
     example="nri-cdi-injector --idx 20 --cdi-dir /etc/cdi --policy unrestricted",
 )

@@ -42,6 +42,7 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.command import Command
 from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, Host, NotADevice
+from nri_inject.injecting import Part, service_of
 from nri_inject.yamltext import Value
 
 T = TypeVar("T")
@@ -633,10 +634,12 @@ _PREFIXES: Final = frozenset(
     prefix for kind in KINDS for prefix in (kind.prefix, kind.old_prefix) if prefix
 )
 
+PART: Final = Part(build=lambda _config, _runtime: inject)
+
 main: Final = Command(
     name="device-injector",
     idx="10",
-    injector=inject,
+    service=service_of(PART),
     help="Give containers the devices, mounts and limits that their pods' annotations ask for.",
     example="nri-device-injector --idx 10 --policy unrestricted",
 )

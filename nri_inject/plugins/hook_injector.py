@@ -18,6 +18,7 @@ from nri_inject.config import Config
 from nri_inject.errors import RequestError
 from nri_inject.hook_registry import DIRECTORIES, HookRegistry
 from nri_inject.host import Host
+from nri_inject.injecting import Part, service_of
 from nri_inject.oci_hooks import Choices, Match, NoCommand, Subject, injection
 from nri_inject.runtimes import Runtime
 
@@ -119,12 +120,12 @@ def _source(options: Options, config: Config) -> HookRegistry:
     )
 
 
+PART: Final = Part(build=_configured, sources={"hooks": _source})
+
 main: Final = Command(
     name="hook-injector",
     idx="30",
-    injector=inject,
-    configured=_configured,
-    sources={"hooks": _source},
+    service=service_of(PART),
     help="Give containers the OCI hooks that hook files define for them.",
     example="nri-hook-injector --idx 30 --hooks-dir /etc/containers/oci/hooks.d",
 )
