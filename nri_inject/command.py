@@ -132,7 +132,11 @@ def run(command: Command, options: Options) -> int:
 
 
 def _configured(options: Options) -> Config:
-    configured = Config() if options.config is None else config.read_file(options.config)
+    configured = (
+        Config()
+        if options.config is None
+        else config.read_file(options.config, unsafe=options.unsafe_files)
+    )
     return with_policy(configured, options.policy)
 
 
@@ -140,6 +144,4 @@ def with_policy(configured: Config, policy: str | None) -> Config:
     """Let the command line's word on the policy count before the configuration's."""
     if policy is None:
         return configured
-    return dataclasses.replace(
-        configured, policy=config.checked({"policy": policy}, "--policy").policy
-    )
+    return dataclasses.replace(configured, policy=config.policy_of(policy))

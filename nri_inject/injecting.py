@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol
 
-from nri_inject import config, runtimes
+from nri_inject import audit, config, runtimes
 from nri_inject.adjust import Injector, compose
 from nri_inject.annotations import where
 from nri_inject.api import Adjustment, ConfigureRequest, Container, Pod
+from nri_inject.audit import AuditLog, Outcome
 from nri_inject.command import Options, Service, with_policy
 from nri_inject.config import Config
-from nri_inject.host import Host, HostDevices
+from nri_inject.host import Host, real_host
 from nri_inject.plugin import Plugin
+from nri_inject.policy.permit import Permit
+from nri_inject.policy.rules import Policy
+from nri_inject.policy.source import DENY_ALL, PolicyFile
 from nri_inject.runtimes import NEWEST, Runtime
 from nri_inject.stub import Stub
 
@@ -69,8 +74,10 @@ class Injecting:
         self._stub: Stub | None = None
         self._runtime = NEWEST
         self._inject = compose(*(part.build(configured, NEWEST) for part in parts))
-        self._host = Host(devices=HostDevices())
+        self._host = real_host()
         self._sources: dict[str, Source] = {}
+        self._policy: Source | None = None
+        self._audit: AuditLog | None = None
         self.plugin: Final = Plugin(
             name=options.name,
             index=options.idx,
@@ -91,20 +98,22 @@ class Injecting:
         self._runtime = runtimes.of_request(request)
         self._inject = compose(*(part.build(self._config, self._runtime) for part in self._parts))
         lenient = self._config.on_unsupported == "warn"
-        self._host = Host(devices=HostDevices(), runtime=NEWEST if lenient else self._runtime)
+        self._host = real_host(NEWEST if lenient else self._runtime)
         self._open_sources()
-        if self._config.policy == config.UNRESTRICTED:
-            log.warning("policy: unrestricted: every pod gets what its annotations ask for")
+        self._open_audit()
+
+    def _open_audit(self) -> None:
+        if self._audit is not None:
+            self._audit.close()
+        audit = self._config.audit
+        if audit == "off":
+            self._audit = None
         else:
-            log.warning(
-                "no policy: every pod gets what its annotations ask for, as with the policy"
-                " %r; say so in the configuration to make it your choice",
-                config.UNRESTRICTED,
-            )
+            self._audit = AuditLog(audit.path if isinstance(audit, config.File) else None)
 
     def _open_sources(self) -> None:
         """Open what the host's files are read by, anew: the configuration may be another."""
-        for source in self._sources.values():
+        for source in self._watched():
             if self._stub is not None:
                 self._stub.unwatch(source)
             source.close()
@@ -113,10 +122,15 @@ class Injecting:
             for part in self._parts
             for name, make in part.sources.items()
         }
-        for source in self._sources.values():
+        self._policy = policy_source(self._config, self._options)
+        for source in self._watched():
             source.current()
             if self._stub is not None:
                 self._stub.watch(source)
+
+    def _watched(self) -> list[Source]:
+        policy = [] if self._policy is None else [self._policy]
+        return [source for source in (*policy, *self._sources.values()) if source.fileno() >= 0]
 
     def _current_host(self) -> Host:
         """Return the host with what its files say at this moment."""
@@ -126,8 +140,21 @@ class Injecting:
         return dataclasses.replace(self._host, **current)
 
     def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
-        """Inject, and log what was injected or what the runtime is going to drop."""
-        adjustment = self._inject(pod, container, self._current_host())
+        """Inject what is allowed, and log what was injected or what is going to be dropped."""
+        if self._policy is None:
+            return self._injected(pod, container, self._current_host())
+        permit = Permit(self._policy.current(), pod, container, self._title)
+        host = dataclasses.replace(self._current_host(), permit=permit)
+        outcome: Outcome = "failed"
+        try:
+            adjustment = self._injected(pod, container, host)
+            outcome = "injected"
+            return adjustment
+        finally:
+            self._record(permit, pod, container, outcome)
+
+    def _injected(self, pod: Pod, container: Container, host: Host) -> Adjustment | None:
+        adjustment = self._inject(pod, container, host)
         if not adjustment.ByteSize():
             return None
         for loss in runtimes.lost(adjustment, self._runtime):
@@ -135,6 +162,67 @@ class Injecting:
         if log.isEnabledFor(logging.INFO):
             log.info("%s: injected %s", where(pod, container), summary(adjustment))
         return adjustment
+
+    def _record(self, permit: Permit, pod: Pod, container: Container, outcome: Outcome) -> None:
+        """Write down what was decided; what passed only since nothing is enforced yet, is told."""
+        for decision in permit.decisions:
+            if decision.verdict in ("skip", "warn"):
+                what = "left out" if decision.verdict == "skip" else "would be denied"
+                sentence = permit.sentence(decision)
+                log.warning("%s: %s: %s", where(pod, container), what, sentence)
+        if self._audit is not None and permit.decisions:
+            self._audit.write(
+                audit.lines(
+                    permit.decisions,
+                    pod,
+                    container,
+                    plugin=self._title,
+                    outcome=outcome,
+                    now=time.time(),
+                )
+            )
+
+    @property
+    def _title(self) -> str:
+        return f"{self._options.idx}-{self._options.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A policy that no file holds, so that it cannot change."""
+
+    policy: Policy
+
+    def current(self) -> Policy:
+        """Return it."""
+        return self.policy
+
+    def fileno(self) -> int:
+        """Return that there is no descriptor to wait for."""
+        return -1
+
+    def ready(self) -> None:
+        """Need nothing."""
+
+    def close(self) -> None:
+        """Need nothing."""
+
+
+def policy_source(configured: Config, options: Options) -> Source | None:
+    """Return where the policy comes from, None for the unrestricted one; log what is unusual."""
+    policy = configured.policy
+    if policy == config.UNRESTRICTED:
+        log.warning("policy: unrestricted: every pod gets what its annotations ask for")
+        return None
+    if isinstance(policy, config.File):
+        return PolicyFile(policy.path, unsafe=options.unsafe_files or configured.unsafe_files)
+    if policy is None:
+        log.warning(
+            "no policy is configured, so nothing that needs one is allowed;"
+            " write one (policy: {file: PATH}), or policy: %s to allow everything",
+            config.UNRESTRICTED,
+        )
+    return Fixed(policy or DENY_ALL)
 
 
 def summary(adjustment: Adjustment) -> str:

@@ -61,6 +61,8 @@ def injecting(
         wanted, faults = requested(pod, container)
         if faults:
             raise RequestError(faults, where=where(pod, container))
+        if host.permit is not None:
+            wanted = host.permit.granted_names("cdi_devices", wanted, "CDI device")
         if not wanted:
             return Adjustment()
         if mode == "native":

@@ -19,7 +19,15 @@ from nri_inject.errors import RequestError
 from nri_inject.hook_registry import DIRECTORIES, HookRegistry
 from nri_inject.host import Host
 from nri_inject.injecting import Part, service_of
-from nri_inject.oci_hooks import Choices, Match, NoCommand, Subject, injection
+from nri_inject.oci_hooks import (
+    Choices,
+    Definition,
+    Injection,
+    Match,
+    NoCommand,
+    Subject,
+    injection,
+)
 from nri_inject.runtimes import Runtime
 
 log = logging.getLogger(__name__)
@@ -52,7 +60,9 @@ def injector(choices: Choices) -> Injector:
             return Adjustment()
         subject = subject_of(pod, container, choices)
         try:
-            result = injection(host.hooks, subject, container.hooks)
+            result = _permitted(
+                injection(host.hooks, subject, container.hooks), subject, container, host
+            )
         except NoCommand as error:
             raise RequestError([str(error)], where=where(pod, container)) from error
         unusable = [_sentence(match) for match in result.skipped]
@@ -65,6 +75,25 @@ def injector(choices: Choices) -> Injector:
         return Adjustment(hooks=result.hooks)
 
     return inject
+
+
+def _permitted(found: Injection, subject: Subject, container: Container, host: Host) -> Injection:
+    """Leave out the hooks that the policy denies; RequestError if it is to fail the container.
+
+    A hook file is the admin's own word, and needs no rule that allows it.
+    """
+    if host.permit is None or not found.matched:
+        return found
+    names = [_name(match.definition) for match in found.matched]
+    denied = {*names} - {*host.permit.tolerated_names("hooks", names, "hook")}
+    if not denied:
+        return found
+    kept = [definition for definition in host.hooks if _name(definition) not in denied]
+    return injection(kept, subject, container.hooks)
+
+
+def _name(definition: Definition) -> str:
+    return definition.file.rpartition("/")[2]
 
 
 inject: Final = injector(Choices())
