@@ -11,7 +11,7 @@ from nri_inject.config import Config
 from nri_inject.errors import ConfigError
 from nri_inject.yamltext import YamlError
 
-
+KEYS = "policy, audit, on_unsupported, unsafe_files, cdi, hooks"
 POLICIES = "the word unrestricted, {file: PATH}, or rules as in docs/allow-a-device.md"
 
 
@@ -53,15 +53,15 @@ def test_each_word_is_taken(text: str | bytes, meaning: Config) -> None:
         ("onUnsupported: warn", "unknown key 'onUnsupported', did you mean 'on_unsupported'"),
         (
             "zebra: 1",
-            "unknown key 'zebra', known are policy, audit, on_unsupported, unsafe_files, cdi, hooks",
+            "unknown key 'zebra', known are " + KEYS,
         ),
         (
             "1: 2",
-            "unknown key '1', known are policy, audit, on_unsupported, unsafe_files, cdi, hooks",
+            "unknown key '1', known are " + KEYS,
         ),
         (
             '"a\\nb": 1',
-            "unknown key 'a\\nb', known are policy, audit, on_unsupported, unsafe_files, cdi, hooks",
+            "unknown key 'a\\nb', known are " + KEYS,
         ),
         ("policy: none", "policy: 'none' is none of: " + POLICIES),
         ("policy: Unrestricted", "policy: 'Unrestricted' is none of: " + POLICIES),

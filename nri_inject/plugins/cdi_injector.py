@@ -32,8 +32,9 @@ from nri_inject.command import Command, Options
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.host import Host
-from nri_inject.injecting import Part, service_of
+from nri_inject.injecting import service_of
 from nri_inject.runtimes import Runtime
+from nri_inject.surroundings import Part
 from nri_inject.yamltext import Value
 
 log = logging.getLogger(__name__)

@@ -42,7 +42,8 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.command import Command
 from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, Host, NotADevice
-from nri_inject.injecting import Part, service_of
+from nri_inject.injecting import service_of
+from nri_inject.surroundings import Part
 from nri_inject.yamltext import Value
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from nri_inject.config import Config
 from nri_inject.errors import RequestError
 from nri_inject.hook_registry import DIRECTORIES, HookRegistry
 from nri_inject.host import Host
-from nri_inject.injecting import Part, service_of
+from nri_inject.injecting import service_of
 from nri_inject.oci_hooks import (
     Choices,
     Definition,
@@ -29,6 +29,7 @@ from nri_inject.oci_hooks import (
     injection,
 )
 from nri_inject.runtimes import Runtime
+from nri_inject.surroundings import Part
 
 log = logging.getLogger(__name__)
 

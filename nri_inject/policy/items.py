@@ -13,7 +13,7 @@ from nri_inject import api
 from nri_inject.annotations import quoted
 from nri_inject.api import Adjustment, Container
 from nri_inject.host import DeviceNode, Host, NotADevice, Number
-from nri_inject.policy.kinds import letters
+from nri_inject.policy.kinds import USUAL_ACCESS, letters
 from nri_inject.policy.rules import Item
 
 Reach = Callable[[str], bool]

@@ -24,6 +24,7 @@ class Permit:
 
     def __init__(self, policy: Policy, pod: Pod, container: Container, plugin: str) -> None:
         self.decisions: list[Decision] = []
+        self.plugin = plugin
         self._policy = policy
         self._pod = pod
         self._container = container
