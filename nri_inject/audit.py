@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Outcome: TypeAlias = Literal["injected", "failed"]
-"""What this plugin did: answered with what was allowed, or failed the container."""
+Outcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected"]
+"""What we did: answered with what was allowed, or failed the container; a validator accepts or
+rejects what others have made."""
 
 _MOST_LINES: Final = 256
 
@@ -52,12 +53,13 @@ def lines(
         "outcome": outcome,
     }
     for decision in decisions[:_MOST_LINES]:
-        yield json.dumps(about | _record(decision))
+        yield json.dumps(about | record(decision))
     if len(decisions) > _MOST_LINES:
         yield json.dumps(about | {"more": len(decisions) - _MOST_LINES})
 
 
-def _record(decision: Decision) -> dict[str, Any]:
+def record(decision: Decision) -> dict[str, Any]:
+    """Return what is written down of a decision itself."""
     item = decision.item
     return {
         "kind": item.kind,

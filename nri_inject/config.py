@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from nri_inject import trust, yamltext
+from nri_inject.annotations import Fault, Field, list_of, map_of, read_line
 from nri_inject.errors import ConfigError
 from nri_inject.yamltext import Value
 
@@ -50,6 +51,18 @@ class Hooks:
 
 
 @dataclass(frozen=True, slots=True)
+class Validator:
+    """What the policy validator asks beside the policy.
+
+    A required plugin is given as `name` or as `NN-name`; a pod's annotation of the key
+    `tolerate_missing_plugins_annotation` lets it do without.
+    """
+
+    required_plugins: tuple[str, ...] = ()
+    tolerate_missing_plugins_annotation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """A file of the node, by its path."""
 
@@ -74,6 +87,7 @@ class Config:
     unsafe_files: bool = False
     cdi: Cdi = Cdi()
     hooks: Hooks = Hooks()
+    validator: Validator = Validator()
 
 
 # Whatever a second document says would be left unread, a policy for example.
@@ -96,6 +110,7 @@ _KEYS: Final[_Keys] = {
         "unusable_program": ("skip", "fail"),
         "present": ("drop", "keep"),
     },
+    "validator": object,
 }
 
 
@@ -194,13 +209,34 @@ def _file(value: Mapping[str, Value], name: str) -> File:
     return File(str(path))
 
 
-_READERS: Final[Mapping[str, Callable[[Value], Any]]] = {"policy": _policy, "audit": _audit}
+def _validator(value: Value) -> Validator:
+    try:
+        given = _VALIDATOR(value)
+    except Fault as fault:
+        raise ConfigError("; ".join(fault.at("validator"))) from fault
+    return Validator(**{key: _as_tuple(item) for key, item in given.items()})
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+_VALIDATOR: Final = map_of(
+    (
+        Field("required_plugins", list_of(read_line)),
+        Field("tolerate_missing_plugins_annotation", read_line),
+    )
+)
+
+_READERS: Final[Mapping[str, Callable[[Value], Any]]] = {
+    "policy": _policy,
+    "audit": _audit,
+    "validator": _validator,
+}
 
 
 def _frozen(section: Mapping[str, Value]) -> dict[str, Any]:
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in section.items()
-    }
+    return {key: _as_tuple(value) for key, value in section.items()}
 
 
 def _faults(document: Mapping[str, Value], keys: _Keys, place: str) -> Iterator[str]:

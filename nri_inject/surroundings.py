@@ -128,6 +128,12 @@ class Surroundings:
             )
             self._audit.write(lines)
 
+    def close(self) -> None:
+        """Stop watching, and close the audit."""
+        self._close_sources()
+        if self._audit is not None:
+            self._audit.close()
+
     def _built(self) -> Injector:
         return compose(*(part.build(self.config, self.runtime) for part in self._parts))
 
@@ -141,10 +147,7 @@ class Surroundings:
 
     def _open_sources(self) -> None:
         """Open what the host's files are read by, anew: the configuration may be another."""
-        for source in self._watched():
-            if self._stub is not None:
-                self._stub.unwatch(source)
-            source.close()
+        self._close_sources()
         self._sources = {
             name: make(self.options, self.config)
             for part in self._parts
@@ -155,6 +158,12 @@ class Surroundings:
             source.current()
             if self._stub is not None:
                 self._stub.watch(source)
+
+    def _close_sources(self) -> None:
+        for source in self._watched():
+            if self._stub is not None:
+                self._stub.unwatch(source)
+            source.close()
 
     def _watched(self) -> list[Source]:
         policy = [] if self._policy is None else [self._policy]

@@ -6,6 +6,7 @@ its number and the host's own names for that, a mount by its source with all lin
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -406,9 +407,10 @@ _UNLIMITED: Final = 2**64 - 1  # RLIM_INFINITY
 
 def _hooks(adjustment: Adjustment, _: World) -> Iterator[Item]:
     for descriptor, hooks in adjustment.hooks.ListFields():
-        for number, hook in enumerate(hooks):
-            key = f"{descriptor.name} {number}"
-            yield named("hooks", hook.path, f"{descriptor.name} hook", key=key)
+        for hook in hooks:
+            item = named("hooks", hook.path, f"{descriptor.name} hook", key=descriptor.name)
+            # Another command line makes another hook of it.
+            yield dataclasses.replace(item, facts={"hook": hook.SerializeToString()})
 
 
 # Fields of NRI that reach for the host or for what containers share, and that no kind above is
