@@ -59,9 +59,9 @@ def test_every_fault_of_a_policy_is_told_with_its_place(files: tuple[Path, Path]
     assert (result.return_value, result.output) == (
         1,
         (
-            f"Error: {policy}: rules: rule 1: allow: devices: item 1: 'dev/x' is not an absolute path"
-            " without '.', '..' and doubled slashes; rules: rule 2: unknown key 'alow'; did you mean"
-            " allow?\n"
+            f"Error: {policy}: rules: rule 1: allow: devices: item 1: 'dev/x' is not an absolute"
+            " path without '.', '..' and doubled slashes; rules: rule 2: unknown key 'alow'; did you"
+            " mean allow?\n"
         ),
     )
 

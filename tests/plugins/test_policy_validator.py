@@ -234,8 +234,8 @@ def test_an_old_runtime_is_told_of_once_and_harms_nobody(
         )
     assert caplog.messages == [
         (
-            "containerd 1.7.24~ds1 has NRI 0.6.1 and never asks a validator, so nothing is validated;"
-            " that needs NRI 0.10.0, first in containerd 2.2.0 and CRI-O 1.34"
+            "containerd 1.7.24~ds1 has NRI 0.6.1 and never asks a validator, so nothing is"
+            " validated; that needs NRI 0.10.0, first in containerd 2.2.0 and CRI-O 1.34"
         )
     ]
 
