@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from nri_inject import trust
 from nri_inject.runtimes import NEWEST, Runtime
@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # only those plugins load the readers of these files that rea
     from nri_inject.cdi.registry import Snapshot
     from nri_inject.oci_hooks import Definition
     from nri_inject.policy.permit import Permit
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 DeviceType: TypeAlias = Literal["c", "b", "p"]
 
@@ -287,12 +290,49 @@ class HostNumbers(Mapping[Number, tuple[str, ...]]):
 
     def _lines(self, path: str) -> list[str]:
         try:
-            with open(self._root + path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - half the time
-                return file.read(_MOST_TOLD).split("\n")
+            descriptor = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return []
+        try:
+            return os.read(descriptor, _MOST_TOLD).decode(errors="replace").split("\n")
+        except OSError:  # the device has gone meanwhile
+            return []
+        finally:
+            os.close(descriptor)
+
+
+class Remembered(Mapping[K, V]):
+    """A mapping that is asked once for each key.
+
+    What is decided and what is injected in one request is then the same look at the host.
+    """
+
+    def __init__(self, source: Mapping[K, V]) -> None:
+        self._source = source
+        self._known: dict[K, V | KeyError] = {}
+
+    def __getitem__(self, key: K) -> V:
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._look(key)
+        if isinstance(known, KeyError):
+            raise known.with_traceback(None)
+        return known
+
+    def __iter__(self) -> Iterator[K]:
+        """Yield what the source does."""
+        return iter(self._source)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def _look(self, key: K) -> V | KeyError:
+        try:
+            return self._source[key]
+        except KeyError as error:
+            return error
 
 
 # A path with more steps than this, links followed, is nobody's honest one.
 _MOST_STEPS: Final = 256
-_MOST_TOLD: Final = 65536  # characters; udev's longest records have a few thousand
+_MOST_TOLD: Final = 65536  # bytes; udev's longest records have a few thousand

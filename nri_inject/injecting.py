@@ -5,7 +5,6 @@ A single plugin has one part, the suite has several: the same functions, compose
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -56,8 +55,7 @@ class Injecting:
         permit = Permit(policy, pod, container, around.title)
         outcome: Outcome = "failed"
         try:
-            host = dataclasses.replace(around.host(), permit=permit)
-            adjustment = self._injected(pod, container, host)
+            adjustment = self._injected(pod, container, around.host(permit))
             outcome = "injected"
             return adjustment
         finally:

@@ -19,7 +19,7 @@ from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.audit import AuditLog, Outcome
 from nri_inject.command import Options, with_policy
 from nri_inject.config import Config
-from nri_inject.host import Host, real_host
+from nri_inject.host import Host, Remembered, real_host
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import DENY_ALL, PolicyFile
@@ -100,12 +100,18 @@ class Surroundings:
         self._open_sources()
         self._open_audit()
 
-    def host(self) -> Host:
-        """Return the host with what its files say at this moment."""
-        if not self._sources:
-            return self._host
+    def host(self, permit: Permit | None = None) -> Host:
+        """Return the host for one request, with what its files say at this moment."""
+        host = self._host
         current = {name: source.current() for name, source in self._sources.items()}
-        return dataclasses.replace(self._host, **current)
+        return dataclasses.replace(
+            host,
+            devices=Remembered(host.devices),
+            numbers=Remembered(host.numbers),
+            files=Remembered(host.files),
+            permit=permit,
+            **current,
+        )
 
     def policy(self) -> Policy | None:
         """Return the policy of this moment, None for the unrestricted one."""

@@ -122,7 +122,7 @@ class Decider:
     def decide(self, planned: Planned) -> Decided:
         """Return what would be decided for a container; nothing is injected anywhere."""
         permit = Permit(self._policy, planned.pod, planned.container, self._around.title)
-        host = dataclasses.replace(self._around.host(), permit=permit)
+        host = self._around.host(permit)
         try:
             self._around.injector(planned.pod, planned.container, host)
         except RequestError as error:

@@ -111,7 +111,7 @@ class Permit:
         places = [*above(clean(path))]
         return (
             self._policy.mode == "warn"
-            or not index.stems.isdisjoint(places)
+            or not index.directories.isdisjoint(places)
             # Whatever a rule allows, a link in /dev may lead to it.
             or (index.allows and "/dev" in places)
         )
@@ -120,4 +120,4 @@ class Permit:
         """Tell the same of a mount's source, a clean path."""
         index = self._policy.index(self._subject.namespace, "mounts")
         places = [*above(path)]
-        return any(place in index.literal or place in index.stems for place in places)
+        return any(place in index.directories or place in index.by_stem for place in places)

@@ -139,44 +139,51 @@ class _Reference(NamedTuple):
 class _Index(NamedTuple):
     """The entries of one kind that may concern one namespace.
 
-    Those that allow a name without special characters are found by it; the others are gone
-    through. That is what keeps a policy of many rules as fast as a short one. `stems` are the
-    directories in which something may be allowed, `allows` tells whether anything is.
+    Most are found by the beginning of a name: the characters of their pattern in front of the
+    first special one. `lengths` are those of all such beginnings. The others are gone through.
+    That is what keeps a policy of many rules as fast as a short one. `directories` are those in
+    which something may be allowed, `allows` tells whether anything is.
     """
 
-    literal: Mapping[str, Sequence[_Reference]]
+    by_stem: Mapping[str, Sequence[_Reference]]
+    lengths: Sequence[int]
     others: Sequence[_Reference]
-    stems: AbstractSet[str]
+    directories: AbstractSet[str]
     allows: bool
 
     def candidates(self, names: Iterable[str]) -> list[_Reference]:
         """Return the entries that may speak of a thing with these names, in the rules' order."""
         found = [*self.others]
         for name in dict.fromkeys(names):
-            found += self.literal.get(name, ())
+            for length in self.lengths:
+                if length > len(name):
+                    break
+                found += self.by_stem.get(name[:length], ())
         found.sort(key=lambda reference: reference.order)
         return found
 
 
-_NO_ENTRIES: Final = _Index({}, (), frozenset(), allows=False)
+_NO_ENTRIES: Final = _Index({}, (), (), frozenset(), allows=False)
 
 
-def _indexed(references: Iterable[_Reference]) -> _Index:
-    literal: dict[str, list[_Reference]] = {}
+def _indexed(kind: str, references: Iterable[_Reference]) -> _Index:
+    by_stem: dict[str, list[_Reference]] = {}
     others: list[_Reference] = []
-    stems: set[str] = set()
+    directories: set[str] = set()
     allows = False
     for reference in references:
         pattern = reference.entry.pattern
         is_allowing = reference.rule.effect == "allow"
         allows |= is_allowing
-        if pattern is not None and is_allowing:
-            stems.add(pattern.stem.rpartition("/")[0] or "/")
-        if pattern is not None and is_allowing and pattern.literal is not None:
-            literal.setdefault(pattern.literal, []).append(reference)
-        else:
+        # A mount is also stopped by a rule against something inside it, whatever it is called.
+        if pattern is None or (kind == "mounts" and not is_allowing):
             others.append(reference)
-    return _Index(literal, others, stems, allows)
+        else:
+            by_stem.setdefault(pattern.stem, []).append(reference)
+        if pattern is not None and is_allowing:
+            directories.add(pattern.stem.rpartition("/")[0] or "/")
+    lengths = sorted({len(stem) for stem in by_stem})
+    return _Index(by_stem, lengths, others, directories, allows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,7 +218,7 @@ class Policy:
                 for kind, entries in rule.what.items():
                     known = references.setdefault(kind, [])
                     known += (_Reference(order, rule, entry) for entry in entries)
-        return {kind: _indexed(of_kind) for kind, of_kind in references.items()}
+        return {kind: _indexed(kind, of_kind) for kind, of_kind in references.items()}
 
     def decide(self, kind: Kind, subject: Subject, item: Item) -> Decision:
         """Return what becomes of an item that a container asks for."""
