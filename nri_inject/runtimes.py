@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Final, TypeAlias
 
 from google.protobuf.message import Message
@@ -154,6 +154,19 @@ def of_request(request: ConfigureRequest) -> Runtime:
 def lost(adjustment: Adjustment, runtime: Runtime) -> list[Loss]:
     """Return which parts of `adjustment` this runtime would drop, in the order of `FIELDS`."""
     return [loss for path, loss in _lacking(runtime) if _is_set(adjustment, path)]
+
+
+def drop_unknown(adjustment: Adjustment, runtime: Runtime) -> list[Loss]:
+    """Take out of `adjustment` what this runtime's NRI does not carry, and return what it was.
+
+    CDI names that are carried and then not resolved stay: that is the runtime's own doing.
+    """
+    found = [(path, loss) for path, loss in _lacking(runtime) if _is_set(adjustment, path)]
+    for path, loss in found:
+        if loss.needs is not None:
+            *parents, last = path
+            reduce(getattr, parents, adjustment).ClearField(last)
+    return [loss for _, loss in found]
 
 
 @lru_cache(maxsize=8)

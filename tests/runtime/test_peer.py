@@ -408,7 +408,7 @@ def test_an_update_that_fails_becomes_a_status() -> None:
     assert isinstance(outcome, RemoteError)
     assert (outcome.code, outcome.message) == (
         Code.UNKNOWN,
-        "NRI update of some containers failed",
+        "NRI update of some containers failed: c2",
     )
 
 
