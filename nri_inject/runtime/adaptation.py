@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 
 from nri_inject import api, runtimes
 from nri_inject.api import (
+    Adjustment,
     ConfigureResponse,
     Container,
     ContainerUpdate,
@@ -75,16 +76,21 @@ _MOST_GUESTS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
-    """What the plugins made of one container: the merged answers, and who set what.
+class Lost:
+    """A part of a plugin's adjustment that this runtime does not know and drops in silence."""
 
-    `lost` names plugins, and what of their adjustment this runtime does not know and has
-    dropped in silence.
-    """
+    plugin: str
+    loss: Loss
+    part: Adjustment
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What the plugins made of one container: the merged answers, who set what, what got lost."""
 
     merged: Merged
     owners: OwningPlugins
-    lost: tuple[tuple[str, Loss], ...] = ()
+    lost: tuple[Lost, ...] = ()
 
 
 @dataclass(slots=True)
@@ -414,20 +420,20 @@ class Adaptation:
             request.container.CopyFrom(container)  # type: ignore[attr-defined]  # by its event
         self._request(peer, method, request, getattr(api, f"{method}Response"))
 
-    def _collect(self, request: Request) -> tuple[Collected, list[tuple[str, Loss]]]:
+    def _collect(self, request: Request) -> tuple[Collected, list[Lost]]:
         """Ask the subscribed plugins one after the other, each with what those before it did."""
         self.serve()
         method = type(request).__name__.removesuffix("Request")
         response_type = getattr(api, f"{method}Response")
         collected = Collected(request, self.runtime.nri)
-        lost: list[tuple[str, Loss]] = []
+        lost: list[Lost] = []
         for peer in self._subscribed(_EVENTS[method]):
             with self._dropping(peer):
                 message = collected.request_for_next()
                 response = self._request(peer, method, message, response_type)
                 if isinstance(request, CreateContainerRequest):
-                    losses = runtimes.drop_unknown(response.adjust, self.runtime)
-                    lost.extend((peer.title, loss) for loss in losses)
+                    parts = runtimes.drop_unknown(response.adjust, self.runtime)
+                    lost.extend(Lost(peer.title, loss, part) for loss, part in parts)
                 collected.take(peer.title, response)
         return collected, lost
 
