@@ -66,7 +66,7 @@ log = logging.getLogger(__name__)
 Existing: TypeAlias = Callable[[], tuple[Sequence[Pod], Sequence[Container]]]
 """Gives the pods that are known and the containers that are created, running or paused."""
 
-_Introduction: TypeAlias = Generator[Pending, None, None]
+_Introduction: TypeAlias = Generator[Pending, None, list[ContainerUpdate]]
 
 DEFAULT_VALIDATOR: Final = PluginInstance(index="00", name="default-validator")
 """How the built-in validator appears among the plugins that validators are told of."""
@@ -95,18 +95,23 @@ class Created:
 
 @dataclass(slots=True)
 class _Guest:
-    """A plugin on its way in: the rest of its introduction, and what it waits for."""
+    """A plugin on its way in: the rest of its introduction, and what it waits for.
+
+    `updates` are what it wants changed, once it has been synchronized.
+    """
 
     peer: Peer
     introduction: _Introduction
     pending: Pending
+    updates: list[ContainerUpdate]
 
     def goes_on(self) -> bool:
         """Take the next step; false after the last one. Raises what went wrong."""
-        following = next(self.introduction, None)
-        if following is None:
+        try:
+            self.pending = next(self.introduction)
+        except StopIteration as end:
+            self.updates = end.value
             return False
-        self.pending = following
         return True
 
 
@@ -181,9 +186,8 @@ class Adaptation:
         for installed in found:
             with _noting(faults):
                 guests.append(self._launched(installed, config_directory, log=log))
-        for peer in _introduced(guests, faults):
-            with _noting(faults):
-                self._join(peer)
+        for guest in _introduced(guests, faults):
+            self._join(guest)
         return faults
 
     def add(self, peer: Peer, config: str = "") -> None:
@@ -192,12 +196,14 @@ class Adaptation:
         Raises NriError if the plugin fails in any of it; its connection is closed then.
         """
         try:
-            for pending in self._introduce(peer, config):
-                wait(pending)
+            guest = self._guest(peer, config)
+            wait(guest.pending)
+            while guest.goes_on():
+                wait(guest.pending)
         except NriError:
             peer.close()
             raise
-        self._join(peer)
+        self._join(guest)
 
     def listen(self, path: str | Path) -> None:
         """Let external plugins connect to a unix socket, which `serve` and requests attend to.
@@ -205,15 +211,11 @@ class Adaptation:
         Makes the directory if it is missing, for its owner alone, and replaces the socket of a
         runtime that has ended. NriError if that cannot be done.
         """
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             _make_way(Path(path))
-            listener.bind(str(path))
-            listener.listen()
+            listener = _listener(path)
         except OSError as error:
-            listener.close()
-            text = error.strerror or str(error)
-            raise NriError(f"cannot listen on {path}: {text}") from error
+            raise NriError(f"cannot listen on {path}: {error.strerror or error}") from error
         listener.setblocking(False)
         self._listener, self._socket_path = listener, Path(path)
 
@@ -248,7 +250,7 @@ class Adaptation:
         Runtimes before NRI 0.12.0 tell them by StateChange, later ones only plugins that do not
         know the call of its own. A container goes with the events of containers.
         """
-        self.serve()
+        self._begin()
         for peer in self._subscribed(event):
             with self._dropping(peer):
                 self._tell(peer, event, pod, container)
@@ -257,7 +259,7 @@ class Adaptation:
         self, pod: Pod, overhead: LinuxResources, resources: LinuxResources
     ) -> None:
         """Ask whether a pod's resources may change."""
-        self.serve()
+        self._begin()
         request = UpdatePodSandboxRequest(
             pod=pod, overhead_linux_resources=overhead, linux_resources=resources
         )
@@ -302,10 +304,10 @@ class Adaptation:
 
     def _guest(self, peer: Peer, config: str = "") -> _Guest:
         introduction = self._introduce(peer, config)
-        return _Guest(peer, introduction, next(introduction))
+        return _Guest(peer, introduction, next(introduction), [])
 
     def _introduce(self, peer: Peer, config: str) -> _Introduction:
-        """Take a plugin's first two steps; yields what to wait for before the next one."""
+        """Register, configure and synchronize; yields what to wait for before the next step."""
         peer.update = peer.update or self._update
         registration = peer.registration(self.timeouts.registration)
         yield registration
@@ -314,22 +316,21 @@ class Adaptation:
         configured = peer.begin("Configure", told, self.timeouts.request)
         yield configured
         peer.subscribe(configured.result(ConfigureResponse), self.runtime)
-
-    def _join(self, peer: Peer) -> None:
-        """Synchronize a plugin, and ask it from now on; its connection is closed if it fails."""
         splits = self.runtime.nri >= (0, 7, 0)
-        updates: list[ContainerUpdate] = []
-        if splits or peer.pid is None:  # before 0.7.0 launched plugins are not told
-            try:
-                updates = peer.synchronize(*self.existing(), self.timeouts.request, splits=splits)
-            except NriError:
-                peer.close()
-                raise
+        if not splits and peer.pid is not None:  # launched plugins are not told before 0.7.0
+            return []
+        pods, containers = self.existing()
+        return (
+            yield from peer.synchronization(pods, containers, self.timeouts.request, splits=splits)
+        )
+
+    def _join(self, guest: _Guest) -> None:
+        """Ask a plugin from now on, and make the updates that it wants."""
         # Stable: plugins of one index are asked in the order in which they came.
-        self._peers = sorted([*self._peers, peer], key=lambda known: known.index)
-        if updates and (failed := self._update(updates)):
+        self._peers = sorted([*self._peers, guest.peer], key=lambda known: known.index)
+        if guest.updates and (failed := self._update(guest.updates)):
             names = ", ".join(update.container_id for update in failed)
-            log.warning("plugin %s: updates failed: %s", peer.title, names)
+            log.warning("plugin %s: updates failed: %s", guest.peer.title, names)
 
     def _update(self, updates: list[ContainerUpdate]) -> list[ContainerUpdate]:
         return updates if self.update is None else self.update(updates)
@@ -355,6 +356,14 @@ class Adaptation:
         for guest in [guest for guest in self._guests if guest.pending.done]:
             self._receive(guest)
 
+    def _begin(self) -> None:
+        """Do what there is to do before a request; who is being synchronized must not miss it."""
+        self.serve()
+        while busy := [guest for guest in self._guests if guest.pending.what == "Synchronize"]:
+            wait(*(guest.pending for guest in busy))
+            for guest in busy:
+                self._receive(guest)
+
     def _accept(self, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
@@ -370,13 +379,12 @@ class Adaptation:
         try:
             if guest.goes_on():
                 return
-            self._guests.remove(guest)
-            self._join(guest.peer)
         except NriError as error:
             log.warning("a plugin could not join: %s", error)
-            if guest in self._guests:
-                self._guests.remove(guest)
             guest.peer.close()
+        else:
+            self._join(guest)
+        self._guests.remove(guest)
 
     def _subscribed(self, event: int) -> Iterable[Peer]:
         return [peer for peer in self._peers if peer.wants(event)]
@@ -422,7 +430,7 @@ class Adaptation:
 
     def _collect(self, request: Request) -> tuple[Collected, list[Lost]]:
         """Ask the subscribed plugins one after the other, each with what those before it did."""
-        self.serve()
+        self._begin()
         method = type(request).__name__.removesuffix("Request")
         response_type = getattr(api, f"{method}Response")
         collected = Collected(request, self.runtime.nri)
@@ -471,8 +479,8 @@ def _noting(faults: list[str]) -> Generator[None, None, None]:
         faults.append(str(error))
 
 
-def _introduced(guests: list[_Guest], faults: list[str]) -> list[Peer]:
-    """Wait until all plugins have been introduced, side by side; return those that have."""
+def _introduced(guests: list[_Guest], faults: list[str]) -> list[_Guest]:
+    """Wait until all plugins have been introduced, step by step; return those that have."""
     waiting, gone = list(guests), set[int]()
     while waiting:
         wait(*(guest.pending for guest in waiting))
@@ -485,7 +493,7 @@ def _introduced(guests: list[_Guest], faults: list[str]) -> list[Peer]:
                 waiting.remove(guest)
                 gone.add(id(guest))
                 guest.peer.close()
-    return [guest.peer for guest in guests if id(guest) not in gone]
+    return [guest for guest in guests if id(guest) not in gone]
 
 
 def _reasons_of_rules(
@@ -525,6 +533,17 @@ def _make_way(path: Path) -> None:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise NriError(f"cannot listen on {path}: it exists and is no socket")
         path.unlink()
+
+
+def _listener(path: str | Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _method(event: int) -> str:

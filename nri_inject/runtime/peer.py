@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -182,13 +182,13 @@ class Peer:
         What is too long for one message goes in parts, which share the timeout. NriError where
         it may not be split, and for a plugin that does not take parts.
         """
-        deadline = time.monotonic() + timeout
-        for part in synchronize.parts(pods, containers, splits=splits):
-            left = deadline - time.monotonic()
-            response = self.request("Synchronize", part, SynchronizeResponse, left)
-            if part.more and (not response.more or response.update):
-                raise NriError(f"plugin {self.title} does not handle split sync requests")
-        return list(response.update)
+        steps = self.synchronization(pods, containers, timeout, splits=splits)
+        try:
+            while True:
+                wait(next(steps))
+        except StopIteration as end:
+            updates: list[ContainerUpdate] = end.value
+            return updates
 
     def request(
         self,
@@ -226,6 +226,24 @@ class Peer:
         self._asked[pending.stream] = pending
         self._send()
         return pending
+
+    def synchronization(
+        self,
+        pods: Sequence[Pod],
+        containers: Sequence[Container],
+        timeout: float = REQUEST_TIMEOUT,
+        *,
+        splits: bool = True,
+    ) -> Generator[Pending, None, list[ContainerUpdate]]:
+        """Do what `synchronize` does in steps; yields what to wait for before the next one."""
+        deadline = time.monotonic() + timeout
+        for part in synchronize.parts(pods, containers, splits=splits):
+            pending = self.begin("Synchronize", part, deadline - time.monotonic())
+            yield pending
+            response = pending.result(SynchronizeResponse)
+            if part.more and (not response.more or response.update):
+                raise NriError(f"plugin {self.title} does not handle split sync requests")
+        return list(response.update)
 
     def give_up(self, pending: Pending) -> None:
         """Lose the plugin, which let a deadline pass."""
