@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from nri_inject import api, config, logs, runtimes, yamltext
 from nri_inject.annotations import container_name, find, plain, quoted, where
@@ -27,6 +28,8 @@ from nri_inject.runtime.manifests import Planned
 from nri_inject.runtime.peer import Peer, launch, launch_as
 from nri_inject.runtime.world import Made, World
 from nri_inject.yamltext import Value
+
+_M = TypeVar("_M", bound=Message)
 
 PLUGINS: Final = {"device-injector": "10", "cdi-injector": "20", "hook-injector": "30"}
 """The plugins of the suite, and the index that each is launched with."""
@@ -228,9 +231,11 @@ def _step(
     outcome.updates.extend(updates)
     outcome.life.extend(f"{name}: {fault}; a runtime would only log that" for fault in faults)
     outcome.life.extend(f"{name}: {lost}; it is asked no more" for lost in dropped)
-    outcome.life.extend(
-        f"{name}: updates {json.dumps(json_format.MessageToDict(each))}" for each in updates
-    )
+    outcome.life.extend(f"{name}: updates {json.dumps(_update(each))}" for each in updates)
+
+
+def _update(update: api.ContainerUpdate) -> dict[str, Any]:
+    return json_format.MessageToDict(_without_empty(update))
 
 
 def _show(outcomes: Iterable[Outcome], output: str, adaptation: Adaptation) -> int:
@@ -252,14 +257,14 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
         asked.MergeFrom(lost.part)
     return line | {
         "adjust": json_format.MessageToDict(asked),
-        "update": [json_format.MessageToDict(update) for update in outcome.updates],
+        "update": [_update(each) for each in outcome.updates],
     }
 
 
-def _without_empty(adjust: api.Adjustment) -> api.Adjustment:
+def _without_empty(message: _M) -> _M:
     """Leave out the empty messages with which the reference's merging always begins."""
-    result = api.Adjustment()
-    result.CopyFrom(adjust)
+    result = type(message)()
+    result.CopyFrom(message)
     _prune(result)
     return result
 
@@ -277,6 +282,7 @@ _OFTEN_EMPTY: Final = {
     "Hooks",
     "LinuxCPU",
     "LinuxContainerAdjustment",
+    "LinuxContainerUpdate",
     "LinuxMemory",
     "LinuxRdt",
     "LinuxResources",
