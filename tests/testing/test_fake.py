@@ -16,10 +16,10 @@ from nri_inject.api import Adjustment, Container, KeyValue, Pod
 from nri_inject.errors import NriError, RemoteError
 from nri_inject.host import DeviceNode, Host
 from nri_inject.plugin import Plugin
+from nri_inject.pytest_plugin import NewRuntime
 from nri_inject.runtime import Timeouts
 from nri_inject.runtimes import identify
 from nri_inject.testing import FakeRuntime, make_container, make_pod
-from nri_inject.testing.fixtures import NewRuntime
 from nri_inject.wire.recording import Recorder, RecordingError
 
 POD = make_pod("web", annotations={"who": "world"})

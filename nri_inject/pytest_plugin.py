@@ -1,6 +1,6 @@
 """The fixtures that pytest gets from this package (entry point `pytest11`).
 
-Nothing but pytest is imported until a test asks: this module is loaded for every test run.
+It is loaded for every test run where we are installed, so the runtime comes when a test asks.
 """
 
 from __future__ import annotations
