@@ -183,10 +183,16 @@ class Adaptation:
         """
         found, faults = discovery.find(directory)
         guests: list[_Guest] = []
-        for installed in found:
-            with _noting(faults):
-                guests.append(self._launched(installed, config_directory, log=log))
-        for guest in _introduced(guests, faults):
+        try:
+            for installed in found:
+                with _noting(faults):
+                    guests.append(self._launched(installed, config_directory, log=log))
+            introduced = _introduced(guests, faults)
+        except BaseException:  # an interrupt must not leave processes behind
+            for guest in guests:
+                guest.peer.close()
+            raise
+        for guest in introduced:
             self._join(guest)
         return faults
 
@@ -200,7 +206,7 @@ class Adaptation:
             wait(guest.pending)
             while guest.goes_on():
                 wait(guest.pending)
-        except NriError:
+        except BaseException:  # an interrupt, too
             peer.close()
             raise
         self._join(guest)
@@ -275,14 +281,7 @@ class Adaptation:
         """
         collected, lost = self._collect(CreateContainerRequest(pod=pod, container=container))
         self._validate(collected)
-        merged = collected.result()
-        if self.runtime.nri < (0, 7, 0):  # which loses the removal of a mount
-            kept = [
-                mount for mount in merged.adjust.mounts if not mount.destination.startswith("-")
-            ]
-            merged.adjust.ClearField("mounts")
-            merged.adjust.mounts.extend(kept)
-        return Created(merged, collected.owners, tuple(lost))
+        return Created(collected.result(), collected.owners, tuple(lost))
 
     def update_container(self, pod: Pod, container: Container, resources: LinuxResources) -> Merged:
         """Ask every plugin about new resources of a container; Conflict as at creation."""
