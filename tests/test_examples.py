@@ -92,7 +92,10 @@ def test_the_embedded_runtime_prints_what_plugins_make_of_a_container(tmp_path: 
         check=True,
     ).stdout.splitlines()
     assert printed[0] == f"plugin {tmp_path / 'wrong'}: a file name such as 10-name expected"
-    assert json.loads(printed[1])["env"] == ["GREETING=hello, main of web"]
+    page = (EXAMPLES.parent / "docs" / "embed-a-runtime.md").read_text()
+    assert f"```\n{printed[1]}\n```" in page
+    program = (EXAMPLES / "06-embedded-runtime" / "runtime.py").read_text()
+    assert program[program.index("import json") :] in page
 
 
 def test_every_example_is_in_the_list_of_examples() -> None:

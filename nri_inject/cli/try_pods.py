@@ -121,7 +121,7 @@ def command(
         text = _configuration(flags)
         with Adaptation(_runtime(runtime)) as adaptation:
             for plugin in plugins or PLUGINS:
-                adaptation.add(_launched(plugin, flags), text)
+                _add(adaptation, plugin, flags, text)
             return _show(_create(adaptation, planned, lives=lives), output, adaptation)
     except ConfigError as error:
         click.echo(f"Error: {error}", err=True)
@@ -129,6 +129,20 @@ def command(
     except NriError as error:
         click.echo(f"Error: {error}", err=True)
         return FAILED
+
+
+def _add(adaptation: Adaptation, plugin: str, flags: Mapping[str, Any], text: str) -> None:
+    try:
+        adaptation.add(_launched(plugin, flags), text)
+    except ConfigError:
+        raise
+    except NriError as error:
+        if adaptation.runtime.nri >= (0, 7, 0):
+            raise
+        name = f"{adaptation.runtime.name} {adaptation.runtime.version}"
+        raise NriError(
+            f"{_text(error)}; {name} would end, since it cannot do without it"
+        ) from error
 
 
 class _World(World):

@@ -415,12 +415,13 @@ def configuration(runtime: Runtime, config: str, timeouts: Timeouts) -> Configur
 def check_identity(request: RegisterPluginRequest, *, strict: bool) -> None:
     """Raise NriError for a name or an index that a runtime would refuse.
 
-    `strict` is the rule of NRI 0.12.0, which allows few characters in a name.
+    `strict` is the rule of NRI 0.12.0, which allows few characters in a name; before, any were
+    allowed. What would break a line of the log is refused here for every version.
     """
     name, index = request.plugin_name, request.plugin_idx
     if not name:
         raise NriError("invalid plugin name: it is empty")
-    if strict and not discovery.is_name(name):
+    if not name.isprintable() or (strict and not discovery.is_name(name)):
         raise NriError(f"invalid plugin name {name!r}: only letters, digits and . _ + - allowed")
     if not discovery.is_index(index):
         raise NriError(f"invalid plugin index {index!r}: two digits expected, as in 10")

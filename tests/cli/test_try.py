@@ -512,6 +512,17 @@ def test_a_plugin_that_ends_at_once_is_1(tmp_path: Path, attempt: Try) -> None:
     )
 
 
+def test_what_cannot_start_ends_a_runtime_before_nri_0_7(tmp_path: Path, attempt: Try) -> None:
+    mine = file(tmp_path, "42-mine", f"#!{sys.executable} -IS\n")
+    mine.chmod(0o755)
+    pod = file(tmp_path, "pod.yaml", SYSCTL)
+    assert attempt("--plugin", mine, "--runtime", "containerd/1.7.24", pod) == (
+        1,
+        "",
+        "Error: plugin 42-mine ended; containerd 1.7.24 would end, since it cannot do without it\n",
+    )
+
+
 def test_a_name_that_is_no_plugin_is_2(tmp_path: Path, attempt: Try) -> None:
     status, output, errors = attempt("--plugin", "gpu", file(tmp_path, "pod.yaml", SYSCTL))
     assert (status, output) == (2, "")

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nri_inject import api
 from nri_inject.api import ContainerUpdate, CreateContainerRequest, CreateContainerResponse, Pod
@@ -515,6 +517,12 @@ def test_a_plugin_that_does_not_take_parts_is_told_apart(
         ("", "10", False, "invalid plugin name: it is empty"),
         ("a/b", "10", True, "invalid plugin name 'a/b': only letters, digits and . _ + - allowed"),
         ("a b", "10", False, ""),
+        (
+            "a\nb",
+            "10",
+            False,
+            "invalid plugin name 'a\\nb': only letters, digits and . _ + - allowed",
+        ),
         ("a", "1", False, "invalid plugin index '1': two digits expected, as in 10"),
         (
             "a",
@@ -537,6 +545,19 @@ def test_a_registration_is_refused_for_what_runtimes_refuse(
         wait(pending)
         (answer,) = session.receive(theirs.recv(1 << 16))
     assert getattr(answer, "text", "") == sentence
+
+
+@given(st.lists(st.binary(max_size=64), max_size=8), st.booleans())
+@settings(deadline=None)
+def test_whatever_a_plugin_says_it_is_understood_or_lost(pieces: list[bytes], asked: bool) -> None:
+    with connected() as (peer, theirs):
+        if asked:
+            peer.begin("CreateContainer", CreateContainerRequest(), BOUND)
+        for piece in pieces:
+            if peer.lost is None:
+                theirs.sendall(piece)
+                peer.ready()
+        assert peer.lost is None or str(peer.lost).startswith("plugin 10-web")
 
 
 def test_all_bytes_are_told_to_a_tap() -> None:
