@@ -22,7 +22,7 @@ from nri_inject import api, config, logs, runtimes, yamltext
 from nri_inject.annotations import container_name, find, plain, quoted, where
 from nri_inject.command import FAILED, MISUSED
 from nri_inject.errors import ConfigError, NriError, RemoteError
-from nri_inject.runtime import manifests
+from nri_inject.runtime import discovery, manifests
 from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.manifests import Planned
 from nri_inject.runtime.peer import Peer, launch, launch_as
@@ -115,6 +115,8 @@ def command(
         raise click.UsageError("name a manifest, or a file of requests with --requests")
     if (flags["idx"] or flags["name"]) and len(plugins) != 1:
         raise click.UsageError("--idx and --name go with one --plugin")
+    if flags["idx"] and not discovery.is_index(flags["idx"]):
+        raise click.UsageError(f"--idx {quoted(flags['idx'])}: two digits expected, as in 10")
     logs.configure(flags["log_format"], logs.USUAL - 1 + flags["verbose"] - flags["quiet"])
     try:
         planned = [*_requested(requests), *_manifests(pods)]
@@ -385,6 +387,10 @@ def _listed(value: Any) -> list[Any]:
 def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
     log = bool(flags["verbose"])
     if "/" in plugin and not (flags["idx"] or flags["name"]):
+        try:
+            discovery.identity(plugin)
+        except NriError as error:
+            raise ConfigError(f"{error}; or give --idx and --name") from error
         return launch(Path(plugin).absolute(), log=log)
     index, name, executable = PLUGINS.get(plugin, "10"), plugin, Path(plugin).absolute()
     if "/" not in plugin:

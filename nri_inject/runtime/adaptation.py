@@ -10,7 +10,6 @@ import contextlib
 import logging
 import select
 import socket
-import stat
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -44,6 +43,7 @@ from nri_inject.api import (
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
 from nri_inject.runtime import discovery
 from nri_inject.runtime.discovery import Installed
+from nri_inject.runtime.listener import listen
 from nri_inject.runtime.merge import Collected, Merged, Request
 from nri_inject.runtime.peer import (
     Peer,
@@ -214,16 +214,9 @@ class Adaptation:
     def listen(self, path: str | Path) -> None:
         """Let external plugins connect to a unix socket, which `serve` and requests attend to.
 
-        Makes the directory if it is missing, for its owner alone, and replaces the socket of a
-        runtime that has ended. NriError if that cannot be done.
+        NriError if that cannot be done.
         """
-        try:
-            _make_way(Path(path))
-            listener = _listener(path)
-        except OSError as error:
-            raise NriError(f"cannot listen on {path}: {error.strerror or error}") from error
-        listener.setblocking(False)
-        self._listener, self._socket_path = listener, Path(path)
+        self._listener, self._socket_path = listen(path), Path(path)
 
     def serve(self, seconds: float = 0.0) -> None:
         """Attend to what plugins do by themselves, for so long: connect, ask for updates, end.
@@ -522,27 +515,6 @@ def _reason(pending: Pending) -> str:
 
 def _rejected(title: str, reason: str) -> str:
     return f'validator "{title}" rejected container adjustment, reason: {reason}'
-
-
-def _make_way(path: Path) -> None:
-    """Make the socket's directory, and remove the socket that an ended runtime has left."""
-    if not path.parent.exists():
-        path.parent.mkdir(mode=0o700, parents=True)
-    if path.is_symlink() or path.exists():
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise NriError(f"cannot listen on {path}: it exists and is no socket")
-        path.unlink()
-
-
-def _listener(path: str | Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(str(path))
-        listener.listen()
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _method(event: int) -> str:

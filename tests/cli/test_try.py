@@ -512,6 +512,22 @@ def test_a_plugin_that_ends_at_once_is_1(tmp_path: Path, attempt: Try) -> None:
     )
 
 
+def test_a_file_of_another_name_needs_index_and_name(tmp_path: Path, attempt: Try) -> None:
+    mine = foreign(tmp_path, "mine.py", SETS_ENV)
+    pod = file(tmp_path, "pod.yaml", BROKEN)
+    assert attempt("--plugin", mine, pod) == (
+        2,
+        "",
+        f"Error: plugin {mine}: a file name such as 10-name expected; or give --idx and --name\n",
+    )
+    status, output, _ = attempt("--plugin", mine, "--idx", "33", "--name", "mine", pod)
+    assert status == 0
+    assert "  gets   Env BY from 33-mine, allowed since nothing is restricted" in output
+    status, _, errors = attempt("--plugin", mine, "--idx", "3", "--name", "mine", pod)
+    assert status == 2
+    assert errors.splitlines()[-1] == "Error: --idx '3': two digits expected, as in 10"
+
+
 def test_what_cannot_start_ends_a_runtime_before_nri_0_7(tmp_path: Path, attempt: Try) -> None:
     mine = file(tmp_path, "42-mine", f"#!{sys.executable} -IS\n")
     mine.chmod(0o755)
