@@ -249,22 +249,22 @@ class Adaptation:
         Runtimes before NRI 0.12.0 tell them by StateChange, later ones only plugins that do not
         know the call of its own. A container goes with the events of containers.
         """
-        self._begin()
-        for peer in self._subscribed(event):
-            with self._dropping(peer):
-                self._tell(peer, event, pod, container)
+        with self._requesting():
+            for peer in self._subscribed(event):
+                with self._dropping(peer):
+                    self._tell(peer, event, pod, container)
 
     def update_pod_sandbox(
         self, pod: Pod, overhead: LinuxResources, resources: LinuxResources
     ) -> None:
         """Ask whether a pod's resources may change."""
-        self._begin()
         request = UpdatePodSandboxRequest(
             pod=pod, overhead_linux_resources=overhead, linux_resources=resources
         )
-        for peer in self._subscribed(Event.UPDATE_POD_SANDBOX):
-            with self._dropping(peer):
-                self._request(peer, "UpdatePodSandbox", request, UpdatePodSandboxResponse)
+        with self._requesting():
+            for peer in self._subscribed(Event.UPDATE_POD_SANDBOX):
+                with self._dropping(peer):
+                    self._request(peer, "UpdatePodSandbox", request, UpdatePodSandboxResponse)
 
     def create_container(self, pod: Pod, container: Container) -> Created:
         """Ask every plugin about a container that is to be created, then the validators.
@@ -272,18 +272,21 @@ class Adaptation:
         Raises RemoteError with a plugin's own text, Conflict where two plugins want one field,
         and Rejection with the validators' reasons: each fails the container.
         """
-        collected, lost = self._collect(CreateContainerRequest(pod=pod, container=container))
-        self._validate(collected)
+        with self._requesting():
+            collected, lost = self._collect(CreateContainerRequest(pod=pod, container=container))
+            self._validate(collected)
         return Created(collected.result(), collected.owners, tuple(lost))
 
     def update_container(self, pod: Pod, container: Container, resources: LinuxResources) -> Merged:
         """Ask every plugin about new resources of a container; Conflict as at creation."""
         request = UpdateContainerRequest(pod=pod, container=container, linux_resources=resources)
-        return self._collect(request)[0].result()
+        with self._requesting():
+            return self._collect(request)[0].result()
 
     def stop_container(self, pod: Pod, container: Container) -> Merged:
         """Tell every plugin that a container has stopped, and collect updates of others."""
-        return self._collect(StopContainerRequest(pod=pod, container=container))[0].result()
+        with self._requesting():
+            return self._collect(StopContainerRequest(pod=pod, container=container))[0].result()
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -329,6 +332,8 @@ class Adaptation:
 
     def _turn(self, timeout: float) -> None:
         """Wait for whatever comes first, and do what is to be done at once."""
+        for peer in self._peers:
+            peer.serve_postponed()
         peers = {peer.fileno(): peer for peer in self._peers}
         peers |= {guest.peer.fileno(): guest.peer for guest in self._guests}
         poll = select.poll()
@@ -348,13 +353,26 @@ class Adaptation:
         for guest in [guest for guest in self._guests if guest.pending.done]:
             self._receive(guest)
 
-    def _begin(self) -> None:
-        """Do what there is to do before a request; who is being synchronized must not miss it."""
+    @contextlib.contextmanager
+    def _requesting(self) -> Generator[None, None, None]:
+        """Do what there is to do before a request, and keep updates out of it until its end.
+
+        Who is being synchronized must not miss it. An update may be of the very container that
+        is being created.
+        """
         self.serve()
         while busy := [guest for guest in self._guests if guest.pending.what == "Synchronize"]:
             wait(*(guest.pending for guest in busy))
             for guest in busy:
                 self._receive(guest)
+        asked = tuple(self._peers)
+        for peer in asked:
+            peer.holds_updates = True
+        try:
+            yield
+        finally:
+            for peer in asked:
+                peer.holds_updates = False
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -422,7 +440,6 @@ class Adaptation:
 
     def _collect(self, request: Request) -> tuple[Collected, list[Lost]]:
         """Ask the subscribed plugins one after the other, each with what those before it did."""
-        self._begin()
         method = type(request).__name__.removesuffix("Request")
         response_type = getattr(api, f"{method}Response")
         collected = Collected(request, self.runtime.nri)

@@ -100,7 +100,8 @@ class Peer:
 
     Every method raises ConnectionLost when the plugin is gone, late, or breaks the protocol: a
     runtime drops it then. RemoteError is the plugin's own answer, and it stays. `update` makes
-    the updates that the plugin asks for by itself, and returns those that failed.
+    the updates that the plugin asks for by itself, and returns those that failed; that waits
+    while the plugin has a call of ours, and while `holds_updates` is set.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Peer:
         self.pid = pid
         self.lost: ConnectionLost | None = None
         self.knows_dedicated_calls = True
+        self.holds_updates = False
         self._checks_name = checks_name
         self._registration: Pending | None = None
         self._registered: Message | NriError | None = None
@@ -278,10 +280,15 @@ class Peer:
             return
         for event in events:
             self._act(event)
-        self._serve_postponed()
-        self._send()
+        self.serve_postponed()
         if not data:
             self._lose(f"plugin {self.title} ended")
+
+    def serve_postponed(self) -> None:
+        """Make the updates that have waited, if they need not wait any longer."""
+        while self._postponed and self._may_update():
+            self._update(self._postponed.popleft())
+        self._send()
 
     def close(self) -> None:
         """Close the connection; a launched plugin is killed, as runtimes do."""
@@ -296,13 +303,16 @@ class Peer:
             self._answered(event)
         elif isinstance(event.request, RegisterPluginRequest):
             self._register(event, event.request)
-        elif not self._asked:
+        elif self._may_update():
             self._update(event)
         elif len(self._postponed) < _MOST_POSTPONED:
             self._postponed.append(event)
         else:
             text = f"at most {_MOST_POSTPONED} updates may wait for the end of a request"
             self._session.refuse(event, Code.RESOURCE_EXHAUSTED, text)
+
+    def _may_update(self) -> bool:
+        return not (self._asked or self.holds_updates)
 
     def _answered(self, event: Answer | Failure) -> None:
         pending = self._asked.pop(event.stream, None)
@@ -333,10 +343,6 @@ class Peer:
         self._registered = outcome
         if self._registration is not None:
             self._registration.end(outcome)
-
-    def _serve_postponed(self) -> None:
-        while self._postponed and not self._asked:
-            self._update(self._postponed.popleft())
 
     def _update(self, call: Call) -> None:
         """Make the updates that the plugin asks for; evictions are passed over, as everywhere."""

@@ -650,3 +650,47 @@ def test_runtimes_before_nri_0_10_ask_no_validator(new_runtime: NewRuntime) -> N
     world.connect(validator("strict", refuses))
     world.run_pod(POD)
     world.create(MAIN)
+
+
+def test_an_update_that_comes_with_an_answer_finds_the_container_that_it_created(
+    new_runtime: NewRuntime,
+) -> None:
+    """A runtime serves it after the request; before, it would not know the container yet."""
+    ours, theirs = socket.socketpair()
+    peer = Peer(ours)
+    peer.index, peer.name = "10", "web"
+    session = Session(Role.PLUGIN)
+    update = api.UpdateContainersRequest(update=[limited(MAIN.id, 5)])
+
+    def next_call() -> Call:
+        while True:
+            for event in session.receive(theirs.recv(1 << 16)):
+                if isinstance(event, Call):
+                    return event
+
+    def answer(response: Any) -> None:
+        session.answer(next_call(), response)
+        if isinstance(response, api.CreateContainerResponse):
+            session.call("UpdateContainers", update)
+        theirs.sendall(session.outgoing())
+
+    def plugin() -> None:
+        session.call(
+            "RegisterPlugin", api.RegisterPluginRequest(plugin_name="web", plugin_idx="10")
+        )
+        theirs.sendall(session.outgoing())
+        answer(api.ConfigureResponse(events=1 << (api.Event.CREATE_CONTAINER - 1)))
+        answer(api.SynchronizeResponse())
+        answer(api.CreateContainerResponse())
+
+    thread = threading.Thread(target=plugin, daemon=True)
+    thread.start()
+    world = new_runtime()
+    with theirs:
+        world.adaptation.add(peer)
+        world.run_pod(POD)
+        world.create(MAIN)
+        thread.join(10)
+        world.adaptation.serve()
+        world.adaptation.serve()
+        assert limit_of(world, MAIN) == 5
