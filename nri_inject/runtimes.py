@@ -11,12 +11,13 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Final, TypeAlias
 
 from google.protobuf.message import Message
 
 from nri_inject.api import Adjustment, ConfigureRequest
+from nri_inject.errors import ConfigError
 
 Version: TypeAlias = tuple[int, int, int]
 
@@ -141,6 +142,17 @@ def identify(
     return Runtime(name, version, NEWEST.nri, assumed=True)
 
 
+def named(text: str, what: str = "runtime") -> Runtime:
+    """Return the runtime that `NAME/VERSION` names, as in `containerd/1.7.24`.
+
+    ConfigError for a text of another form; `what` says what the text is.
+    """
+    name, slash, version = text.partition("/")
+    if not (name and slash and version):
+        raise ConfigError(f"{what} {text!r}: NAME/VERSION expected, as in containerd/1.7.24")
+    return identify(name, version)
+
+
 def of_request(request: ConfigureRequest) -> Runtime:
     """Return the runtime that sent this."""
     return identify(
@@ -154,6 +166,31 @@ def of_request(request: ConfigureRequest) -> Runtime:
 def lost(adjustment: Adjustment, runtime: Runtime) -> list[Loss]:
     """Return which parts of `adjustment` this runtime would drop, in the order of `FIELDS`."""
     return [loss for path, loss in _lacking(runtime) if _is_set(adjustment, path)]
+
+
+def drop_unknown(adjustment: Adjustment, runtime: Runtime) -> list[tuple[Loss, Adjustment]]:
+    """Take out of `adjustment` what this runtime's NRI does not carry, and return each part.
+
+    CDI names that are carried and then not resolved stay: that is the runtime's own doing.
+    """
+    found = [
+        (path, loss)
+        for path, loss in _lacking(runtime)
+        if loss.needs is not None and _is_set(adjustment, path)
+    ]
+    return [(loss, _taken(adjustment, path)) for path, loss in found]
+
+
+def _taken(adjustment: Adjustment, path: tuple[str, ...]) -> Adjustment:
+    *parents, last = path
+    taken = Adjustment()
+    source, target = (reduce(getattr, parents, each) for each in (adjustment, taken))
+    target.MergeFrom(source)
+    for field, _ in target.ListFields():
+        if field.name != last:
+            target.ClearField(field.name)
+    source.ClearField(last)
+    return taken
 
 
 @lru_cache(maxsize=8)

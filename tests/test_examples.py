@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from nri_inject.api import Container, Pod
+from nri_inject.api import Container, LinuxMemory, LinuxResources, Pod
 from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.peer import launch
+from nri_inject.testing import FakeRuntime, make_container, make_pod
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BIN = Path(sys.executable).parent
@@ -44,6 +46,62 @@ def test_plugin_adds_its_variable(
         )
     env = [f"{entry.key}={entry.value}" for entry in created.merged.adjust.env]
     assert env == [variable]
+
+
+def test_updates_are_made_in_answers_and_by_the_plugin_itself(tmp_path: Path) -> None:
+    program = _installed(EXAMPLES / "04-updates/updates.py", tmp_path, "30-updates")
+    pod = make_pod("web")
+    first, second = make_container(pod, "first"), make_container(pod, "second")
+    with FakeRuntime() as runtime:
+        runtime.launch(program)
+        runtime.run_pod(pod)
+        for container in (first, second):
+            runtime.create(container)
+            wanted = LinuxResources(memory=LinuxMemory(limit={"value": 1 << 20}))
+            runtime.update_container(container.id, wanted)
+        memory = runtime.containers[first.id].linux.resources.memory
+        assert memory.limit.value == 1 << 19
+        runtime.update_container(
+            second.id, LinuxResources(memory=LinuxMemory(limit={"value": 1 << 22}))
+        )
+        runtime.stop(second.id)
+        deadline = time.monotonic() + 10
+        while memory.limit.value == 1 << 19 and time.monotonic() < deadline:
+            runtime.adaptation.serve(0.01)
+        assert memory.limit.value == 1 << 21
+
+
+def test_the_injector_has_tests_that_pass() -> None:
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
+        cwd=EXAMPLES / "05-injector",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (tests.returncode, tests.stdout.splitlines()[-1][:8]) == (0, "4 passed"), tests.stdout
+
+
+def test_the_embedded_runtime_prints_what_plugins_make_of_a_container(tmp_path: Path) -> None:
+    _installed(EXAMPLES / "01-hello/hello.py", tmp_path, "10-hello")
+    (tmp_path / "wrong").touch(0o755)
+    printed = subprocess.run(
+        [sys.executable, EXAMPLES / "06-embedded-runtime" / "runtime.py", tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert printed[0] == f"plugin {tmp_path / 'wrong'}: a file name such as 10-name expected"
+    page = (EXAMPLES.parent / "docs" / "embed-a-runtime.md").read_text()
+    assert f"```\n{printed[1]}\n```" in page
+    program = (EXAMPLES / "06-embedded-runtime" / "runtime.py").read_text()
+    assert program[program.index("import json") :] in page
+
+
+def test_every_example_is_in_the_list_of_examples() -> None:
+    text = (EXAMPLES / "README.md").read_text()
+    folders = [path.name for path in EXAMPLES.iterdir() if path.is_dir()]
+    assert [name for name in sorted(folders) if f"[{name}]" not in text] == []
 
 
 def test_the_pod_of_the_second_example_gets_what_its_comments_say() -> None:

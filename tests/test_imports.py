@@ -45,6 +45,12 @@ def test_a_plugin_command_does_not_load_click_before_it_has_arguments() -> None:
     assert "nri_inject" in loaded
 
 
+def test_what_pytest_loads_for_every_run_loads_no_runtime() -> None:
+    loaded = loaded_by("import nri_inject.pytest_plugin")
+    assert not loaded & {"click", "jsonschema", "re2", "yaml"}
+    assert "pytest" in loaded
+
+
 def test_help_of_the_suite_loads_no_subcommand() -> None:
     program = (
         "import sys; from nri_inject import cli, options;"

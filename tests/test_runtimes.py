@@ -4,16 +4,19 @@ import pytest
 from google.protobuf.message import Message
 
 from nri_inject import api
+from nri_inject.errors import ConfigError
 from nri_inject.runtimes import (
     FIELDS,
     NEWEST,
     Loss,
     Runtime,
     Version,
+    drop_unknown,
     identify,
     known_events,
     lack,
     lost,
+    named,
     sentence,
 )
 
@@ -202,3 +205,42 @@ def test_the_table_names_fields_that_exist_each_once() -> None:
             message = getattr(message, name)
     paths = [field.path for field in FIELDS.values()]
     assert len(set(paths)) == len(paths)
+
+
+def test_what_a_runtime_does_not_know_is_taken_out_part_by_part() -> None:
+    adjustment = api.Adjustment(args=["x"], env=[api.KeyValue(key="A")])
+    adjustment.linux.sysctl["k"] = "v"
+    adjustment.linux.resources.pids.limit = 5
+    adjustment.linux.resources.cpu.cpus = "0"
+    adjustment.CDI_devices.add(name="v.com/c=x")
+    whole = api.Adjustment()
+    whole.CopyFrom(adjustment)
+    parts = drop_unknown(adjustment, identify("containerd", "1.7.24"))
+    assert [loss.field for loss, _ in parts] == ["CDI_devices", "pids", "args", "sysctl"]
+    kept = api.Adjustment(env=[api.KeyValue(key="A")])
+    kept.linux.resources.cpu.cpus = "0"
+    assert adjustment == kept
+    for _, part in parts:
+        adjustment.MergeFrom(part)
+    assert adjustment == whole
+
+
+def test_names_that_are_carried_and_not_resolved_stay() -> None:
+    adjustment = api.Adjustment(CDI_devices=[api.CDIDevice(name="v.com/c=x")])
+    assert drop_unknown(adjustment, identify("containerd", "2.0.5")) == []
+    assert len(adjustment.CDI_devices) == 1
+
+
+def test_an_empty_adjustment_loses_nothing_and_stays_empty() -> None:
+    adjustment = api.Adjustment()
+    assert drop_unknown(adjustment, identify("containerd", "1.7.24")) == []
+    assert not adjustment.HasField("linux")
+
+
+def test_a_runtime_is_named_with_its_version() -> None:
+    assert named("containerd/1.7.24") == identify("containerd", "1.7.24")
+    with pytest.raises(ConfigError) as caught:
+        named("containerd", "--runtime")
+    assert str(caught.value) == (
+        "--runtime 'containerd': NAME/VERSION expected, as in containerd/1.7.24"
+    )

@@ -15,6 +15,7 @@ _COMMANDS: Final = {
     "cdi": ("nri_inject.cli.cdi", "List, check, resolve and inject CDI devices."),
     "hooks": ("nri_inject.cli.hooks", "List, check and match OCI hook files."),
     "policy": ("nri_inject.cli.policy", "Check a policy, and what it decides."),
+    "new": ("nri_inject.cli.new", "Write the project of a new plugin."),
     "try": ("nri_inject.cli.try_pods", "Show what would happen to the containers of a pod."),
 }
 

@@ -5,39 +5,48 @@ The plugins are real: child processes, launched as a runtime launches pre-instal
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from nri_inject import api, config, logs, runtimes, yamltext
 from nri_inject.annotations import container_name, find, plain, quoted, where
 from nri_inject.command import FAILED, MISUSED
 from nri_inject.errors import ConfigError, NriError, RemoteError
-from nri_inject.runtime import manifests
-from nri_inject.runtime.adaptation import Adaptation, Created
-from nri_inject.runtime.apply import apply
+from nri_inject.runtime import discovery, manifests
+from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.manifests import Planned
 from nri_inject.runtime.peer import Peer, launch, launch_as
+from nri_inject.runtime.world import Made, World
 from nri_inject.yamltext import Value
+
+_M = TypeVar("_M", bound=Message)
 
 PLUGINS: Final = {"device-injector": "10", "cdi-injector": "20", "hook-injector": "30"}
 """The plugins of the suite, and the index that each is launched with."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """What became of one container: what the plugins want changed, or why it fails."""
+    """What became of one container: what the plugins want changed, or why it fails.
+
+    `updates` are those of other containers, `life` sentences on what happened after creation.
+    """
 
     planned: Planned
-    created: Created | None
+    made: Made | None
     error: str = ""
+    updates: list[api.ContainerUpdate] = dataclasses.field(default_factory=list)
+    life: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def pod(self) -> str:
@@ -72,6 +81,9 @@ class Outcome:
 @click.option(
     "--runtime", metavar="NAME/VERSION", help="The runtime to be, the newest unless given."
 )
+@click.option(
+    "--life", "lives", is_flag=True, help="Also start, stop and remove the containers and pods."
+)
 @click.option("--requests", metavar="FILE", help="CreateContainerRequests, a JSON line each.")
 @click.option(
     "--format",
@@ -89,6 +101,7 @@ def command(
     plugins: tuple[str, ...],
     requests: str | None,
     runtime: str | None,
+    lives: bool,
     output: str,
     pods: tuple[str, ...],
     **flags: Any,
@@ -102,14 +115,16 @@ def command(
         raise click.UsageError("name a manifest, or a file of requests with --requests")
     if (flags["idx"] or flags["name"]) and len(plugins) != 1:
         raise click.UsageError("--idx and --name go with one --plugin")
+    if flags["idx"] and not discovery.is_index(flags["idx"]):
+        raise click.UsageError(f"--idx {quoted(flags['idx'])}: two digits expected, as in 10")
     logs.configure(flags["log_format"], logs.USUAL - 1 + flags["verbose"] - flags["quiet"])
     try:
         planned = [*_requested(requests), *_manifests(pods)]
         text = _configuration(flags)
         with Adaptation(_runtime(runtime)) as adaptation:
             for plugin in plugins or PLUGINS:
-                adaptation.add(_launched(plugin, flags), text)
-            return _show(_create(adaptation, planned), output, adaptation)
+                _add(adaptation, plugin, flags, text)
+            return _show(_create(adaptation, planned, lives=lives), output, adaptation)
     except ConfigError as error:
         click.echo(f"Error: {error}", err=True)
         return MISUSED
@@ -118,28 +133,131 @@ def command(
         return FAILED
 
 
-def _create(adaptation: Adaptation, planned: Iterable[Planned]) -> Iterator[Outcome]:
+def _add(adaptation: Adaptation, plugin: str, flags: Mapping[str, Any], text: str) -> None:
+    try:
+        adaptation.add(_launched(plugin, flags), text)
+    except ConfigError:
+        raise
+    except NriError as error:
+        if adaptation.runtime.nri >= (0, 7, 0):
+            raise
+        name = f"{adaptation.runtime.name} {adaptation.runtime.version}"
+        raise NriError(
+            f"{_text(error)}; {name} would end, since it cannot do without it"
+        ) from error
+
+
+class _World(World):
+    """A world that remembers which updates plugins wanted."""
+
+    def __init__(self, adaptation: Adaptation) -> None:
+        super().__init__(adaptation)
+        self.updates: list[api.ContainerUpdate] = []
+
+    def update(self, updates: Sequence[api.ContainerUpdate]) -> list[api.ContainerUpdate]:
+        """Make updates, and remember them."""
+        self.updates.extend(updates)
+        return super().update(updates)
+
+
+def _create(
+    adaptation: Adaptation, planned: Iterable[Planned], *, lives: bool
+) -> Iterator[Outcome]:
+    """Run every pod and create its containers; with `lives`, lead them through their life."""
+    world = _World(adaptation)
+    for group in _by_pod(planned):
+        ids = {one.container.id for one in group}
+        if group[0].pod.id in world.pods or ids & world.containers.keys():
+            world = _World(adaptation)  # whoever has these ids already is of another time
+        outcomes = _created(world, group)
+        if lives:
+            outcomes = iter(_lived(world, group[0].pod.id, list(outcomes)))
+        yield from outcomes
+
+
+def _by_pod(planned: Iterable[Planned]) -> Iterator[list[Planned]]:
+    """Put the containers together that follow each other in one pod."""
+    group: list[Planned] = []
     for one in planned:
-        dropped = len(adaptation.dropped)
-        try:
-            created = adaptation.create_container(one.pod, one.container)
-            apply(manifests.oci_spec(one.container), created.merged.adjust)
-        except NriError as error:
-            yield Outcome(
-                one, None, error.message if isinstance(error, RemoteError) else str(error)
-            )
-            continue
-        if len(adaptation.dropped) > dropped:
-            lost = "; ".join(adaptation.dropped[dropped:])
-            yield Outcome(one, None, f"{lost}; a runtime would create the container without it")
-        else:
-            yield Outcome(one, created)
+        ids = {each.container.id for each in group}
+        if group and (one.pod != group[0].pod or one.container.id in ids):
+            yield group
+            group = []
+        group.append(one)
+    if group:
+        yield group
+
+
+def _created(world: _World, group: list[Planned]) -> Iterator[Outcome]:
+    dropped = len(world.adaptation.dropped)
+    try:
+        world.run_pod(group[0].pod)
+    except NriError as error:
+        yield from (Outcome(one, None, f"RunPodSandbox: {_text(error)}") for one in group)
+        return
+    for one in group:
+        container = api.Container()
+        container.CopyFrom(one.container)
+        container.pod_sandbox_id = one.pod.id
+        outcome = _outcome(world, one, container)
+        if lost := "; ".join(world.adaptation.dropped[dropped:]):
+            outcome.made = None
+            outcome.error = f"{lost}; a runtime would create the container without it"
+        dropped = len(world.adaptation.dropped)
+        yield outcome
+
+
+def _outcome(world: _World, planned: Planned, container: api.Container) -> Outcome:
+    try:
+        made = world.create(container)
+    except NriError as error:
+        return Outcome(planned, None, _text(error))
+    return Outcome(planned, made, updates=list(made.created.merged.updates))
+
+
+def _text(error: NriError) -> str:
+    return error.message if isinstance(error, RemoteError) else str(error)
+
+
+def _lived(world: _World, pod_id: str, outcomes: list[Outcome]) -> list[Outcome]:
+    """Start, stop and remove what was created, and then the pod."""
+    alive = [one for one in outcomes if one.planned.container.id in world.containers]
+    for name, step in (("start", world.start), ("stop", world.stop), ("remove", world.remove)):
+        for outcome in alive:
+            _step(world, outcome, name, step, outcome.planned.container.id)
+    for outcome in alive:
+        outcome.life.insert(0, "start, stop, remove")
+    if pod_id in world.pods:
+        _step(world, outcomes[-1], "stop pod", world.stop_pod, pod_id)
+        _step(world, outcomes[-1], "remove pod", world.remove_pod, pod_id)
+    return outcomes
+
+
+def _step(
+    world: _World, outcome: Outcome, name: str, step: Callable[[str], None], target: str
+) -> None:
+    """Take one step, and note in the outcome what a person would want to know of it."""
+    before = len(world.faults), len(world.adaptation.dropped), len(world.updates)
+    try:
+        step(target)
+    except NriError as error:
+        outcome.made, outcome.error = None, outcome.error or f"{name}: {_text(error)}"
+    faults, dropped = world.faults[before[0] :], world.adaptation.dropped[before[1] :]
+    updates = world.updates[before[2] :]
+    outcome.updates.extend(updates)
+    outcome.life.extend(f"{name}: {fault}; a runtime would only log that" for fault in faults)
+    outcome.life.extend(f"{name}: {lost}; it is asked no more" for lost in dropped)
+    outcome.life.extend(f"{name}: updates {json.dumps(_update(each))}" for each in updates)
+
+
+def _update(update: api.ContainerUpdate) -> dict[str, Any]:
+    return json_format.MessageToDict(_without_empty(update))
 
 
 def _show(outcomes: Iterable[Outcome], output: str, adaptation: Adaptation) -> int:
     failed = False
     for outcome in outcomes:
-        failed |= outcome.created is None
+        failed |= outcome.made is None
         lines = [json.dumps(_as_json(outcome))] if output == "json" else _as_text(outcome)
         for line in lines:
             click.echo(line)
@@ -148,19 +266,21 @@ def _show(outcomes: Iterable[Outcome], output: str, adaptation: Adaptation) -> i
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:
     line: dict[str, Any] = {"pod": outcome.pod, "container": outcome.container}
-    if outcome.created is None:
+    if outcome.made is None:
         return line | {"error": outcome.error}
-    merged = outcome.created.merged
+    asked = _without_empty(outcome.made.adjust)
+    for lost in outcome.made.created.lost:  # what plugins want, also where this runtime drops it
+        asked.MergeFrom(lost.part)
     return line | {
-        "adjust": json_format.MessageToDict(_without_empty(merged.adjust)),
-        "update": [json_format.MessageToDict(update) for update in merged.updates],
+        "adjust": json_format.MessageToDict(asked),
+        "update": [_update(each) for each in outcome.updates],
     }
 
 
-def _without_empty(adjust: api.Adjustment) -> api.Adjustment:
+def _without_empty(message: _M) -> _M:
     """Leave out the empty messages with which the reference's merging always begins."""
-    result = api.Adjustment()
-    result.CopyFrom(adjust)
+    result = type(message)()
+    result.CopyFrom(message)
     _prune(result)
     return result
 
@@ -178,6 +298,7 @@ _OFTEN_EMPTY: Final = {
     "Hooks",
     "LinuxCPU",
     "LinuxContainerAdjustment",
+    "LinuxContainerUpdate",
     "LinuxMemory",
     "LinuxRdt",
     "LinuxResources",
@@ -189,17 +310,25 @@ def _as_text(outcome: Outcome) -> Iterator[str]:
     yield where(outcome.planned.pod, outcome.planned.container)
     for key, value in _asked(outcome.planned):
         yield f"  asks   {key}: {value}"
-    if outcome.created is None:
+    if outcome.made is None:
         yield f"  fails  {logs.one_line(outcome.error)}"
-        return
-    adjust = _without_empty(outcome.created.merged.adjust)
-    owners = outcome.created.owners.owners.get(outcome.planned.container.id)
-    if owners is None or not adjust.ByteSize():
+    else:
+        yield from _given(outcome.planned, outcome.made)
+    for sentence in outcome.life:
+        yield f"  life   {logs.one_line(sentence)}"
+
+
+def _given(planned: Planned, made: Made) -> Iterator[str]:
+    """Yield what a container gets, from whom, what is lost, and what that changes."""
+    owners = made.created.owners.owners.get(planned.container.id)
+    if owners is None or not _without_empty(made.adjust).ByteSize():
         yield "  gets   nothing"
-        return
-    for line in _owned(owners):
-        yield f"  gets   {line}, allowed since nothing is restricted"
-    for line in _changes(outcome.planned.container, adjust):
+    else:
+        for line in _owned(owners):
+            yield f"  gets   {line}, allowed since nothing is restricted"
+    for lost in made.created.lost:
+        yield f"  lost   {lost.loss.field} from {lost.plugin}, dropped without an error"
+    for line in _difference(made.before, made.spec, ""):
         yield f"  OCI    {line}"
 
 
@@ -237,12 +366,6 @@ def _owned(owners: api.FieldOwners) -> Iterator[str]:
 _FIELD_NAMES: Final = {value: name for name, value in api.Field.items()}
 
 
-def _changes(container: api.Container, adjust: api.Adjustment) -> Iterator[str]:
-    """Yield what changes in the container's OCI spec: + for what comes, - for what goes."""
-    before = manifests.oci_spec(container)
-    yield from _difference(before, apply(before, adjust), "")
-
-
 def _difference(before: Any, after: Any, place: str) -> Iterator[str]:
     if before == after:
         return
@@ -264,6 +387,10 @@ def _listed(value: Any) -> list[Any]:
 def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
     log = bool(flags["verbose"])
     if "/" in plugin and not (flags["idx"] or flags["name"]):
+        try:
+            discovery.identity(plugin)
+        except NriError as error:
+            raise ConfigError(f"{error}; or give --idx and --name") from error
         return launch(Path(plugin).absolute(), log=log)
     index, name, executable = PLUGINS.get(plugin, "10"), plugin, Path(plugin).absolute()
     if "/" not in plugin:
@@ -308,10 +435,7 @@ def _configuration(flags: Mapping[str, Any]) -> str:
 def _runtime(text: str | None) -> runtimes.Runtime:
     if text is None:
         return runtimes.Runtime("nri-inject", "try", runtimes.NEWEST.nri)
-    name, slash, version = text.partition("/")
-    if not (name and slash and version):
-        raise ConfigError(f"--runtime {text!r}: NAME/VERSION expected, as in containerd/1.7.24")
-    return runtimes.identify(name, version)
+    return runtimes.named(text, "--runtime")
 
 
 def _manifests(files: Iterable[str]) -> Iterator[Planned]:

@@ -1,1 +1,43 @@
-"""The runtime's side of NRI: what a runtime asks plugins, and what it makes of their answers."""
+"""The runtime's side of NRI: what a runtime asks plugins, and what it makes of their answers.
+
+    from nri_inject.runtime import Adaptation, World
+
+    with Adaptation() as adaptation:
+        world = World(adaptation)
+        adaptation.launch("/opt/nri/plugins", "/etc/nri/conf.d")
+        world.run_pod(pod)
+        made = world.create(container)
+
+`Adaptation` asks plugins and merges what they answer; `World` keeps pods and containers for
+those who have none. docs/embed-a-runtime.md shows both.
+"""
+
+from nri_inject.runtime.adaptation import Adaptation, Created
+from nri_inject.runtime.apply import Resolvers, apply
+from nri_inject.runtime.manifests import oci_spec
+from nri_inject.runtime.merge import Conflict, Merged
+from nri_inject.runtime.peer import Peer, Timeouts, launch, launch_as
+from nri_inject.runtime.validate import Rejection, Rules, read_rules
+from nri_inject.runtime.world import Made, World
+from nri_inject.runtimes import Runtime, identify
+
+__all__ = [
+    "Adaptation",
+    "Conflict",
+    "Created",
+    "Made",
+    "Merged",
+    "Peer",
+    "Rejection",
+    "Resolvers",
+    "Rules",
+    "Runtime",
+    "Timeouts",
+    "World",
+    "apply",
+    "identify",
+    "launch",
+    "launch_as",
+    "oci_spec",
+    "read_rules",
+]

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from nri_inject import api
 from nri_inject.errors import NriError
+from nri_inject.runtimes import NEWEST, Version
 
 Request = api.CreateContainerRequest | api.UpdateContainerRequest | api.StopContainerRequest
 Response = api.CreateContainerResponse | api.UpdateContainerResponse | api.StopContainerResponse
@@ -68,10 +69,11 @@ class Merged:
 
 
 class Owners:
-    """Who has set what, by container."""
+    """Who has set what, by container; what was cleared belongs to who cleared it, or to nobody."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, remembers_removals: bool = True) -> None:
         self.message = api.OwningPlugins()
+        self._remembers_removals = remembers_removals
 
     def claim(self, container: str, plugin: str, field: int, key: str | None = None) -> None:
         """Make the plugin the owner, or raise Conflict; `key` is None for a simple field."""
@@ -82,7 +84,7 @@ class Owners:
 
     def clear(self, container: str, plugin: str, field: int, key: str | None = None) -> None:
         """Keep the field for this plugin, whoever owned it."""
-        self._set(container, field, key, MARK + plugin)
+        self._set(container, field, key, MARK + plugin if self._remembers_removals else "")
 
     def join(self, container: str, plugin: str, field: int) -> None:
         """Add the plugin to a field's owners."""
@@ -107,13 +109,17 @@ class Collected:
 
     For each plugin in turn: send it `request_for_next()`, and `take` what it answers. After an
     error nothing here is of use any more, since the runtime fails the request.
+
+    `nri` is the version whose rules hold. Since 0.10.0 only the plugin that cleared something
+    may set it; before 0.7.0 the removal of a mount is lost unless another plugin had added it.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, nri: Version = NEWEST.nri) -> None:
         self._request = _copy(request)
         _fill(self._request)
         self._pristine = _copy(self._request)
-        self._owners = Owners()
+        self._owners = Owners(remembers_removals=nri >= (0, 10, 0))
+        self._loses_marks = nri < (0, 7, 0)
         self._adjust = api.Adjustment()
         self._updates: dict[str, api.ContainerUpdate] = {}
         if isinstance(request, api.CreateContainerRequest):
@@ -145,7 +151,11 @@ class Collected:
         updates = {name: _copy(update) for name, update in self._updates.items()}
         updated = isinstance(self._request, api.UpdateContainerRequest)
         own = updates.pop(self._request.container.id, None) if updated else None
-        return Merged(_copy(self._adjust), tuple(updates.values()), own)
+        adjust = _copy(self._adjust)
+        if self._loses_marks:
+            marks = [mount.destination for mount in adjust.mounts if unmarked(mount.destination)[0]]
+            _discarded(adjust.mounts, marks, attrgetter("destination"))
+        return Merged(adjust, tuple(updates.values()), own)
 
     def validation(
         self, plugins: Iterable[api.PluginInstance]

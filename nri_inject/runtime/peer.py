@@ -1,17 +1,26 @@
-"""A plugin as a runtime sees it: one connection, one request at a time, each with a deadline."""
+"""A plugin as a runtime sees it: one connection that is never blocked on, and a process or none.
+
+Calls are begun, and `wait` waits for any number of them at once: that is the loop of the runtime
+side. What a plugin asks for by itself while it has a call of ours is served after it, since a
+runtime holds its lock until then.
+"""
 
 from __future__ import annotations
 
 import os
 import select
 import socket
+import struct
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
+from nri_inject import runtimes
 from nri_inject.api import (
     ConfigureRequest,
     ConfigureResponse,
@@ -20,12 +29,11 @@ from nri_inject.api import (
     Empty,
     Pod,
     RegisterPluginRequest,
-    SynchronizeRequest,
     SynchronizeResponse,
-    UpdateContainersRequest,
     UpdateContainersResponse,
 )
 from nri_inject.errors import ConnectionLost, NriError, ProtocolError, RemoteError
+from nri_inject.runtime import discovery, synchronize
 from nri_inject.runtimes import Runtime, known_events
 from nri_inject.wire.session import Answer, Call, Event, Failure, Role, Session
 from nri_inject.wire.ttrpc import Code
@@ -34,30 +42,95 @@ REGISTRATION_TIMEOUT: Final = 5.0
 REQUEST_TIMEOUT: Final = 2.0
 """The defaults of NRI's runtimes, in seconds."""
 
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a runtime waits for a plugin to say who it is, and for each answer, in seconds."""
+
+    registration: float = REGISTRATION_TIMEOUT
+    request: float = REQUEST_TIMEOUT
+
+
+_USUAL: Final = Timeouts()
+
 _READ: Final = 1 << 16
+_MOST_UNSENT: Final = 8 << 20
+"""How much a plugin that does not read may leave with us, in bytes, before we stop to read too."""
+_MOST_POSTPONED: Final = 16
+"""How many updates a plugin may ask for while it has a call of ours."""
+
+_CREDENTIALS: Final = struct.Struct("3i")  # ucred of unix(7): process, user, group
 
 Response = TypeVar("Response", bound=Message)
 Updater = Callable[[list[ContainerUpdate]], list[ContainerUpdate]]
+Tap = Callable[[Role, bytes], None]
+"""Is told every byte: who said it, and what."""
+
+
+class Pending:
+    """A call of ours, or a registration, that waits for the plugin until its deadline."""
+
+    def __init__(self, peer: Peer, what: str, timeout: float) -> None:
+        self.peer = peer
+        self.what = what
+        self.deadline = time.monotonic() + timeout
+        self.stream = 0
+        self._outcome: Message | NriError | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether there is an outcome, good or bad."""
+        return self._outcome is not None
+
+    def end(self, outcome: Message | NriError) -> None:
+        """Set the outcome; the first one counts."""
+        self._outcome = self._outcome or outcome
+
+    def result(self, response_type: type[Response]) -> Response:
+        """Return the answer, or raise ConnectionLost, RemoteError or another NriError."""
+        if isinstance(self._outcome, NriError):
+            raise self._outcome
+        if not isinstance(self._outcome, response_type):
+            raise TypeError(f"{self.what} has no {response_type.__name__}, but {self._outcome!r}")
+        return self._outcome
 
 
 class Peer:
     """One connected plugin.
 
     Every method raises ConnectionLost when the plugin is gone, late, or breaks the protocol: a
-    runtime drops it then. RemoteError is the plugin's own answer, and it stays.
+    runtime drops it then. RemoteError is the plugin's own answer, and it stays. `update` makes
+    the updates that the plugin asks for by itself, and returns those that failed; that waits
+    while the plugin has a call of ours, and while `holds_updates` is set.
     """
 
     def __init__(
-        self, connection: socket.socket, update: Updater | None = None, pid: int | None = None
+        self,
+        connection: socket.socket,
+        update: Updater | None = None,
+        pid: int | None = None,
+        *,
+        tap: Tap | None = None,
+        checks_name: bool = False,
     ) -> None:
         self.index = ""
         self.name = ""
         self.events = 0
-        self._registered = False
+        self.update = update
+        self.pid = pid
+        self.lost: ConnectionLost | None = None
+        self.knows_dedicated_calls = True
+        self.holds_updates = False
+        self._checks_name = checks_name
+        self._registration: Pending | None = None
+        self._registered: Message | NriError | None = None
         self._socket = connection
         self._session = Session(Role.RUNTIME)
-        self._update = update
-        self.pid = pid
+        self._tap = tap
+        self._unsent = b""
+        self._asked: dict[int, Pending] = {}
+        self._postponed: deque[Call] = deque()
+        connection.setblocking(False)
 
     @property
     def title(self) -> str:
@@ -68,42 +141,56 @@ class Peer:
         """Tell whether the plugin subscribed to an event, by its number."""
         return bool(self.events >> (event - 1) & 1)
 
+    # --- what a runtime does with a plugin --------------------------------------------------------
+
     def register(self, timeout: float = REGISTRATION_TIMEOUT) -> None:
         """Wait for the plugin to say who it is."""
-        deadline = time.monotonic() + timeout
-        while not self._registered:
-            for event in self._receive(deadline, "registration"):
-                self._serve(event)
+        pending = self.registration(timeout)
+        wait(pending)
+        pending.result(Empty)
 
     def configure(
-        self, runtime: Runtime, config: str = "", timeout: float = REQUEST_TIMEOUT
+        self,
+        runtime: Runtime,
+        config: str = "",
+        timeout: float = REQUEST_TIMEOUT,
+        told: Timeouts = _USUAL,
     ) -> None:
         """Hand the plugin its configuration, and learn which events it wants.
 
         NriError if it wants an event that this runtime does not know.
         """
-        told = ".".join(map(str, runtime.nri)) if runtime.nri >= (0, 12, 0) else ""
-        milliseconds = runtime.nri >= (0, 7, 0)
-        request = ConfigureRequest(
-            config=config,
-            runtime_name=runtime.name,
-            runtime_version=runtime.version,
-            NRI_version=f"v{told}" if told else "",
-            registration_timeout=int(REGISTRATION_TIMEOUT * 1000) if milliseconds else 0,
-            request_timeout=int(REQUEST_TIMEOUT * 1000) if milliseconds else 0,
-        )
-        events = self.request("Configure", request, ConfigureResponse, timeout).events
+        request = configuration(runtime, config, told)
+        self.subscribe(self.request("Configure", request, ConfigureResponse, timeout), runtime)
+
+    def subscribe(self, response: ConfigureResponse, runtime: Runtime) -> None:
+        """Take the plugin's event mask; 0 is every event that the runtime knows."""
         known = known_events(runtime)
-        if events & ~known:
-            raise NriError(f"plugin {self.title} wants invalid events: {events & ~known:#x}")
-        self.events = events or known
+        if response.events & ~known:
+            wrong = response.events & ~known & 0xFFFFFFFF
+            raise NriError(f"plugin {self.title} wants invalid events: {wrong:#x}")
+        self.events = response.events or known
 
     def synchronize(
-        self, pods: list[Pod], containers: list[Container], timeout: float = REQUEST_TIMEOUT
+        self,
+        pods: Sequence[Pod],
+        containers: Sequence[Container],
+        timeout: float = REQUEST_TIMEOUT,
+        *,
+        splits: bool = True,
     ) -> list[ContainerUpdate]:
-        """Tell the plugin what exists, and return the updates that it wants."""
-        request = SynchronizeRequest(pods=pods, containers=containers)
-        return list(self.request("Synchronize", request, SynchronizeResponse, timeout).update)
+        """Tell the plugin what exists, and return the updates that it wants.
+
+        What is too long for one message goes in parts, which share the timeout. NriError where
+        it may not be split, and for a plugin that does not take parts.
+        """
+        steps = self.synchronization(pods, containers, timeout, splits=splits)
+        try:
+            while True:
+                wait(next(steps))
+        except StopIteration as end:
+            updates: list[ContainerUpdate] = end.value
+            return updates
 
     def request(
         self,
@@ -113,23 +200,95 @@ class Peer:
         timeout: float = REQUEST_TIMEOUT,
     ) -> Response:
         """Call a method of the plugin and wait for its answer, `timeout` seconds at most."""
-        deadline = time.monotonic() + timeout
+        pending = self.begin(method, message, timeout)
+        wait(pending)
+        return pending.result(response_type)
+
+    # --- without waiting --------------------------------------------------------------------------
+
+    def registration(self, timeout: float = REGISTRATION_TIMEOUT) -> Pending:
+        """Expect the plugin to say who it is; it may have done so already."""
+        pending = Pending(self, "registration", timeout)
+        self._registration = pending
+        if outcome := self._registered or self.lost:
+            pending.end(outcome)
+        return pending
+
+    def begin(self, method: str, message: Message, timeout: float = REQUEST_TIMEOUT) -> Pending:
+        """Call a method of the plugin; `timeout` in seconds is told to it as well."""
+        pending = Pending(self, method, timeout)
+        if self.lost:
+            pending.end(self.lost)
+            return pending
         try:
-            stream = self._session.call(method, message, int(timeout * 1e9))
+            pending.stream = self._session.call(method, message, int(timeout * 1e9))
         except ValueError as error:  # too long to be sent
-            raise NriError(f"plugin {self.title}: {error}") from error
-        self._flush(deadline, method)
-        while True:
-            outcome: Answer | Failure | None = None
-            for event in self._receive(deadline, method):
-                if isinstance(event, Call):
-                    self._serve(event)
-                elif event.stream == stream:
-                    outcome = event
-            if isinstance(outcome, Failure):
-                raise RemoteError(outcome.code, outcome.text)
-            if outcome is not None and isinstance(outcome.response, response_type):
-                return outcome.response
+            pending.end(NriError(f"plugin {self.title}: {error}"))
+            return pending
+        self._asked[pending.stream] = pending
+        self._send()
+        return pending
+
+    def synchronization(
+        self,
+        pods: Sequence[Pod],
+        containers: Sequence[Container],
+        timeout: float = REQUEST_TIMEOUT,
+        *,
+        splits: bool = True,
+    ) -> Generator[Pending, None, list[ContainerUpdate]]:
+        """Do what `synchronize` does in steps; yields what to wait for before the next one."""
+        deadline = time.monotonic() + timeout
+        for part in synchronize.parts(pods, containers, splits=splits):
+            pending = self.begin("Synchronize", part, deadline - time.monotonic())
+            yield pending
+            response = pending.result(SynchronizeResponse)
+            if part.more and (not response.more or response.update):
+                raise NriError(f"plugin {self.title} does not handle split sync requests")
+        return list(response.update)
+
+    def give_up(self, pending: Pending) -> None:
+        """Lose the plugin, which let a deadline pass."""
+        self._lose(f"plugin {self.title} did not answer {pending.what} in time")
+
+    def fileno(self) -> int:
+        """Return the connection's descriptor, -1 when it is closed."""
+        return self._socket.fileno()
+
+    def interest(self) -> int:
+        """Return what to wait for, as for `select.poll`."""
+        writes = select.POLLOUT if self._unsent else 0
+        reads = select.POLLIN if len(self._unsent) <= _MOST_UNSENT else 0
+        return reads | writes
+
+    def ready(self) -> None:
+        """Send and read what is possible at once, and act on it. Never raises: see `lost`."""
+        self._send()
+        if self.lost or not self.interest() & select.POLLIN:
+            return
+        try:
+            data = self._socket.recv(_READ)
+            self._tell_tap(Role.PLUGIN, data)
+            events = self._session.receive(data)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(f"plugin {self.title}: {error.strerror}")
+            return
+        except ProtocolError as error:
+            self._lose(f"plugin {self.title}: {error}")
+            return
+        for event in events:
+            self._act(event)
+        self.serve_postponed()
+        if not data:
+            self._lose(f"plugin {self.title} ended")
+
+    def serve_postponed(self) -> None:
+        """Make the updates that have waited, if they need not wait any longer."""
+        while self._postponed and self._may_update():
+            self._update(self._postponed.popleft())
+        self._send()
 
     def close(self) -> None:
         """Close the connection; a launched plugin is killed, as runtimes do."""
@@ -139,62 +298,153 @@ class Peer:
             os.waitpid(self.pid, 0)
             self.pid = None
 
-    def _serve(self, event: Event) -> None:
+    def _act(self, event: Event) -> None:
         if not isinstance(event, Call):
-            return
-        if isinstance(event.request, RegisterPluginRequest):
-            self._registered = True
-            self.name = self.name or event.request.plugin_name
-            self.index = self.index or event.request.plugin_idx
-            self._session.answer(event, Empty())
-        elif isinstance(event.request, UpdateContainersRequest):
-            self._serve_update(event, list(event.request.update))
-        self._flush(time.monotonic() + REQUEST_TIMEOUT, event.method)
+            self._answered(event)
+        elif isinstance(event.request, RegisterPluginRequest):
+            self._register(event, event.request)
+        elif self._may_update():
+            self._update(event)
+        elif len(self._postponed) < _MOST_POSTPONED:
+            self._postponed.append(event)
+        else:
+            text = f"at most {_MOST_POSTPONED} updates may wait for the end of a request"
+            self._session.refuse(event, Code.RESOURCE_EXHAUSTED, text)
 
-    def _serve_update(self, call: Call, updates: list[ContainerUpdate]) -> None:
-        failed = updates if self._update is None else self._update(updates)
-        if any(not update.ignore_failure for update in failed):
+    def _may_update(self) -> bool:
+        return not (self._asked or self.holds_updates)
+
+    def _answered(self, event: Answer | Failure) -> None:
+        pending = self._asked.pop(event.stream, None)
+        if pending is None:
+            return
+        if isinstance(event, Failure):
+            pending.end(RemoteError(event.code, event.text))
+        else:
+            pending.end(event.response)
+
+    def _register(self, call: Call, request: RegisterPluginRequest) -> None:
+        """Learn who the plugin is; what one that we launched says of itself does not count.
+
+        A second registration is answered well and changes nothing.
+        """
+        if not (self.index or self.name):
+            try:
+                check_identity(request, strict=self._checks_name)
+            except NriError as error:
+                self._session.refuse(call, Code.UNKNOWN, str(error))
+                self._end_registration(error)
+                return
+            self.index, self.name = request.plugin_idx, request.plugin_name
+        self._session.answer(call, Empty())
+        self._end_registration(Empty())
+
+    def _end_registration(self, outcome: Message | NriError) -> None:
+        self._registered = outcome
+        if self._registration is not None:
+            self._registration.end(outcome)
+
+    def _update(self, call: Call) -> None:
+        """Make the updates that the plugin asks for; evictions are passed over, as everywhere."""
+        updates = list(getattr(call.request, "update", ()))
+        failed = updates if self.update is None else self.update(updates)
+        if names := [update.container_id for update in failed if not update.ignore_failure]:
             # With a status, as every runtime does: an answer with the list would say that all
             # is well to plugins that look at nothing but the status.
-            self._session.refuse(call, Code.UNKNOWN, "NRI update of some containers failed")
+            text = f"NRI update of some containers failed: {', '.join(names)}"
+            self._session.refuse(call, Code.UNKNOWN, text)
         else:
             self._session.answer(call, UpdateContainersResponse(failed=failed))
 
-    def _receive(self, deadline: float, what: str) -> list[Event]:
-        self._wait(select.POLLIN, deadline, what)
-        try:
-            data = self._socket.recv(_READ)
-            events = self._session.receive(data)
-        except OSError as error:
-            raise ConnectionLost(f"plugin {self.title}: {error.strerror}") from error
-        except ProtocolError as error:
-            raise ConnectionLost(f"plugin {self.title}: {error}") from error
-        if not data:
-            raise ConnectionLost(f"plugin {self.title} ended")
-        return events
-
-    def _flush(self, deadline: float, what: str) -> None:
-        data = memoryview(self._session.outgoing())
-        while data:
-            self._wait(select.POLLOUT, deadline, what)
+    def _send(self) -> None:
+        said = self._session.outgoing()
+        self._tell_tap(Role.RUNTIME, said)
+        self._unsent += said
+        while self._unsent and not self.lost:
             try:
-                sent = self._socket.send(data, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                continue
+                sent = self._socket.send(self._unsent, socket.MSG_NOSIGNAL)
+            except (BlockingIOError, InterruptedError):
+                return
             except OSError as error:
-                raise ConnectionLost(f"plugin {self.title}: {error.strerror}") from error
-            data = data[sent:]
+                self._lose(f"plugin {self.title}: {error.strerror}")
+                return
+            self._unsent = self._unsent[sent:]
 
-    def _wait(self, event: int, deadline: float, what: str) -> None:
+    def _tell_tap(self, sender: Role, data: bytes) -> None:
+        if self._tap is not None and data:
+            self._tap(sender, data)
+
+    def _lose(self, text: str) -> None:
+        if self.lost is None:
+            self.lost = ConnectionLost(text)
+        while self._asked:
+            self._asked.popitem()[1].end(self.lost)
+        if self._registration is not None:
+            self._registration.end(self.lost)
+
+
+def wait(*pending: Pending) -> None:
+    """Wait until each has an outcome; one whose deadline passes loses its plugin."""
+    while waiting := [one for one in pending if not one.done]:
+        peers = {one.peer.fileno(): one.peer for one in waiting}
         poll = select.poll()
-        poll.register(self._socket, event)
+        for descriptor, peer in peers.items():
+            poll.register(descriptor, peer.interest())
+        left = min(one.deadline for one in waiting) - time.monotonic()
+        for descriptor, _ in poll.poll(max(left, 0) * 1000):
+            peers[descriptor].ready()
         # A plugin that never stops talking is late as well: there is always something to read.
-        left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
-            raise ConnectionLost(f"plugin {self.title} did not answer {what} in time")
+        expire(waiting)
 
 
-def launch(path: str | Path, update: Updater | None = None, *, log: bool = False) -> Peer:
+def expire(pending: Sequence[Pending]) -> None:
+    """Lose the plugins that have let a deadline pass."""
+    now = time.monotonic()
+    for one in pending:
+        if not one.done and one.deadline <= now:
+            one.peer.give_up(one)
+
+
+def configuration(runtime: Runtime, config: str, timeouts: Timeouts) -> ConfigureRequest:
+    """Make the request that tells a plugin what a runtime of this version tells."""
+    tells_timeouts = runtime.nri >= (0, 7, 0)
+    return ConfigureRequest(
+        config=config,
+        runtime_name=runtime.name,
+        runtime_version=runtime.version,
+        NRI_version=f"v{runtimes.dotted(runtime.nri)}" if runtime.nri >= (0, 12, 0) else "",
+        registration_timeout=int(timeouts.registration * 1000) if tells_timeouts else 0,
+        request_timeout=int(timeouts.request * 1000) if tells_timeouts else 0,
+    )
+
+
+def check_identity(request: RegisterPluginRequest, *, strict: bool) -> None:
+    """Raise NriError for a name or an index that a runtime would refuse.
+
+    `strict` is the rule of NRI 0.12.0, which allows few characters in a name; before, any were
+    allowed. What would break a line of the log is refused here for every version.
+    """
+    name, index = request.plugin_name, request.plugin_idx
+    if not name:
+        raise NriError("invalid plugin name: it is empty")
+    if not name.isprintable() or (strict and not discovery.is_name(name)):
+        raise NriError(f"invalid plugin name {name!r}: only letters, digits and . _ + - allowed")
+    if not discovery.is_index(index):
+        raise NriError(f"invalid plugin index {index!r}: two digits expected, as in 10")
+
+
+def process_of(connection: socket.socket) -> int:
+    """Return the id of the process at the other end of a unix socket, 0 if it cannot be known."""
+    try:
+        ucred = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return 0
+    return int(_CREDENTIALS.unpack(ucred)[0])
+
+
+def launch(
+    path: str | Path, update: Updater | None = None, *, log: bool = False, tap: Tap | None = None
+) -> Peer:
     """Start a plugin the way a runtime starts a pre-installed one, and return its connection.
 
     The file's name is `NN-name`. The plugin gets its path as only argument, three variables as
@@ -202,16 +452,22 @@ def launch(path: str | Path, update: Updater | None = None, *, log: bool = False
     (NRI, pkg/adaptation/plugin.go); with `log` it writes to our standard error. Raises NriError
     for a name of another form, and for a file that cannot be executed.
     """
-    index, dash, name = Path(path).name.partition("-")
-    if not (dash and len(index) == 2 and index.isascii() and index.isdigit()):
-        raise NriError(f"plugin {path}: a file name such as 10-name expected")
-    return launch_as(path, index, name, update, log=log)
+    index, name = discovery.identity(path)
+    return launch_as(path, index, name, update, log=log, tap=tap)
 
 
 def launch_as(
-    path: str | Path, index: str, name: str, update: Updater | None = None, *, log: bool = False
+    path: str | Path,
+    index: str,
+    name: str,
+    update: Updater | None = None,
+    *,
+    log: bool = False,
+    tap: Tap | None = None,
 ) -> Peer:
     """Do what `launch` does for a file of any name."""
+    if discovery.is_webassembly(path):
+        raise NriError(f"plugin {path}: is a WebAssembly module, which cannot be run here")
     ours, theirs = socket.socketpair()
     environment = {"NRI_PLUGIN_NAME": name, "NRI_PLUGIN_IDX": index, "NRI_PLUGIN_SOCKET": "3"}
     null = [
@@ -228,6 +484,6 @@ def launch_as(
     except OSError as error:
         ours.close()
         raise NriError(f"cannot start plugin {path}: {error.strerror}") from error
-    peer = Peer(ours, update, pid)
+    peer = Peer(ours, update, pid, tap=tap)
     peer.index, peer.name = index, name
     return peer

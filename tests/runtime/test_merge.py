@@ -270,3 +270,36 @@ def test_an_update_that_is_dropped_leaves_the_request_as_it_was() -> None:
     assert isinstance(seen, api.UpdateContainerRequest)
     assert seen.linux_resources.cpu.shares.value == 200
     assert collected.owners.owners["c"].simple[api.Field.CPUShares] == "10-a"
+
+
+# --- older versions -------------------------------------------------------------------------------
+
+
+def of_version(nri: tuple[int, int, int], *answers: dict[str, Any]) -> Collected:
+    collected = Collected(CREATE, nri)
+    for plugin, adjust in zip(PLUGINS, answers, strict=False):
+        collected.take(plugin, answer("CreateContainer", {"adjust": adjust}))
+    return collected
+
+
+SETS = {"env": [{"key": "X", "value": "a"}]}
+TAKES_OVER = {"env": [{"key": "-X"}, {"key": "X", "value": "b"}]}
+CLEARS = {"env": [{"key": "-X"}]}
+
+
+def test_what_was_cleared_belongs_to_nobody_before_0_10() -> None:
+    free = of_version((0, 9, 0), SETS, CLEARS, SETS)
+    assert [entry.value for entry in free.result().adjust.env] == ["a"]
+    with pytest.raises(Conflict):
+        of_version((0, 10, 0), SETS, CLEARS, SETS)
+    taken = of_version((0, 9, 0), SETS, TAKES_OVER)
+    assert [entry.value for entry in taken.result().adjust.env] == ["b"]
+
+
+@pytest.mark.parametrize(("nri", "left"), [((0, 6, 1), ["/n"]), ((0, 7, 0), ["-/m", "/n"])])
+def test_the_removal_of_a_mount_alone_is_lost_before_0_7(
+    nri: tuple[int, int, int], left: list[str]
+) -> None:
+    adjust = {"mounts": [{"destination": "-/m"}, {"destination": "/n"}]}
+    result = of_version(nri, adjust).result()
+    assert [mount.destination for mount in result.adjust.mounts] == left

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nri_inject import api
 from nri_inject.api import ContainerUpdate, CreateContainerRequest, CreateContainerResponse, Pod
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
 from nri_inject.plugin import Plugin
-from nri_inject.runtime.peer import Peer, launch, launch_as
+from nri_inject.runtime.peer import Peer, launch, launch_as, wait
 from nri_inject.runtimes import NEWEST, Runtime, identify
 from nri_inject.stub import Stub
-from nri_inject.wire.session import Call, Role, Session
+from nri_inject.wire.session import Answer, Call, Failure, Role, Session
 from nri_inject.wire.ttrpc import Code
 
 BOUND = 10.0
@@ -408,7 +410,7 @@ def test_an_update_that_fails_becomes_a_status() -> None:
     assert isinstance(outcome, RemoteError)
     assert (outcome.code, outcome.message) == (
         Code.UNKNOWN,
-        "NRI update of some containers failed",
+        "NRI update of some containers failed: c2",
     )
 
 
@@ -419,6 +421,159 @@ def test_an_update_that_may_fail_is_told_in_the_answer() -> None:
 
 def test_a_runtime_without_updates_fails_all_of_them() -> None:
     assert isinstance(updated(None), RemoteError)
+
+
+def test_an_update_from_a_handler_waits_for_the_end_of_the_request() -> None:
+    """A handler that waits for its answer is late, as at every runtime."""
+    made: list[list[ContainerUpdate]] = []
+    with connected() as (peer, theirs):
+
+        def update(updates: list[ContainerUpdate]) -> list[ContainerUpdate]:
+            made.append(updates)
+            return []
+
+        peer.update = update
+        pending = peer.begin("CreateContainer", CreateContainerRequest(), BOUND)
+        session = Session(Role.PLUGIN)
+        call = next_call(theirs, session)
+        stream = session.call("UpdateContainers", api.UpdateContainersRequest(update=UPDATES))
+        theirs.sendall(session.outgoing())
+        peer.ready()
+        assert (made, pending.done) == ([], False)
+        session.answer(call, CreateContainerResponse())
+        theirs.sendall(session.outgoing())
+        wait(pending)
+        assert made == [UPDATES]
+        (answer,) = session.receive(theirs.recv(1 << 16))
+        assert (answer.stream, type(answer)) == (stream, Answer)
+
+
+def test_few_updates_may_wait_for_the_end_of_a_request() -> None:
+    with connected() as (peer, theirs):
+        peer.begin("CreateContainer", CreateContainerRequest(), BOUND)
+        session = Session(Role.PLUGIN)
+        for _ in range(18):
+            session.call("UpdateContainers", api.UpdateContainersRequest())
+        theirs.sendall(session.outgoing())
+        peer.ready()
+        failures = [
+            event for event in session.receive(theirs.recv(1 << 16)) if isinstance(event, Failure)
+        ]
+    assert [(failure.stream, failure.text) for failure in failures] == [
+        (stream, "at most 16 updates may wait for the end of a request") for stream in (33, 35)
+    ]
+
+
+def test_a_peer_that_has_heard_of_its_plugins_end_does_not_ask_any_more() -> None:
+    with connected() as (peer, theirs):
+        theirs.close()
+        peer.ready()
+        with pytest.raises(ConnectionLost) as caught:
+            create(peer)
+    assert str(caught.value) == "plugin 10-web ended"
+
+
+def test_what_exists_is_told_in_parts_where_it_is_long() -> None:
+    pods = [Pod(id=str(number), name="x" * 1_000_000) for number in range(9)]
+    heard: list[list[str]] = []
+
+    def synchronize(pods: Sequence[Pod], _: object) -> list[ContainerUpdate]:
+        heard.append([pod.id for pod in pods])
+        return [ContainerUpdate(container_id="c1")]
+
+    with served(Plugin(name="web", index="10", synchronize=synchronize)) as (peer, _):
+        peer.register(BOUND)
+        peer.configure(NEWEST, timeout=BOUND)
+        assert peer.synchronize(pods, [], BOUND) == [ContainerUpdate(container_id="c1")]
+    assert heard == [[str(number) for number in range(9)]]
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        api.SynchronizeResponse(),
+        api.SynchronizeResponse(more=True, update=[ContainerUpdate(container_id="c1")]),
+    ],
+)
+def test_a_plugin_that_does_not_take_parts_is_told_apart(
+    response: api.SynchronizeResponse,
+) -> None:
+    pods = [Pod(name="x" * 3_000_000) for _ in range(2)]
+    with connected() as (peer, theirs):
+
+        def plugin() -> None:
+            session = Session(Role.PLUGIN)
+            session.answer(next_call(theirs, session), response)
+            theirs.sendall(session.outgoing())
+
+        with meanwhile(plugin), pytest.raises(NriError) as caught:
+            peer.synchronize(pods, [], BOUND)
+    assert str(caught.value) == "plugin 10-web does not handle split sync requests"
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "strict", "sentence"),
+    [
+        ("", "10", False, "invalid plugin name: it is empty"),
+        ("a/b", "10", True, "invalid plugin name 'a/b': only letters, digits and . _ + - allowed"),
+        ("a b", "10", False, ""),
+        (
+            "a\nb",
+            "10",
+            False,
+            "invalid plugin name 'a\\nb': only letters, digits and . _ + - allowed",
+        ),
+        ("a", "1", False, "invalid plugin index '1': two digits expected, as in 10"),
+        (
+            "a",
+            "\u0661\u0662",
+            False,
+            "invalid plugin index '\u0661\u0662': two digits expected, as in 10",
+        ),
+        ("aZ0._+-", "00", True, ""),
+    ],
+)
+def test_a_registration_is_refused_for_what_runtimes_refuse(
+    name: str, index: str, strict: bool, sentence: str
+) -> None:
+    ours, theirs = socket.socketpair()
+    session = Session(Role.PLUGIN)
+    session.call("RegisterPlugin", api.RegisterPluginRequest(plugin_name=name, plugin_idx=index))
+    with theirs, closing(Peer(ours, checks_name=strict)) as peer:
+        theirs.sendall(session.outgoing())
+        pending = peer.registration(BOUND)
+        wait(pending)
+        (answer,) = session.receive(theirs.recv(1 << 16))
+    assert getattr(answer, "text", "") == sentence
+
+
+@given(st.lists(st.binary(max_size=64), max_size=8), st.booleans())
+@settings(deadline=None)
+def test_whatever_a_plugin_says_it_is_understood_or_lost(pieces: list[bytes], asked: bool) -> None:
+    with connected() as (peer, theirs):
+        if asked:
+            peer.begin("CreateContainer", CreateContainerRequest(), BOUND)
+        for piece in pieces:
+            if peer.lost is None:
+                theirs.sendall(piece)
+                peer.ready()
+        assert peer.lost is None or str(peer.lost).startswith("plugin 10-web")
+
+
+def test_all_bytes_are_told_to_a_tap() -> None:
+    said: list[tuple[Role, bytes]] = []
+    ours, theirs = socket.socketpair()
+    session = Session(Role.PLUGIN)
+    session.call("RegisterPlugin", api.RegisterPluginRequest(plugin_name="a", plugin_idx="10"))
+    registration = session.outgoing()
+
+    def tap(sender: Role, data: bytes) -> None:
+        said.append((sender, data))
+
+    with theirs, closing(Peer(ours, tap=tap)) as peer:
+        theirs.sendall(registration)
+        peer.register(BOUND)
+        assert said == [(Role.PLUGIN, registration), (Role.RUNTIME, theirs.recv(1 << 16))]
 
 
 # --- plugins as processes ------------------------------------------------------------------------

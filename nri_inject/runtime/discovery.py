@@ -1,0 +1,122 @@
+"""Pre-installed plugins: which files of a directory are plugins, and their configuration.
+
+The rules are those of NRI's adaptation (pkg/adaptation, 0.2.0 to 0.12.2), except that one bad
+file costs only itself: there, it ends the runtime.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nri_inject.errors import NriError
+
+PLUGINS: Final = "/opt/nri/plugins"
+CONFIGURATION: Final = "/etc/nri/conf.d"
+"""Where runtimes look unless they are told otherwise."""
+
+_EXECUTABLE: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+_INDEX: Final = re.compile(r"[0-9]{2}")
+_NAME: Final = re.compile(r"[A-Za-z0-9._+-]+")
+_WEBASSEMBLY: Final = b"\0asm\1\0\0\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A plugin's executable, and the two parts of its file name."""
+
+    path: Path
+    index: str
+    name: str
+
+
+def is_index(text: str) -> bool:
+    """Tell whether a text is a plugin's index: two ASCII digits."""
+    return _INDEX.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text is a plugin's name by the rule of NRI 0.12.0."""
+    return _NAME.fullmatch(text) is not None
+
+
+def identity(path: str | Path) -> tuple[str, str]:
+    """Return index and name from a file's name, `NN-name`, cut at the first dash.
+
+    NriError for a name of another form; what follows the dash may be anything, even nothing.
+    """
+    index, dash, name = Path(path).name.partition("-")
+    if not (dash and is_index(index)):
+        raise NriError(f"plugin {path}: a file name such as 10-name expected")
+    return index, name
+
+
+def find(directory: str | Path) -> tuple[list[Installed], list[str]]:
+    """Return a directory's plugins by file name, and a sentence for each file that is none.
+
+    A file with any execute bit is to be a plugin; a link counts, whatever it leads to. Without
+    the directory there are none. NriError if it cannot be read.
+    """
+    found: list[Installed] = []
+    faults: list[str] = []
+    for path in _executables(Path(directory)):
+        try:
+            found.append(Installed(path, *identity(path)))
+        except NriError as error:
+            faults.append(str(error))
+    return found, faults
+
+
+def _executables(directory: Path) -> list[Path]:
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted(
+                (entry.name for entry in entries if _is_candidate(entry)), key=os.fsencode
+            )
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise NriError(f"cannot read plugin directory {directory}: {error.strerror}") from error
+    return [directory / name for name in sorted(names, key=os.fsencode)]
+
+
+def _is_candidate(entry: os.DirEntry[str]) -> bool:
+    if entry.is_dir(follow_symlinks=False):
+        return False
+    try:
+        return bool(entry.stat(follow_symlinks=False).st_mode & _EXECUTABLE)
+    except OSError:
+        return False  # gone since it was listed
+
+
+def configuration(directory: str | Path | None, index: str, name: str) -> str:
+    """Return the text of a plugin's drop-in configuration, which is empty without a file.
+
+    The first of `NN-name.conf` and `name.conf` that exists counts. NriError for one that cannot
+    be read, or is no UTF-8 (protobuf carries nothing else).
+    """
+    if directory is None:
+        return ""
+    for file in (Path(directory, f"{index}-{name}.conf"), Path(directory, f"{name}.conf")):
+        try:
+            return file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise NriError(f"cannot read configuration {file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise NriError(f"cannot read configuration {file}: {error}") from error
+    return ""
+
+
+def is_webassembly(path: str | Path) -> bool:
+    """Tell whether a file is a WebAssembly module; one that cannot be read counts as none."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(_WEBASSEMBLY)) == _WEBASSEMBLY
+    except OSError:
+        return False
