@@ -10,11 +10,13 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from nri_inject import yamltext
 from nri_inject.errors import ConfigError
 from nri_inject.yamltext import Value
+
+Section = TypeVar("Section", "Logger", "Differ")
 
 UNRESTRICTED: Final = "unrestricted"
 
@@ -48,6 +50,53 @@ class Hooks:
 
 
 @dataclass(frozen=True, slots=True)
+class Logger:
+    """What the event logger writes; the words are explained in plugins.logger.
+
+    `log_file` empty means standard output; `namespaces` and `pods` are patterns, none for all.
+    """
+
+    events: tuple[str, ...] = ("all",)
+    format: Literal["yaml", "json"] = "yaml"
+    log_file: str = ""
+    namespaces: tuple[str, ...] = ()
+    pods: tuple[str, ...] = ()
+    add_annotation: str = ""
+    set_annotation: str = ""
+    add_env: str = ""
+    set_env: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Differ:
+    """What the container differ writes.
+
+    `indices` are the places in the order of plugins where it looks; `log_file` empty means
+    standard output; `unchanged` that containers that nobody changed are mentioned, too.
+    """
+
+    indices: tuple[str, ...] = ("00", "99")
+    format: Literal["text", "json"] = "text"
+    log_file: str = ""
+    unchanged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceAssigner:
+    """Who gets which CPUs; the words are explained in plugins.resource_assigner.pools.
+
+    `reserved` is a list of CPUs as the kernel writes it; `reserved_namespaces` and
+    `beyond_requests` are patterns of namespaces' names.
+    """
+
+    reserved: str = ""
+    reserved_namespaces: tuple[str, ...] = ("kube-system",)
+    whole_cpus: bool = True
+    beyond_requests: tuple[str, ...] = ()
+    memory_nodes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What an admin decides.
 
@@ -63,13 +112,34 @@ class Config:
     unsafe_files: bool = False
     cdi: Cdi = Cdi()
     hooks: Hooks = Hooks()
+    logger: Logger = Logger()
+    differ: Differ = Differ()
+    resource_assigner: ResourceAssigner = ResourceAssigner()
 
 
 # Whatever a second document says would be left unread, a policy for example.
 _ONE_DOCUMENT: Final = dataclasses.replace(yamltext.SPEC_FILE, several=False)
 
-# Key -> the words that it may have, the type of its value, or the keys of its mapping.
-_Keys: TypeAlias = "Mapping[str, tuple[str, ...] | type[bool | str | list[str]] | _Keys]"
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What a value must be, and how that is called."""
+
+    holds: Callable[[Value], bool]
+    what: str
+
+
+def _is_line(value: Value) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+_LINE: Final = _Rule(_is_line, "text of one line")
+_LINES: Final = _Rule(
+    lambda value: isinstance(value, list) and all(map(_is_line, value)), "a list of texts"
+)
+
+# Key -> the words that it may have, the type of its value, a rule, or the keys of its mapping.
+_Keys: TypeAlias = "Mapping[str, tuple[str, ...] | type[bool | str | list[str]] | _Rule | _Keys]"
 _KEYS: Final[_Keys] = {
     "policy": (UNRESTRICTED,),
     "on_unsupported": ("fail", "warn"),
@@ -83,6 +153,38 @@ _KEYS: Final[_Keys] = {
         "unusable_program": ("skip", "fail"),
         "present": ("drop", "keep"),
     },
+    "logger": {
+        "events": _LINES,
+        "format": ("yaml", "json"),
+        "log_file": str,
+        "namespaces": _LINES,
+        "pods": _LINES,
+        "add_annotation": _LINE,
+        "set_annotation": _LINE,
+        "add_env": _LINE,
+        "set_env": _LINE,
+    },
+    "differ": {
+        "indices": _LINES,
+        "format": ("text", "json"),
+        "log_file": str,
+        "unchanged": bool,
+    },
+    "resource_assigner": {
+        "reserved": _LINE,
+        "reserved_namespaces": _LINES,
+        "whole_cpus": bool,
+        "beyond_requests": _LINES,
+        "memory_nodes": bool,
+    },
+}
+
+_SECTIONS: Final = {
+    "cdi": Cdi,
+    "hooks": Hooks,
+    "logger": Logger,
+    "differ": Differ,
+    "resource_assigner": ResourceAssigner,
 }
 
 
@@ -130,10 +232,15 @@ def checked(document: Mapping[str, Value], source: str) -> Config:
     if faults:
         raise ConfigError(f"{source}: {'; '.join(faults)}")
     sections: dict[str, Any] = dict(document)
-    for name, section in (("cdi", Cdi), ("hooks", Hooks)):
+    for name, section in _SECTIONS.items():
         if name in sections:
             sections[name] = section(**_frozen(sections[name]))
     return Config(**sections)
+
+
+def with_options(section: Section, own: Mapping[str, Any]) -> Section:
+    """Let options that were given on the command line count before the configuration's."""
+    return dataclasses.replace(section, **{name: value for name, value in own.items() if value})
 
 
 def _frozen(section: Mapping[str, Value]) -> dict[str, Any]:
@@ -154,6 +261,9 @@ def _faults(document: Mapping[str, Value], keys: _Keys, place: str) -> Iterator[
                 yield from _faults(value, known, f"{place}{key}: ")
             else:
                 yield f"{place}{key}: a mapping with {', '.join(known)} expected"
+        elif isinstance(known, _Rule):
+            if not known.holds(value):
+                yield f"{place}{key}: {value!r} is not {known.what}"
         elif isinstance(known, tuple):
             if value not in known:
                 yield f"{place}{key}: {value!r} is none of: {', '.join(known)}"

@@ -82,6 +82,11 @@ class Injecting:
         """Watch the sources with this stub."""
         self._stub = stub
 
+    def close(self) -> None:
+        """Give the descriptors of the sources back."""
+        for source in self._sources.values():
+            source.close()
+
     def configure(self, request: ConfigureRequest) -> None:
         """Take the drop-in configuration, which wins, and learn which runtime this is."""
         if request.config:

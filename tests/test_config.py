@@ -11,6 +11,8 @@ from nri_inject.config import Config
 from nri_inject.errors import ConfigError
 from nri_inject.yamltext import YamlError
 
+KNOWN = "policy, on_unsupported, unsafe_files, cdi, hooks, logger, differ, resource_assigner"
+
 
 def fault(text: str | bytes) -> str:
     with pytest.raises(ConfigError) as caught:
@@ -50,12 +52,12 @@ def test_each_word_is_taken(text: str | bytes, meaning: Config) -> None:
         ("onUnsupported: warn", "unknown key 'onUnsupported', did you mean 'on_unsupported'"),
         (
             "zebra: 1",
-            "unknown key 'zebra', known are policy, on_unsupported, unsafe_files, cdi, hooks",
+            f"unknown key 'zebra', known are {KNOWN}",
         ),
-        ("1: 2", "unknown key '1', known are policy, on_unsupported, unsafe_files, cdi, hooks"),
+        ("1: 2", f"unknown key '1', known are {KNOWN}"),
         (
             '"a\\nb": 1',
-            "unknown key 'a\\nb', known are policy, on_unsupported, unsafe_files, cdi, hooks",
+            f"unknown key 'a\\nb', known are {KNOWN}",
         ),
         ("policy: none", "policy: 'none' is none of: unrestricted"),
         ("policy: Unrestricted", "policy: 'Unrestricted' is none of: unrestricted"),
