@@ -85,11 +85,11 @@ class Differ:
 class ResourceAssigner:
     """Who gets which CPUs; the words are explained in plugins.resource_assigner.pools.
 
-    `reserved` is a list of CPUs as the kernel writes it; `reserved_namespaces` and
+    `reserved` is a list of CPUs as the kernel writes it, or one CPU; `reserved_namespaces` and
     `beyond_requests` are patterns of namespaces' names.
     """
 
-    reserved: str = ""
+    reserved: str | int = ""
     reserved_namespaces: tuple[str, ...] = ("kube-system",)
     whole_cpus: bool = True
     beyond_requests: tuple[str, ...] = ()
@@ -138,6 +138,10 @@ _LINES: Final = _Rule(
     lambda value: isinstance(value, list) and all(map(_is_line, value)), "a list of texts"
 )
 
+_NUMBERS: Final = _Rule(
+    lambda value: _is_line(value) or type(value) is int, "a list of CPUs, as in 0-1,8"
+)
+
 # Key -> the words that it may have, the type of its value, a rule, or the keys of its mapping.
 _Keys: TypeAlias = "Mapping[str, tuple[str, ...] | type[bool | str | list[str]] | _Rule | _Keys]"
 _KEYS: Final[_Keys] = {
@@ -171,7 +175,7 @@ _KEYS: Final[_Keys] = {
         "unchanged": bool,
     },
     "resource_assigner": {
-        "reserved": _LINE,
+        "reserved": _NUMBERS,
         "reserved_namespaces": _LINES,
         "whole_cpus": bool,
         "beyond_requests": _LINES,
