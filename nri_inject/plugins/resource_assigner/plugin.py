@@ -32,6 +32,7 @@ from nri_inject.plugins.resource_assigner.pools import (
     subject_of,
     updates,
 )
+from nri_inject.plugins.resource_assigner.topology import Topology
 from nri_inject.stub import Stub
 from nri_inject.watch import Watch
 
@@ -57,11 +58,17 @@ def rules_of(configured: Config) -> Rules:
 class ResourceAssigner:
     """The service: the pools as they are now, and the configuration file they depend on."""
 
-    def __init__(self, options: Options, configured: Config) -> None:
+    def __init__(
+        self,
+        options: Options,
+        configured: Config,
+        topology: Callable[[], Topology] = topology.read,
+    ) -> None:
+        self._topology = topology
         self._file = _Followed(options.config, self._reread) if options.config else None
         self._stub: Stub | None = None
         self._dropped_in = False
-        self._pools = Pools(topology.read(), rules_of(configured))
+        self._pools = Pools(topology(), rules_of(configured))
         self.plugin: Final = Plugin(
             name=options.name,
             index=options.idx,
@@ -110,9 +117,9 @@ class ResourceAssigner:
         existing = [
             (placed.subject, before.cpus_of(name)) for name, placed in before.placed.items()
         ]
-        pools, notes = reconcile(topology.read(), rules, existing)
-        self._settle(dataclasses.replace(pools, pending=before.pending), notes)
-        log.info("new rules; shared CPUs are %s", cpulist.written(self._pools.shared))
+        pools, notes = reconcile(self._topology(), rules, existing)
+        log.info("new rules")
+        self._become(dataclasses.replace(pools, pending=before.pending), notes)
         self._ask(updates(before.cpusets(), self._pools))
 
     def synchronize(
@@ -127,7 +134,7 @@ class ResourceAssigner:
             )
             for container in containers
         ]
-        self._settle(*reconcile(topology.read(), self._pools.rules, existing))
+        self._become(*reconcile(self._topology(), self._pools.rules, existing))
         log.info(
             "%d containers, %d of them with CPUs of their own; shared CPUs are %s",
             *(len(containers), sum(1 for placed in self._pools.placed.values() if placed.own)),
@@ -138,9 +145,7 @@ class ResourceAssigner:
     def create_container(self, pod: Pod, container: Container) -> CreateContainerResponse:
         """Place a container; those that share make room for it in the same answer."""
         before = self._pools
-        subject = subject_of(pod, container)
-        self._pools = before.create(subject)
-        self._tell(subject.where, subject.id)
+        self._become(before.create(subject_of(pod, container)))
         cpuset = self._pools.cpuset(container.id)
         linux = LinuxContainerAdjustment(resources=cpuset.resources())
         return CreateContainerResponse(
@@ -151,10 +156,10 @@ class ResourceAssigner:
         """See that a container has its CPUs: others may have come between, or we may have."""
         before = self._pools.cpusets() | {container.id: cpuset_of(container)}
         if container.id in self._pools.placed:
-            self._pools = self._pools.confirmed(container.id)
+            self._become(self._pools.confirmed(container.id))
         else:
             pools, refused = adopt(self._pools, subject_of(pod, container))
-            self._settle(pools, [refused] if refused else [])
+            self._become(pools, [refused] if refused else [])
         self._ask(updates(before, self._pools))
 
     def update_container(
@@ -163,9 +168,7 @@ class ResourceAssigner:
         """Give a container more CPUs or fewer if it now requests so, and hold it to its own."""
         before = self._pools.cpusets()
         subject = subject_of(pod, container, resources)
-        self._pools = self._pools.place(subject).confirmed(container.id)
-        if before.get(container.id) != self._pools.cpuset(container.id):
-            self._tell(subject.where, subject.id)
+        self._become(self._pools.place(subject).confirmed(container.id))
         before.pop(container.id, None)
         answer = updates(before, self._pools)
         for update in answer:
@@ -175,7 +178,7 @@ class ResourceAssigner:
     def stop_container(self, _: Pod, container: Container) -> list[ContainerUpdate]:
         """Give back what a container had; those that share have more room now."""
         before = self._pools.cpusets()
-        self._forget([container.id])
+        self._become(self._pools.without([container.id]))
         return updates(before, self._pools)
 
     def remove_container(self, pod: Pod, container: Container) -> None:
@@ -185,27 +188,22 @@ class ResourceAssigner:
     def remove_pod_sandbox(self, pod: Pod) -> None:
         """Give back what is left of a pod."""
         before = self._pools.cpusets()
-        self._forget(self._pools.of_pod(pod.id))
+        self._become(self._pools.without(self._pools.of_pod(pod.id)))
         self._ask(updates(before, self._pools))
 
-    def _forget(self, ids: Sequence[str]) -> None:
-        shared = self._pools.shared
-        self._pools = self._pools.without(ids)
-        if shared != self._pools.shared:
-            log.info("shared CPUs are %s again", cpulist.written(self._pools.shared))
-
-    def _tell(self, where: str, container_id: str) -> None:
-        own = self._pools.placed[container_id].own
-        if own:
-            log.info(
-                "%s: CPUs %s for itself; shared CPUs are %s",
-                *(where, cpulist.written(own), cpulist.written(self._pools.shared)),
-            )
-
-    def _settle(self, pools: Pools, notes: Iterable[str]) -> None:
-        self._pools = pools
+    def _become(self, pools: Pools, notes: Iterable[str] = ()) -> None:
+        """Take a new state of things, and log what is new in it."""
+        before, self._pools = self._pools, pools
         for note in notes:
             log.warning("%s", note)
+        for container_id, placed in pools.placed.items():
+            had = before.placed.get(container_id, placed._replace(own=frozenset())).own
+            if placed.own and placed.own != had:
+                log.info(
+                    "%s: CPUs %s for itself", placed.subject.where, cpulist.written(placed.own)
+                )
+        if pools.shared != before.shared:
+            log.info("shared CPUs are %s", cpulist.written(pools.shared))
 
     def _ask(self, wanted: list[ContainerUpdate]) -> None:
         """Have containers updated outside of an answer."""

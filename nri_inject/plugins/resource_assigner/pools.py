@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from nri_inject.annotations import container_name, find, plain, quoted, where
@@ -148,7 +149,7 @@ class Placed(NamedTuple):
     own: Cpus = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pools:
     """All containers and their CPUs; each change is a new value.
 
@@ -171,7 +172,7 @@ class Pools:
         if not self.topology.all - self.rules.reserved:
             raise ConfigError("all CPUs are reserved, so there would be no shared pool")
 
-    @property
+    @cached_property
     def shared(self) -> Cpus:
         """The CPUs of the shared pool."""
         own = frozenset[int]().union(*(placed.own for placed in self.placed.values()))
@@ -187,11 +188,15 @@ class Pools:
 
     def cpusets(self) -> dict[str, Cpuset]:
         """Return what each container is to have, by id."""
-        return {container_id: self.cpuset(container_id) for container_id in self.placed}
+        cpus = {container_id: self.cpus_of(container_id) for container_id in self.placed}
+        made = {each: self._cpuset(each) for each in set(cpus.values())}
+        return {container_id: made[each] for container_id, each in cpus.items()}
 
     def cpuset(self, container_id: str) -> Cpuset:
         """Return what a container is to have."""
-        cpus = self.cpus_of(container_id)
+        return self._cpuset(self.cpus_of(container_id))
+
+    def _cpuset(self, cpus: Cpus) -> Cpuset:
         nodes = self.topology.nodes_of(cpus) if self.rules.memory_nodes else frozenset()
         return Cpuset(cpulist.written(cpus), cpulist.written(nodes))
 
@@ -221,10 +226,9 @@ class Pools:
         count = exclusive_count(subject, self.rules)
         own = self.placed[subject.id].own if subject.id in self.placed else frozenset()
         if count <= len(own):
-            own = choose(self.topology, own, count)
-        else:
-            own |= self._taken(subject, count - len(own), count, near=own)
-        return self.put(Placed(subject, own))
+            return self.put(Placed(subject, choose(self.topology, own, count)))._filled()
+        more = self._taken(subject, count - len(own), count, near=own)
+        return self.put(Placed(subject, own | more))
 
     def _taken(self, subject: Subject, more: int, count: int, near: Cpus) -> Cpus:
         free = self.shared
@@ -247,8 +251,20 @@ class Pools:
 
     def without(self, ids: Collection[str]) -> Pools:
         """Give back what these containers had."""
+        if self.placed.keys().isdisjoint(ids):
+            return self
         left = {name: placed for name, placed in self.placed.items() if name not in ids}
-        return dataclasses.replace(self, placed=left, pending=self.pending.difference(ids))
+        pools = dataclasses.replace(self, placed=left, pending=self.pending.difference(ids))
+        return pools._filled()
+
+    def _filled(self) -> Pools:
+        """Give CPUs of their own to those that share for lack of them, as far as there are now."""
+        pools = self
+        for name in sorted(self.placed):
+            subject, own = self.placed[name]
+            if not own and _count(subject, self.rules):
+                pools, _ = adopt(pools, subject)
+        return pools
 
     def of_pod(self, pod_id: str) -> list[str]:
         """Return the ids of a pod's containers."""

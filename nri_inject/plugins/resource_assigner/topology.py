@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,7 +23,7 @@ class Cpu(NamedTuple):
     node: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Topology:
     """The CPUs that may be given to containers, and the nodes that have memory.
 
@@ -32,7 +33,7 @@ class Topology:
     cpus: Mapping[int, Cpu]
     memory_nodes: frozenset[int]
 
-    @property
+    @cached_property
     def all(self) -> Cpus:
         """The numbers of the CPUs."""
         return frozenset(self.cpus)

@@ -63,7 +63,7 @@ def test_as_many_as_wanted_of_what_is_free_and_always_the_same(
     chosen = choose(topology, free, count)
     assert chosen <= free
     assert len(chosen) == count
-    shuffled = Topology(dict(reversed(topology.cpus.items())), topology.memory_nodes)
+    shuffled = Topology(dict(reversed(list(topology.cpus.items()))), topology.memory_nodes)
     assert choose(shuffled, frozenset(sorted(free, reverse=True)), count) == chosen
 
 

@@ -23,6 +23,7 @@ from nri_inject.plugins.resource_assigner.pools import (
 
 ASK = "exclusive-cpus.noderesource.dev"
 FOUR = host(cores=4)
+DEFAULT = Rules()
 
 
 def subject(name: str, cpus: float = 0, **changes: object) -> Subject:
@@ -31,7 +32,7 @@ def subject(name: str, cpus: float = 0, **changes: object) -> Subject:
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]  # by their names
 
 
-def pools(*subjects: Subject, rules: Rules = Rules()) -> Pools:
+def pools(*subjects: Subject, rules: Rules = DEFAULT) -> Pools:
     """Return four CPUs and what has been created on them, and exists."""
     result = Pools(FOUR, rules)
     for each in subjects:
@@ -96,7 +97,7 @@ def test_an_annotation_of_none_keeps_a_container_in_the_shared_pool() -> None:
     assert exclusive_count(subject_of(pod(app="0"), container(cpus=2)), Rules()) == 0
 
 
-def fault(asks: Subject, rules: Rules = Rules()) -> str:
+def fault(asks: Subject, rules: Rules = DEFAULT) -> str:
     with pytest.raises(RequestError) as caught:
         exclusive_count(asks, rules)
     return str(caught.value)
@@ -170,7 +171,7 @@ def test_more_and_fewer_keep_what_there_is() -> None:
     assert [own(more, name) for name in "ab"] == ["0", "1-2"]
     assert own(more.place(subject("b", 1)), "b") == "1"
     assert own(more.place(subject("b", 0)), "b") == "1-3"
-    with pytest.raises(RequestError, match="4 exclusive CPUs cannot be had: .* ask for 2 at most"):
+    with pytest.raises(RequestError, match=r"4 exclusive CPUs cannot be had: .* ask for 2 at most"):
         given.place(subject("b", 4))
 
 
@@ -248,13 +249,25 @@ def test_who_cannot_have_what_it_asks_for_shares_and_that_is_told() -> None:
     wrong = subject("b", key=ASK, asked="x")
     given, notes = reconcile(FOUR, Rules(), [(four, read("0-3")), (wrong, read("1"))])
     assert (own(given, "a"), own(given, "b")) == ("0-3", "0-3")
-    assert notes == [
+    first, second = notes
+    assert first == (
         "pod default/a, container a: 4 exclusive CPUs cannot be had: of 4 CPUs 0 are reserved,"
         " 0 are exclusive to other containers, and 1 stays shared; ask for 3 at most, or run on"
-        " another node; until then it shares its CPUs",
+        " another node; until then it shares its CPUs"
+    )
+    assert second == (
         f"pod default/b, container b: annotation {ASK}: 'x' is not a number of CPUs, such as 2;"
-        " until then it shares its CPUs",
-    ]
+        " until then it shares its CPUs"
+    )
+
+
+def test_who_shares_for_lack_of_cpus_gets_its_own_when_others_end_or_want_fewer() -> None:
+    full = [(subject("a", 2), read("0-1")), (subject("b", 2), read(""))]
+    given, notes = reconcile(FOUR, Rules(), full)
+    assert len(notes) == 1
+    assert own(given, "b") == "2-3"
+    assert own(given.without(["id-a"]), "b") == "0-1"
+    assert own(given.place(subject("a", 1)), "b") == "1-2"
 
 
 def test_of_two_that_have_the_same_cpu_one_keeps_it() -> None:
