@@ -39,14 +39,16 @@ class Running:
 
 
 @contextmanager
-def launched(command: str, *arguments: str) -> Iterator[Running]:
-    """Start a command the way a runtime does, but for its arguments and what it may write to."""
+def launched(program: str | Path, *arguments: str, **environ: str) -> Iterator[Running]:
+    """Start a command the way a runtime does, but for its arguments and what it may write to.
+
+    `program` is a path, or the name of a console script of ours.
+    """
     ours, theirs = socket.socketpair()
-    program = Path(sys.executable).with_name(command)
     with theirs:
         process = subprocess.Popen(
-            [program, *arguments],
-            env={"NRI_PLUGIN_SOCKET": str(theirs.fileno())},
+            [Path(sys.executable).parent / program, *arguments],
+            env={"NRI_PLUGIN_SOCKET": str(theirs.fileno()), **environ},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from functools import cache, partial
 from typing import Any, Final
 
+import yaml
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
@@ -104,15 +105,11 @@ def as_json(record: Document) -> str:
 
 def as_yaml(record: Document) -> str:
     """Write a document of a YAML stream; no value in it takes more than one line."""
-    import yaml  # half of the start-up time, for those who want YAML
-
     return "---\n" + yaml.dump(record, Dumper=_yaml_dumper(), sort_keys=False, width=1 << 30)
 
 
 @cache
 def _yaml_dumper() -> Any:
-    import yaml
-
     class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # either
         """A dumper that quotes, and so escapes, what is not plain text."""
 
