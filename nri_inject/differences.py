@@ -48,6 +48,11 @@ def differences(before: Message, after: Message, ignored: frozenset[str]) -> lis
     ]
 
 
+def fields_of(message: Message) -> set[str]:
+    """Return the paths of the fields that have any value."""
+    return {place[0] for place, _ in _values(message, "")}
+
+
 def _values(
     message: Message, parent: str, ignored: frozenset[str] = frozenset()
 ) -> Iterator[tuple[_Place, Json]]:

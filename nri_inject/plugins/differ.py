@@ -21,7 +21,7 @@ from nri_inject.annotations import container_name, plain, where
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.command import Command, Options
 from nri_inject.config import Config
-from nri_inject.differences import Change, differences
+from nri_inject.differences import Change, differences, fields_of
 from nri_inject.errors import ConfigError
 from nri_inject.logs import timestamp
 from nri_inject.output import STANDARD_OUTPUT, Output
@@ -48,7 +48,11 @@ _PLAIN: Final = "\x1b[0m"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What changed in a container between two looks at it; `before` and `after` say where from."""
+    """What changed in a container between two looks at it; `before` and `after` say where from.
+
+    `untold` are fields that had values and have none at all in what was created: a runtime that
+    does not tell of a field looks like one that has dropped it.
+    """
 
     seconds: float
     pod: Pod
@@ -56,6 +60,7 @@ class Step:
     before: str
     after: str
     changes: Sequence[Change]
+    untold: Sequence[str] = ()
 
 
 def as_json(step: Step) -> str:
@@ -70,6 +75,7 @@ def as_json(step: Step) -> str:
                 "from": step.before,
                 "to": step.after,
                 "changes": [change._asdict() for change in step.changes],
+                "untold": list(step.untold),
             }
         )
         + "\n"
@@ -82,7 +88,8 @@ def as_text(step: Step, *, colour: bool = False) -> str:
     for mark, words in map(_line, step.changes):
         line = f"  {mark} {words}"
         lines.append(f"{_COLOURS[mark]}{line}{_PLAIN}" if colour else line)
-    if not step.changes:
+    lines += [f"  ? {field}: {step.after} does not tell" for field in step.untold]
+    if len(lines) == 1:
         lines.append("  no changes")
     return "\n".join(lines) + "\n"
 
@@ -94,6 +101,16 @@ def _line(change: Change) -> tuple[str, str]:
     if change.after is None:
         return "-", f"{name} {json.dumps(change.before)}"
     return "~", f"{name} {json.dumps(change.before)} -> {json.dumps(change.after)}"
+
+
+def compared(old: Container, new: Container, *, created: bool) -> tuple[list[Change], list[str]]:
+    """Return what changed, and which fields are not told of any more in what was `created`."""
+    changes = differences(old, new, _PROGRESS)
+    if not created:
+        return changes, []
+    told = fields_of(new)
+    untold = {change.field for change in changes if change.field not in told}
+    return [change for change in changes if change.field in told], sorted(untold)
 
 
 def checked_indices(words: Iterable[str]) -> list[str]:
@@ -224,10 +241,10 @@ class Differ:
         now, written, unchanged = time.time(), self._written, self._settings.unchanged
 
         def words() -> str:
-            changes = differences(old, container, _PROGRESS)
-            if not changes and not unchanged:
+            changes, untold = compared(old, container, created=not begin)
+            if not changes and not untold and not unchanged:
                 return ""
-            return written(Step(now, pod, container, before, label, changes))
+            return written(Step(now, pod, container, before, label, changes, untold))
 
         self._output.put(words)
 

@@ -54,6 +54,8 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     **{field.replace("_", ""): (field,) for field in LOGGED},
 }
 
+_MAPS: Final = frozenset({"labels", "annotations", "sysctl", "unified", "netDevices", "owners"})
+
 # The names of pods that are remembered, since a runtime's last events of one have its id alone.
 _MOST_PODS: Final = 4096
 
@@ -95,7 +97,19 @@ def document(seconds: float, event: str, told: Mapping[str, Message] | Message) 
         if isinstance(told, Message)
         else {name: MessageToDict(message) for name, message in told.items()}
     )
-    return {"time": timestamp(seconds), "event": _NAMES[event], **parts}
+    return {"time": timestamp(seconds), "event": _NAMES[event], **_in_order(parts)}
+
+
+def _in_order(value: Any) -> Any:
+    """Sort the keys of maps, which come in any order; fields stay in the protocol's."""
+    if isinstance(value, list):
+        return [_in_order(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: dict(sorted(item.items())) if name in _MAPS else _in_order(item)
+        for name, item in value.items()
+    }
 
 
 def as_json(record: Document) -> str:

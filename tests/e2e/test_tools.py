@@ -257,9 +257,9 @@ def test_what_cannot_be_had_fails_that_container_with_a_sentence(runtime: Contai
     with pytest.raises(CriError) as caught:
         runtime.cri.create(pod, "main")
     assert caught.value.message.endswith(
-        f"pod default/greedy, container main: annotation {ASK}: 2 exclusive CPUs cannot be had:"
-        " of 2 CPUs 0 are reserved, 0 are exclusive to other containers, and 1 stays shared;"
-        " ask for 1 at most, or run on another node"
+        f"pod default/greedy, container main: annotation {ASK}: exclusive CPUs: 2 asked for,"
+        " 1 to be had: of 2 CPUs 0 are reserved, 0 exclusive to other containers, and 1 is always"
+        " shared; ask for fewer, or run on another node"
     )
 
 

@@ -18,7 +18,15 @@ from nri_inject.config import Config
 from nri_inject.differences import Change
 from nri_inject.errors import ConfigError
 from nri_inject.plugins import differ
-from nri_inject.plugins.differ import Differ, Step, Traces, as_json, as_text, checked_indices
+from nri_inject.plugins.differ import (
+    Differ,
+    Step,
+    Traces,
+    as_json,
+    as_text,
+    checked_indices,
+    compared,
+)
 
 POD = api.Pod(id="p1", name="web", namespace="shop")
 STEP = Step(
@@ -65,7 +73,21 @@ def test_json_has_the_values() -> None:
             {"field": "linux.resources.cpu.cpus", "key": "", "before": "0-1", "after": "0"},
             {"field": "mounts", "key": "/x\n", "before": {"destination": "/x\n"}, "after": None},
         ],
+        "untold": [],
     }
+
+
+def test_a_field_that_what_was_created_has_not_at_all_may_only_not_be_told() -> None:
+    limits = [api.POSIXRlimit(type="RLIMIT_CORE")]
+    asked = api.Container(env=["A=1", "B=1"], rlimits=limits)
+    created = api.Container(env=["B=1"])
+    gone = Change("env", "A", "A=1", None)
+    assert compared(asked, created, created=True) == ([gone], ["rlimits"])
+    changes, untold = compared(asked, created, created=False)
+    assert [change.field for change in changes] == ["env", "rlimits"]
+    assert untold == []
+    step = Step(1.5, POD, asked, "request at 99", "PostCreateContainer", [], ["rlimits"])
+    assert as_text(step).splitlines()[1:] == ["  ? rlimits: PostCreateContainer does not tell"]
 
 
 @pytest.mark.parametrize(

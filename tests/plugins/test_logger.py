@@ -90,6 +90,15 @@ def test_an_event_is_a_time_a_name_and_protobufs_own_json() -> None:
     }
 
 
+def test_the_keys_of_maps_are_in_order_and_fields_in_the_protocols() -> None:
+    pod = api.Pod(
+        id="p", name="n", annotations={"b": "1", "a": "2", "c": "3"}, labels={"labels": ""}
+    )
+    told = document(0, "run_pod_sandbox", {"pod": pod})["pod"]
+    assert list(told) == ["id", "name", "labels", "annotations"]
+    assert list(told["annotations"]) == ["a", "b"]
+
+
 def test_json_is_one_line_and_has_no_character_that_a_terminal_obeys() -> None:
     written = as_json({"name": HOSTILE})
     assert written.count("\n") == 1

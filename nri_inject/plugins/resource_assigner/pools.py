@@ -111,7 +111,7 @@ def _asked_count(subject: Subject, text: str, rules: Rules) -> int:
     if count > requested and not _matches(subject.namespace, rules.beyond_requests):
         raise _refusal(
             subject,
-            f"{count} exclusive CPUs asked for, {requested} whole CPUs requested;"
+            f"exclusive CPUs: {count} asked for, {requested} whole ones requested;"
             f" set resources.requests.cpu to {count}, or ask for fewer",
         )
     return count
@@ -240,9 +240,9 @@ class Pools:
         taken = sum(len(placed.own) for placed in self.placed.values()) - had
         most = free - 1 + had
         return (
-            f"{count} exclusive CPUs cannot be had: of {len(self.topology.all)} CPUs"
-            f" {len(self.rules.reserved)} are reserved, {taken} are exclusive to other containers,"
-            f" and 1 stays shared; ask for {most} at most, or run on another node"
+            f"exclusive CPUs: {count} asked for, {most} to be had: of {len(self.topology.all)} CPUs"
+            f" {len(self.rules.reserved)} are reserved, {taken} exclusive to other containers,"
+            f" and 1 is always shared; ask for fewer, or run on another node"
         )
 
     def confirmed(self, container_id: str) -> Pools:

@@ -93,7 +93,7 @@ def test_the_container_that_is_created_is_not_among_the_updates() -> None:
 def test_a_container_that_cannot_have_its_cpus_changes_nothing() -> None:
     with assigner() as (tested, _):
         create(tested, "a")
-        with pytest.raises(RequestError, match="4 exclusive CPUs cannot be had"):
+        with pytest.raises(RequestError, match="exclusive CPUs: 4 asked for"):
             tested.create_container(pod("b"), container("b", cpus=4))
         assert create(tested, "c", 3) == ("0-2", [("id-a", "3")])
 
@@ -134,7 +134,7 @@ def test_an_update_is_answered_for_all_whom_it_concerns() -> None:
         assert [update.ignore_failure for update in answer] == [True, False]
         answer = tested.update_container(pod("a"), container("a"), resources(0, 0))
         assert said(answer) == [("id-a", "2-3")]
-        with pytest.raises(RequestError, match="4 exclusive CPUs cannot be had"):
+        with pytest.raises(RequestError, match="exclusive CPUs: 4 asked for"):
             tested.update_container(pod("b"), container("b", cpus=2), resources(4000, 4000))
 
 

@@ -115,7 +115,7 @@ def test_no_more_may_be_asked_for_than_is_requested_and_so_was_counted_by_the_sc
     asks = subject_of(pod(app="2"), container(cpus=1.5))
     assert fault(asks) == (
         f"pod default/web, container app: annotation {ASK}/container.app:"
-        " 2 exclusive CPUs asked for, 1 whole CPUs requested;"
+        " exclusive CPUs: 2 asked for, 1 whole ones requested;"
         " set resources.requests.cpu to 2, or ask for fewer"
     )
     assert exclusive_count(asks, Rules(beyond_requests=("def*",))) == 2
@@ -158,9 +158,9 @@ def test_the_shared_pool_keeps_one_cpu_and_who_asks_for_it_is_told_how_many_ther
     with pytest.raises(RequestError) as caught:
         given.create(subject("b", 2))
     assert str(caught.value) == (
-        "pod default/b, container b: 2 exclusive CPUs cannot be had: of 4 CPUs 1 are reserved,"
-        " 1 are exclusive to other containers, and 1 stays shared; ask for 1 at most, or run on"
-        " another node"
+        "pod default/b, container b: exclusive CPUs: 2 asked for, 1 to be had: of 4 CPUs"
+        " 1 are reserved, 1 exclusive to other containers, and 1 is always shared;"
+        " ask for fewer, or run on another node"
     )
     assert own(given.create(subject("b", 1)), "b") == "2"
 
@@ -171,7 +171,7 @@ def test_more_and_fewer_keep_what_there_is() -> None:
     assert [own(more, name) for name in "ab"] == ["0", "1-2"]
     assert own(more.place(subject("b", 1)), "b") == "1"
     assert own(more.place(subject("b", 0)), "b") == "1-3"
-    with pytest.raises(RequestError, match=r"4 exclusive CPUs cannot be had: .* ask for 2 at most"):
+    with pytest.raises(RequestError, match="exclusive CPUs: 4 asked for, 2 to be had"):
         given.place(subject("b", 4))
 
 
@@ -251,9 +251,9 @@ def test_who_cannot_have_what_it_asks_for_shares_and_that_is_told() -> None:
     assert (own(given, "a"), own(given, "b")) == ("0-3", "0-3")
     first, second = notes
     assert first == (
-        "pod default/a, container a: 4 exclusive CPUs cannot be had: of 4 CPUs 0 are reserved,"
-        " 0 are exclusive to other containers, and 1 stays shared; ask for 3 at most, or run on"
-        " another node; until then it shares its CPUs"
+        "pod default/a, container a: exclusive CPUs: 4 asked for, 3 to be had: of 4 CPUs"
+        " 0 are reserved, 0 exclusive to other containers, and 1 is always shared;"
+        " ask for fewer, or run on another node; until then it shares its CPUs"
     )
     assert second == (
         f"pod default/b, container b: annotation {ASK}: 'x' is not a number of CPUs, such as 2;"
