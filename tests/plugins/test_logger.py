@@ -96,7 +96,7 @@ def test_the_keys_of_maps_are_in_order_and_fields_in_the_protocols() -> None:
     )
     told = document(0, "run_pod_sandbox", {"pod": pod})["pod"]
     assert list(told) == ["id", "name", "labels", "annotations"]
-    assert list(told["annotations"]) == ["a", "b"]
+    assert list(told["annotations"]) == ["a", "b", "c"]
 
 
 def test_json_is_one_line_and_has_no_character_that_a_terminal_obeys() -> None:
