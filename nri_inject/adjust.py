@@ -32,9 +32,7 @@ _COMPOUND: Final = frozenset(
     }
 )
 
-# The field by which NRI tells the items of a list apart. Other lists of messages (hooks, cgroup
-# rules) are joined in order.
-_KEYS: Final = {
+KEYS: Final = {
     "Mount": "destination",
     "KeyValue": "key",
     "LinuxDevice": "path",
@@ -43,6 +41,8 @@ _KEYS: Final = {
     "POSIXRlimit": "type",
     "CDIDevice": "name",
 }
+"""The field by which NRI tells the items of a list apart, by the items' type. Other lists of
+messages (hooks, cgroup rules) are joined in order."""
 
 # Lists that mean something only as a whole, like a command line.
 _WHOLE: Final = frozenset({"args"})
@@ -127,7 +127,7 @@ class _Merger:
                 target.extend(source)
             return
         for item in source:
-            key = _KEYS.get(item.DESCRIPTOR.name) if isinstance(item, Message) else None
+            key = KEYS.get(item.DESCRIPTOR.name) if isinstance(item, Message) else None
             if key is None or self._claim(name, getattr(item, key), item):
                 target.append(item)
 

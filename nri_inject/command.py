@@ -57,6 +57,9 @@ class Service(Protocol):
     def attach(self, stub: Stub) -> None:
         """Learn of the stub before it runs, to watch descriptors or to send updates."""
 
+    def close(self) -> None:
+        """Finish what is left to do when the stub has ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
@@ -66,6 +69,9 @@ class Handlers:
 
     def attach(self, stub: Stub) -> None:
         """Need nothing of the stub."""
+
+    def close(self) -> None:
+        """Have nothing left to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,6 +134,8 @@ def run(command: Command, options: Options) -> int:
     except NriError as error:
         log.error("%s", error)
         return FAILED
+    finally:
+        service.close()
     return 0
 
 

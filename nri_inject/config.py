@@ -9,15 +9,16 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 from nri_inject import trust, yamltext
-from nri_inject.annotations import Fault, Field, list_of, map_of, read_line
 from nri_inject.errors import ConfigError
 from nri_inject.yamltext import Value
 
 if TYPE_CHECKING:  # read only where rules stand in the configuration itself
     from nri_inject.policy.rules import Policy
+
+Section = TypeVar("Section", "Logger", "Differ")
 
 UNRESTRICTED: Final = "unrestricted"
 
@@ -70,6 +71,53 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Logger:
+    """What the event logger writes; the words are explained in plugins.logger.
+
+    `log_file` empty means standard output; `namespaces` and `pods` are patterns, none for all.
+    """
+
+    events: tuple[str, ...] = ("all",)
+    format: Literal["yaml", "json"] = "yaml"
+    log_file: str = ""
+    namespaces: tuple[str, ...] = ()
+    pods: tuple[str, ...] = ()
+    add_annotation: str = ""
+    set_annotation: str = ""
+    add_env: str = ""
+    set_env: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Differ:
+    """What the container differ writes.
+
+    `indices` are the places in the order of plugins where it looks; `log_file` empty means
+    standard output; `unchanged` that containers that nobody changed are mentioned, too.
+    """
+
+    indices: tuple[str, ...] = ("00", "99")
+    format: Literal["text", "json"] = "text"
+    log_file: str = ""
+    unchanged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceAssigner:
+    """Who gets which CPUs; the words are explained in plugins.resource_assigner.pools.
+
+    `reserved` is a list of CPUs as the kernel writes it, or one CPU; `reserved_namespaces` and
+    `beyond_requests` are patterns of namespaces' names.
+    """
+
+    reserved: str | int = ""
+    reserved_namespaces: tuple[str, ...] = ("kube-system",)
+    whole_cpus: bool = True
+    beyond_requests: tuple[str, ...] = ()
+    memory_nodes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What an admin decides.
 
@@ -88,30 +136,141 @@ class Config:
     cdi: Cdi = Cdi()
     hooks: Hooks = Hooks()
     validator: Validator = Validator()
+    logger: Logger = Logger()
+    differ: Differ = Differ()
+    resource_assigner: ResourceAssigner = ResourceAssigner()
 
 
 # Whatever a second document says would be left unread, a policy for example.
 _ONE_DOCUMENT: Final = dataclasses.replace(yamltext.SPEC_FILE, several=False)
 
-# Key -> the words that it may have, the type of its value, or the keys of its mapping. What
-# _READERS has is read apart.
-_Keys: TypeAlias = "Mapping[str, tuple[str, ...] | type[bool | str | list[str] | object] | _Keys]"
+
+# --- what a value may be ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What a value must be, and how that is called."""
+
+    holds: Callable[[Value], bool]
+    what: str
+
+
+def _is_line(value: Value) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_path(value: Value) -> bool:
+    return isinstance(value, str) and value.startswith("/") and "\0" not in value
+
+
+_SWITCH: Final = _Rule(lambda value: isinstance(value, bool), "true or false")
+_PATH: Final = _Rule(_is_path, "an absolute path")
+_PATHS: Final = _Rule(
+    lambda value: isinstance(value, list) and all(map(_is_path, value)), "a list of absolute paths"
+)
+_LINE: Final = _Rule(_is_line, "text of one line")
+_LINES: Final = _Rule(
+    lambda value: isinstance(value, list) and all(map(_is_line, value)), "a list of texts"
+)
+_NUMBERS: Final = _Rule(
+    lambda value: _is_line(value) or type(value) is int, "a list of CPUs, as in 0-1,8"
+)
+
+
+def _policy(value: Value) -> Literal["unrestricted"] | File | Policy:
+    if value == UNRESTRICTED:
+        return UNRESTRICTED
+    if isinstance(value, dict) and "file" in value:
+        return _file(value, "policy")
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"policy: {value!r} is none of: the word {UNRESTRICTED}, {{file: PATH}},"
+            " or rules as in docs/allow-a-device.md"
+        )
+    from nri_inject.policy import document
+
+    return document.checked(value, "policy", "this node's policy")
+
+
+def _audit(value: Value) -> Literal["log", "off"] | File:
+    if value == "log" or value is None:
+        return "log"
+    if value == "off" or value is False:  # YAML makes false of the word
+        return "off"
+    if isinstance(value, dict):
+        return _file(value, "audit")
+    raise ConfigError(f"audit: {value!r} is none of: log, off, {{file: PATH}}")
+
+
+def _file(value: Mapping[str, Value], name: str) -> File:
+    path = value.get("file")
+    if [*value] != ["file"] or not _is_path(path):
+        raise ConfigError(
+            f"{name}: {{file: PATH}} with an absolute path expected, and no other key"
+        )
+    return File(str(path))
+
+
+# Key -> the words that it may have, a rule, what reads it, or the keys of its mapping.
+_Reader: TypeAlias = Callable[[Value], Any]
+_Known: TypeAlias = tuple[str, ...] | _Rule | _Reader
+_Keys: TypeAlias = "Mapping[str, _Known | _Keys]"
 _KEYS: Final[_Keys] = {
-    "policy": object,
-    "audit": object,
+    "policy": _policy,
+    "audit": _audit,
     "on_unsupported": ("fail", "warn"),
-    "unsafe_files": bool,
-    "cdi": {"mode": ("resolve", "native"), "dirs": list},
+    "unsafe_files": _SWITCH,
+    "cdi": {"mode": ("resolve", "native"), "dirs": _PATHS},
     "hooks": {
-        "dirs": list,
-        "host_root": str,
+        "dirs": _PATHS,
+        "host_root": _PATH,
         "bind_mounts": ("real", "any"),
         "empty_command": ("no-match", "fail"),
         "unusable_program": ("skip", "fail"),
         "present": ("drop", "keep"),
     },
-    "validator": object,
+    "validator": {
+        "required_plugins": _LINES,
+        "tolerate_missing_plugins_annotation": _LINE,
+    },
+    "logger": {
+        "events": _LINES,
+        "format": ("yaml", "json"),
+        "log_file": _PATH,
+        "namespaces": _LINES,
+        "pods": _LINES,
+        "add_annotation": _LINE,
+        "set_annotation": _LINE,
+        "add_env": _LINE,
+        "set_env": _LINE,
+    },
+    "differ": {
+        "indices": _LINES,
+        "format": ("text", "json"),
+        "log_file": _PATH,
+        "unchanged": _SWITCH,
+    },
+    "resource_assigner": {
+        "reserved": _NUMBERS,
+        "reserved_namespaces": _LINES,
+        "whole_cpus": _SWITCH,
+        "beyond_requests": _LINES,
+        "memory_nodes": _SWITCH,
+    },
 }
+
+_SECTIONS: Final = {
+    "cdi": Cdi,
+    "hooks": Hooks,
+    "validator": Validator,
+    "logger": Logger,
+    "differ": Differ,
+    "resource_assigner": ResourceAssigner,
+}
+
+
+# --- reading ------------------------------------------------------------------------------------
 
 
 def read(text: str | bytes, source: str) -> Config:
@@ -162,9 +321,10 @@ def checked(document: Mapping[str, Value], source: str) -> Config:
     if faults:
         raise ConfigError(f"{source}: {'; '.join(faults)}")
     sections: dict[str, Any] = dict(document)
-    for name in _READERS.keys() & document.keys():
-        sections[name] = _READERS[name](document[name])
-    for name, section in (("cdi", Cdi), ("hooks", Hooks)):
+    for name, read_it in (("policy", _policy), ("audit", _audit)):
+        if name in sections:
+            sections[name] = read_it(sections[name])
+    for name, section in _SECTIONS.items():
         if name in sections:
             sections[name] = section(**_frozen(sections[name]))
     return Config(**sections)
@@ -175,64 +335,13 @@ def policy_of(text: str) -> Literal["unrestricted"] | File:
     return UNRESTRICTED if text == UNRESTRICTED else File(text)
 
 
-def _policy(value: Value) -> Literal["unrestricted"] | File | Policy:
-    if value == UNRESTRICTED:
-        return UNRESTRICTED
-    if isinstance(value, dict) and "file" in value:
-        return _file(value, "policy")
-    if not isinstance(value, dict):
-        raise ConfigError(
-            f"policy: {value!r} is none of: the word {UNRESTRICTED}, {{file: PATH}},"
-            " or rules as in docs/allow-a-device.md"
-        )
-    from nri_inject.policy import document
-
-    return document.checked(value, "policy", "this node's policy")
-
-
-def _audit(value: Value) -> Literal["log", "off"] | File:
-    if value == "log" or value is None:
-        return "log"
-    if value == "off" or value is False:  # YAML makes false of the word
-        return "off"
-    if isinstance(value, dict):
-        return _file(value, "audit")
-    raise ConfigError(f"audit: {value!r} is none of: log, off, {{file: PATH}}")
-
-
-def _file(value: Mapping[str, Value], name: str) -> File:
-    path = value.get("file")
-    if [*value] != ["file"] or not _is_path(path):
-        raise ConfigError(
-            f"{name}: {{file: PATH}} with an absolute path expected, and no other key"
-        )
-    return File(str(path))
-
-
-def _validator(value: Value) -> Validator:
-    try:
-        given = _VALIDATOR(value)
-    except Fault as fault:
-        raise ConfigError("; ".join(fault.at("validator"))) from fault
-    return Validator(**{key: _as_tuple(item) for key, item in given.items()})
-
-
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-_VALIDATOR: Final = map_of(
-    (
-        Field("required_plugins", list_of(read_line)),
-        Field("tolerate_missing_plugins_annotation", read_line),
-    )
-)
-
-_READERS: Final[Mapping[str, Callable[[Value], Any]]] = {
-    "policy": _policy,
-    "audit": _audit,
-    "validator": _validator,
-}
+def with_options(section: Section, own: Mapping[str, Any]) -> Section:
+    """Let options that were given on the command line count before the configuration's."""
+    return dataclasses.replace(section, **{name: value for name, value in own.items() if value})
 
 
 def _frozen(section: Mapping[str, Value]) -> dict[str, Any]:
@@ -246,35 +355,23 @@ def _faults(document: Mapping[str, Value], keys: _Keys, place: str) -> Iterator[
             near = difflib.get_close_matches(key, keys, n=1)
             hint = f", did you mean {near[0]!r}" if near else f", known are {', '.join(keys)}"
             yield f"{place}unknown key {key!r}{hint}"
-        elif isinstance(known, Mapping):
-            if isinstance(value, dict):
-                yield from _faults(value, known, f"{place}{key}: ")
-            else:
-                yield f"{place}{key}: a mapping with {', '.join(known)} expected"
-        elif known is object:
-            try:
-                _READERS[key](value)
-            except ConfigError as error:
-                yield str(error)
-        elif isinstance(known, tuple):
-            if value not in known:
-                yield f"{place}{key}: {value!r} is none of: {', '.join(known)}"
+        elif not isinstance(known, Mapping):
+            if fault := _fault(key, value, known):
+                yield f"{place}{fault}"
+        elif isinstance(value, dict):
+            yield from _faults(value, known, f"{place}{key}: ")
         else:
-            is_so, what = _CHECKS[known]
-            if not is_so(value):
-                yield f"{place}{key}: {value!r} is not {what}"
+            yield f"{place}{key}: a mapping with {', '.join(known)} expected"
 
 
-def _is_path(value: Value) -> bool:
-    return isinstance(value, str) and value.startswith("/") and "\0" not in value
-
-
-def _are_paths(value: Value) -> bool:
-    return isinstance(value, list) and all(map(_is_path, value))
-
-
-_CHECKS: Final[Mapping[type, tuple[Callable[[Value], bool], str]]] = {
-    bool: (lambda value: isinstance(value, bool), "true or false"),
-    str: (_is_path, "an absolute path"),
-    list: (_are_paths, "a list of absolute paths"),
-}
+def _fault(key: str, value: Value, known: _Known) -> str:
+    """Return what is wrong with a key's value, or nothing."""
+    if isinstance(known, _Rule):
+        return "" if known.holds(value) else f"{key}: {value!r} is not {known.what}"
+    if isinstance(known, tuple):
+        return "" if value in known else f"{key}: {value!r} is none of: {', '.join(known)}"
+    try:
+        known(value)
+    except ConfigError as error:
+        return str(error)
+    return ""

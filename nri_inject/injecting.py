@@ -46,6 +46,10 @@ class Injecting:
         """Watch the node's files with this stub."""
         self._surroundings.attach(stub)
 
+    def close(self) -> None:
+        """Stop watching them."""
+        self._surroundings.close()
+
     def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
         """Inject what is allowed, and log what was injected or what is going to be dropped."""
         around = self._surroundings

@@ -56,8 +56,13 @@ class _Json(logging.Formatter):
 
 
 def _when(record: logging.LogRecord) -> str:
-    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-    return f"{seconds}.{int(record.msecs):03}Z"
+    return timestamp(record.created)
+
+
+def timestamp(seconds: float) -> str:
+    """Write a time, in seconds since 1970, as all that we print has it: UTC, milliseconds."""
+    whole, thousandths = divmod(int(seconds * 1000), 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{thousandths:03}Z"
 
 
 def one_line(text: str) -> str:

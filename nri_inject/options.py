@@ -40,7 +40,7 @@ _GO_WORDS: Final = {
 def parse_and_run(command: Command, arguments: Sequence[str], defaults: Options) -> int:
     """Parse a plugin command's arguments and run it; return the exit status."""
     own = list(command.parameters())
-    names = {parameter.name for parameter in own}
+    names = {parameter.name for parameter in own if parameter.expose_value}
 
     def serve(**given: Any) -> int:
         values = {name: given.pop(name) for name in names}

@@ -49,11 +49,14 @@ class Plugin:
     a handler raises becomes the text of the status that the runtime gets; where the runtime
     waits for leave (`create_container`, say) it fails that one request. Handlers are called
     one at a time. The runtime allows two seconds, for its whole node: a handler must not wait.
+
+    `configure` may return another record, whose handlers and events take the place of these
+    for the rest of the connection; the name and the index have been told already.
     """
 
     name: str
     index: str
-    configure: Callable[[ConfigureRequest], None] | None = None
+    configure: Callable[[ConfigureRequest], Plugin | None] | None = None
     synchronize: Callable[[Sequence[Pod], Sequence[Container]], Updates] | None = None
     shutdown: Callable[[], None] | None = None
     run_pod_sandbox: PodHandler | None = None
@@ -179,6 +182,9 @@ _HANDLERS: dict[str, tuple[str, tuple[str, ...]]] = {
     name: (_snake(name), tuple(field.name for field in method.input_type.fields))
     for name, method in _METHODS.items()
 }
+
+ARGUMENTS: dict[str, tuple[str, ...]] = dict(_HANDLERS.values())
+"""Field of Plugin -> the fields of the request that it is about."""
 
 EVENTS: dict[str, int] = {
     field.name: Event.Value(field.name.upper())

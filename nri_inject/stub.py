@@ -16,7 +16,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -77,9 +77,12 @@ class Watch(Protocol):
 
 Then = Callable[[list[ContainerUpdate] | NriError], None]
 
+Observer = Callable[[Role, bytes], None]
+"""Is shown the bytes of a connection, and who sends them; `b""` is the end of the connection."""
+
 
 class Stub:
-    """Run one plugin against one runtime.
+    """Run a plugin against one runtime.
 
     With `connection`, a connected socket that somebody else made (a runtime launched us):
     `run` ends when the runtime closes it. Otherwise `socket_path` is dialled, and dialled
@@ -96,6 +99,8 @@ class Stub:
         watches: Iterable[Watch] = (),
     ) -> None:
         self.plugin = plugin
+        self._others: list[Plugin] = []
+        self._observer: Observer | None = None
         self._given = connection
         self._path = socket_path
         self._updates: deque[tuple[UpdateContainersRequest, Then | None]] = deque()
@@ -110,6 +115,26 @@ class Stub:
         for watch in watches:
             self.watch(watch)
 
+    @property
+    def launched(self) -> bool:
+        """Whether the one connection was made by a runtime that launched us."""
+        return self._given is not None
+
+    def join(self, plugin: Plugin) -> None:
+        """Serve another plugin in the same loop, on a connection of its own to `socket_path`.
+
+        All connections are lost with the first that is lost, and dialled again together: for
+        plugins that are of use together only. Updates go out on the first plugin's connection.
+        Not for a launched stub, which has one connection; ValueError there.
+        """
+        if self.launched:
+            raise ValueError("a launched plugin has one connection")
+        self._others.append(plugin)
+
+    def observe(self, observer: Observer) -> None:
+        """Show all bytes of the first plugin's connections to `observer`, which must not wait."""
+        self._observer = observer
+
     def run(self) -> None:
         """Serve until the runtime or a signal ends it; once in the life of a stub.
 
@@ -119,7 +144,7 @@ class Stub:
         try:
             with _Signals(self.stop, self._wake_end):
                 if self._given is not None:
-                    self._serve(self._given)
+                    self._serve([self._given])
                 else:
                     self._serve_for_ever()
         finally:
@@ -157,7 +182,7 @@ class Stub:
     def _serve_for_ever(self) -> None:
         while not self._stopping:
             try:
-                connection = _connect(self._path)
+                connections = _connect(self._path, 1 + len(self._others))
             except OSError as error:
                 pause = next(self._pauses)
                 log.warning(
@@ -167,7 +192,7 @@ class Stub:
                 self._wait(pause)
                 continue
             try:
-                self._serve(connection)
+                self._serve(connections)
             except (ConnectionLost, ProtocolError) as error:
                 log.warning("%s", error)
             except RemoteError as error:
@@ -181,28 +206,49 @@ class Stub:
                 )
                 self._wait(pause)
 
-    def _serve(self, connection: socket.socket) -> None:
-        """Serve one connection to its end; raise what ended it, if that was a fault."""
-        launched = connection is self._given
-        conversation = _Conversation(self.plugin, connection, self._updates, launched=launched)
-        connection.setblocking(False)
+    def _serve(self, connections: Sequence[socket.socket]) -> None:
+        """Serve to the end of the first that ends; raise what ended it, if that was a fault."""
+        conversations = self._conversations(connections)
         try:
-            conversation.start()
-            self._selector.register(connection, selectors.EVENT_READ, conversation.ready)
-            while not (self._stopping or conversation.ended):
-                self._turn(conversation.patience())
-                conversation.flush()
-                self._selector.modify(connection, conversation.interest(), conversation.ready)
+            for conversation in conversations:
+                conversation.start()
+                self._selector.register(
+                    conversation.socket, selectors.EVENT_READ, conversation.ready
+                )
+            while not (self._stopping or any(each.ended for each in conversations)):
+                self._turn(_shortest(each.patience() for each in conversations))
+                for conversation in conversations:
+                    conversation.flush()
+                    self._selector.modify(
+                        conversation.socket, conversation.interest(), conversation.ready
+                    )
         finally:
-            if connection.fileno() in self._selector.get_map():
-                self._selector.unregister(connection)
-            conversation.finish()
-            connection.close()
-            conversation.abandon()
-            if conversation.synchronized:
+            for conversation in conversations:
+                self._close(conversation)
+            if all(each.synchronized for each in conversations):
                 self._has_served = True
                 self._pauses = _pauses()
-        conversation.check()
+        for conversation in conversations:
+            conversation.check()
+
+    def _conversations(self, connections: Sequence[socket.socket]) -> list[_Conversation]:
+        first, *others = connections
+        return [
+            _Conversation(
+                *(self.plugin, first, self._updates),
+                launched=self.launched,
+                observer=self._observer,
+            ),
+            *(
+                _Conversation(plugin, connection, deque(), launched=False)
+                for plugin, connection in zip(self._others, others, strict=True)
+            ),
+        ]
+
+    def _close(self, conversation: _Conversation) -> None:
+        if conversation.socket.fileno() in self._selector.get_map():
+            self._selector.unregister(conversation.socket)
+        conversation.close()
 
     def _turn(self, timeout: float | None) -> None:
         for key, _ in self._selector.select(timeout):
@@ -274,10 +320,14 @@ class _Conversation:
         updates: deque[tuple[UpdateContainersRequest, Then | None]],
         *,
         launched: bool,
+        observer: Observer | None = None,
     ) -> None:
+        connection.setblocking(False)
+        self.socket = connection
         self._plugin = plugin
         self._launched = launched
-        self._socket = connection
+        self._observe = observer or _unobserved
+        self._left_by = Role.PLUGIN
         self._session = Session(Role.PLUGIN)
         self._unsent = b""
         self._updates = updates
@@ -309,15 +359,17 @@ class _Conversation:
         if self._unsent:
             return
         try:
-            data = self._socket.recv(_READ)
+            data = self.socket.recv(_READ)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._end(ConnectionLost(f"the connection to the runtime broke: {error.strerror}"))
             return
         if not data:
+            self._left_by = Role.RUNTIME
             self._end(None)
             return
+        self._observe(Role.RUNTIME, data)
         try:
             for event in self._session.receive(data):
                 self._act(event)
@@ -327,10 +379,12 @@ class _Conversation:
     def flush(self) -> None:
         """Send as much as the socket takes; requests of our own wait for their turn."""
         self._ask()
-        self._unsent += self._session.outgoing()
+        if data := self._session.outgoing():
+            self._observe(Role.PLUGIN, data)
+            self._unsent += data
         while self._unsent and not self.ended:
             try:
-                sent = self._socket.send(self._unsent, socket.MSG_NOSIGNAL)
+                sent = self.socket.send(self._unsent, socket.MSG_NOSIGNAL)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -348,7 +402,7 @@ class _Conversation:
         deadline = time.monotonic() + FAREWELL
         while self._unsent and not self.ended and (left := deadline - time.monotonic()) > 0:
             poll = select.poll()
-            poll.register(self._socket, select.POLLOUT)
+            poll.register(self.socket, select.POLLOUT)
             poll.poll(left * 1000)
             self.flush()
 
@@ -369,8 +423,11 @@ class _Conversation:
             self._end(ConnectionLost(f"the runtime did not take us in within {PATIENCE:.0f} s"))
         return max(left, 0.0)
 
-    def abandon(self) -> None:
-        """Tell those who wait for an answer that none will come."""
+    def close(self) -> None:
+        """Close the connection, and tell those who wait for an answer that none will come."""
+        self.finish()
+        self.socket.close()
+        self._observe(self._left_by, b"")
         while self._asked:
             _, then = self._asked.popitem()
             _tell(then, ConnectionLost("the connection ended before the runtime answered"))
@@ -438,7 +495,7 @@ class _Conversation:
                 *(runtime.name, runtime.version, runtimes.dotted(runtime.nri)),
             )
         if self._plugin.configure is not None:
-            self._plugin.configure(request)
+            self._plugin = self._plugin.configure(request) or self._plugin
         wanted = subscription(self._plugin)
         events = wanted & runtimes.known_events(runtime)
         if events != wanted:
@@ -529,7 +586,22 @@ class _Signals:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us
 
 
-def _connect(path: str) -> socket.socket:
+def _unobserved(_sender: Role, _data: bytes) -> None:
+    pass
+
+
+def _shortest(waits: Iterable[float | None]) -> float | None:
+    return min((wait for wait in waits if wait is not None), default=None)
+
+
+def _connect(path: str, count: int) -> list[socket.socket]:
+    with contextlib.ExitStack() as opened:
+        connections = [opened.enter_context(_dial(path)) for _ in range(count)]
+        opened.pop_all()
+    return connections
+
+
+def _dial(path: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(FAREWELL)  # a listener whose backlog is full would keep us waiting
     try:

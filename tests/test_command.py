@@ -9,12 +9,13 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
+import launching
 import pytest
+from launching import BOUND, Running
 
 from nri_inject import api
 from nri_inject.command import Command, Handlers, identity
@@ -26,7 +27,6 @@ from nri_inject.runtimes import NEWEST, Runtime, identify
 from nri_inject.wire.session import Call, Role, Session
 from nri_inject.wire.ttrpc import Code
 
-BOUND = 20.0
 EXECUTABLE = Path(sys.executable).with_name("nri-device-injector")
 OLD = identify("containerd", "1.7.24")
 COMMAND = Command(
@@ -44,54 +44,21 @@ SYSCTL = api.Pod(
 APP = api.Container(id="c0", name="app")
 
 
-@dataclass
-class Running:
-    """A plugin process, and the connection that it was launched with."""
-
-    process: subprocess.Popen[str]
-    peer: Peer
-
-    def ask(self, pod: api.Pod) -> api.Adjustment:
-        request = api.CreateContainerRequest(pod=pod, container=APP)
-        return self.peer.request(
-            "CreateContainer", request, api.CreateContainerResponse, BOUND
-        ).adjust
-
-    def end(self) -> tuple[int, str, str]:
-        """Hang up as a runtime that ends; return the status and what was written."""
-        self.peer.close()
-        output, log = self.process.communicate(timeout=BOUND)
-        return self.process.returncode, output, log
-
-
-@contextmanager
 def launched(
-    *arguments: str, program: Sequence[str | Path] = (EXECUTABLE,), **environ: str
-) -> Iterator[Running]:
-    """Start a plugin the way a runtime does, but for its arguments and what it may write to."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [*program, *arguments],
-            env={"NRI_PLUGIN_SOCKET": str(theirs.fileno()), **environ},
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    with process, closing(Peer(ours)) as peer:
-        try:
-            yield Running(process, peer)
-        finally:
-            if process.poll() is None:
-                process.kill()
+    *arguments: str, program: Path = EXECUTABLE, **environ: str
+) -> AbstractContextManager[Running]:
+    return launching.launched(program, *arguments, **environ)
+
+
+def ask(running: Running, pod: api.Pod) -> api.Adjustment:
+    request = api.CreateContainerRequest(pod=pod, container=APP)
+    return running.peer.request(
+        "CreateContainer", request, api.CreateContainerResponse, BOUND
+    ).adjust
 
 
 def configured(running: Running, config: str = "", runtime: Runtime = NEWEST) -> Running:
-    running.peer.register(BOUND)
-    running.peer.configure(runtime, config, BOUND)
-    return running
+    return running.configured(config, runtime)
 
 
 def ended(*arguments: str, **environ: str) -> tuple[int, str, str]:
@@ -166,9 +133,9 @@ def test_each_flag_is_taken(arguments: list[str], title: str) -> None:
 def test_the_command_line_wins_over_the_environment_and_the_file_name(tmp_path: Path) -> None:
     link = tmp_path / "30-link"
     link.symlink_to(EXECUTABLE)
-    with launched("--name", "a", program=[link], NRI_PLUGIN_NAME="b") as running:
+    with launched("--name", "a", program=link, NRI_PLUGIN_NAME="b") as running:
         assert configured(running).peer.title == "30-a"
-    with launched(program=[link], NRI_PLUGIN_NAME="b") as running:
+    with launched(program=link, NRI_PLUGIN_NAME="b") as running:
         assert configured(running).peer.title == "30-b"
 
 
@@ -182,7 +149,7 @@ FAILS = (
 
 def refusal(running: Running, pod: api.Pod = SYSCTL) -> str:
     with pytest.raises(RemoteError) as caught:
-        running.ask(pod)
+        ask(running, pod)
     return caught.value.message
 
 
@@ -196,7 +163,7 @@ def test_a_configuration_file_counts(tmp_path: Path, log_format: str) -> None:
     file = tmp_path / "nri.yaml"
     file.write_text("on_unsupported: warn\npolicy: unrestricted\n")
     with launched("--config", str(file), "--log-format", log_format) as running:
-        adjustment = configured(running, runtime=OLD).ask(SYSCTL)
+        adjustment = ask(configured(running, runtime=OLD), SYSCTL)
         status, output, log = running.end()
     assert dict(adjustment.linux.sysctl) == {"net.core.somaxconn": "1024"}
     lines = log.splitlines()
@@ -225,7 +192,7 @@ def test_the_policy_of_the_command_line_wins_over_both(tmp_path: Path) -> None:
     file = tmp_path / "nri.yaml"
     file.write_text("on_unsupported: fail\n")
     with launched("--config", str(file), "--policy", "unrestricted") as running:
-        adjustment = configured(running, "on_unsupported: warn\npolicy: {}\n", OLD).ask(SYSCTL)
+        adjustment = ask(configured(running, "on_unsupported: warn\npolicy: {}\n", OLD), SYSCTL)
         _, _, log = running.end()
     assert adjustment.linux.sysctl
     assert messages(log)[0] == "policy: unrestricted: every pod gets what its annotations ask for"
@@ -252,7 +219,7 @@ def test_without_a_policy_the_log_says_so() -> None:
 )
 def test_verbose_and_quiet_change_the_log(arguments: list[str], levels: set[str]) -> None:
     with launched(*arguments) as running:
-        configured(running, "policy: unrestricted").ask(SYSCTL)
+        ask(configured(running, "policy: unrestricted"), SYSCTL)
         _, _, log = running.end()
     assert {line.split()[1] for line in log.splitlines()} - {"debug"} == levels
 
@@ -262,7 +229,7 @@ def test_a_hostile_name_stays_on_its_line_in_log_and_status() -> None:
     with launched() as running:
         text = refusal(configured(running, "policy: unrestricted", OLD), pod)
         running.peer.configure(OLD, "{on_unsupported: warn, policy: unrestricted}", BOUND)
-        running.ask(pod)
+        ask(running, pod)
         _, _, log = running.end()
     front = r"pod a\nb/\x1b[2J\u2028, container app: "
     assert text.startswith(f"{front}annotation sysctl.noderesource.dev/pod: containerd 1.7.24 ")
@@ -444,8 +411,8 @@ def test_launched_without_arguments_it_never_imports_what_it_does_not_need() -> 
         "from nri_inject.plugins.device_injector import main\n"
         "main()\n"
     )
-    with launched(program=[sys.executable, "-c", program]) as running:
-        assert configured(running, "policy: unrestricted").ask(SYSCTL).linux.sysctl
+    with launched("-c", program, program=Path(sys.executable)) as running:
+        assert ask(configured(running, "policy: unrestricted"), SYSCTL).linux.sysctl
         status, output, _ = running.end()
     top = {name.partition(".")[0] for name in json.loads(output)}
     assert status == 0

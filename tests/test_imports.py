@@ -38,9 +38,10 @@ def test_the_library_loads_no_parser_of_options_or_files(module: str) -> None:
     assert not loaded_by(f"import {module}") & unwanted
 
 
-def test_a_plugin_command_does_not_load_click_before_it_has_arguments() -> None:
+@pytest.mark.parametrize("plugin", ["device_injector", "logger", "differ", "resource_assigner"])
+def test_a_plugin_command_does_not_load_click_before_it_has_arguments(plugin: str) -> None:
     unwanted = {"click", "jsonschema", "pyudev", "grpc"}
-    loaded = loaded_by("import nri_inject.plugins.device_injector")
+    loaded = loaded_by(f"import nri_inject.plugins.{plugin}")
     assert not loaded & unwanted
     assert "nri_inject" in loaded
 

@@ -263,6 +263,15 @@ def test_the_handler_of_configure_gets_the_whole_request() -> None:
 NEW_EVENTS = "UPDATE_POD_SANDBOX, POST_UPDATE_POD_SANDBOX, VALIDATE_CONTAINER_ADJUSTMENT"
 
 
+def test_configure_may_return_the_plugin_that_serves_from_then_on() -> None:
+    created: queue.Queue[api.Container] = queue.Queue()
+    other = plugin(create_container=lambda _, container: created.put(container))
+    with launched(plugin(configure=lambda _: other, run_pod_sandbox=lambda _: None)) as (peer, _):
+        assert peer.take_in() == 0b1000
+        peer.ask("CreateContainer", CREATE)
+    assert created.get(timeout=LONGEST) == CONTAINER
+
+
 @pytest.mark.parametrize(
     ("version", "mask", "missing"),
     [("1.7.24~ds1", 0x7FF, True), ("2.1.9", 0x7FF, True), ("2.3.0", 0x3FFF, False)],
@@ -1146,3 +1155,83 @@ def test_a_signal_ends_a_wait_that_has_not_begun_yet(tmp_path: Path) -> None:
         with pytest.raises(RemoteError) as caught:
             peer.configure(identify("containerd", "2.1.9"))
     assert caught.value.message == "woken by a descriptor: True"
+
+
+# Several plugins on connections of their own
+
+
+def together(path: Path, *plugins: Plugin) -> Running:
+    first, *others = plugins
+    tested = Stub(first, socket_path=str(path))
+    for other in others:
+        tested.join(other)
+    return Running(tested)
+
+
+def named(index: str, calls: queue.Queue[str]) -> Plugin:
+    return Plugin(name=NAME, index=index, run_pod_sandbox=lambda _: calls.put(index))
+
+
+def test_several_plugins_are_served_in_one_loop_each_on_its_own_connection(path: Path) -> None:
+    calls: queue.Queue[str] = queue.Queue()
+    plugins = named("00", calls), named("99", calls)
+    with (
+        Listener(path) as listener,
+        together(path, *plugins),
+        listener.accept() as low,
+        listener.accept() as high,
+    ):
+        for peer in (low, high):
+            peer.take_in()
+        for peer in (high, low, high):
+            peer.ask("RunPodSandbox", api.RunPodSandboxRequest(pod=POD))
+    assert [calls.get(timeout=LONGEST) for _ in range(3)] == ["99", "00", "99"]
+
+
+def test_with_one_connection_all_are_lost_and_dialled_again(path: Path) -> None:
+    with Listener(path) as listener, together(path, plugin(), plugin()):
+        with listener.accept() as low, listener.accept() as high:
+            low.take_in()
+            high.take_in()
+            low.close()
+            assert high.sees_the_end()
+        with listener.accept() as low, listener.accept() as high:
+            low.take_in()
+            high.take_in()
+
+
+def test_a_launched_plugin_has_one_connection_only() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        tested = Stub(plugin(), connection=theirs)
+        assert tested.launched
+        with pytest.raises(ValueError, match="a launched plugin has one connection"):
+            tested.join(plugin())
+        tested.stop()
+        tested.run()
+
+
+# What an observer is shown
+
+
+def test_an_observer_is_shown_all_bytes_and_who_ended_the_connection(path: Path) -> None:
+    shown: list[tuple[Role, bytes]] = []
+    tested = Stub(plugin(), socket_path=str(path))
+    tested.observe(lambda sender, data: shown.append((sender, data)))
+    with Listener(path) as listener, Running(tested):
+        with listener.accept() as peer:
+            peer.take_in()
+        with listener.accept() as peer:
+            peer.take_in()
+            tested.stop()
+            assert peer.sees_the_end()
+    ends = [sender for sender, data in shown if not data]
+    assert ends == [Role.RUNTIME, Role.PLUGIN]
+    first = shown[: shown.index((Role.RUNTIME, b""))]
+    replayed = Session(Role.PLUGIN)
+    replayed.call("RegisterPlugin", api.RegisterPluginRequest())
+    heard = [replayed.receive(data) for sender, data in first if sender is Role.RUNTIME]
+    methods = [event.method for events in heard for event in events]
+    assert methods == ["RegisterPlugin", "Configure", "Synchronize"]
+    registration, *_ = Session(Role.RUNTIME).receive(first[0][1])
+    assert isinstance(registration, Call)

@@ -56,6 +56,10 @@ class Validating:
         """Watch the node's files with this stub."""
         self._surroundings.attach(stub)
 
+    def close(self) -> None:
+        """Stop watching them."""
+        self._surroundings.close()
+
     def configure(self, request: ConfigureRequest) -> None:
         """Configure, and say if this runtime will never ask."""
         self._surroundings.configure(request)

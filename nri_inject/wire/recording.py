@@ -1,18 +1,29 @@
-"""A session's bytes as text: a line of JSON for each piece that one side said, and back.
+"""The bytes of a plugin's connections, written down so that they can be played again.
 
-    {"dir": "plugin>runtime", "hex": "0000...", "about": "request 1 Runtime.RegisterPlugin"}
+A recording is a text file of JSON lines, one for each piece of bytes as it was read or handed out:
 
-`hex` is what was read or written at once, with all headers; it is empty where that side closed.
-`about` says which messages end in it, for people; nobody reads it back. docs/test-a-plugin.md
-has the format as well.
+    {"seconds": 0.004217, "from": "runtime", "bytes": "AAAAAgAAAAoA...", "about": "response 1 ok"}
+
+- `seconds` since the first piece, by a clock that never goes back; 0 where nobody looked at one
+- `from` is who sends: `runtime` or `plugin`
+- `bytes` in base64 (RFC 4648, section 4), with all headers, cut as the connection happened to be
+- `about` says which messages end in the piece, for people; nobody reads it back
+
+No bytes (`""`) mean that `from` closed the connection; each connection has one such piece at its
+end, and the next piece begins another connection. A file that stops before was cut off. Keys that
+are not known are to be ignored, so that more may be told one day.
+
+What stands in a recording is all that the runtime told: the environment of containers, too.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -24,8 +35,6 @@ from nri_inject.wire import mux, ttrpc
 from nri_inject.wire.session import Role
 from nri_inject.wire.ttrpc import Code, Type
 
-_DIRECTIONS: Final = {Role.PLUGIN: "plugin>runtime", Role.RUNTIME: "runtime>plugin"}
-_SENDERS: Final = {text: role for role, text in _DIRECTIONS.items()}
 _SERVICES: Final = {
     mux.PLUGIN_CHANNEL: nri_pb2.DESCRIPTOR.services_by_name["Plugin"],
     mux.RUNTIME_CHANNEL: nri_pb2.DESCRIPTOR.services_by_name["Runtime"],
@@ -37,10 +46,11 @@ class RecordingError(NriError):
 
 
 class Piece(NamedTuple):
-    """What one side said at once; no bytes where it closed."""
+    """What one side said at once, and when; no bytes where it closed."""
 
     sender: Role
     data: bytes
+    seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -68,14 +78,62 @@ class Recorder:
         self._write = write
         self._messages = _Messages()
 
-    def __call__(self, sender: Role, data: bytes) -> None:
+    def __call__(self, sender: Role, data: bytes, seconds: float = 0.0) -> None:
         """Write one piece."""
         try:
             about = "; ".join(_about(*found) for found in self._messages.receive(sender, data))
         except ProtocolError as error:
             about = str(error)
-        line = {"dir": _DIRECTIONS[sender], "hex": data.hex(), "about": about}
-        self._write(json.dumps(line, ensure_ascii=False) + "\n")
+        if not data:
+            self._messages = _Messages()
+        self._write(encode(Piece(sender, data, seconds), about) + "\n")
+
+
+def encode(piece: Piece, about: str = "") -> str:
+    """Return the piece's line, without a line feed."""
+    fields = {
+        "seconds": round(piece.seconds, 6),
+        "from": piece.sender.value,
+        "bytes": base64.b64encode(piece.data).decode(),
+    }
+    return json.dumps(fields | ({"about": about} if about else {}), ensure_ascii=False)
+
+
+def decode(line: str | bytes) -> Piece:
+    """Return the piece that a line is; RecordingError says what is wrong with one that is none."""
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RecordingError(f"not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise RecordingError("an object with seconds, from, bytes expected")
+    return Piece(
+        sender=_sender(fields.get("from")),
+        data=_bytes(fields.get("bytes")),
+        seconds=_seconds(fields.get("seconds")),
+    )
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+        raise RecordingError(f"seconds: {value!r} is not a number from 0 on")
+    return float(value)
+
+
+def _sender(value: Any) -> Role:
+    try:
+        return Role(value)
+    except ValueError:
+        raise RecordingError(f"from: {value!r} is neither runtime nor plugin") from None
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise RecordingError(f"bytes: {value!r} is not base64 text")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise RecordingError(f"bytes: not base64: {error}") from error
 
 
 def read(lines: Iterable[str]) -> Iterator[Piece]:
@@ -83,10 +141,9 @@ def read(lines: Iterable[str]) -> Iterator[Piece]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                entry = json.loads(line)
-                yield Piece(_SENDERS[entry["dir"]], bytes.fromhex(entry["hex"]))
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise RecordingError(f"line {number}: no piece of a recording") from error
+                yield decode(line)
+            except RecordingError as error:
+                raise RecordingError(f"line {number}: {error}") from error
 
 
 def exchanges(pieces: Iterable[Piece]) -> list[Exchange]:
@@ -97,7 +154,10 @@ def exchanges(pieces: Iterable[Piece]) -> list[Exchange]:
     messages = _Messages()
     found: list[Exchange] = []
     waiting: dict[tuple[int, int], Exchange] = {}
-    for sender, data in pieces:
+    for sender, data, _ in pieces:
+        if not data:  # what follows is another connection
+            messages = _Messages()
+            waiting.clear()
         try:
             for channel, message in messages.receive(sender, data):
                 place = channel, message.stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from pathlib import Path
@@ -47,13 +48,13 @@ def recorded(pieces: list[Piece]) -> list[str]:
 
 def test_a_line_says_who_said_what_and_what_that_is() -> None:
     lines = [json.loads(line) for line in recorded(said())]
-    assert [(line["dir"], line["about"]) for line in lines] == [
-        ("plugin>runtime", "request 1 Runtime.RegisterPlugin"),
-        ("runtime>plugin", "response 1 ok; request 1 Plugin.Configure"),
-        ("plugin>runtime", 'response 1 status 2 "no \\u2717"'),
+    assert [(line["from"], line["about"]) for line in lines] == [
+        ("plugin", "request 1 Runtime.RegisterPlugin"),
+        ("runtime", "response 1 ok; request 1 Plugin.Configure"),
+        ("plugin", 'response 1 status 2 "no \\u2717"'),
     ]
-    assert bytes.fromhex(lines[0]["hex"]) == said()[0].data
-    assert [list(line) for line in lines] == [["dir", "hex", "about"]] * 3
+    assert base64.b64decode(lines[0]["bytes"]) == said()[0].data
+    assert [list(line) for line in lines] == [["seconds", "from", "bytes", "about"]] * 3
 
 
 def test_exchanges_are_calls_with_their_answers() -> None:
@@ -74,8 +75,8 @@ def test_a_call_without_an_answer_has_neither_message_nor_status() -> None:
 @given(st.data())
 def test_a_recording_is_read_back_however_the_session_was_cut(data: st.DataObject) -> None:
     pieces: list[Piece] = []
-    for sender, said_at_once in said():
-        cut = data.draw(st.integers(0, len(said_at_once)))
+    for sender, said_at_once, _ in said():
+        cut = data.draw(st.integers(1, len(said_at_once) - 1))
         pieces += [Piece(sender, said_at_once[:cut]), Piece(sender, said_at_once[cut:])]
     again = list(recording.read(recorded(pieces)))
     assert again == pieces
@@ -84,7 +85,7 @@ def test_a_recording_is_read_back_however_the_session_was_cut(data: st.DataObjec
 
 def test_the_end_of_a_side_is_a_line_without_bytes() -> None:
     (line,) = recorded([Piece(Role.PLUGIN, b"")])
-    assert json.loads(line) == {"dir": "plugin>runtime", "hex": "", "about": ""}
+    assert json.loads(line) == {"seconds": 0.0, "from": "plugin", "bytes": ""}
     assert list(recording.read([line, "\n"])) == [Piece(Role.PLUGIN, b"")]
 
 
@@ -92,23 +93,18 @@ def test_the_end_of_a_side_is_a_line_without_bytes() -> None:
 def test_conversations_of_real_runtimes_can_be_read(path: Path) -> None:
     raw = path.read_bytes()
     steps = json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
-    pieces = list(recording.read(map(json.dumps, steps)))
+    pieces = [
+        Piece(Role(step["dir"].partition(">")[0]), bytes.fromhex(step["hex"])) for step in steps
+    ]
     exchanges = recording.exchanges(pieces)
     calls = sum(step["about"].partition(": ")[2].startswith("request") for step in steps)
     assert 0 < len(exchanges) <= calls
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        *("{", "[]", "1", "{}", '{"dir": "up", "hex": ""}', "[" * 100_000),
-        *('{"dir": "plugin>runtime", "hex": "0"}', '{"dir": "plugin>runtime", "hex": 1}'),
-    ],
-)
+@pytest.mark.parametrize("line", ["{", "[]", "1", "{}", "[" * 100_000])
 def test_a_line_that_is_none_is_named(line: str) -> None:
-    with pytest.raises(RecordingError) as caught:
+    with pytest.raises(RecordingError, match=r"^line 5: "):
         list(recording.read([*recorded(said()), "", line]))
-    assert str(caught.value) == "line 5: no piece of a recording"
 
 
 def broken(request: bytes) -> Piece:
@@ -138,7 +134,81 @@ def test_a_broken_frame_is_written_down_with_its_fault() -> None:
         recording.exchanges([frame])
 
 
+def test_a_session_after_the_end_of_another_begins_anew() -> None:
+    twice = [*said(), Piece(Role.RUNTIME, b""), *said()]
+    assert recording.exchanges(twice) == recording.exchanges(said()) * 2
+    assert [json.loads(line)["about"] for line in recorded(twice)[4:]] == [
+        json.loads(line)["about"] for line in recorded(said())
+    ]
+
+
 @given(st.binary(max_size=200), st.sampled_from(list(Role)))
 def test_any_bytes_can_be_recorded(data: bytes, sender: Role) -> None:
     (line,) = recorded([Piece(sender, data)])
     assert list(recording.read([line])) == [Piece(sender, data)]
+
+
+# --- lines ---------------------------------------------------------------------------------------
+
+PIECES = st.builds(
+    Piece,
+    st.sampled_from(Role),
+    st.binary(),
+    st.floats(0, 1e9).map(lambda seconds: round(seconds, 6)),
+)
+
+
+@given(PIECES)
+def test_what_was_written_is_read_again(record: Piece) -> None:
+    line = recording.encode(record)
+    assert "\n" not in line
+    assert recording.decode(line) == record
+    assert recording.decode(line.encode() + b"\n") == record
+
+
+@given(st.binary() | st.text())
+def test_any_line_is_a_record_or_a_protocol_error(line: bytes | str) -> None:
+    try:
+        recording.decode(line)
+    except RecordingError:
+        return
+    raise AssertionError("no three keys come about by chance")
+
+
+def test_a_line_is_as_documented() -> None:
+    record = Piece(Role.RUNTIME, bytes.fromhex("000000020000000a00000000000000010200"), 0.0042171)
+    line = '{"seconds": 0.004217, "from": "runtime", "bytes": "AAAAAgAAAAoAAAAAAAAAAQIA"}'
+    assert recording.encode(record) == line
+
+
+def test_no_bytes_are_the_end_of_a_connection_and_unknown_keys_are_ignored() -> None:
+    line = '{"seconds": 1, "from": "plugin", "bytes": "", "more": [1]}'
+    assert recording.decode(line) == Piece(Role.PLUGIN, b"", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("", "not JSON: Expecting value: line 1 column 1 (char 0)"),
+        ("[1]", "an object with seconds, from, bytes expected"),
+        ("{}", "seconds: None is not a number from 0 on"),
+        ('{"seconds": true}', "seconds: True is not a number from 0 on"),
+        ('{"seconds": -1}', "seconds: -1 is not a number from 0 on"),
+        ('{"seconds": NaN}', "seconds: nan is not a number from 0 on"),
+        ('{"seconds": 1}', "from: None is neither runtime nor plugin"),
+        ('{"seconds": 1, "from": "me"}', "from: 'me' is neither runtime nor plugin"),
+        ('{"seconds": 1, "from": "plugin"}', "bytes: None is not base64 text"),
+        (
+            '{"seconds": 1, "from": "plugin", "bytes": "!"}',
+            "bytes: not base64: Only base64 data is allowed",
+        ),
+        (
+            '{"seconds": 1, "from": "plugin", "bytes": "é"}',
+            "bytes: not base64: string argument should contain only ASCII characters",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_said(line: str, sentence: str) -> None:
+    with pytest.raises(RecordingError) as caught:
+        recording.decode(line)
+    assert str(caught.value) == sentence

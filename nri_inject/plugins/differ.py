@@ -1,0 +1,285 @@
+"""Show what plugins changed in a container, between its creation request and what was created.
+
+One process looks at several places in the order of plugins, on a connection for each. It asks for
+nothing and changes nothing. docs/see-what-changed.md is for who uses it, and says what it cannot
+see, and where it differs from NRI's differ (NRI 0.12).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from nri_inject import config
+from nri_inject.annotations import container_name, plain, where
+from nri_inject.api import ConfigureRequest, Container, Pod
+from nri_inject.command import Command, Options
+from nri_inject.config import Config
+from nri_inject.differences import Change, differences, fields_of
+from nri_inject.errors import ConfigError
+from nri_inject.logs import timestamp
+from nri_inject.output import STANDARD_OUTPUT, Output
+from nri_inject.plugin import Plugin
+from nri_inject.stub import Stub
+
+log = logging.getLogger(__name__)
+
+# How far the container has come, which no plugin changes.
+_PROGRESS: Final = frozenset(
+    {
+        *("state", "pid", "created_at", "started_at", "finished_at"),
+        *("exit_code", "status_reason", "status_message"),
+    }
+)
+
+# Containers on their way at one time. A runtime that does not tell that a creation has failed
+# (CRI-O) would have us keep them for ever.
+_MOST_CONTAINERS: Final = 1024
+
+_COLOURS: Final = {"+": "\x1b[32m", "-": "\x1b[31m", "~": "\x1b[33m"}
+_PLAIN: Final = "\x1b[0m"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What changed in a container between two looks at it; `before` and `after` say where from.
+
+    `untold` are fields that had values and have none at all in what was created: a runtime that
+    does not tell of a field looks like one that has dropped it.
+    """
+
+    seconds: float
+    pod: Pod
+    container: Container
+    before: str
+    after: str
+    changes: Sequence[Change]
+    untold: Sequence[str] = ()
+
+
+def as_json(step: Step) -> str:
+    """Write a step as one line."""
+    return (
+        json.dumps(
+            {
+                "time": timestamp(step.seconds),
+                "pod": f"{step.pod.namespace}/{step.pod.name}",
+                "container": container_name(step.container),
+                "id": step.container.id,
+                "from": step.before,
+                "to": step.after,
+                "changes": [change._asdict() for change in step.changes],
+                "untold": list(step.untold),
+            }
+        )
+        + "\n"
+    )
+
+
+def as_text(step: Step, *, colour: bool = False) -> str:
+    """Write a step for people: a line for each change."""
+    lines = [f"{where(step.pod, step.container)}: from {step.before} to {step.after}"]
+    for mark, words in map(_line, step.changes):
+        line = f"  {mark} {words}"
+        lines.append(f"{_COLOURS[mark]}{line}{_PLAIN}" if colour else line)
+    lines += [f"  ? {field}: {step.after} does not tell" for field in step.untold]
+    if len(lines) == 1:
+        lines.append("  no changes")
+    return "\n".join(lines) + "\n"
+
+
+def _line(change: Change) -> tuple[str, str]:
+    name = change.field + (f"[{plain(change.key)}]" if change.key else "")
+    if change.before is None:
+        return "+", f"{name} {json.dumps(change.after)}"
+    if change.after is None:
+        return "-", f"{name} {json.dumps(change.before)}"
+    return "~", f"{name} {json.dumps(change.before)} -> {json.dumps(change.after)}"
+
+
+def compared(old: Container, new: Container, *, created: bool) -> tuple[list[Change], list[str]]:
+    """Return what changed, and which fields are not told of any more in what was `created`."""
+    changes = differences(old, new, _PROGRESS)
+    if not created:
+        return changes, []
+    told = fields_of(new)
+    untold = {change.field for change in changes if change.field not in told}
+    return [change for change in changes if change.field in told], sorted(untold)
+
+
+def checked_indices(words: Iterable[str]) -> list[str]:
+    """Return the places in the order of plugins that words with commas name, ascending.
+
+    ConfigError for what is no number of one or two digits, and for one that is there twice.
+    """
+    given = [part.strip() for word in words for part in word.split(",")]
+    wrong = [part for part in given if not (part.isascii() and part.isdigit() and len(part) < 3)]
+    if wrong:
+        raise ConfigError(
+            f"index {', '.join(map(repr, wrong))}: two digits expected, as in 00,50,99"
+        )
+    indices = sorted(part.zfill(2) for part in given)
+    if len(set(indices)) < len(indices):
+        raise ConfigError(f"indices {', '.join(indices)}: one of them is there twice")
+    return indices
+
+
+class Traces:
+    """What was seen last of each container that is on its way, bounded; by id, not by order."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[str, Container]] = {}
+
+    def look(
+        self, label: str, container: Container, *, begin: bool
+    ) -> tuple[str, Container] | None:
+        """Return the last look at a container, and remember this one in its place.
+
+        A container that was never seen is remembered only if this may be the first look.
+        """
+        before = self._last.get(container.id)
+        if before is not None or begin:
+            self._last[container.id] = label, container
+            if len(self._last) > _MOST_CONTAINERS:
+                del self._last[next(iter(self._last))]
+        return before
+
+    def forget(self, container: Container) -> None:
+        """Look no further at a container that has started, or never will."""
+        self._last.pop(container.id, None)
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+
+class Differ:
+    """The service: one plugin for each place in the order, and the traces they share."""
+
+    def __init__(self, options: Options, configured: Config) -> None:
+        self._options = options
+        self._output = Output()
+        self._traces = Traces()
+        self._settle(configured)
+        self._indices = checked_indices(self._settings.indices)
+        first, *self._others = (self._plugin(place) for place in range(len(self._indices)))
+        self.plugin: Final = first
+
+    def attach(self, stub: Stub) -> None:
+        """Look at the other places, too; a launched differ has one."""
+        self._output.gone = stub.stop
+        stub.watch(self._output)
+        if stub.launched:
+            self._indices = [self._options.idx]
+            log.warning(
+                "launched by the runtime, so there is one place to look at, %s: shown is what"
+                " changed between there and what was created; start nri-differ beside the runtime"
+                " to look at several",
+                self._options.idx,
+            )
+            return
+        for plugin in self._others:
+            stub.join(plugin)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._output.close()
+
+    def configure(self, request: ConfigureRequest) -> None:
+        """Take the drop-in configuration, which wins, but for the command line."""
+        if request.config:
+            self._settle(config.read(request.config, "drop-in configuration"))
+
+    def _settle(self, configured: Config) -> None:
+        self._settings = config.with_options(configured.differ, self._options.own)
+        self._output.aim(self._settings.log_file)
+        self._written = self._writer()
+
+    def _writer(self) -> Callable[[Step], str]:
+        if self._settings.format == "json":
+            return as_json
+        on_terminal = not self._settings.log_file and os.isatty(STANDARD_OUTPUT)
+        return partial(as_text, colour=on_terminal and not os.environ.get("NO_COLOR"))
+
+    def _plugin(self, place: int) -> Plugin:
+        """Return what looks at one place; what was created is looked at from the first alone."""
+        handlers: dict[str, Callable[..., Any]] = {"create_container": partial(self._asked, place)}
+        if place == 0:
+            handlers |= {
+                "configure": self.configure,
+                "post_create_container": partial(self._told, "PostCreateContainer"),
+                "start_container": partial(self._told, "StartContainer"),
+                "post_start_container": self._started,
+                "stop_container": self._gone,
+                "remove_container": self._gone,
+            }
+        return Plugin(name=self._options.name, index=self._indices[place], **handlers)
+
+    def _asked(self, place: int, pod: Pod, container: Container) -> None:
+        self._look(f"request at {self._indices[place]}", pod, container, begin=True)
+
+    def _told(self, label: str, pod: Pod, container: Container) -> None:
+        self._look(label, pod, container, begin=False)
+
+    def _started(self, pod: Pod, container: Container) -> None:
+        self._look("PostStartContainer", pod, container, begin=False)
+        self._traces.forget(container)
+
+    def _gone(self, _: Pod, container: Container) -> None:
+        self._traces.forget(container)
+
+    def _look(self, label: str, pod: Pod, container: Container, *, begin: bool) -> None:
+        last = self._traces.look(label, container, begin=begin)
+        if last is None:
+            return
+        before, old = last
+        now, written, unchanged = time.time(), self._written, self._settings.unchanged
+
+        def words() -> str:
+            changes, untold = compared(old, container, created=not begin)
+            if not changes and not untold and not unchanged:
+                return ""
+            return written(Step(now, pod, container, before, label, changes, untold))
+
+        self._output.put(words)
+
+
+def _parameters() -> Sequence[Any]:
+    import click
+
+    def option(*names: str, **attributes: Any) -> click.Option:
+        return click.Option(names, **attributes)
+
+    return [
+        option(
+            "--indices",
+            multiple=True,
+            metavar="NN,NN",
+            help="Where to look in the order of plugins, with commas between; 00,99 unless given.",
+        ),
+        option("--format", type=click.Choice(["text", "json"]), help="text unless given."),
+        option("--log-file", metavar="FILE", help="Append to FILE; standard output unless given."),
+        option("--unchanged", is_flag=True, help="Mention what nobody changed, too."),
+        *_go_options(option),
+    ]
+
+
+def _go_options(option: Callable[..., Any]) -> Iterator[Any]:
+    """Yield what the Go differ has and ours has no need of, so that its unit files keep working."""
+    yield option("--verbose-level", type=int, hidden=True, expose_value=False)
+    yield option("--yaml", is_flag=True, hidden=True, expose_value=False)
+
+
+main: Final = Command(
+    name="differ",
+    idx="99",
+    service=Differ,
+    parameters=_parameters,
+    help="Show what plugins changed in containers.",
+    example="nri-differ --indices 00,25,99",
+)

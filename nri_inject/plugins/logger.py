@@ -1,0 +1,318 @@
+"""Write down what a runtime tells its plugins: which events, of which pods, as YAML or as JSON.
+
+docs/log-events.md is for who uses it, and says where it differs from NRI's logger (NRI 0.12).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cache, partial
+from typing import Any, Final
+
+import yaml
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from nri_inject import config
+from nri_inject.annotations import quoted, suggestion
+from nri_inject.api import (
+    Adjustment,
+    ConfigureRequest,
+    Container,
+    KeyValue,
+    Pod,
+    ValidateContainerAdjustmentRequest,
+)
+from nri_inject.command import Command, Options
+from nri_inject.config import Config
+from nri_inject.errors import ConfigError
+from nri_inject.logs import timestamp
+from nri_inject.output import Output
+from nri_inject.plugin import ARGUMENTS, EVENTS, Plugin
+from nri_inject.stub import Stub
+from nri_inject.wire import recording
+from nri_inject.wire.recording import Piece
+from nri_inject.wire.session import Role
+from nri_inject.yamltext import Value
+
+Document = dict[str, Any]
+
+LOGGED: Final = ("synchronize", *EVENTS)
+"""What can be logged, as the fields of Plugin are called."""
+
+_NAMES: Final = {field: "".join(map(str.capitalize, field.split("_"))) for field in LOGGED}
+_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "all": LOGGED,
+    "pod": tuple(field for field in LOGGED if "pod" in field),
+    "podsandbox": tuple(field for field in LOGGED if "pod" in field),
+    "container": tuple(field for field in LOGGED if "container" in field),
+    **{field.replace("_", ""): (field,) for field in LOGGED},
+}
+
+_MAPS: Final = frozenset({"labels", "annotations", "sysctl", "unified", "netDevices", "owners"})
+
+# The names of pods that are remembered, since a runtime's last events of one have its id alone.
+_MOST_PODS: Final = 4096
+
+# The keys of the Go logger's drop-in file, which stand at its top.
+_GO_KEYS: Final = {
+    "logFile": "log_file",
+    "events": "events",
+    "addAnnotation": "add_annotation",
+    "setAnnotation": "set_annotation",
+    "addEnv": "add_env",
+    "setEnv": "set_env",
+}
+
+
+def events_of(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the fields of Plugin that words such as `pod` or `CreateContainer` stand for.
+
+    Letter case, spaces around a word, and `_` and `-` in it do not count; a word may be several
+    with commas between. ConfigError names the words that are none.
+    """
+    given = [part.strip() for word in words for part in word.split(",")]
+    keys = [re.sub(r"[_-]", "", word).lower() for word in given]
+    unknown = [word for word, key in zip(given, keys, strict=True) if key not in _WORDS]
+    if unknown:
+        raise ConfigError("; ".join(map(_unknown, unknown)))
+    chosen = {field for key in keys for field in _WORDS[key]}
+    return tuple(field for field in LOGGED if field in chosen)
+
+
+def _unknown(word: str) -> str:
+    known = ("all", "pod", "container", *(_NAMES[field] for field in LOGGED))
+    return f"unknown event {quoted(word)}; {suggestion(word, known)}"
+
+
+def document(seconds: float, event: str, told: Mapping[str, Message] | Message) -> Document:
+    """Return what is written about an event, and what was told with it in protobuf's own JSON."""
+    parts = (
+        MessageToDict(told)
+        if isinstance(told, Message)
+        else {name: MessageToDict(message) for name, message in told.items()}
+    )
+    return {"time": timestamp(seconds), "event": _NAMES[event], **_in_order(parts)}
+
+
+def _in_order(value: Any) -> Any:
+    """Sort the keys of maps, which come in any order; fields stay in the protocol's."""
+    if isinstance(value, list):
+        return [_in_order(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: dict(sorted(item.items())) if name in _MAPS else _in_order(item)
+        for name, item in value.items()
+    }
+
+
+def as_json(record: Document) -> str:
+    """Write a document as one line."""
+    return json.dumps(record) + "\n"
+
+
+def as_yaml(record: Document) -> str:
+    """Write a document of a YAML stream; no value in it takes more than one line."""
+    return "---\n" + yaml.dump(record, Dumper=_yaml_dumper(), sort_keys=False, width=1 << 30)
+
+
+@cache
+def _yaml_dumper() -> Any:
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # either
+        """A dumper that quotes, and so escapes, what is not plain text."""
+
+    def text(dumper: Any, value: str) -> Any:
+        plain = value.isascii() and value.isprintable()
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
+
+    Dumper.add_representer(str, text)
+    return Dumper
+
+
+class Chosen:
+    """Which pods are logged: the patterns, and the names of the pods that are known."""
+
+    def __init__(self, namespaces: Sequence[str], pods: Sequence[str]) -> None:
+        self._namespaces = namespaces
+        self._pods = pods
+        self._names: dict[str, tuple[str, str]] = {}
+
+    def __contains__(self, pod: Pod) -> bool:
+        """Tell whether a pod is to be logged; one whose name nobody has told is, too."""
+        if pod.name:
+            self._names.pop(pod.id, None)
+            self._names[pod.id] = pod.namespace, pod.name
+            if len(self._names) > _MOST_PODS:
+                del self._names[next(iter(self._names))]
+        known = self._names.get(pod.id)
+        return known is None or (
+            _matches(known[0], self._namespaces) and _matches(known[1], self._pods)
+        )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def changes(settings: config.Logger, value: str) -> Adjustment | None:
+    """Return the annotation and the variable that containers are to get, if any."""
+    adjustment = Adjustment()
+    if settings.add_annotation:
+        adjustment.annotations[settings.add_annotation] = value
+    if settings.set_annotation:
+        # A removal beside the value takes the key over from an earlier plugin (NRI, pkg/api).
+        adjustment.annotations[f"-{settings.set_annotation}"] = ""
+        adjustment.annotations[settings.set_annotation] = value
+    if settings.add_env:
+        adjustment.env.append(KeyValue(key=settings.add_env, value=value))
+    if settings.set_env:
+        adjustment.env.append(KeyValue(key=f"-{settings.set_env}"))
+        adjustment.env.append(KeyValue(key=settings.set_env, value=value))
+    return adjustment if adjustment.ByteSize() else None
+
+
+class Logger:
+    """The service: handlers that put down what they are told."""
+
+    def __init__(self, options: Options, configured: Config) -> None:
+        own = dict(options.own)
+        record = own.pop("record", None)
+        self._recording = Output(record) if record else None
+        self._options = own
+        self._name, self._index = options.name, options.idx
+        self._output = Output()
+        self.plugin: Final = self._settled(configured)
+
+    def attach(self, stub: Stub) -> None:
+        """Write between two requests, and stop when nobody reads any more."""
+        self._output.gone = stub.stop
+        stub.watch(self._output)
+        if self._recording is not None:
+            stub.watch(self._recording)
+            stub.observe(partial(_recorded, self._recording, time.monotonic()))
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._output.close()
+        if self._recording is not None:
+            self._recording.close()
+
+    def configure(self, request: ConfigureRequest) -> Plugin | None:
+        """Take the drop-in configuration, which wins, but for the command line."""
+        if not request.config:
+            return None
+        source = "drop-in configuration"
+        given = _as_ours(config.read_document(request.config, source))
+        return self._settled(config.checked(given, source))
+
+    def _settled(self, configured: Config) -> Plugin:
+        """Return the plugin for a configuration, and write to where it says."""
+        self._settings = config.with_options(configured.logger, self._options)
+        self._chosen = Chosen(self._settings.namespaces, self._settings.pods)
+        self._written = as_json if self._settings.format == "json" else as_yaml
+        handlers: dict[str, Callable[..., Any]] = {
+            field: partial(self._tell, field) for field in events_of(self._settings.events)
+        }
+        if "synchronize" in handlers:
+            handlers["synchronize"] = self._synchronize
+        if "validate_container_adjustment" in handlers:
+            handlers["validate_container_adjustment"] = self._validate
+        adjustment = changes(self._settings, f"logger-pid-{os.getpid()}")
+        if adjustment is not None:
+            tell = handlers.get("create_container")
+            handlers["create_container"] = partial(_adjusting, adjustment, tell)
+        self._output.aim(self._settings.log_file)
+        return Plugin(name=self._name, index=self._index, configure=self.configure, **handlers)
+
+    def _tell(self, field: str, pod: Pod, *others: Message) -> None:
+        self._put(field, pod, dict(zip(ARGUMENTS[field], (pod, *others), strict=True)))
+
+    def _validate(self, request: ValidateContainerAdjustmentRequest) -> None:
+        self._put("validate_container_adjustment", request.pod, request)
+
+    def _synchronize(self, pods: Sequence[Pod], containers: Sequence[Container]) -> None:
+        """Put down each pod and each container by itself: all together may be very many."""
+        by_id = {pod.id: pod for pod in pods}
+        for pod in pods:
+            self._put("synchronize", pod, {"pod": pod})
+        for container in containers:
+            pod = by_id.get(container.pod_sandbox_id, Pod(id=container.pod_sandbox_id))
+            self._put("synchronize", pod, {"container": container})
+
+    def _put(self, field: str, pod: Pod, told: Mapping[str, Message] | Message) -> None:
+        if pod in self._chosen:
+            now, written = time.time(), self._written
+            self._output.put(lambda: written(document(now, field, told)))
+
+
+def _adjusting(
+    adjustment: Adjustment, tell: Callable[..., Any] | None, pod: Pod, container: Container
+) -> Adjustment:
+    if tell is not None:
+        tell(pod, container)
+    return adjustment
+
+
+def _recorded(output: Output, start: float, sender: Role, data: bytes) -> None:
+    piece = Piece(sender, data, time.monotonic() - start)
+    output.put(lambda: recording.encode(piece) + "\n")
+
+
+def _as_ours(given: Mapping[str, Value]) -> dict[str, Value]:
+    """Move the keys of the Go logger's drop-in file to where ours are."""
+    go = {_GO_KEYS[key]: value for key, value in given.items() if key in _GO_KEYS}
+    rest = {key: value for key, value in given.items() if key not in _GO_KEYS}
+    return rest | {"logger": go} if go and "logger" not in rest else dict(given)
+
+
+def _parameters() -> Sequence[Any]:
+    import click
+
+    def option(*names: str, **attributes: Any) -> click.Option:
+        return click.Option(names, **attributes)
+
+    return [
+        option(
+            "--events",
+            multiple=True,
+            metavar="WORDS",
+            help="Events with commas between: all, pod, container, or names; all unless given.",
+        ),
+        option("--format", type=click.Choice(["yaml", "json"]), help="yaml unless given."),
+        option(
+            "--namespace",
+            "namespaces",
+            multiple=True,
+            metavar="PATTERN",
+            help="Only pods of such namespaces; * and ? are understood. Repeatable.",
+        ),
+        option(
+            "--pod",
+            "pods",
+            multiple=True,
+            metavar="PATTERN",
+            help="Only pods with such names. Repeatable.",
+        ),
+        option("--log-file", metavar="FILE", help="Append to FILE; standard output unless given."),
+        option("--record", metavar="FILE", help="Write the bytes of the connection to FILE, too."),
+        option("--add-annotation", metavar="KEY", help="Add this annotation to containers."),
+        option("--set-annotation", metavar="KEY", help="The same, over what others have set."),
+        option("--add-env", metavar="NAME", help="Add this variable to containers."),
+        option("--set-env", metavar="NAME", help="The same, over what others have set."),
+    ]
+
+
+main: Final = Command(
+    name="logger",
+    idx="90",
+    service=Logger,
+    parameters=_parameters,
+    help="Write down what the runtime tells its plugins.",
+    example="nri-logger --events pod,CreateContainer --namespace 'team-*' --format json",
+)

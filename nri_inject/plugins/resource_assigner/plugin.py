@@ -1,0 +1,259 @@
+"""The handlers of the resource assigner: what a runtime tells, into `pools`, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from nri_inject import config
+from nri_inject.api import (
+    Adjustment,
+    ConfigureRequest,
+    Container,
+    ContainerUpdate,
+    CreateContainerResponse,
+    LinuxContainerAdjustment,
+    LinuxResources,
+    Pod,
+)
+from nri_inject.command import Command, Options
+from nri_inject.config import Config
+from nri_inject.errors import ConfigError, NriError
+from nri_inject.plugin import Plugin
+from nri_inject.plugins.resource_assigner import cpulist, topology
+from nri_inject.plugins.resource_assigner.pools import (
+    Pools,
+    Rules,
+    adopt,
+    cpuset_of,
+    reconcile,
+    subject_of,
+    updates,
+)
+from nri_inject.plugins.resource_assigner.topology import Topology
+from nri_inject.stub import Stub
+from nri_inject.watch import Watch
+
+log = logging.getLogger(__name__)
+
+
+def rules_of(configured: Config) -> Rules:
+    """Return the rules that a configuration tells; ConfigError for a list of CPUs that is none."""
+    section = configured.resource_assigner
+    try:
+        reserved = cpulist.read(str(section.reserved))
+    except ValueError as error:
+        raise ConfigError(f"resource_assigner: reserved: {error}") from error
+    return Rules(
+        reserved=reserved,
+        reserved_namespaces=section.reserved_namespaces,
+        whole_cpus=section.whole_cpus,
+        beyond_requests=section.beyond_requests,
+        memory_nodes=section.memory_nodes,
+    )
+
+
+class ResourceAssigner:
+    """The service: the pools as they are now, and the configuration file they depend on."""
+
+    def __init__(
+        self,
+        options: Options,
+        configured: Config,
+        topology: Callable[[], Topology] = topology.read,
+    ) -> None:
+        self._topology = topology
+        self._file = _Followed(options.config, self._reread) if options.config else None
+        self._stub: Stub | None = None
+        self._dropped_in = False
+        self._pools = Pools(topology(), rules_of(configured))
+        self.plugin: Final = Plugin(
+            name=options.name,
+            index=options.idx,
+            configure=self.configure,
+            synchronize=self.synchronize,
+            create_container=self.create_container,
+            post_create_container=self.post_create_container,
+            update_container=self.update_container,
+            stop_container=self.stop_container,
+            remove_container=self.remove_container,
+            remove_pod_sandbox=self.remove_pod_sandbox,
+        )
+
+    def attach(self, stub: Stub) -> None:
+        """Follow the configuration file; without one there is nothing to follow."""
+        self._stub = stub
+        if self._file is not None:
+            stub.watch(self._file)
+            self._file.ready()
+
+    def close(self) -> None:
+        """Give the watch's descriptor back."""
+        if self._file is not None:
+            self._file.close()
+
+    def configure(self, request: ConfigureRequest) -> None:
+        """Take the drop-in configuration, which wins over the file from then on."""
+        if request.config:
+            self._dropped_in = True
+            self._take(config.read(request.config, "drop-in configuration"))
+
+    def _reread(self, path: str) -> None:
+        """Take the configuration file anew; a wrong one, or one not yet written, is ignored."""
+        try:
+            content = config.read_bytes(path)
+            if content.strip() and not self._dropped_in:
+                self._take(config.read(content, path))
+        except ConfigError as error:
+            log.error("%s; the rules stay as they were", error)
+
+    def _take(self, configured: Config) -> None:
+        rules = rules_of(configured)
+        if rules == self._pools.rules:
+            return
+        before = self._pools
+        existing = [
+            (placed.subject, before.cpus_of(name)) for name, placed in before.placed.items()
+        ]
+        pools, notes = reconcile(self._topology(), rules, existing)
+        log.info("new rules")
+        self._become(dataclasses.replace(pools, pending=before.pending), notes)
+        self._ask(updates(before.cpusets(), self._pools))
+
+    def synchronize(
+        self, pods: Sequence[Pod], containers: Sequence[Container]
+    ) -> list[ContainerUpdate]:
+        """Learn what exists, from nothing, and put right what is not as it should be."""
+        by_id = {pod.id: pod for pod in pods}
+        existing = [
+            (
+                subject_of(by_id.get(container.pod_sandbox_id, Pod()), container),
+                _cpus(container.linux.resources.cpu.cpus),
+            )
+            for container in containers
+        ]
+        self._become(*reconcile(self._topology(), self._pools.rules, existing))
+        log.info(
+            "%d containers, %d of them with CPUs of their own; shared CPUs are %s",
+            *(len(containers), sum(1 for placed in self._pools.placed.values() if placed.own)),
+            cpulist.written(self._pools.shared),
+        )
+        return updates({each.id: cpuset_of(each) for each in containers}, self._pools)
+
+    def create_container(self, pod: Pod, container: Container) -> CreateContainerResponse:
+        """Place a container; those that share make room for it in the same answer."""
+        before = self._pools
+        self._become(before.create(subject_of(pod, container)))
+        cpuset = self._pools.cpuset(container.id)
+        linux = LinuxContainerAdjustment(resources=cpuset.resources())
+        return CreateContainerResponse(
+            adjust=Adjustment(linux=linux), update=updates(before.cpusets(), self._pools)
+        )
+
+    def post_create_container(self, pod: Pod, container: Container) -> None:
+        """See that a container has its CPUs: others may have come between, or we may have."""
+        before = self._pools.cpusets() | {container.id: cpuset_of(container)}
+        if container.id in self._pools.placed:
+            self._become(self._pools.confirmed(container.id))
+        else:
+            pools, refused = adopt(self._pools, subject_of(pod, container))
+            self._become(pools, [refused] if refused else [])
+        self._ask(updates(before, self._pools))
+
+    def update_container(
+        self, pod: Pod, container: Container, resources: LinuxResources
+    ) -> list[ContainerUpdate]:
+        """Give a container more CPUs or fewer if it now requests so, and hold it to its own."""
+        before = self._pools.cpusets()
+        subject = subject_of(pod, container, resources)
+        self._become(self._pools.place(subject).confirmed(container.id))
+        before.pop(container.id, None)
+        answer = updates(before, self._pools)
+        for update in answer:
+            update.ignore_failure = update.container_id != container.id
+        return answer
+
+    def stop_container(self, _: Pod, container: Container) -> list[ContainerUpdate]:
+        """Give back what a container had; those that share have more room now."""
+        before = self._pools.cpusets()
+        self._become(self._pools.without([container.id]))
+        return updates(before, self._pools)
+
+    def remove_container(self, pod: Pod, container: Container) -> None:
+        """Do the same where the end was not told; the answer has no room for updates."""
+        self._ask(self.stop_container(pod, container))
+
+    def remove_pod_sandbox(self, pod: Pod) -> None:
+        """Give back what is left of a pod."""
+        before = self._pools.cpusets()
+        self._become(self._pools.without(self._pools.of_pod(pod.id)))
+        self._ask(updates(before, self._pools))
+
+    def _become(self, pools: Pools, notes: Iterable[str] = ()) -> None:
+        """Take a new state of things, and log what is new in it."""
+        before, self._pools = self._pools, pools
+        for note in notes:
+            log.warning("%s", note)
+        for container_id, placed in pools.placed.items():
+            had = before.placed.get(container_id, placed._replace(own=frozenset())).own
+            if placed.own and placed.own != had:
+                log.info(
+                    "%s: CPUs %s for itself", placed.subject.where, cpulist.written(placed.own)
+                )
+        if pools.shared != before.shared:
+            log.info("shared CPUs are %s", cpulist.written(pools.shared))
+
+    def _ask(self, wanted: list[ContainerUpdate]) -> None:
+        """Have containers updated outside of an answer."""
+        if wanted and self._stub is not None:
+            self._stub.update(wanted, _updated)
+
+
+class _Followed:
+    """A file, and what to do with its path when it may have changed; a `stub.Watch`."""
+
+    def __init__(self, path: str, changed: Callable[[str], None]) -> None:
+        self._path = path
+        self._changed = changed
+        self._watch = Watch([])
+        self._watch.follow([path])
+
+    def __repr__(self) -> str:
+        return f"watch on {self._path}"
+
+    def fileno(self) -> int:
+        return self._watch.fileno()
+
+    def ready(self) -> None:
+        if self._watch.changed():
+            self._changed(self._path)
+
+    def close(self) -> None:
+        self._watch.close()
+
+
+def _updated(outcome: list[ContainerUpdate] | NriError) -> None:
+    if isinstance(outcome, NriError):
+        log.error("the runtime did not update containers: %s", outcome)
+    elif outcome:
+        ids = ", ".join(update.container_id for update in outcome)
+        log.error("the runtime did not update these containers: %s", ids)
+
+
+def _cpus(text: str) -> cpulist.Cpus:
+    """Read what a runtime tells; what is no list is as good as none."""
+    try:
+        return cpulist.read(text)
+    except ValueError:
+        return frozenset()
+
+
+main: Final = Command(
+    name="resource-assigner",
+    idx="80",
+    service=ResourceAssigner,
+    help="Give containers CPUs of their own, or a share of the others.",
+    example="nri-resource-assigner --config /etc/nri-inject.yaml",
+)
