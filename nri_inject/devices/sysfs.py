@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -56,20 +57,21 @@ class Sysfs:
         path = _node_path(uevent.get("DEVNAME", ""))
         if path is None:
             return None
-        subsystem = self._link_name(syspath, "subsystem")
-        chain = Later(partial(self._chain, syspath))
-        facts = {**uevent, "DEVNAME": path, "DEVPATH": syspath, "SUBSYSTEM": subsystem}
-        return Device(
+        device = Device(
             path=path,
             type=kind,
             major=major,
             minor=minor,
-            subsystem=subsystem,
+            subsystem=self._link_name(syspath, "subsystem"),
             devtype=uevent.get("DEVTYPE", ""),
             syspath=syspath,
-            described=Later(partial(self._describe, syspath, facts, chain)),
-            chain=chain,
+            chain=Later(partial(self._chain, syspath)),
         )
+        return self.renewed(device)
+
+    def renewed(self, device: Device) -> Device:
+        """Return the device with what udev will say of it when it is next asked."""
+        return replace(device, described=Later(partial(self._describe, device)))
 
     def forget(self, syspath: str) -> None:
         """Read a part, and what is below it, anew when it is asked for."""
@@ -110,11 +112,15 @@ class Sysfs:
             attributes=Attributes(directory),
         )
 
-    def _describe(
-        self, syspath: str, facts: Mapping[str, str], chain: Later[tuple[Part, ...]]
-    ) -> Described:
-        own = {**_usb_ids(chain()), **facts}
-        known = None if self._root else udev.describe(syspath)
+    def _describe(self, device: Device) -> Described:
+        own = {
+            **_usb_ids(device.chain()),
+            **self._uevent(device.syspath),
+            "DEVNAME": device.path,
+            "DEVPATH": device.syspath,
+            "SUBSYSTEM": device.subsystem,
+        }
+        known = None if self._root else udev.describe(device.syspath)
         if known is None:
             return Described(own)
         return Described({**own, **known.properties}, known.tags)
