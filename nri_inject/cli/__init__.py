@@ -13,6 +13,7 @@ from nri_inject import options
 # Name -> module and short help, so that help needs no imports.
 _COMMANDS: Final = {
     "cdi": ("nri_inject.cli.cdi", "List, check, resolve and inject CDI devices."),
+    "devices": ("nri_inject.cli.devices", "Find the host's devices, and name them."),
     "hooks": ("nri_inject.cli.hooks", "List, check and match OCI hook files."),
     "try": ("nri_inject.cli.try_pods", "Show what would happen to the containers of a pod."),
 }

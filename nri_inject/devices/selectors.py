@@ -187,7 +187,7 @@ def _read_usb(items: Sequence[str]) -> list[Condition]:
     if not any(_names_subsystem(item) for item in items[1:]):
         # The bus node is the whole device, past all its drivers; who wants that says so.
         conditions.append(
-            Condition("not its bus node", lambda d: d.subsystem != "usb", lambda _: "the bus node")
+            Condition("not its bus node", lambda device: device.subsystem != "usb", _subsystem)
         )
     return [*conditions, *more]
 

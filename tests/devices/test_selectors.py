@@ -184,7 +184,7 @@ def test_the_nearest_devices_and_what_they_lack() -> None:
         ("/dev/ttyUSB10", (("USB serial CCC", "B:B,"),)),
     ]
     assert near("usb:05e3:0608") == [
-        ("/dev/bus/usb/001/004", (("not its bus node", "the bus node"),))
+        ("/dev/bus/usb/001/004", (("not its bus node", "subsystem usb"),))
     ]
     assert near("/dev/ttyUSB20")[0] == ("/dev/ttyUSB2", (("/dev/ttyUSB20", ONE_PATHS),))
     assert near("udev:SUBSYSTEM=tty,TAG=seat")[0] == (
