@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
@@ -46,20 +46,13 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """What udev knows of a device; without udev, what the kernel says, and USB's own ids."""
-
-    properties: Mapping[str, str] = field(default_factory=dict)
-    tags: Collection[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Device:
     """A device with a node.
 
     `path` is the kernel's own name for the node, `links` are the other paths of it, such as
     those below /dev/serial/by-id. `syspath` begins with /devices; it is empty for a node that
-    no driver stands behind. `chain` gives the device itself and its parents, nearest first.
+    no driver stands behind. `properties` gives what udev knows; without udev, what the kernel
+    says, and USB's own ids. `chain` gives the device itself and its parents, nearest first.
     """
 
     path: str
@@ -70,7 +63,7 @@ class Device:
     devtype: str = ""
     syspath: str = ""
     links: tuple[str, ...] = ()
-    described: Callable[[], Described] = field(default=Described, compare=False, repr=False)
+    properties: Callable[[], Mapping[str, str]] = field(default=dict, compare=False, repr=False)
     chain: Callable[[], tuple[Part, ...]] = field(default=tuple, compare=False, repr=False)
 
     @property
@@ -87,6 +80,11 @@ class Device:
     def paths(self) -> tuple[str, ...]:
         """Every path that leads to the node."""
         return self.path, *self.links
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags of udev, which libudev also gives as a property."""
+        return [tag for tag in self.properties().get("TAGS", "").split(":") if tag]
 
     def attribute(self, name: str) -> str | None:
         """Return an attribute of the device itself."""

@@ -89,9 +89,9 @@ def assemble(devices: Iterable[Device], tree: Tree) -> Inventory:
         elif by_path.setdefault(path, number) == number and by_number[number].path != path:
             others.setdefault(number, []).append(path)
     for link in tree.links:
-        end = _target(link, tree.links)
-        if end in by_path:
-            others.setdefault(by_path[end], []).append(link)
+        behind = _behind(link, tree.links, by_path)
+        if behind is not None and by_number[behind].path != link:
+            others.setdefault(behind, []).append(link)
     linked = (
         replace(device, links=links) if device.links != links else device
         for device in by_number.values()
@@ -103,13 +103,12 @@ def assemble(devices: Iterable[Device], tree: Tree) -> Inventory:
 _MOST_LINKS: Final = 40  # as Linux: MAXSYMLINKS
 
 
-def _target(link: str, links: Mapping[str, str]) -> str:
-    path = link
+def _behind(path: str, links: Mapping[str, str], known: Mapping[str, Number]) -> Number | None:
     for _ in range(_MOST_LINKS):
-        if path not in links:
-            return path
+        if path in known or path not in links:
+            break
         path = links[path]
-    return ""
+    return known.get(path)
 
 
 # --- /dev ---------------------------------------------------------------------------------------
@@ -129,7 +128,7 @@ def walk(root: str = "/") -> Tree:
     links: dict[str, str] = {}
     nodes: dict[str, Number] = {}
     try:
-        home = os.stat(f"{root}/dev").st_dev  # noqa: PTH116 - a path of another root
+        home = os.stat(f"{root}/dev/.").st_dev  # noqa: PTH116 - a path of another root
     except OSError:
         return Tree(links, nodes)
     pending = ["/dev"]

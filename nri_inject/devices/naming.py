@@ -30,6 +30,26 @@ def classes(device: Device) -> list[str]:
     return [name for name, kind in CLASSES.items() if kind.holds(device)]
 
 
+def stable_name(device: Device, inventory: Inventory) -> str:
+    """Return the same as a name of letters, digits and `_-.:`, which begins with a letter."""
+    selector = stable_selector(device, inventory)
+    if selector in device.links:
+        return _plain(selector.rpartition("/")[2])
+    if selector.startswith("/"):
+        return _plain(selector.removeprefix("/dev/"))
+    return _plain(_KEY.sub("", selector).replace(":", "-"))
+
+
+_KEY: Final = re.compile(r"(?<=,)[A-Z]+(\{\w+\})?=")
+_NOT_PLAIN: Final = re.compile("[^A-Za-z0-9_.:]+")
+
+
+def _plain(text: str) -> str:
+    """Keep what a CDI name may have (CDI 0.3.0: a letter first, a letter or digit last)."""
+    text = _NOT_PLAIN.sub("-", text).strip("-_.:")
+    return text if text[:1].isalpha() else f"device-{text}".rstrip("-")
+
+
 def _means(text: str, device: Device, inventory: Inventory) -> bool:
     try:
         selector = parse(text)

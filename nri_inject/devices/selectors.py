@@ -338,17 +338,17 @@ def _own_attribute(says: str, name: str, matches: _Matches) -> Condition:
 
 def _property(says: str, name: str, matches: _Matches) -> Condition:
     def holds(device: Device) -> bool:
-        value = device.described().properties.get(name)
+        value = device.properties().get(name)
         return value is not None and bool(matches(value))
 
-    return Condition(says, holds, lambda d: d.described().properties.get(name, "none"))
+    return Condition(says, holds, lambda d: d.properties().get(name, "none"))
 
 
 def _tag(says: str, matches: _Matches) -> Condition:
     return Condition(
         says,
-        lambda device: any(matches(tag) for tag in device.described().tags),
-        lambda device: " ".join(sorted(device.described().tags)) or "none",
+        lambda device: any(matches(tag) for tag in device.tags),
+        lambda device: " ".join(device.tags) or "none",
     )
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final
 
 from nri_inject.devices import udev
-from nri_inject.devices.device import Described, Device, Later, Number, Part, Type
+from nri_inject.devices.device import Device, Later, Number, Part, Type
 
 _KINDS: Final[Mapping[Type, str]] = {"c": "char", "b": "block"}
 _LONGEST: Final = 4096  # bytes of one file; an attribute has a page at most
@@ -71,7 +71,7 @@ class Sysfs:
 
     def renewed(self, device: Device) -> Device:
         """Return the device with what udev will say of it when it is next asked."""
-        return replace(device, described=Later(partial(self._describe, device)))
+        return replace(device, properties=Later(partial(self._properties, device)))
 
     def forget(self, syspath: str) -> None:
         """Read a part, and what is below it, anew when it is asked for."""
@@ -112,7 +112,7 @@ class Sysfs:
             attributes=Attributes(directory),
         )
 
-    def _describe(self, device: Device) -> Described:
+    def _properties(self, device: Device) -> Mapping[str, str]:
         own = {
             **_usb_ids(device.chain()),
             **self._uevent(device.syspath),
@@ -120,10 +120,7 @@ class Sysfs:
             "DEVPATH": device.syspath,
             "SUBSYSTEM": device.subsystem,
         }
-        known = None if self._root else udev.describe(device.syspath)
-        if known is None:
-            return Described(own)
-        return Described({**own, **known.properties}, known.tags)
+        return own if self._root else {**own, **udev.properties(device.syspath)}
 
     def _uevent(self, syspath: str) -> dict[str, str]:
         text = _read(f"{self._root}/sys{syspath}/uevent")

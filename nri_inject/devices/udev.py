@@ -6,25 +6,23 @@ Only its database is read this way: it has no other documented door. Devices are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-from nri_inject.devices.device import Described
-
-DATABASE = "/run/udev/data"
+DATABASE: Final = "/run/udev/data"
 """Where the daemon keeps what it knows; looked at only to see that something has changed."""
 
 
-def describe(syspath: str) -> Described | None:
-    """Return the properties and tags of a device that is there; None without libudev or device."""
+def properties(syspath: str) -> Mapping[str, str]:
+    """Return the properties of a device; none without libudev, or when the device has gone."""
     pyudev = library()
     if pyudev is None:
-        return None
+        return {}
     try:
-        device = pyudev.Devices.from_sys_path(_context(), f"/sys{syspath}")
-        return Described(dict(device.properties), frozenset(device.tags))
+        return dict(pyudev.Devices.from_sys_path(_context(), f"/sys{syspath}").properties)
     except (pyudev.DeviceNotFoundError, OSError, UnicodeError):
-        return None
+        return {}
 
 
 @cache

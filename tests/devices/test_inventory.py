@@ -53,7 +53,7 @@ def test_a_device_has_its_numbers_subsystem_and_stable_names(found: Inventory) -
 def test_the_ids_of_usb_are_known_without_udev(found: Inventory) -> None:
     stick = found.of_path("/dev/ttyUSB2")
     assert stick is not None
-    properties = stick.described().properties
+    properties = stick.properties()
     assert {key: value for key, value in properties.items() if key.startswith("ID_")} == {
         "ID_BUS": "usb",
         "ID_VENDOR_ID": "0403",
@@ -63,7 +63,7 @@ def test_the_ids_of_usb_are_known_without_udev(found: Inventory) -> None:
         "ID_USB_INTERFACE_NUM": "00",
     }
     assert properties["DEVNAME"] == "/dev/ttyUSB2"
-    assert stick.described().tags == ()
+    assert stick.tags == []
 
 
 MEANT = {

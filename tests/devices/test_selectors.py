@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nri_inject.annotations import Fault
 from nri_inject.devices.classes import CLASSES
-from nri_inject.devices.device import Described, Device, Part, natural
+from nri_inject.devices.device import Device, Part, natural
 from nri_inject.devices.selectors import LONGEST, misses, parse
 
 HUB = Part("1-1", "usb", "usb_device", "usb", {"idVendor": "05e3", "idProduct": "0608"})
@@ -33,7 +33,7 @@ def stick(number: int, serial: str = "", interface: str = "00", vendor: str = "1
         "",
         f"/devices/pci/usb1/1-1/1-1.2/1-1.2:1.0/tty/ttyUSB{number}",
         (f"/dev/serial/by-id/usb-{serial}",) if serial else (),
-        lambda: Described({"ID_MODEL": f'a,b"{number}', "ID_BUS": "usb"}, {"systemd", "uaccess"}),
+        lambda: {"ID_MODEL": f'a,b"{number}', "ID_BUS": "usb", "TAGS": ":systemd:uaccess:"},
         lambda: chain,
     )
 
