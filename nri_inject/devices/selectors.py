@@ -31,8 +31,8 @@ from nri_inject.devices.classes import CLASSES
 from nri_inject.devices.device import Device, Part, natural
 
 # In characters. A path of Linux may be longer, but no name that anybody looks for is.
-LONGEST: Final = 1024
-_MOST_CONDITIONS: Final = 32
+LONGEST: Final = 512
+_MOST_CONDITIONS: Final = 8
 
 _Matches: TypeAlias = Callable[[str], object]
 
