@@ -9,12 +9,15 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from nri_inject import yamltext
+from nri_inject import trust, yamltext
+from nri_inject.annotations import Fault, Field, list_of, map_of, read_line
 from nri_inject.errors import ConfigError
 from nri_inject.yamltext import Value
+
+if TYPE_CHECKING:  # read only where rules stand in the configuration itself
+    from nri_inject.policy.rules import Policy
 
 UNRESTRICTED: Final = "unrestricted"
 
@@ -48,30 +51,54 @@ class Hooks:
 
 
 @dataclass(frozen=True, slots=True)
+class Validator:
+    """What the policy validator asks beside the policy.
+
+    A required plugin is given as `name` or as `NN-name`; a pod's annotation of the key
+    `tolerate_missing_plugins_annotation` lets it do without.
+    """
+
+    required_plugins: tuple[str, ...] = ()
+    tolerate_missing_plugins_annotation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of the node, by its path."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What an admin decides.
 
-    `policy` is who may inject what. The word "unrestricted" is the only one so far: whatever a
-    pod asks for is given to it; None means that nothing was said, and has the same effect.
+    `policy` is who may inject what: rules, a file of them, or the word "unrestricted", which
+    gives every pod what it asks for; None means that nothing was said, and allows nothing.
+    `audit` is where each decision is written down: the log, a file, or nowhere.
     `on_unsupported` says what becomes of a container that asks for something its runtime would
     drop in silence: it fails, or it starts without and a warning is logged. `unsafe_files` means
-    that nobody asks who could have written CDI and hook files.
+    that nobody asks who could have written the configuration, policy, CDI and hook files.
     """
 
-    policy: Literal["unrestricted"] | None = None
+    policy: Literal["unrestricted"] | File | Policy | None = None
+    audit: Literal["log", "off"] | File = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
     unsafe_files: bool = False
     cdi: Cdi = Cdi()
     hooks: Hooks = Hooks()
+    validator: Validator = Validator()
 
 
 # Whatever a second document says would be left unread, a policy for example.
 _ONE_DOCUMENT: Final = dataclasses.replace(yamltext.SPEC_FILE, several=False)
 
-# Key -> the words that it may have, the type of its value, or the keys of its mapping.
-_Keys: TypeAlias = "Mapping[str, tuple[str, ...] | type[bool | str | list[str]] | _Keys]"
+# Key -> the words that it may have, the type of its value, or the keys of its mapping. What
+# _READERS has is read apart.
+_Keys: TypeAlias = "Mapping[str, tuple[str, ...] | type[bool | str | list[str] | object] | _Keys]"
 _KEYS: Final[_Keys] = {
-    "policy": (UNRESTRICTED,),
+    "policy": object,
+    "audit": object,
     "on_unsupported": ("fail", "warn"),
     "unsafe_files": bool,
     "cdi": {"mode": ("resolve", "native"), "dirs": list},
@@ -83,6 +110,7 @@ _KEYS: Final[_Keys] = {
         "unusable_program": ("skip", "fail"),
         "present": ("drop", "keep"),
     },
+    "validator": object,
 }
 
 
@@ -95,16 +123,20 @@ def read(text: str | bytes, source: str) -> Config:
     return checked(read_document(text, source), source)
 
 
-def read_file(path: str) -> Config:
-    """Read a configuration file; ConfigError if that fails for any reason."""
-    return read(read_bytes(path), path)
+def read_file(path: str, *, unsafe: bool = False) -> Config:
+    """Read a configuration file; ConfigError if that fails for any reason.
+
+    One that others could have written is not believed, unless `unsafe`.
+    """
+    return read(read_bytes(path, unsafe=unsafe), path)
 
 
-def read_bytes(path: str) -> bytes:
-    """Return a file's content, a byte more than is allowed at most; ConfigError if it can't."""
+def read_bytes(path: str, *, unsafe: bool = False) -> bytes:
+    """Return a file's content, a byte more than is allowed at most; ConfigError as `read_file`."""
     try:
-        with Path(path).open("rb") as file:
-            return file.read(_ONE_DOCUMENT.size + 1)
+        return trust.read(path, _ONE_DOCUMENT.size + 1, unsafe=unsafe)
+    except trust.Untrusted as error:
+        raise ConfigError(f"configuration {path}: {error}; it is not believed") from error
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
 
@@ -130,16 +162,81 @@ def checked(document: Mapping[str, Value], source: str) -> Config:
     if faults:
         raise ConfigError(f"{source}: {'; '.join(faults)}")
     sections: dict[str, Any] = dict(document)
+    for name in _READERS.keys() & document.keys():
+        sections[name] = _READERS[name](document[name])
     for name, section in (("cdi", Cdi), ("hooks", Hooks)):
         if name in sections:
             sections[name] = section(**_frozen(sections[name]))
     return Config(**sections)
 
 
+def policy_of(text: str) -> Literal["unrestricted"] | File:
+    """Return the policy that a command line names: a file, or the literal word."""
+    return UNRESTRICTED if text == UNRESTRICTED else File(text)
+
+
+def _policy(value: Value) -> Literal["unrestricted"] | File | Policy:
+    if value == UNRESTRICTED:
+        return UNRESTRICTED
+    if isinstance(value, dict) and "file" in value:
+        return _file(value, "policy")
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"policy: {value!r} is none of: the word {UNRESTRICTED}, {{file: PATH}},"
+            " or rules as in docs/allow-a-device.md"
+        )
+    from nri_inject.policy import document
+
+    return document.checked(value, "policy", "this node's policy")
+
+
+def _audit(value: Value) -> Literal["log", "off"] | File:
+    if value == "log" or value is None:
+        return "log"
+    if value == "off" or value is False:  # YAML makes false of the word
+        return "off"
+    if isinstance(value, dict):
+        return _file(value, "audit")
+    raise ConfigError(f"audit: {value!r} is none of: log, off, {{file: PATH}}")
+
+
+def _file(value: Mapping[str, Value], name: str) -> File:
+    path = value.get("file")
+    if [*value] != ["file"] or not _is_path(path):
+        raise ConfigError(
+            f"{name}: {{file: PATH}} with an absolute path expected, and no other key"
+        )
+    return File(str(path))
+
+
+def _validator(value: Value) -> Validator:
+    try:
+        given = _VALIDATOR(value)
+    except Fault as fault:
+        raise ConfigError("; ".join(fault.at("validator"))) from fault
+    return Validator(**{key: _as_tuple(item) for key, item in given.items()})
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+_VALIDATOR: Final = map_of(
+    (
+        Field("required_plugins", list_of(read_line)),
+        Field("tolerate_missing_plugins_annotation", read_line),
+    )
+)
+
+_READERS: Final[Mapping[str, Callable[[Value], Any]]] = {
+    "policy": _policy,
+    "audit": _audit,
+    "validator": _validator,
+}
+
+
 def _frozen(section: Mapping[str, Value]) -> dict[str, Any]:
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in section.items()
-    }
+    return {key: _as_tuple(value) for key, value in section.items()}
 
 
 def _faults(document: Mapping[str, Value], keys: _Keys, place: str) -> Iterator[str]:
@@ -154,6 +251,11 @@ def _faults(document: Mapping[str, Value], keys: _Keys, place: str) -> Iterator[
                 yield from _faults(value, known, f"{place}{key}: ")
             else:
                 yield f"{place}{key}: a mapping with {', '.join(known)} expected"
+        elif known is object:
+            try:
+                _READERS[key](value)
+            except ConfigError as error:
+                yield str(error)
         elif isinstance(known, tuple):
             if value not in known:
                 yield f"{place}{key}: {value!r} is none of: {', '.join(known)}"

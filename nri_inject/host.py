@@ -1,7 +1,7 @@
 """What injectors may know of the host: its device nodes and which runtime runs on it.
 
-`Host` is a value; a test gives it a dict. `HostDevices` is the mapping that looks at the real
-file system, when asked and no earlier.
+`Host` is a value; a test gives it dicts. `HostDevices`, `HostNumbers` and `HostFiles` are the
+mappings that look at the real file system, when asked and no earlier.
 """
 
 from __future__ import annotations
@@ -10,14 +10,21 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
+from nri_inject import trust
 from nri_inject.runtimes import NEWEST, Runtime
+from nri_inject.trust import Step
 
 if TYPE_CHECKING:  # only those plugins load the readers of these files that read them
     from nri_inject.cdi.registry import Snapshot
     from nri_inject.oci_hooks import Definition
+    from nri_inject.policy.permit import Permit
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 DeviceType: TypeAlias = Literal["c", "b", "p"]
 
@@ -27,6 +34,8 @@ class DeviceNode:
     """A node of the host: a character or block device, or a fifo (whose numbers are 0).
 
     `path` is the one that was asked for, though it may be a link; `mode` has the permission bits.
+    `real` is the path without links, and `doubt` says who besides root could have put the node
+    there, or a link on the way to it.
     """
 
     path: str
@@ -36,6 +45,25 @@ class DeviceNode:
     mode: int
     uid: int
     gid: int
+    real: str = ""
+    doubt: str | None = None
+
+    @property
+    def number(self) -> Number:
+        """What tells one device of the host from all others."""
+        return self.type, self.major, self.minor
+
+
+Number: TypeAlias = tuple[str, int, int]
+"""A device's type, c or b, its major and its minor number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file or directory of the host: its path without links, and `doubt` as for a node."""
+
+    real: str
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +71,23 @@ class Host:
     """The world that an injector sees.
 
     `cdi` and `hooks` are what the node's spec and hook directories held when the container
-    asked; a plugin that reads none of them has None and nothing.
+    asked; a plugin that reads none of them has None and nothing. `numbers` has the host's own
+    names of a device, `files` what is at a path. `permit` is what the policy grants the
+    container that asks; None grants all of it.
     """
 
     devices: Mapping[str, DeviceNode]
     runtime: Runtime = NEWEST
     cdi: Snapshot | None = None
     hooks: Sequence[Definition] = ()
+    numbers: Mapping[Number, tuple[str, ...]] = field(default_factory=dict)
+    files: Mapping[str, Place] = field(default_factory=dict)
+    permit: Permit | None = None
+
+
+def real_host(runtime: Runtime = NEWEST, root: str = "/") -> Host:
+    """Return the host whose file tree is below `root`, looked at when asked."""
+    return Host(HostDevices(root), runtime, numbers=HostNumbers(root), files=HostFiles(root))
 
 
 class NotADevice(KeyError):
@@ -100,13 +138,22 @@ class HostDevices(Mapping[str, DeviceNode]):
     def __getitem__(self, path: str) -> DeviceNode:
         if not path.startswith("/") or "\0" in path:
             raise KeyError(path)
-        found = self._follow(path)
+        walked = self._follow(path)
+        real, found = walked[-1]
         kind = _TYPES.get(stat.S_IFMT(found.st_mode))
         if kind is None:
             raise NotADevice(path, _OTHERS.get(stat.S_IFMT(found.st_mode), "is not a device"))
         numbers = (0, 0) if kind == "p" else (os.major(found.st_rdev), os.minor(found.st_rdev))
-        mode = stat.S_IMODE(found.st_mode)
-        return DeviceNode(path, kind, *numbers, mode, found.st_uid, found.st_gid)
+        return DeviceNode(
+            path,
+            kind,
+            *numbers,
+            mode=stat.S_IMODE(found.st_mode),
+            uid=found.st_uid,
+            gid=found.st_gid,
+            real=real,
+            doubt=trust.planted(walked),
+        )
 
     def __iter__(self) -> Iterator[str]:
         """Yield the paths below /dev, links to directories not entered."""
@@ -119,27 +166,28 @@ class HostDevices(Mapping[str, DeviceNode]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def _follow(self, path: str) -> os.stat_result:
+    def _follow(self, path: str) -> list[Step]:
+        """Return what a path leads through, from the root to its end."""
         pending = path.split("/")[::-1]
         at = ""
         link = ""
         links = 0
         parts = len(pending)
         _check_parts(path, parts)
-        found = self._look(path, "/", "")
+        walked = [self._look(path, "/", "")]
         while pending:
             name = pending.pop()
             if name in ("", "."):
                 continue
             if name == "..":
                 at = at.rpartition("/")[0]
-                found = self._look(path, at or "/", link)
+                walked.append(self._look(path, at or "/", link))
                 continue
-            if not stat.S_ISDIR(found.st_mode):
+            if not stat.S_ISDIR(walked[-1].status.st_mode):
                 raise _missing(path, link)
             here = f"{at}/{name}"
-            found = self._look(path, here, link)
-            if not stat.S_ISLNK(found.st_mode):
+            walked.append(self._look(path, here, link))
+            if not stat.S_ISLNK(walked[-1].status.st_mode):
                 at = here
                 continue
             links += 1
@@ -148,16 +196,16 @@ class HostDevices(Mapping[str, DeviceNode]):
             link = self._target(path, here)
             if link.startswith("/"):
                 at = ""
-            found = self._look(path, at or "/", link)
+            walked.append(self._look(path, at or "/", link))
             more = link.split("/")[::-1]
             parts += len(more)
             _check_parts(path, parts)
             pending += more
-        return found
+        return walked
 
-    def _look(self, path: str, place: str, link: str) -> os.stat_result:
+    def _look(self, path: str, place: str, link: str) -> Step:
         try:
-            return os.lstat(self._root + place)
+            return Step(place, os.lstat(self._root + place))
         except (FileNotFoundError, NotADirectoryError):
             raise _missing(path, link) from None
         except OSError as error:
@@ -182,3 +230,109 @@ def _missing(path: str, link: str) -> KeyError:
 def _refused(path: str, error: OSError) -> NotADevice:
     why = _REFUSALS.get(error.errno or 0, f"cannot be looked at: {error.strerror}")
     return NotADevice(path, why)
+
+
+class HostFiles(Mapping[str, Place]):
+    """Map absolute paths to what is there below `root`, links followed; nothing is opened.
+
+    What cannot be reached is a KeyError with the reason for a text.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] = "/") -> None:
+        self._root = os.fspath(root)
+
+    def __getitem__(self, path: str) -> Place:
+        try:
+            walked = list(islice(trust.steps(path, self._root), _MOST_STEPS))
+        except (OSError, ValueError) as error:
+            raise KeyError(trust.unreachable(path, error)) from error
+        if len(walked) == _MOST_STEPS:
+            raise KeyError(f"{path!r} leads through {_MOST_STEPS} places or more")
+        return Place(walked[-1].path, trust.planted(walked))
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield nothing: nobody wants all files of a host."""
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class HostNumbers(Mapping[Number, tuple[str, ...]]):
+    """Map a device's number to the host's own names of it, whatever nodes there may be.
+
+    First the kernel's name for it (DEVNAME in sysfs), then the links that udev made to it (lines
+    `S:` of its database). A number that the kernel has no device for is a KeyError.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] = "/") -> None:
+        self._root = os.fspath(root).rstrip("/")
+
+    def __getitem__(self, number: Number) -> tuple[str, ...]:
+        kind, major, minor = number
+        directory = {"b": "block", "c": "char"}.get(kind)
+        if directory is None:
+            raise KeyError(number)
+        told = self._lines(f"/sys/dev/{directory}/{major}:{minor}/uevent")
+        names = [line[8:] for line in told if line.startswith("DEVNAME=")]
+        if not names:
+            raise KeyError(number)
+        links = self._lines(f"/run/udev/data/{kind}{major}:{minor}")
+        names += [line[2:] for line in links if line.startswith("S:")]
+        return tuple(f"/dev/{name}" for name in names)
+
+    def __iter__(self) -> Iterator[Number]:
+        """Yield nothing: one asks for a number that one has."""
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def _lines(self, path: str) -> list[str]:
+        try:
+            descriptor = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return []
+        try:
+            return os.read(descriptor, _MOST_TOLD).decode(errors="replace").split("\n")
+        except OSError:  # the device has gone meanwhile
+            return []
+        finally:
+            os.close(descriptor)
+
+
+class Remembered(Mapping[K, V]):
+    """A mapping that is asked once for each key.
+
+    What is decided and what is injected in one request is then the same look at the host.
+    """
+
+    def __init__(self, source: Mapping[K, V]) -> None:
+        self._source = source
+        self._known: dict[K, V | KeyError] = {}
+
+    def __getitem__(self, key: K) -> V:
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._look(key)
+        if isinstance(known, KeyError):
+            raise known.with_traceback(None)
+        return known
+
+    def __iter__(self) -> Iterator[K]:
+        """Yield what the source does."""
+        return iter(self._source)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def _look(self, key: K) -> V | KeyError:
+        try:
+            return self._source[key]
+        except KeyError as error:
+            return error
+
+
+# A path with more steps than this, links followed, is nobody's honest one.
+_MOST_STEPS: Final = 256
+_MOST_TOLD: Final = 65536  # bytes; udev's longest records have a few thousand

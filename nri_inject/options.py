@@ -39,14 +39,21 @@ _GO_WORDS: Final = {
 
 def parse_and_run(command: Command, arguments: Sequence[str], defaults: Options) -> int:
     """Parse a plugin command's arguments and run it; return the exit status."""
+    own = list(command.parameters())
+    names = {parameter.name for parameter in own}
+
+    def serve(**given: Any) -> int:
+        values = {name: given.pop(name) for name in names}
+        return run(command, _options(defaults, given | {"own": values}))
+
     program = click.Command(
         name=f"nri-{command.name}",
-        callback=lambda **given: run(command, _options(defaults, given)),
-        params=_parameters(),
+        callback=serve,
+        params=[*own, *_parameters()],
         help=command.help,
         epilog=f"Example: {command.example}",
     )
-    return exit_status(program, translated(arguments))
+    return exit_status(program, translated(arguments, own))
 
 
 def exit_status(program: click.Command, arguments: Sequence[str]) -> int:
@@ -61,22 +68,32 @@ def exit_status(program: click.Command, arguments: Sequence[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
-def translated(arguments: Sequence[str]) -> list[str]:
-    """Replace the Go plugins' single-dash flags by ours, `-flag=value` included."""
+def translated(arguments: Sequence[str], own: Sequence[click.Parameter] = ()) -> list[str]:
+    """Replace the Go plugins' single-dash flags by ours, `-flag=value` included.
+
+    `own` are the options that only one command has; those, too, may be given with one dash.
+    """
+    long = {name for option in own for name in option.opts if name.startswith("--")}
+    go_flags = {name[1:]: name for name in long} | _GO_FLAGS
+    valued = {name for option in own if not _is_switch(option) for name in option.opts}
     result: list[str] = []
     rest = iter(arguments)
     for argument in rest:
         if argument == "--":
             return [*result, argument, *rest]
         flag, equals, value = argument.partition("=")
-        flag = _GO_FLAGS.get(flag, flag)
+        flag = go_flags.get(flag, flag)
         if flag in _SWITCHES and equals and value in _GO_WORDS:
             result += [flag] if _GO_WORDS[value] else []
             continue
         result.append(flag + equals + value)
-        if flag in _WITH_VALUE and not equals:
+        if flag in _WITH_VALUE | valued and not equals:
             result.extend(islice(rest, 1))  # a value, even if it looks like a flag
     return result
+
+
+def _is_switch(parameter: click.Parameter) -> bool:
+    return isinstance(parameter, click.Option) and (parameter.is_flag or parameter.count)
 
 
 def format_option(function: F) -> F:

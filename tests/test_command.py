@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from nri_inject import api
-from nri_inject.command import Command, identity, summary
+from nri_inject.command import Command, Handlers, identity
 from nri_inject.errors import RemoteError
+from nri_inject.injecting import summary
+from nri_inject.plugin import Plugin
 from nri_inject.runtime.peer import Peer
 from nri_inject.runtimes import NEWEST, Runtime, identify
 from nri_inject.wire.session import Call, Role, Session
@@ -28,7 +30,11 @@ BOUND = 20.0
 EXECUTABLE = Path(sys.executable).with_name("nri-device-injector")
 OLD = identify("containerd", "1.7.24")
 COMMAND = Command(
-    name="web", idx="55", injector=lambda *_: api.Adjustment(), help="Help.", example="web --help"
+    name="web",
+    idx="55",
+    service=lambda options, _: Handlers(Plugin(name=options.name, index=options.idx)),
+    help="Help.",
+    example="web --help",
 )
 SYSCTL = api.Pod(
     namespace="default",
@@ -219,7 +225,7 @@ def test_the_policy_of_the_command_line_wins_over_both(tmp_path: Path) -> None:
     file = tmp_path / "nri.yaml"
     file.write_text("on_unsupported: fail\n")
     with launched("--config", str(file), "--policy", "unrestricted") as running:
-        adjustment = configured(running, "on_unsupported: warn\n", OLD).ask(SYSCTL)
+        adjustment = configured(running, "on_unsupported: warn\npolicy: {}\n", OLD).ask(SYSCTL)
         _, _, log = running.end()
     assert adjustment.linux.sysctl
     assert messages(log)[0] == "policy: unrestricted: every pod gets what its annotations ask for"
@@ -230,8 +236,8 @@ def test_without_a_policy_the_log_says_so() -> None:
         configured(running)
         _, _, log = running.end()
     assert messages(log)[0] == (
-        "no policy: every pod gets what its annotations ask for, as with the policy"
-        " 'unrestricted'; say so in the configuration to make it your choice"
+        "no policy is configured, so nothing that needs one is allowed; write one (policy:"
+        " {file: PATH}), or policy: unrestricted to allow everything"
     )
 
 
@@ -246,7 +252,7 @@ def test_without_a_policy_the_log_says_so() -> None:
 )
 def test_verbose_and_quiet_change_the_log(arguments: list[str], levels: set[str]) -> None:
     with launched(*arguments) as running:
-        configured(running).ask(SYSCTL)
+        configured(running, "policy: unrestricted").ask(SYSCTL)
         _, _, log = running.end()
     assert {line.split()[1] for line in log.splitlines()} - {"debug"} == levels
 
@@ -254,8 +260,8 @@ def test_verbose_and_quiet_change_the_log(arguments: list[str], levels: set[str]
 def test_a_hostile_name_stays_on_its_line_in_log_and_status() -> None:
     pod = api.Pod(namespace="a\nb", name="\x1b[2J\u2028", annotations=SYSCTL.annotations)
     with launched() as running:
-        text = refusal(configured(running, "on_unsupported: fail", OLD), pod)
-        running.peer.configure(OLD, "on_unsupported: warn", BOUND)
+        text = refusal(configured(running, "policy: unrestricted", OLD), pod)
+        running.peer.configure(OLD, "{on_unsupported: warn, policy: unrestricted}", BOUND)
         running.ask(pod)
         _, _, log = running.end()
     front = r"pod a\nb/\x1b[2J\u2028, container app: "
@@ -276,10 +282,9 @@ def test_a_hostile_name_stays_on_its_line_in_log_and_status() -> None:
         (["--idx="], "plugin index '': two digits expected, as in 10"),
         (["--name", "a b"], "plugin name 'a b': only letters, digits and . _ + - allowed"),
         (["--name", "a\nb"], "plugin name 'a\\nb': only letters, digits and . _ + - allowed"),
-        (["--policy", "other"], "--policy: policy: 'other' is none of: unrestricted"),
         (["--config", "/nowhere"], "cannot read configuration /nowhere: No such file or directory"),
         (
-            ["--config", "/dev/null", "--idx", "1"],
+            ["--unsafe-files", "--idx", "1"],
             "plugin index '1': two digits expected, as in 10",
         ),
     ],
@@ -343,7 +348,10 @@ def test_version_is_ours_and_the_protocols() -> None:
 
 
 def test_a_drop_in_configuration_that_is_wrong_is_1_and_told_to_the_runtime() -> None:
-    sentence = "drop-in configuration: policy: 'x' is none of: unrestricted"
+    sentence = (
+        "drop-in configuration: policy: 'x' is none of: the word unrestricted, {file: PATH},"
+        " or rules as in docs/allow-a-device.md"
+    )
     with launched() as running:
         with pytest.raises(RemoteError) as caught:
             configured(running, "policy: x")
@@ -437,7 +445,7 @@ def test_launched_without_arguments_it_never_imports_what_it_does_not_need() -> 
         "main()\n"
     )
     with launched(program=[sys.executable, "-c", program]) as running:
-        assert configured(running).ask(SYSCTL).linux.sysctl
+        assert configured(running, "policy: unrestricted").ask(SYSCTL).linux.sysctl
         status, output, _ = running.end()
     top = {name.partition(".")[0] for name in json.loads(output)}
     assert status == 0

@@ -11,6 +11,9 @@ from nri_inject.config import Config
 from nri_inject.errors import ConfigError
 from nri_inject.yamltext import YamlError
 
+KEYS = "policy, audit, on_unsupported, unsafe_files, cdi, hooks"
+POLICIES = "the word unrestricted, {file: PATH}, or rules as in docs/allow-a-device.md"
+
 
 def fault(text: str | bytes) -> str:
     with pytest.raises(ConfigError) as caught:
@@ -50,17 +53,20 @@ def test_each_word_is_taken(text: str | bytes, meaning: Config) -> None:
         ("onUnsupported: warn", "unknown key 'onUnsupported', did you mean 'on_unsupported'"),
         (
             "zebra: 1",
-            "unknown key 'zebra', known are policy, on_unsupported, unsafe_files, cdi, hooks",
+            "unknown key 'zebra', known are " + KEYS,
         ),
-        ("1: 2", "unknown key '1', known are policy, on_unsupported, unsafe_files, cdi, hooks"),
+        (
+            "1: 2",
+            "unknown key '1', known are " + KEYS,
+        ),
         (
             '"a\\nb": 1',
-            "unknown key 'a\\nb', known are policy, on_unsupported, unsafe_files, cdi, hooks",
+            "unknown key 'a\\nb', known are " + KEYS,
         ),
-        ("policy: none", "policy: 'none' is none of: unrestricted"),
-        ("policy: Unrestricted", "policy: 'Unrestricted' is none of: unrestricted"),
-        ("policy: true", "policy: True is none of: unrestricted"),
-        ("policy: [unrestricted]", "policy: ['unrestricted'] is none of: unrestricted"),
+        ("policy: none", "policy: 'none' is none of: " + POLICIES),
+        ("policy: Unrestricted", "policy: 'Unrestricted' is none of: " + POLICIES),
+        ("policy: true", "policy: True is none of: " + POLICIES),
+        ("policy: [unrestricted]", "policy: ['unrestricted'] is none of: " + POLICIES),
         ("on_unsupported: ignore", "on_unsupported: 'ignore' is none of: fail, warn"),
     ],
 )
@@ -70,7 +76,7 @@ def test_a_key_or_a_value_that_nobody_knows_is_an_error(text: str, sentence: str
 
 def test_all_faults_are_told_together_in_the_order_of_the_text() -> None:
     assert fault("policy: x\npolici: 1\non_unsupported: [1]\n") == (
-        "here: policy: 'x' is none of: unrestricted;"
+        "here: policy: 'x' is none of: " + POLICIES + ";"
         " unknown key 'polici', did you mean 'policy';"
         " on_unsupported: [1] is none of: fail, warn"
     )
@@ -120,7 +126,7 @@ def test_a_file_is_named_in_what_is_wrong_with_it(tmp_path: Path) -> None:
     path.write_text("policy: some\n")
     with pytest.raises(ConfigError) as caught:
         config.read_file(str(path))
-    assert str(caught.value) == f"{path}: policy: 'some' is none of: unrestricted"
+    assert str(caught.value) == f"{path}: policy: 'some' is none of: " + POLICIES
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

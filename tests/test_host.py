@@ -37,14 +37,14 @@ def test_a_character_device_has_its_numbers_and_owner() -> None:
     status = Path("/dev/null").stat()
     mode = stat.S_IMODE(status.st_mode)
     assert HostDevices()["/dev/null"] == DeviceNode(
-        "/dev/null", "c", 1, 3, mode, status.st_uid, status.st_gid
+        "/dev/null", "c", 1, 3, mode, status.st_uid, status.st_gid, "/dev/null"
     )
 
 
 def test_a_fifo_is_a_node_without_numbers_and_looking_does_not_block(root: Path) -> None:
     fifo(root / "dev/pipe")
     assert HostDevices(root)["/dev/pipe"] == DeviceNode(
-        "/dev/pipe", "p", 0, 0, 0o640, os.geteuid(), (root / "dev/pipe").stat().st_gid
+        "/dev/pipe", "p", 0, 0, 0o640, os.geteuid(), (root / "dev/pipe").stat().st_gid, "/dev/pipe"
     )
 
 

@@ -15,6 +15,7 @@ _COMMANDS: Final = {
     "cdi": ("nri_inject.cli.cdi", "List, check, resolve and inject CDI devices."),
     "devices": ("nri_inject.cli.devices", "Find the host's devices, and name them."),
     "hooks": ("nri_inject.cli.hooks", "List, check and match OCI hook files."),
+    "policy": ("nri_inject.cli.policy", "Check a policy, and what it decides."),
     "try": ("nri_inject.cli.try_pods", "Show what would happen to the containers of a pod."),
 }
 

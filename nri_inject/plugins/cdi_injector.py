@@ -32,7 +32,9 @@ from nri_inject.command import Command, Options
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.host import Host
+from nri_inject.injecting import service_of
 from nri_inject.runtimes import Runtime
+from nri_inject.surroundings import Part
 from nri_inject.yamltext import Value
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,8 @@ def injecting(
         wanted, faults = requested(pod, container)
         if faults:
             raise RequestError(faults, where=where(pod, container))
+        if host.permit is not None:
+            wanted = host.permit.granted_names("cdi_devices", wanted, "CDI device")
         if not wanted:
             return Adjustment()
         if mode == "native":
@@ -189,12 +193,12 @@ def _source(options: Options, config: Config) -> CdiRegistry:
     )
 
 
+PART: Final = Part(build=_configured, sources={"cdi": _source})
+
 main: Final = Command(
     name="cdi-injector",
     idx="20",
-    injector=inject,
-    configured=_configured,
-    sources={"cdi": _source},
+    service=service_of(PART),
     help="Give containers the CDI devices that their pods' annotations name, on any runtime.",
     example="nri-cdi-injector --idx 20 --cdi-dir /etc/cdi --policy unrestricted",
 )

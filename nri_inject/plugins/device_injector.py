@@ -42,6 +42,8 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.command import Command
 from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, Host, NotADevice
+from nri_inject.injecting import service_of
+from nri_inject.surroundings import Part
 from nri_inject.yamltext import Value
 
 T = TypeVar("T")
@@ -55,11 +57,12 @@ Wish: TypeAlias = Callable[[Host], Adjustment]
 class Kind:
     """A kind of annotation.
 
-    `read` makes a wish of the value, or None of one that asks for nothing; it raises Fault.
-    `field` is the runtime's part that it needs, a key of runtimes.FIELDS if not every runtime
-    has it.
+    `name` is what a policy calls it. `read` makes a wish of the value, or None of one that asks
+    for nothing; it raises Fault. `field` is the runtime's part that it needs, a key of
+    runtimes.FIELDS if not every runtime has it.
     """
 
+    name: str
     prefix: str
     old_prefix: str
     read: Reader[Wish | None]
@@ -67,7 +70,7 @@ class Kind:
 
 
 def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
-    """Return what the pod's annotations ask for this container.
+    """Return what the pod's annotations ask for this container, and the policy allows.
 
     RequestError has every fault of every annotation.
     """
@@ -79,14 +82,18 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
         return adjustment
     name = container_name(container)
     faults: list[str] = []
+    origins: dict[str, str] = {}
     for kind in KINDS:
         if kind.prefix in prefixes or kind.old_prefix in prefixes:
             found = find(annotations, kind.prefix, kind.old_prefix, name)
             if found is not None:
                 faults += _add(adjustment, kind, *found, host)
+                origins[kind.name] = found[0]
     if faults:
         raise RequestError(faults, where=where(pod, container))
-    return adjustment
+    if host.permit is None or not adjustment.ByteSize():
+        return adjustment
+    return host.permit.granted(adjustment, host, origins)
 
 
 def _add(adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host) -> list[str]:
@@ -223,6 +230,9 @@ _DEVICE: Final = map_of(
 )
 
 
+# A device that may not be looked at.
+_UNKNOWN: Final = {"type": "", "major": 0, "minor": 0}
+
 # A path can take 256 looks at the host, so this many take longer than all that a text may say.
 _MOST_LOOKED_UP: Final = 256
 
@@ -284,6 +294,8 @@ def _complete(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]) 
     if _is_complete(device):
         return device
     path = device["path"]
+    if host.permit is not None and not host.permit.reaches_device(path):
+        return {**_UNKNOWN, **device}  # which no rule can allow
     node = _node_once(_normal(path), host, nodes)
     is_so = {"type": node.type, "major": node.major, "minor": node.minor}
     wrong = [name for name, value in is_so.items() if device.get(name, value) != value]
@@ -619,24 +631,50 @@ _NEW: Final = "noderesource.dev"
 _OLD: Final = "nri.io"
 
 KINDS: Final = (
-    Kind(f"devices.{_NEW}", f"devices.{_OLD}", _read_devices, "devices"),
-    Kind(f"mounts.{_NEW}", f"mounts.{_OLD}", _read_mounts, "mounts"),
-    Kind(f"io-priority.{_NEW}", f"io-priority.{_OLD}", _read_io_priority, "io_priority"),
-    Kind(f"scheduling-policy.{_NEW}", f"scheduling-policy.{_OLD}", _read_scheduler, "scheduler"),
-    Kind(f"network-devices.{_NEW}", f"network-devices.{_OLD}", _read_net_devices, "net_devices"),
-    Kind(f"sysctl.{_NEW}", "", _read_sysctl, "sysctl"),
-    Kind(f"memory-policy.{_NEW}", f"memory-policy.{_OLD}", _read_memory_policy, "memory_policy"),
-    Kind(f"ulimits.{_NEW}", "ulimits.nri.containerd.io", _read_ulimits, "rlimits"),
+    Kind("devices", f"devices.{_NEW}", f"devices.{_OLD}", _read_devices, "devices"),
+    Kind("mounts", f"mounts.{_NEW}", f"mounts.{_OLD}", _read_mounts, "mounts"),
+    Kind(
+        "io_priority",
+        f"io-priority.{_NEW}",
+        f"io-priority.{_OLD}",
+        _read_io_priority,
+        "io_priority",
+    ),
+    Kind(
+        "scheduling_policy",
+        f"scheduling-policy.{_NEW}",
+        f"scheduling-policy.{_OLD}",
+        _read_scheduler,
+        "scheduler",
+    ),
+    Kind(
+        "network_devices",
+        f"network-devices.{_NEW}",
+        f"network-devices.{_OLD}",
+        _read_net_devices,
+        "net_devices",
+    ),
+    Kind("sysctl", f"sysctl.{_NEW}", "", _read_sysctl, "sysctl"),
+    Kind(
+        "memory_policy",
+        f"memory-policy.{_NEW}",
+        f"memory-policy.{_OLD}",
+        _read_memory_policy,
+        "memory_policy",
+    ),
+    Kind("ulimits", f"ulimits.{_NEW}", "ulimits.nri.containerd.io", _read_ulimits, "rlimits"),
 )
 
 _PREFIXES: Final = frozenset(
     prefix for kind in KINDS for prefix in (kind.prefix, kind.old_prefix) if prefix
 )
 
+PART: Final = Part(build=lambda _config, _runtime: inject)
+
 main: Final = Command(
     name="device-injector",
     idx="10",
-    injector=inject,
+    service=service_of(PART),
     help="Give containers the devices, mounts and limits that their pods' annotations ask for.",
     example="nri-device-injector --idx 10 --policy unrestricted",
 )

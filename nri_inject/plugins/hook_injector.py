@@ -18,8 +18,18 @@ from nri_inject.config import Config
 from nri_inject.errors import RequestError
 from nri_inject.hook_registry import DIRECTORIES, HookRegistry
 from nri_inject.host import Host
-from nri_inject.oci_hooks import Choices, Match, NoCommand, Subject, injection
+from nri_inject.injecting import service_of
+from nri_inject.oci_hooks import (
+    Choices,
+    Definition,
+    Injection,
+    Match,
+    NoCommand,
+    Subject,
+    injection,
+)
 from nri_inject.runtimes import Runtime
+from nri_inject.surroundings import Part
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +61,9 @@ def injector(choices: Choices) -> Injector:
             return Adjustment()
         subject = subject_of(pod, container, choices)
         try:
-            result = injection(host.hooks, subject, container.hooks)
+            result = _permitted(
+                injection(host.hooks, subject, container.hooks), subject, container, host
+            )
         except NoCommand as error:
             raise RequestError([str(error)], where=where(pod, container)) from error
         unusable = [_sentence(match) for match in result.skipped]
@@ -64,6 +76,25 @@ def injector(choices: Choices) -> Injector:
         return Adjustment(hooks=result.hooks)
 
     return inject
+
+
+def _permitted(found: Injection, subject: Subject, container: Container, host: Host) -> Injection:
+    """Leave out the hooks that the policy denies; RequestError if it is to fail the container.
+
+    A hook file is the admin's own word, and needs no rule that allows it.
+    """
+    if host.permit is None or not found.matched:
+        return found
+    names = [_name(match.definition) for match in found.matched]
+    denied = {*names} - {*host.permit.tolerated_names("hooks", names, "hook")}
+    if not denied:
+        return found
+    kept = [definition for definition in host.hooks if _name(definition) not in denied]
+    return injection(kept, subject, container.hooks)
+
+
+def _name(definition: Definition) -> str:
+    return definition.file.rpartition("/")[2]
 
 
 inject: Final = injector(Choices())
@@ -119,12 +150,12 @@ def _source(options: Options, config: Config) -> HookRegistry:
     )
 
 
+PART: Final = Part(build=_configured, sources={"hooks": _source})
+
 main: Final = Command(
     name="hook-injector",
     idx="30",
-    injector=inject,
-    configured=_configured,
-    sources={"hooks": _source},
+    service=service_of(PART),
     help="Give containers the OCI hooks that hook files define for them.",
     example="nri-hook-injector --idx 30 --hooks-dir /etc/containers/oci/hooks.d",
 )

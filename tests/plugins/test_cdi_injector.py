@@ -13,7 +13,7 @@ from nri_inject.cdi import registry
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.host import Host
-from nri_inject.plugins.cdi_injector import inject, injecting, main, refusal, requested
+from nri_inject.plugins.cdi_injector import PART, inject, injecting, main, refusal, requested
 from nri_inject.runtimes import NEWEST
 
 KEY, OLD_KEY = "cdi-devices.noderesource.dev", "cdi-devices.nri.io"
@@ -163,8 +163,7 @@ def test_native_mode_is_refused_where_names_are_lost(
 
 
 def test_command_is_configured() -> None:
-    assert main.configured is not None
-    configured = main.configured(Config(on_unsupported="warn"), NEWEST)
+    configured = PART.build(Config(on_unsupported="warn"), NEWEST)
     assert configured(pod(**{KEY: "[v.com/d=gids]"}), MAIN, HOST) == Adjustment()
-    assert (main.name, main.idx, [*main.sources]) == ("cdi-injector", "20", ["cdi"])
+    assert (main.name, main.idx, [*PART.sources]) == ("cdi-injector", "20", ["cdi"])
     assert issubclass(ConfigError, Exception)

@@ -1,0 +1,130 @@
+"""The record of who got what: a JSON line for each decision, to the log or to a file.
+
+A line is complete in itself: it names the container, what it asked for, what that is on the
+host, the rule that decided, and what became of the container.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from nri_inject.annotations import container_name
+from nri_inject.api import Container, Pod
+
+if TYPE_CHECKING:
+    from nri_inject.policy.rules import Decision
+
+log = logging.getLogger(__name__)
+
+Outcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected"]
+"""What we did: answered with what was allowed, or failed the container; a validator accepts or
+rejects what others have made."""
+
+_MOST_LINES: Final = 256
+
+
+def lines(
+    decisions: Sequence[Decision],
+    pod: Pod,
+    container: Container,
+    *,
+    plugin: str,
+    outcome: Outcome,
+    now: float,
+) -> Iterator[str]:
+    """Yield the record of one request, a line for each decision; `now` in seconds since 1970.
+
+    A container that asks for more than some hundred things has the first of them written down,
+    and how many more there were: a pod's author must not fill a node's disk.
+    """
+    about = {
+        "time": _stamp(now),
+        "plugin": plugin,
+        "namespace": pod.namespace,
+        "pod": pod.name,
+        "pod_uid": pod.uid,
+        "container": container_name(container),
+        "container_id": container.id,
+        "outcome": outcome,
+    }
+    for decision in decisions[:_MOST_LINES]:
+        yield json.dumps(about | record(decision))
+    if len(decisions) > _MOST_LINES:
+        yield json.dumps(about | {"more": len(decisions) - _MOST_LINES})
+
+
+def record(decision: Decision) -> dict[str, Any]:
+    """Return what is written down of a decision itself."""
+    item = decision.item
+    return {
+        "kind": item.kind,
+        "requested": item.asked,
+        "resolved": item.resolved,
+        "decision": decision.verdict,
+        "rule": decision.rule,
+        "reason": decision.reason,
+    }
+
+
+def _stamp(now: float) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+    return f"{seconds}.{int(now % 1 * 1000):03}Z"
+
+
+class AuditLog:
+    """Write lines to the log, at level INFO, or to a file that is opened anew when it is gone.
+
+    Nothing raises: a record that cannot be written is told in the log, and containers go on.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self._path = path
+        self._descriptor = -1
+        self._identity: tuple[int, int] | None = None
+        self._is_failing = False
+
+    def write(self, record: Iterator[str]) -> None:
+        """Write the lines of one request."""
+        if self._path is None:
+            for line in record:
+                log.info("%s", line)
+            return
+        text = "".join(f"{line}\n" for line in record)
+        if not text:
+            return
+        try:
+            self._append(self._path, text.encode())
+            self._is_failing = False
+        except OSError as error:
+            if not self._is_failing:
+                log.error("cannot write the audit file %s: %s", self._path, error.strerror)
+            self._is_failing = True
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _append(self, path: str, data: bytes) -> None:
+        """Append in one call, so that lines of several plugins do not mix."""
+        if self._identity is None or self._identity != _identity(path):
+            self.close()
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            self._descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o640)
+            self._identity = _identity(path)
+        os.write(self._descriptor, data)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return which file a path is; a rotated one is another."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - asked for every container
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,84 @@
+"""From an injector to a service: the handlers of its plugin.
+
+A single plugin has one part, the suite has several: the same functions, composed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from nri_inject import runtimes
+from nri_inject.annotations import where
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.audit import Outcome
+from nri_inject.command import Options, Service
+from nri_inject.config import Config
+from nri_inject.host import Host
+from nri_inject.plugin import Plugin
+from nri_inject.policy.permit import Permit
+from nri_inject.stub import Stub
+from nri_inject.surroundings import Part, Surroundings
+
+log = logging.getLogger(__name__)
+
+
+def service_of(*parts: Part) -> Callable[[Options, Config], Service]:
+    """Return how to make the service of a plugin that injects what all of its parts want."""
+    return partial(Injecting, parts)
+
+
+class Injecting:
+    """The service of one or several injectors."""
+
+    def __init__(self, parts: Sequence[Part], options: Options, configured: Config) -> None:
+        self._surroundings = Surroundings(parts, options, configured)
+        self.plugin: Final = Plugin(
+            name=options.name,
+            index=options.idx,
+            configure=self._surroundings.configure,
+            create_container=self.create_container,
+        )
+
+    def attach(self, stub: Stub) -> None:
+        """Watch the node's files with this stub."""
+        self._surroundings.attach(stub)
+
+    def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
+        """Inject what is allowed, and log what was injected or what is going to be dropped."""
+        around = self._surroundings
+        policy = around.policy()
+        if policy is None:
+            return self._injected(pod, container, around.host())
+        permit = Permit(policy, pod, container, around.title)
+        outcome: Outcome = "failed"
+        try:
+            adjustment = self._injected(pod, container, around.host(permit))
+            outcome = "injected"
+            return adjustment
+        finally:
+            around.record(permit, pod, container, outcome)
+
+    def _injected(self, pod: Pod, container: Container, host: Host) -> Adjustment | None:
+        adjustment = self._surroundings.injector(pod, container, host)
+        if not adjustment.ByteSize():
+            return None
+        runtime = self._surroundings.runtime
+        for loss in runtimes.lost(adjustment, runtime):
+            log.warning("%s: %s", where(pod, container), runtimes.sentence(loss, runtime))
+        if log.isEnabledFor(logging.INFO):
+            log.info("%s: injected %s", where(pod, container), summary(adjustment))
+        return adjustment
+
+
+def summary(adjustment: Adjustment) -> str:
+    """Say in a few words what an adjustment has, as in `2 devices, 1 sysctl`."""
+    counts = [
+        (len(value) if hasattr(value, "__len__") else 1, descriptor.name)
+        for message in (adjustment, adjustment.linux)
+        for descriptor, value in message.ListFields()
+        if descriptor.name != "linux"
+    ]
+    return ", ".join(f"{count} {name}" for count, name in counts)

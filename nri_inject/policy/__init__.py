@@ -1,0 +1,1 @@
+"""Who may inject what: rules, what they are held against, and the decisions."""

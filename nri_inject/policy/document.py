@@ -1,0 +1,136 @@
+"""Read a policy: what an admin wrote, checked as a whole, with every fault and its place.
+
+docs/allow-a-device.md explains the keys, schema.json tells them to editors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+from nri_inject import yamltext
+from nri_inject.annotations import Fault, Field, choice, described, list_of, read_line
+from nri_inject.errors import ConfigError
+from nri_inject.policy.kinds import READERS, read_pattern
+from nri_inject.policy.labels import read_selector
+from nri_inject.policy.patterns import Pattern
+from nri_inject.policy.reading import strict_map
+from nri_inject.policy.rules import Effect, Entry, Policy, Rule, Who
+from nri_inject.yamltext import Value
+
+LIMITS: Final = dataclasses.replace(yamltext.SPEC_FILE, several=False)
+"""What a policy's text may cost; one document, since nobody would read a second."""
+
+_MOST_RULES: Final = 100_000
+
+
+def read(text: str | bytes, origin: str) -> Policy:
+    """Return the policy that a text is; ConfigError with everything that is wrong in it.
+
+    An empty text is an empty policy, which denies everything.
+    """
+    try:
+        document = yamltext.load(text, LIMITS)
+    except yamltext.YamlError as error:
+        raise ConfigError(f"{origin}: {error}") from error
+    return checked({} if document is None else document, origin)
+
+
+def checked(document: Value, place: str, origin: str = "") -> Policy:
+    """Return the policy that a document is; ConfigError with everything that is wrong in it.
+
+    `place` begins its text, `origin` names the policy in sentences if that is not the same.
+    """
+    try:
+        given = _POLICY(document)
+    except Fault as fault:
+        raise ConfigError(f"{place}: {'; '.join(fault.sentences)}") from fault
+    return Policy(**{**given, "rules": tuple(given.get("rules", ()))}, origin=origin or place)
+
+
+def _patterns(value: Value) -> tuple[Pattern, ...]:
+    return _some(list_of(read_pattern)(value))
+
+
+def _some(items: list[Any]) -> tuple[Any, ...]:
+    if not items:
+        raise Fault("an empty list stands for nothing; leave the key out to mean everything")
+    return tuple(items)
+
+
+_WHO: Final = strict_map(
+    (
+        Field("namespaces", _patterns),
+        Field("pods", read_selector),
+        Field("runtime_handlers", _patterns),
+        Field("containers", _patterns),
+        Field("plugins", _patterns),
+    )
+)
+
+
+def _who(value: Value) -> Who:
+    return Who(**_WHO(value))
+
+
+def _what(value: Value) -> Mapping[str, tuple[Entry, ...]]:
+    what: dict[str, tuple[Entry, ...]] = _WHAT(value)
+    if not what:
+        raise Fault(f"at least one of {', '.join(READERS)} must be there")
+    return what
+
+
+def _entries_of(kind: str) -> Field:
+    read = list_of(READERS[kind])
+    return Field(kind, lambda value: _some(read(value)))
+
+
+_WHAT: Final = strict_map([_entries_of(kind) for kind in READERS])
+
+_RULE: Final = strict_map(
+    (
+        Field("name", read_line),
+        Field("who", _who),
+        Field("allow", _what),
+        Field("deny", _what),
+    )
+)
+
+
+_EFFECTS: Final[tuple[Effect, ...]] = ("allow", "deny")
+
+
+def _rule(number: int, value: Value) -> Rule:
+    given = _RULE(value)
+    effects = [effect for effect in _EFFECTS if effect in given]
+    if len(effects) != 1:
+        raise Fault("both allow and deny" if effects else "neither allow nor deny")
+    name = given.get("name") or f"#{number}"
+    return Rule(name, effects[0], given.get("who", Who()), given[effects[0]])
+
+
+def _rules(value: Value) -> list[Rule]:
+    if not isinstance(value, list):
+        raise Fault(f"{described(value)} instead of a list of rules")
+    if len(value) > _MOST_RULES:
+        raise Fault(f"{len(value)} rules, at most {_MOST_RULES} allowed")
+    rules: list[Rule] = []
+    faults: list[str] = []
+    for number, item in enumerate(value, 1):
+        try:
+            rules.append(_rule(number, item))
+        except Fault as fault:
+            faults += fault.at(f"rule {number}")
+    if faults:
+        raise Fault(*faults)
+    return rules
+
+
+_POLICY: Final = strict_map(
+    (
+        Field("mode", choice({word: word for word in ("enforce", "warn")})),
+        Field("on_deny", choice({word: word for word in ("fail", "skip")})),
+        Field("rules", _rules),
+    )
+)

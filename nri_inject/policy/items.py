@@ -1,0 +1,535 @@
+"""What an adjustment gives to a container, thing by thing, as each is on the host.
+
+A thing is told by what the kernel will make of it, not by what somebody calls it: a device by
+its number and the host's own names for that, a mount by its source with all links followed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from nri_inject import api
+from nri_inject.annotations import quoted
+from nri_inject.api import Adjustment, Container
+from nri_inject.host import DeviceNode, Host, NotADevice, Number
+from nri_inject.policy.kinds import USUAL_ACCESS, letters
+from nri_inject.policy.rules import Item
+
+Reach = Callable[[str], bool]
+"""Tell whether a path of the host may be looked at: not before some rule could allow it."""
+
+# Each costs some 50 µs: the time of a request is bounded.
+_MOST_DEVICES: Final = 512
+_MOST_MOUNTS: Final = 1024
+
+
+class World(NamedTuple):
+    """What is known of host and container, and where the host may be looked at."""
+
+    host: Host
+    container: Container
+    reaches_device: Reach
+    reaches_source: Reach
+
+
+def items_of(adjustment: Adjustment, world: World) -> list[Item]:
+    """Return everything in an adjustment that a policy has a say in.
+
+    Variables, arguments and annotations are the container's own affair and are not among it, nor
+    is what is only taken away.
+    """
+    return [item for kind in _KINDS for item in kind(adjustment, world)]
+
+
+# --- devices ------------------------------------------------------------------------------------
+
+
+def _devices(adjustment: Adjustment, world: World) -> Iterator[Item]:
+    linux = adjustment.linux
+    given = [device for device in linux.devices if not device.path.startswith("-")]
+    rules = linux.resources.devices
+    crowded = len(given) + len(rules) > _MOST_DEVICES
+    for device in given:
+        yield _too_many(device.path) if crowded else _device(device, rules, world)
+    numbers = {(device.type, device.major, device.minor) for device in given}
+    for number, rule in enumerate(rules):
+        if rule.allow and _rule_number(rule) not in numbers:
+            key = f"rule {number}"
+            yield _too_many(key) if crowded else _access_rule(key, rule, world)
+
+
+def _too_many(key: str) -> Item:
+    sentence = f"more than {_MOST_DEVICES} devices and rules are asked for"
+    return Item("devices", key, quoted(key), (), _NO_DEVICE, trouble=sentence)
+
+
+_NO_DEVICE: Final[Mapping[str, object]] = {
+    "type": "",
+    "major": -1,
+    "minor": -1,
+    "access": frozenset(),
+}
+
+
+def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], world: World) -> Item:
+    path, number = device.path, (device.type, device.major, device.minor)
+    names, trouble = _names(path, number, world)
+    access = _access(number, rules)
+    facts = {
+        "type": device.type,
+        "major": device.major,
+        "minor": device.minor,
+        "access": access,
+    }
+    resolved = f"{device.type} {device.major}:{device.minor}" if device.type else ""
+    known = names[0] if names else ""
+    return Item(
+        "devices",
+        path,
+        _shown_device(path, resolved, known),
+        names,
+        facts,
+        f"{resolved} {known}".strip(),
+        trouble,
+        _suggested_device(known or path, number, access),
+    )
+
+
+def _shown_device(path: str, resolved: str, known: str) -> str:
+    aside = ", ".join(part for part in (resolved, known if known != path else "") if part)
+    return f"device {quoted(path)}" + (f" ({aside})" if aside else "")
+
+
+def _names(path: str, number: Number, world: World) -> tuple[tuple[str, ...], str]:
+    """Return the host's names of a device that a container wants at `path`; or what is wrong.
+
+    In a user namespace runc mounts the host's node of that path and forgets the number. So where
+    the host has a node there, it must be this very device.
+    """
+    if not number[0]:
+        # It could not be looked at, so its number is not known.
+        return (), ""
+    if not world.reaches_device(path):
+        return (), ""
+    try:
+        node = world.host.devices[path]
+    except NotADevice as error:
+        return (), f"on the host {quoted(path)} {error.why}"
+    except KeyError:
+        return _known_names(number, world)
+    if node.number != number:
+        return (), f"the host's {quoted(path)} is {_number(node)}, another device"
+    if node.doubt is not None:
+        return (), f"it is not sure what the host's {quoted(path)} is: {node.doubt}"
+    own = (node.real, path) if node.real else (path,)
+    try:
+        told = world.host.numbers[number]
+    except KeyError:
+        told = ()
+    return tuple(dict.fromkeys((*told, *own))), ""
+
+
+def _known_names(number: Number, world: World) -> tuple[tuple[str, ...], str]:
+    try:
+        return world.host.numbers[number], ""
+    except KeyError:
+        return (), ""
+
+
+def _number(node: DeviceNode) -> str:
+    return f"{node.type} {node.major}:{node.minor}"
+
+
+def _access(number: Number, rules: Iterable[api.LinuxDeviceCgroup]) -> frozenset[str]:
+    """Return what a container may do with a device in the end.
+
+    NRI allows `rw`, of a block device also making nodes (m); the adjustment's own rules follow
+    (pkg/runtime-tools/generate of NRI 0.12). A rule that denies more than this device's access
+    takes nothing away that matters here.
+    """
+    access = {*USUAL_ACCESS.get(number[0], _ALL_ACCESS)}
+    for rule in rules:
+        if _rule_number(rule) == number:
+            (access.update if rule.allow else access.difference_update)(rule.access)
+    return frozenset(access)
+
+
+_ALL_ACCESS: Final = frozenset("rwm")
+
+
+def _rule_number(rule: api.LinuxDeviceCgroup) -> tuple[str, int, int]:
+    """Return what a rule is for; -1 stands for every number."""
+    major = rule.major.value if rule.HasField("major") else -1
+    minor = rule.minor.value if rule.HasField("minor") else -1
+    return rule.type, major, minor
+
+
+def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item:
+    """Return what a rule for the device cgroup gives that comes without a node."""
+    kind, major, minor = _rule_number(rule)
+    trouble = ""
+    names: tuple[str, ...] = ()
+    if kind not in ("b", "c") or major < 0:
+        trouble = "it opens every device of a kind"
+    elif minor >= 0:
+        names, trouble = _known_names((kind, major, minor), world)
+    access = frozenset(rule.access)
+    shown = f"{kind or 'a'} {'*' if major < 0 else major}:{'*' if minor < 0 else minor}"
+    facts = {"type": kind, "major": major, "minor": minor, "access": access}
+    asked = f"access {quoted(rule.access)} to devices {shown}"
+    suggestion = _by_number(kind, major, minor, access)
+    return Item("devices", key, asked, names, facts, shown, trouble, suggestion)
+
+
+def _suggested_device(path: str, number: Number, access: Iterable[str]) -> str:
+    more = _extra(access)
+    if number[0] == "b":
+        return f"{{path: {path}, type: b}}"
+    return f"{{path: {path}{more}}}" if more else path
+
+
+def _by_number(kind: str, major: int, minor: int, access: Iterable[str]) -> str:
+    least = f", minor: {minor}" if minor >= 0 else ""
+    return f"{{type: {kind}, major: {major}{least}{_extra(access)}}}"
+
+
+def _extra(access: Iterable[str]) -> str:
+    return f", access: {letters(access)}" if "m" in access else ""
+
+
+# --- mounts -------------------------------------------------------------------------------------
+
+_BINDS: Final = frozenset({"bind", "rbind"})
+_BIND_TYPES: Final = frozenset({"", "bind", "none", "rbind"})
+
+
+def _mounts(adjustment: Adjustment, world: World) -> Iterator[Item]:
+    given = [mount for mount in adjustment.mounts if not mount.destination.startswith("-")]
+    for mount in given:
+        if len(given) > _MOST_MOUNTS:
+            sentence = f"more than {_MOST_MOUNTS} mounts are asked for"
+            yield Item("mounts", mount.destination, "mount", (), {}, trouble=sentence)
+        else:
+            yield _mount(mount, world)
+
+
+def _mount(mount: api.Mount, world: World) -> Item:
+    kind = _mount_type(mount)
+    names, trouble = _source(mount.source, kind, world)
+    writable, why = _writable(mount.options, kind)
+    destination = clean(mount.destination)
+    facts = {
+        "type": kind,
+        "writable": writable,
+        "why_writable": why,
+        "destination": destination,
+        "options": frozenset(mount.options),
+    }
+    source = names[0] if names else mount.source
+    aside = f" ({source})" if source != mount.source else ""
+    return Item(
+        "mounts",
+        mount.destination,
+        f"mount of {quoted(mount.source or kind)}{aside} at {quoted(mount.destination)}",
+        names,
+        facts,
+        f"{source} {kind} {'rw' if writable else 'ro'}".strip(),
+        trouble,
+        _suggested_mount(source, facts),
+    )
+
+
+def _mount_type(mount: api.Mount) -> str:
+    """Return `bind`, or the type of a file system; something of both is neither."""
+    binds = not _BINDS.isdisjoint(mount.options)
+    if mount.type in _BIND_TYPES and (binds or mount.type in ("bind", "rbind")):
+        return "bind"
+    return f"{mount.type} with bind" if binds else mount.type or "none"
+
+
+def _source(source: str, kind: str, world: World) -> tuple[tuple[str, ...], str]:
+    """Return the source without links as its only name, or what is wrong with it.
+
+    The runtime follows the path once more when it mounts. So nobody but root may have a hand in
+    where it leads.
+    """
+    if not source.startswith("/"):
+        return ((source,), "") if kind != "bind" else ((), "its source is no absolute path")
+    if not world.reaches_source(clean(source)):
+        return (clean(source),), ""
+    try:
+        place = world.host.files[source]
+    except KeyError as error:
+        return (), str(error.args[0])
+    if place.doubt is not None:
+        return (), f"others could lead its source elsewhere: {place.doubt}"
+    return (place.real,), ""
+
+
+def clean(path: str) -> str:
+    """Return a path without doubled slashes and `.`; each `..` takes away the part before."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def _writable(options: Iterable[str], kind: str) -> tuple[bool, str]:
+    """Tell whether anything below a mount can be written, and why if it says `ro`.
+
+    Of `ro` and `rw` the last counts; `ro` of a recursive bind mount is for its top only, where
+    `rro` is for all of it (mount_setattr(2), runc 1.1).
+    """
+    listed = list(options)
+    words = [word for word in listed if word in ("ro", "rw", "rro", "rrw")]
+    if not words or words[-1] in ("rw", "rrw"):
+        return True, ""
+    recursive = kind == "bind" and "rbind" in listed
+    if recursive and "rro" not in words:
+        return True, "with rbind, ro leaves what is mounted below writable; say rro, or bind"
+    if "rw" in words or "rrw" in words:
+        return True, "it has ro and rw"
+    return False, ""
+
+
+def _suggested_mount(source: str, facts: Mapping[str, object]) -> str:
+    parts = [f"source: {source}"] if source else []
+    if facts["type"] != "bind":
+        parts.append(f"type: {facts['type']}")
+    if facts["writable"]:
+        parts.append("access: rw")
+    parts.append(f"destination: {facts['destination']}")
+    return f"{{{', '.join(parts)}}}"
+
+
+# --- the rest -----------------------------------------------------------------------------------
+
+
+def _cdi_devices(adjustment: Adjustment, _: World) -> Iterator[Item]:
+    for device in adjustment.CDI_devices:
+        yield named("cdi_devices", device.name, "CDI device")
+
+
+def named(kind: str, name: str, noun: str, *, key: str = "") -> Item:
+    """Return an item that is what it is called."""
+    return Item(
+        kind, key or name, f"{noun} {quoted(name)}", (name,), {}, name, "", _quoted_name(name)
+    )
+
+
+def _quoted_name(name: str) -> str:
+    plain = name.replace("_", "").replace("-", "").replace(".", "").replace("/", "")
+    return name if plain.isalnum() else repr(name)
+
+
+def _net_devices(adjustment: Adjustment, _: World) -> Iterator[Item]:
+    for name in adjustment.linux.net_devices:
+        if not name.startswith("-"):
+            yield named("network_devices", name, "network device")
+
+
+def _sysctl(adjustment: Adjustment, _: World) -> Iterator[Item]:
+    for key in adjustment.linux.sysctl:
+        if not key.startswith("-"):
+            # Linux and runc take net/core/x for net.core.x; so every name is compared with dots.
+            yield named("sysctl", key.replace("/", "."), "sysctl", key=key)
+
+
+def _scheduler(adjustment: Adjustment, _: World) -> Iterator[Item]:
+    if not adjustment.linux.HasField("scheduler"):
+        return
+    scheduler = adjustment.linux.scheduler
+    name = _enum(api.LinuxSchedulerPolicy, scheduler.policy)
+    facts = {"nice": scheduler.nice, "priority": scheduler.priority}
+    entry = [f"policy: {name}"]
+    entry += [f"min_nice: {scheduler.nice}"] if scheduler.nice < 0 else []
+    entry += [f"max_priority: {scheduler.priority}"] if scheduler.priority > 0 else []
+    shown = f"{name} nice {scheduler.nice} priority {scheduler.priority}"
+    asked = f"scheduling policy {name}"
+    suggestion = f"{{{', '.join(entry)}}}"
+    yield Item("scheduling_policy", name, asked, (name,), facts, shown, "", suggestion)
+
+
+def _io_priority(adjustment: Adjustment, _: World) -> Iterator[Item]:
+    if not adjustment.linux.HasField("io_priority"):
+        return
+    priority = adjustment.linux.io_priority
+    name = _enum(api.IOPrioClass, getattr(priority, "class"))
+    facts = {"priority": priority.priority}
+    asked = f"I/O priority {name} {priority.priority}"
+    suggestion = f"{{class: {name}, priority: {priority.priority}}}"
+    yield Item("io_priority", name, asked, (name,), facts, asked[13:], "", suggestion)
+
+
+def _memory_policy(adjustment: Adjustment, _: World) -> Iterator[Item]:
+    if adjustment.linux.HasField("memory_policy"):
+        yield named(
+            "memory_policy",
+            _enum(api.MpolMode, adjustment.linux.memory_policy.mode),
+            "memory policy",
+        )
+
+
+def _enum(wrapper: type, number: int) -> str:
+    """Return a value's name, or its number if this version of NRI has no name for it."""
+    names = {value: name for name, value in wrapper.items()}  # type: ignore[attr-defined]  # an enum's wrapper
+    return str(names.get(number, number))
+
+
+def _limits(adjustment: Adjustment, world: World) -> Iterator[Item]:
+    own = {limit.type: limit for limit in world.container.rlimits}
+    for limit in adjustment.rlimits:
+        before = own.get(limit.type)
+        if before and limit.hard <= before.hard and limit.soft <= before.hard:
+            continue
+        hard = max(limit.hard, limit.soft)
+        shown = "unlimited" if hard == _UNLIMITED else str(hard)
+        name = limit.type.removeprefix("RLIMIT_")
+        yield Item(
+            "ulimits",
+            limit.type,
+            f"limit {name} of {shown}",
+            (limit.type,),
+            {"hard": hard},
+            f"{limit.type} {shown}",
+            "",
+            f"{{type: {name}, hard: {shown}}}",
+        )
+
+
+_UNLIMITED: Final = 2**64 - 1  # RLIM_INFINITY
+
+
+def _hooks(adjustment: Adjustment, _: World) -> Iterator[Item]:
+    for descriptor, hooks in adjustment.hooks.ListFields():
+        for hook in hooks:
+            item = named("hooks", hook.path, f"{descriptor.name} hook", key=descriptor.name)
+            # Another command line makes another hook of it.
+            yield dataclasses.replace(item, facts={"hook": hook.SerializeToString()})
+
+
+# Fields of NRI that reach for the host or for what containers share, and that no kind above is
+# about. Those of resources are told by the messages' own fields.
+_FIELDS: Final[Mapping[str, str]] = {
+    "cgroups_path": "CgroupsPath",
+    "oom_score_adj": "OomScoreAdj",
+    "seccomp_policy": "SeccompPolicy",
+    "namespaces": "Namespace",
+}
+_RESOURCES: Final[Mapping[str, str]] = {
+    "hugepage_limits": "HugepageLimits",
+    "blockio_class": "BlockioClass",
+    "rdt_class": "RdtClass",
+    "unified": "CgroupsUnified",
+    "pids": "PidsLimit",
+}
+_MEMORY: Final[Mapping[str, str]] = {
+    "limit": "MemLimit",
+    "reservation": "MemReservation",
+    "swap": "MemSwapLimit",
+    "kernel": "MemKernelLimit",
+    "kernel_tcp": "MemTCPLimit",
+    "swappiness": "MemSwappiness",
+    "disable_oom_killer": "MemDisableOomKiller",
+    "use_hierarchy": "MemUseHierarchy",
+}
+_CPU: Final[Mapping[str, str]] = {
+    "shares": "CPUShares",
+    "quota": "CPUQuota",
+    "period": "CPUPeriod",
+    "realtime_runtime": "CPURealtimeRuntime",
+    "realtime_period": "CPURealtimePeriod",
+    "cpus": "CPUSetCPUs",
+    "mems": "CPUSetMems",
+}
+_RDT: Final[Mapping[str, str]] = {
+    "clos_id": "RdtClosID",
+    "schemata": "RdtSchemata",
+    "enable_monitoring": "RdtEnableMonitoring",
+    "remove": "RdtClosID",
+}
+
+
+def _fields(adjustment: Adjustment, _: World) -> Iterator[Item]:
+    linux = adjustment.linux
+    resources = linux.resources
+    for message, known in (
+        (linux, _FIELDS),
+        (resources, _RESOURCES),
+        (resources.memory, _MEMORY),
+        (resources.cpu, _CPU),
+        (linux.rdt, _RDT),
+    ):
+        for descriptor, _value in message.ListFields():
+            if descriptor.name in known:
+                yield named("fields", known[descriptor.name], "field")
+
+
+_KINDS: Final = (
+    _devices,
+    _cdi_devices,
+    _mounts,
+    _net_devices,
+    _sysctl,
+    _scheduler,
+    _io_priority,
+    _memory_policy,
+    _limits,
+    _hooks,
+    _fields,
+)
+
+
+# --- taking things out --------------------------------------------------------------------------
+
+
+def without(adjustment: Adjustment, items: Iterable[Item]) -> Adjustment:
+    """Return an adjustment without these items of it; the rest is as it was."""
+    left = Adjustment()
+    left.CopyFrom(adjustment)
+    for item in items:
+        _REMOVERS[item.kind](left, item.key)
+    return left
+
+
+def _remove_device(left: Adjustment, path: str) -> None:
+    gone = [device for device in left.linux.devices if device.path == path]
+    numbers = {(device.type, device.major, device.minor) for device in gone}
+    kept = [device for device in left.linux.devices if device.path != path]
+    del left.linux.devices[:]
+    left.linux.devices.extend(kept)
+    rules = [rule for rule in left.linux.resources.devices if _rule_number(rule) not in numbers]
+    if len(rules) != len(left.linux.resources.devices):
+        del left.linux.resources.devices[:]
+        left.linux.resources.devices.extend(rules)
+
+
+def _remove_mount(left: Adjustment, destination: str) -> None:
+    kept = [mount for mount in left.mounts if mount.destination != destination]
+    del left.mounts[:]
+    left.mounts.extend(kept)
+
+
+def _remove_limit(left: Adjustment, kind: str) -> None:
+    kept = [limit for limit in left.rlimits if limit.type != kind]
+    del left.rlimits[:]
+    left.rlimits.extend(kept)
+
+
+_REMOVERS: Final[Mapping[str, Callable[[Adjustment, str], None]]] = {
+    "devices": _remove_device,
+    "mounts": _remove_mount,
+    "ulimits": _remove_limit,
+    "network_devices": lambda left, key: left.linux.net_devices.__delitem__(key),
+    "sysctl": lambda left, key: left.linux.sysctl.__delitem__(key),
+    "scheduling_policy": lambda left, _: left.linux.ClearField("scheduler"),
+    "io_priority": lambda left, _: left.linux.ClearField("io_priority"),
+    "memory_policy": lambda left, _: left.linux.ClearField("memory_policy"),
+}
+"""How what a pod may ask for by annotation is taken out again; CDI devices and hooks are left
+out before they become an adjustment."""

@@ -1,0 +1,383 @@
+"""What a rule may name of each kind of thing, and when an item lies in it or touches it.
+
+The kinds are called as the annotations that ask for them. Each has a reader of a rule's entry,
+a text or a map, and the two comparisons of rules.Kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from nri_inject import api
+from nri_inject.annotations import (
+    Fault,
+    Field,
+    Reader,
+    choice,
+    described,
+    integer,
+    list_of,
+    quoted,
+    read_line,
+    suggestion,
+)
+from nri_inject.policy.patterns import Pattern, pattern
+from nri_inject.policy.reading import strict_map
+from nri_inject.policy.rules import Entry, Item, Kind
+from nri_inject.yamltext import Value
+
+# --- reading entries ----------------------------------------------------------------------------
+
+
+def read_pattern(value: Value) -> Pattern:
+    """Read a pattern of names."""
+    return pattern(read_line(value))
+
+
+def _path_pattern(value: Value) -> Pattern:
+    found = read_pattern(value)
+    text = found.text
+    if not text.startswith("/") or text != _clean(text):
+        raise Fault(f"{quoted(text)} is not an absolute path without '.', '..' and doubled slashes")
+    return found
+
+
+def _clean(path: str) -> str:
+    return "/" if path == "/" else "/" + "/".join(p for p in path.split("/") if _is_part(p))
+
+
+def _is_part(part: str) -> bool:
+    return part not in ("", ".", "..")
+
+
+def _letters(value: Value) -> frozenset[str]:
+    text = read_line(value)
+    if not text or not set(text) <= set("rwm"):
+        raise Fault(f"{quoted(text)} is not some of the letters r, w and m")
+    return frozenset(text)
+
+
+def _entry(name: str, fields: tuple[Field, ...], value: Value) -> Entry:
+    """Read an entry that is a text, or a map with the text under `name`."""
+    by_name = {field.name: field for field in fields}
+    if not isinstance(value, dict):
+        if value is None:
+            raise Fault(f"nothing instead of a text or a map with {', '.join(by_name)}")
+        return Entry(by_name[name].read(value), {})
+    given = strict_map(fields)(value)
+    found = given.pop(name, None)
+    if found is None and not given:
+        raise Fault(f"{name} is missing")
+    return Entry(found, given)
+
+
+def _entries(name: str, *more: Field, read: Reader[Pattern] = read_pattern) -> Reader[Entry]:
+    return partial(_entry, name, (Field(name, read), *more))
+
+
+# --- devices ------------------------------------------------------------------------------------
+
+_TYPES: Final = {"c": "c", "b": "b"}
+# What NRI gives for a device of each type (pkg/runtime-tools/generate of NRI 0.12).
+USUAL_ACCESS: Final[Mapping[str, frozenset[str]]] = {"c": frozenset("rw"), "b": frozenset("rwm")}
+"""The access that a device gets, and that a rule allows unless it says otherwise."""
+
+_device: Final = _entries(
+    "path",
+    Field("type", choice(_TYPES)),
+    Field("major", integer(0, 2**12 - 1)),
+    Field("minor", integer(0, 2**20 - 1)),
+    Field("access", _letters),
+    read=_path_pattern,
+)
+
+
+def read_device(value: Value) -> Entry:
+    """Read what devices a rule names: by path, or by type and number."""
+    entry = _device(value)
+    numbered = "major" in entry.conditions
+    if entry.pattern is None and not ("type" in entry.conditions and numbered):
+        raise Fault("path is missing, or type and major instead")
+    if "minor" in entry.conditions and not numbered:
+        raise Fault("minor says nothing without major")
+    return entry
+
+
+def _device_within(entry: Entry, item: Item) -> str | None:
+    conditions, facts = entry.conditions, item.facts
+    if not _named(entry, item) or not _numbered(conditions, facts):
+        return ""
+    # Whoever writes /dev/* seldom means the disks.
+    kind = conditions.get("type", "c")
+    if kind != facts["type"]:
+        return f"it is for type {kind}, and this is {facts['type']}"
+    access: frozenset[str] = conditions.get("access", USUAL_ACCESS[kind])
+    if not facts["access"] <= access:
+        return f"its access is {letters(access)}, and {letters(facts['access'])} is asked for"
+    return None
+
+
+def _device_touches(entry: Entry, item: Item) -> bool:
+    conditions, facts = entry.conditions, item.facts
+    return (
+        _named(entry, item)
+        and _numbered(conditions, facts)
+        and conditions.get("type", facts["type"]) == facts["type"]
+        and not facts["access"].isdisjoint(conditions.get("access", facts["access"]))
+    )
+
+
+def _numbered(conditions: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    return all(conditions[key] == facts[key] for key in ("major", "minor") if key in conditions)
+
+
+def letters(access: Iterable[str]) -> str:
+    """Write access letters in their usual order."""
+    return "".join(letter for letter in "rwm" if letter in access)
+
+
+def _named(entry: Entry, item: Item) -> bool:
+    return entry.pattern is None or any(entry.pattern.matches(name) for name in item.names)
+
+
+# --- mounts -------------------------------------------------------------------------------------
+
+# Nothing that these do reaches beyond the mount or gives more than it has.
+HARMLESS: Final = frozenset(
+    {
+        *("bind", "rbind", "ro", "rro", "rw", "nosuid", "nodev", "noexec", "sync", "dirsync"),
+        *("private", "rprivate", "noatime", "nodiratime", "relatime", "strictatime", "nosymfollow"),
+    }
+)
+"""Mount options that a rule need not name."""
+
+PROTECTED: Final = ("/proc", "/sys", "/dev", "/etc/passwd", "/etc/group", "/etc/shadow")
+"""Places of a container that a rule for mounts reaches only by naming them."""
+
+_ACCESS: Final = {"ro": False, "rw": True}
+
+_mount: Final = _entries(
+    "source",
+    Field("access", choice(_ACCESS)),
+    Field("destination", _path_pattern),
+    Field("type", read_line),
+    Field("options", list_of(read_pattern)),
+    read=_path_pattern,
+)
+
+
+def read_mount(value: Value) -> Entry:
+    """Read what mounts a rule names: by source and all below it, or by type."""
+    entry = _mount(value)
+    if entry.pattern is None and "type" not in entry.conditions:
+        raise Fault("source is missing, or the type of a file system that needs none")
+    return entry
+
+
+def above(path: str) -> Iterator[str]:
+    """Yield a path and every directory above it."""
+    yield path
+    while path != "/":
+        path = path.rpartition("/")[0] or "/"
+        yield path
+
+
+def _mount_within(entry: Entry, item: Item) -> str | None:
+    conditions, facts = entry.conditions, item.facts
+    if not _source_within(entry, item):
+        return ""
+    kind = conditions.get("type", "bind")
+    if kind != facts["type"]:
+        return f"it is for type {kind}, and this is {quoted(facts['type'])}"
+    if facts["writable"] and not conditions.get("access", False):
+        return facts["why_writable"] or "it is for reading only (access: ro)"
+    destination: Pattern | None = conditions.get("destination")
+    if destination is not None and not destination.matches(facts["destination"]):
+        return f"its destination is {destination.text}"
+    if protected := _protected(facts["destination"], destination):
+        return f"it does not name a destination at {protected}"
+    unknown = sorted(_unnamed(facts["options"] - HARMLESS, conditions.get("options", ())))
+    if unknown:
+        return f"it does not have the options {', '.join(map(quoted, unknown))}"
+    return None
+
+
+def _unnamed(options: Iterable[str], patterns: Sequence[Pattern]) -> Iterator[str]:
+    return (o for o in options if not any(pattern.matches(o) for pattern in patterns))
+
+
+def _source_within(entry: Entry, item: Item) -> bool:
+    wanted = entry.pattern
+    if wanted is None:
+        return True
+    return any(wanted.matches(place) for name in item.names for place in above(name))
+
+
+def _protected(destination: str, named: Pattern | None) -> str:
+    """Return the protected place that a mount would cover, unless the rule means it."""
+    for place in PROTECTED:
+        covers = is_below(destination, place) or is_below(place, destination)
+        if covers and not (named and is_below(named.stem, place)):
+            return place
+    return ""
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Tell whether a path is a directory or something in it; both are clean and absolute."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _mount_touches(entry: Entry, item: Item) -> bool:
+    conditions, facts = entry.conditions, item.facts
+    if "type" in conditions and conditions["type"] != facts["type"]:
+        return False
+    if conditions.get("access") and not facts["writable"]:
+        return False  # what is denied is writing
+    destination: Pattern | None = conditions.get("destination")
+    if destination is not None and not destination.matches(facts["destination"]):
+        return False
+    if "options" in conditions:
+        options: frozenset[str] = facts["options"]
+        if len([*_unnamed(options, conditions["options"])]) == len(options):
+            return False
+    return _source_within(entry, item) or _contains(entry, item)
+
+
+def _contains(entry: Entry, item: Item) -> bool:
+    """Tell whether the mount has what the entry names somewhere inside."""
+    if entry.pattern is None:
+        return False
+    stem = entry.pattern.stem
+    # Of /etc/ssl/*.pem all that is sure is that it lies in /etc/ssl.
+    inside = stem if entry.pattern.literal else stem.rpartition("/")[0] or "/"
+    return any(is_below(inside, name) for name in item.names)
+
+
+# --- what has a name and little else ------------------------------------------------------------
+
+
+def _name_within(entry: Entry, item: Item) -> str | None:
+    return None if _named(entry, item) else ""
+
+
+_BY_NAME: Final = Kind(_name_within, _named)
+
+
+def _scheduling_within(entry: Entry, item: Item) -> str | None:
+    if not _named(entry, item):
+        return ""
+    conditions, facts = entry.conditions, item.facts
+    if facts["nice"] < conditions.get("min_nice", 0):
+        return f"its min_nice is {conditions.get('min_nice', 0)}, and {facts['nice']} is asked for"
+    if facts["priority"] > conditions.get("max_priority", 0):
+        most = conditions.get("max_priority", 0)
+        return f"its max_priority is {most}, and {facts['priority']} is asked for"
+    return None
+
+
+def _io_within(entry: Entry, item: Item) -> str | None:
+    if not _named(entry, item):
+        return ""
+    best = entry.conditions.get("priority", 0)
+    if item.facts["priority"] < best:  # 0 is the highest
+        return f"its priority is {best}, and {item.facts['priority']}, a higher one, is asked for"
+    return None
+
+
+def _limit_within(entry: Entry, item: Item) -> str | None:
+    if not _named(entry, item):
+        return ""
+    most = entry.conditions.get("hard")
+    if most is not None and item.facts["hard"] > most:
+        return f"its hard limit is {most}, and {item.facts['hard']} is asked for"
+    return None
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def _one_of(known: Iterable[str]) -> Reader[Pattern]:
+    names = tuple(known)
+
+    def read(value: Value) -> Pattern:
+        text = read_line(value)
+        if text not in names:
+            raise Fault(f"{quoted(text)} is unknown; {suggestion(text, names)}")
+        return pattern(text)
+
+    return read
+
+
+LIMITS: Final = (
+    *("AS", "CORE", "CPU", "DATA", "FSIZE", "LOCKS", "MEMLOCK", "MSGQUEUE", "NICE", "NOFILE"),
+    *("NPROC", "RSS", "RTPRIO", "RTTIME", "SIGPENDING", "STACK"),
+)
+"""The limits of Linux (getrlimit(2)), without the RLIMIT_ in front."""
+
+
+def _limit_name(value: Value) -> Pattern:
+    text = read_line(value)
+    name = text.upper().removeprefix("RLIMIT_")
+    if name not in LIMITS:
+        raise Fault(f"{quoted(text)} is unknown; {suggestion(text, LIMITS)}")
+    return pattern(f"RLIMIT_{name}")
+
+
+def _hard(value: Value) -> int | None:
+    return None if value == "unlimited" else integer(0, 2**64 - 1)(value)
+
+
+def _field_name(value: Value) -> Pattern:
+    found = read_pattern(value)
+    known = [name for name in api.Field.keys() if name != "None"]  # noqa: SIM118 - no mapping
+    if not any(found.matches(name) for name in known):
+        raise Fault(f"{described(value)} is no field of NRI; {suggestion(found.text, known)}")
+    return found
+
+
+_POLICIES: Final = tuple(name for name in api.LinuxSchedulerPolicy.keys())  # noqa: SIM118
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "devices": Kind(_device_within, _device_touches),
+    "cdi_devices": _BY_NAME,
+    "mounts": Kind(
+        _mount_within,
+        _mount_touches,
+        lambda item: [place for name in item.names for place in above(name)],
+    ),
+    "network_devices": _BY_NAME,
+    "sysctl": _BY_NAME,
+    "scheduling_policy": Kind(_scheduling_within, _named),
+    "io_priority": Kind(_io_within, _named),
+    "memory_policy": _BY_NAME,
+    "ulimits": Kind(_limit_within, _named),
+    "hooks": _BY_NAME,
+    "fields": _BY_NAME,
+}
+"""How each kind's entries are compared, by the kind's name in a policy."""
+
+READERS: Final[Mapping[str, Callable[[Value], Entry]]] = {
+    "devices": read_device,
+    "cdi_devices": _entries("name"),
+    "mounts": read_mount,
+    "network_devices": _entries("name"),
+    "sysctl": _entries("name"),
+    "scheduling_policy": _entries(
+        "policy",
+        Field("min_nice", integer(-20, 19)),
+        Field("max_priority", integer(0, 99)),
+        read=_one_of(_POLICIES),
+    ),
+    "io_priority": _entries(
+        "class",
+        Field("priority", integer(0, 7)),
+        read=_one_of(api.IOPrioClass.keys()),
+    ),
+    "memory_policy": _entries("mode", read=_one_of(api.MpolMode.keys())),
+    "ulimits": _entries("type", Field("hard", _hard), read=_limit_name),
+    "hooks": _entries("name"),
+    "fields": _entries("name", read=_field_name),
+}
+"""How each kind's entries are read."""

@@ -1,0 +1,54 @@
+"""Which plugin asked for what, in an adjustment that several have made.
+
+NRI tells it by field, and by key where a field has keys (OwningPlugins, NRI 0.10.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from nri_inject.api import Field, FieldOwners
+from nri_inject.policy.rules import Item
+
+# Kind of item -> the field of NRI, and the key by which the field tells the item.
+_COMPOUND: Final[Mapping[str, tuple[int, Callable[[Item], str]]]] = {
+    "devices": (Field.Devices, lambda item: item.key),
+    "cdi_devices": (Field.CdiDevices, lambda item: item.key),
+    "mounts": (Field.Mounts, lambda item: item.key),
+    "network_devices": (Field.LinuxNetDevices, lambda item: item.key),
+    "sysctl": (Field.Sysctl, lambda item: item.key),
+    "ulimits": (Field.Rlimits, lambda item: item.key),
+}
+_SIMPLE: Final[Mapping[str, int]] = {
+    "scheduling_policy": Field.LinuxSched,
+    "io_priority": Field.IoPriority,
+    "memory_policy": Field.MemoryPolicy,
+    "hooks": Field.OciHooks,
+}
+_BY_NAME: Final[Mapping[str, int]] = dict(Field.items())
+
+UNKNOWN: Final = "unknown"
+"""Stands for the plugin where NRI does not tell it: cgroup rules have no owner."""
+
+
+def owner(item: Item, owners: FieldOwners) -> str:
+    """Return the plugin that asked for an item, as `NN-name`.
+
+    Several plugins that added hooks stand beside each other, with commas.
+    """
+    if item.kind in _COMPOUND:
+        field, key = _COMPOUND[item.kind]
+        found = owners.compound[field].owners.get(key(item)) if field in owners.compound else None
+        return found or UNKNOWN
+    if item.kind in _SIMPLE:
+        return owners.simple.get(_SIMPLE[item.kind]) or UNKNOWN
+    return _of_field(_BY_NAME[item.key], owners)
+
+
+def _of_field(field: int, owners: FieldOwners) -> str:
+    """Return the owner of a field, or of all of its keys."""
+    if field in owners.compound:
+        names = sorted({*owners.compound[field].owners.values()})
+        return ",".join(names) or UNKNOWN
+    return owners.simple.get(field) or UNKNOWN

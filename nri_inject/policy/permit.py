@@ -1,0 +1,123 @@
+"""What a policy grants one container: everything that it asks for is held against the rules.
+
+A permit belongs to one request. It notes every decision, for the audit to write down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from nri_inject.annotations import container_name, plain, where
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.errors import RequestError
+from nri_inject.host import Host
+from nri_inject.policy.items import World, clean, items_of, named, without
+from nri_inject.policy.kinds import KINDS, above
+from nri_inject.policy.rules import Decision, Item, Policy, Subject
+
+_NO_ORIGINS: Final[Mapping[str, str]] = {}
+
+
+class Permit:
+    """The policy as it concerns one container; `plugin` is who asks in its name."""
+
+    def __init__(self, policy: Policy, pod: Pod, container: Container, plugin: str) -> None:
+        self.decisions: list[Decision] = []
+        self.plugin = plugin
+        self._policy = policy
+        self._pod = pod
+        self._container = container
+        self._subject = Subject(
+            pod.namespace, pod.labels, pod.runtime_handler, container_name(container), plugin
+        )
+
+    def granted(
+        self, adjustment: Adjustment, host: Host, origins: Mapping[str, str] = _NO_ORIGINS
+    ) -> Adjustment:
+        """Return what of an adjustment the container may have.
+
+        `origins` has the annotation that asked, by kind. Raises RequestError with everything
+        that is denied, where the policy is to fail the container.
+        """
+        world = World(host, self._container, self.reaches_device, self.reaches_source)
+        decisions = [self.decide(item) for item in items_of(adjustment, world)]
+        self._refuse(decisions, origins)
+        skipped = [decision.item for decision in decisions if decision.verdict == "skip"]
+        return without(adjustment, skipped) if skipped else adjustment
+
+    def granted_names(
+        self, kind: str, names: Iterable[str], noun: str, origins: Mapping[str, str] = _NO_ORIGINS
+    ) -> list[str]:
+        """Return the names that the container may have, of things that are what they are called.
+
+        Raises RequestError as `granted` does.
+        """
+        decisions = [self.decide(named(kind, name, noun)) for name in names]
+        self._refuse(decisions, origins)
+        return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
+
+    def tolerated_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
+        """Do the same for what the node's admin has put there, which only a `deny` forbids."""
+        decisions = [self._tolerate(named(kind, name, noun)) for name in names]
+        self._refuse(decisions, _NO_ORIGINS)
+        return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
+
+    def decide(self, item: Item) -> Decision:
+        """Return what becomes of an item, and note it."""
+        decision = self._policy.decide(KINDS[item.kind], self._subject, item)
+        self.decisions.append(decision)
+        return decision
+
+    def _tolerate(self, item: Item) -> Decision:
+        decision = self._policy.decide(KINDS[item.kind], self._subject, item)
+        if decision.rule is None and not self._policy.trouble:
+            decision = Decision(item, "allow", None, "the node's admin has put it there")
+        self.decisions.append(decision)
+        return decision
+
+    def _refuse(self, decisions: Iterable[Decision], origins: Mapping[str, str]) -> None:
+        faults = [
+            self.sentence(decision, origins.get(decision.item.kind, ""))
+            for decision in decisions
+            if decision.verdict == "deny"
+        ]
+        if faults:
+            raise RequestError(faults, where=where(self._pod, self._container))
+
+    def sentence(self, decision: Decision, origin: str = "") -> str:
+        """Say what is denied and why, and which rule would allow it."""
+        item = decision.item
+        place = f"annotation {plain(origin)}: " if origin else ""
+        advice = ""
+        if decision.rule is None and item.suggestion and not item.trouble:
+            advice = f"; a rule that does: {self._rule_for(item)}"
+        return f"{place}{item.asked}: {decision.reason}{advice}"
+
+    def _rule_for(self, item: Item) -> str:
+        namespace = plain(self._subject.namespace)
+        who = f"who: {{namespaces: [{namespace}]}}, " if namespace else ""
+        return f"{{{who}allow: {{{item.kind}: [{plain(item.suggestion)}]}}}}"
+
+    # --- where the host may be looked at ---
+
+    def reaches_device(self, path: str) -> bool:
+        """Tell whether a device's path may be looked at.
+
+        Looking can tell what exists, wait for a network file system or mount something; so
+        nothing is looked at that no rule could allow, whatever is there.
+        """
+        index = self._policy.index(self._subject.namespace, "devices")
+        places = [*above(clean(path))]
+        return (
+            self._policy.mode == "warn"
+            or not index.directories.isdisjoint(places)
+            # Whatever a rule allows, a link in /dev may lead to it.
+            or (index.allows and "/dev" in places)
+        )
+
+    def reaches_source(self, path: str) -> bool:
+        """Tell the same of a mount's source, a clean path."""
+        index = self._policy.index(self._subject.namespace, "mounts")
+        places = [*above(path)]
+        return any(place in index.directories or place in index.by_stem for place in places)

@@ -1,0 +1,94 @@
+"""A policy in a file, kept current. What is in force is always a policy that could be read.
+
+A file that cannot be read, or that others could have written, denies everything as long as no
+good version of it has been seen; after that the last good version stays in force.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Final
+
+from nri_inject import trust
+from nri_inject.annotations import plain
+from nri_inject.errors import ConfigError
+from nri_inject.policy import document
+from nri_inject.policy.rules import Policy
+from nri_inject.watch import Watch
+
+log = logging.getLogger(__name__)
+
+DENY_ALL: Final = Policy(origin="this node's policy (none is configured)")
+"""The policy of who has none."""
+
+
+class PolicyFile:
+    """The policy that a file holds; `unsafe` does not ask who could have written it.
+
+    Errors are logged once each. Not for use by several threads at once.
+    """
+
+    def __init__(self, path: str, *, unsafe: bool = False) -> None:
+        self._path = os.path.abspath(path)  # noqa: PTH100 - links stay
+        self._unsafe = unsafe
+        self._watch = Watch(())
+        self._watch.follow([self._path])
+        self._data: bytes | None = None
+        self._error = ""
+        self._policy = Policy(origin=self._path, trouble="the policy has not been read yet")
+        self._has_been_good = False
+        self._look()
+
+    def current(self) -> Policy:
+        """Return the policy as the file is now, or as it was when it was last good."""
+        if self._watch.changed():
+            self._look()
+        return self._policy
+
+    @property
+    def error(self) -> str:
+        """What is wrong with the file as it is now; nothing if it is in force."""
+        return self._error
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read when the file may have changed."""
+        return self._watch.fileno()
+
+    def ready(self) -> None:
+        """Take in a change, so that no container has to wait for it."""
+        self.current()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._watch.close()
+
+    def _look(self) -> None:
+        try:
+            data = trust.read(self._path, document.LIMITS.size + 1, unsafe=self._unsafe)
+            if data == self._data and not self._error:
+                return
+            found = document.read(data, plain(self._path))
+        except trust.Untrusted as error:
+            self._fail(f"{error}; it is not believed")
+            return
+        except OSError as error:
+            self._fail(f"cannot read {plain(self._path)}: {error.strerror}")
+            return
+        except ConfigError as error:
+            self._fail(str(error))
+            return
+        log.info("policy %s: %d rules are in force", plain(self._path), len(found.rules))
+        self._data, self._policy, self._error = data, found, ""
+        self._has_been_good = True
+
+    def _fail(self, error: str) -> None:
+        if error == self._error:
+            return
+        self._error = error
+        if self._has_been_good:
+            log.error("policy not taken over, the version before it stays in force: %s", error)
+            return
+        log.error("policy not usable, so everything is denied: %s", error)
+        reason = f"the policy on this node cannot be used: {error}"
+        self._policy = Policy(origin=plain(self._path), trouble=reason)

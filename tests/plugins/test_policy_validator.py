@@ -1,0 +1,254 @@
+"""The policy validator: what other plugins want is held against the same rules."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from nri_inject import api
+from nri_inject.command import Options
+from nri_inject.config import Config, File, Validator
+from nri_inject.errors import RequestError
+from nri_inject.plugin import dispatch, subscription
+from nri_inject.plugins.policy_validator import Validating
+from nri_inject.policy import document
+
+POD = api.Pod(namespace="ci", name="build", labels={"app": "build"})
+CONTAINER = api.Container(id="c0", name="main")
+NULL = api.LinuxDevice(path="/dev/null", type="c", major=1, minor=3)
+FULL = api.LinuxDevice(path="/dev/full", type="c", major=1, minor=7)
+NULL_ALLOWED = "rules: [{name: bin, who: {namespaces: [ci]}, allow: {devices: [/dev/null]}}]"
+
+
+def validating(
+    policy: str | None = NULL_ALLOWED, tmp: Path | None = None, **more: object
+) -> Validating:
+    rules = None if policy is None else document.read(policy, "policy")
+    config = Config(policy=rules, **more)  # type: ignore[arg-type]  # fields of Config
+    dirs = (str(tmp),) if tmp else ("/nowhere",)
+    options = Options(idx="95", name="policy-validator", cdi_dir=dirs, hooks_dir=dirs)
+    service = Validating(options, config)
+    service.configure(api.ConfigureRequest(NRI_version="v0.12.0"))
+    return service
+
+
+def request(
+    adjust: api.Adjustment,
+    owners: Mapping[str, str] = MappingProxyType({}),
+    *,
+    pod: api.Pod = POD,
+    plugins: tuple[str, ...] = (),
+) -> api.ValidateContainerAdjustmentRequest:
+    """Make a request; `owners` by the name of a field, and devices and mounts are 20-other's."""
+    fields = api.FieldOwners()
+    for name, plugin in owners.items():
+        fields.simple[api.Field.Value(name)] = plugin
+    for device in adjust.linux.devices:
+        fields.compound[api.Field.Devices].owners[device.path] = "20-other"
+    for mount in adjust.mounts:
+        fields.compound[api.Field.Mounts].owners[mount.destination] = "20-other"
+    known = (plugin.partition("-") for plugin in plugins)
+    return api.ValidateContainerAdjustmentRequest(
+        pod=pod,
+        container=CONTAINER,
+        adjust=adjust,
+        owners=api.OwningPlugins(owners={"c0": fields}),
+        plugins=[api.PluginInstance(index=index, name=name) for index, _, name in known],
+    )
+
+
+def devices(*given: api.LinuxDevice) -> api.Adjustment:
+    return api.Adjustment(linux=api.LinuxContainerAdjustment(devices=given))
+
+
+def reason(service: Validating, asked: api.ValidateContainerAdjustmentRequest) -> str:
+    with pytest.raises(RequestError) as caught:
+        service.validate(asked)
+    return str(caught.value)
+
+
+def test_it_asks_for_validation_and_nothing_else() -> None:
+    plugin = validating().plugin
+    assert subscription(plugin) == 1 << (api.Event.VALIDATE_CONTAINER_ADJUSTMENT - 1)
+
+
+def test_what_a_rule_allows_passes_whoever_asks() -> None:
+    validating().validate(request(devices(NULL)))
+
+
+def test_what_no_rule_allows_is_rejected_with_the_plugin_that_asked() -> None:
+    assert reason(validating(), request(devices(NULL, FULL))) == (
+        "pod ci/build, container main: plugin 20-other: device '/dev/full' (c 1:7): no rule of"
+        " policy allows it; a rule that does:"
+        " {who: {namespaces: [ci]}, allow: {devices: [/dev/full]}}"
+    )
+
+
+def test_a_rejection_is_an_answer_and_no_error() -> None:
+    asked = request(devices(FULL))
+    answer = dispatch(validating().plugin, "ValidateContainerAdjustment", asked)
+    assert isinstance(answer, api.ValidateContainerAdjustmentResponse)
+    assert answer.reject
+    assert answer.reason.startswith("pod ci/build, container main: plugin 20-other: device ")
+
+
+def test_a_rule_may_be_for_one_plugin() -> None:
+    policy = "rules: [{who: {plugins: [20-*]}, allow: {devices: [/dev/full]}}]"
+    validating(policy).validate(request(devices(FULL)))
+    policy = "rules: [{who: {plugins: [21-*]}, allow: {devices: [/dev/full]}}]"
+    assert "plugin 20-other: device '/dev/full'" in reason(
+        validating(policy), request(devices(FULL))
+    )
+
+
+def test_without_a_policy_nothing_of_others_passes() -> None:
+    assert "no rule of this node's policy (none is configured) allows it" in reason(
+        validating(None), request(devices(NULL))
+    )
+
+
+def test_environment_arguments_and_annotations_are_the_containers_own() -> None:
+    adjust = api.Adjustment(
+        env=[api.KeyValue(key="A", value="1")], args=["sh"], annotations={"a": "b"}
+    )
+    validating("").validate(request(adjust))
+
+
+def test_hooks_namespaces_and_resources_need_rules_by_their_names() -> None:
+    adjust = api.Adjustment(
+        hooks=api.Hooks(poststop=[api.Hook(path="/bin/clean", args=["clean"])]),
+        linux=api.LinuxContainerAdjustment(
+            namespaces=[api.LinuxNamespace(type="-network")],
+            oom_score_adj=api.OptionalInt(value=-900),
+            resources=api.LinuxResources(cpu=api.LinuxCPU(cpus="0")),
+        ),
+    )
+    owners = {"OciHooks": "20-a,30-b", "OomScoreAdj": "20-a", "CPUSetCPUs": "40-pin"}
+    text = reason(validating(""), request(adjust, owners))
+    assert "plugin 20-a,30-b: poststop hook '/bin/clean': no rule" in text
+    assert "plugin 20-a: field 'OomScoreAdj': no rule" in text
+    assert "plugin 40-pin: field 'CPUSetCPUs': no rule" in text
+    assert "plugin unknown: field 'Namespace': no rule" in text
+    allowed = "rules: [{allow: {hooks: [/bin/*], fields: [Oom*, Namespace, CPUSetCPUs]}}]"
+    validating(allowed).validate(request(adjust, owners))
+
+
+def test_access_to_all_devices_by_a_bare_rule_is_rejected() -> None:
+    rule = api.LinuxDeviceCgroup(allow=True, type="a", access="rwm")
+    adjust = api.Adjustment(
+        linux=api.LinuxContainerAdjustment(resources=api.LinuxResources(devices=[rule]))
+    )
+    anything = "rules: [{allow: {devices: ['/dev/**']}}]"
+    assert "access 'rwm' to devices a *:*: it opens every device of a kind" in reason(
+        validating(anything), request(adjust)
+    )
+
+
+def test_what_the_suite_itself_gives_needs_no_rule_for_its_parts(tmp_path: Path) -> None:
+    spec = {
+        "cdiVersion": "0.6.0",
+        "kind": "v.com/d",
+        "devices": [
+            {
+                "name": "a",
+                "containerEdits": {
+                    "deviceNodes": [{"path": "/dev/full"}],
+                    "mounts": [{"hostPath": "/usr", "containerPath": "/u", "options": ["ro"]}],
+                },
+            }
+        ],
+    }
+    (tmp_path / "v.json").write_text(json.dumps(spec))
+    pod = api.Pod(
+        namespace="ci",
+        name="build",
+        annotations={"cdi-devices.noderesource.dev/pod": "[v.com/d=a]"},
+    )
+    service = validating("rules: [{allow: {cdi_devices: [v.com/d=*]}}]", tmp_path)
+    adjust = service._surroundings.injector(pod, CONTAINER, service._surroundings.host())
+    assert adjust.linux.devices[0].path == "/dev/full"
+    service.validate(request(adjust, pod=pod))
+    more = api.Adjustment()
+    more.CopyFrom(adjust)
+    more.linux.devices.append(NULL)
+    assert "plugin 20-other: device '/dev/null' (c 1:3)" in reason(service, request(more, pod=pod))
+    # The same parts for a pod that has not asked for the device are another plugin's doing.
+    assert "device '/dev/full' (c 1:7)" in reason(service, request(adjust))
+
+
+def test_warn_mode_lets_pass_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        validating("mode: warn").validate(request(devices(FULL)))
+    assert [record.message for record in caplog.records] == [
+        (
+            "pod ci/build, container main: would be denied: device '/dev/full' (c 1:7): no rule of"
+            " policy allows it; a rule that does:"
+            " {who: {namespaces: [ci]}, allow: {devices: [/dev/full]}}"
+        )
+    ]
+
+
+def test_what_would_be_skipped_is_rejected_since_nothing_can_be_taken_out() -> None:
+    assert "plugin 20-other: device '/dev/full'" in reason(
+        validating("on_deny: skip"), request(devices(FULL))
+    )
+
+
+def test_required_plugins_must_have_been_asked() -> None:
+    service = validating(validator=Validator(required_plugins=("device-injector", "20-b")))
+    asked = request(api.Adjustment(), plugins=("10-device-injector", "20-b"))
+    service.validate(asked)
+    text = reason(service, request(api.Adjustment(), plugins=("10-device-injector",)))
+    assert text == "pod ci/build, container main: required plugin not there: 20-b"
+
+
+def test_a_pod_may_require_plugins_by_annotation() -> None:
+    pod = api.Pod(
+        namespace="ci", name="build", annotations={"required-plugins.noderesource.dev": "[x]"}
+    )
+    assert reason(validating(), request(api.Adjustment(), pod=pod)).endswith(
+        "required plugin not there: x"
+    )
+
+
+def test_a_pod_may_be_let_off_by_the_annotation_that_the_admin_names() -> None:
+    pod = api.Pod(namespace="ci", name="build", annotations={"off.example.com": "true"})
+    validator = Validator(
+        required_plugins=("x",), tolerate_missing_plugins_annotation="off.example.com"
+    )
+    validating(validator=validator).validate(request(api.Adjustment(), pod=pod))
+
+
+def test_an_old_runtime_is_told_of_once_and_harms_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = validating()
+    with caplog.at_level(logging.ERROR):
+        service.configure(
+            api.ConfigureRequest(runtime_name="containerd", runtime_version="1.7.24~ds1")
+        )
+    assert caplog.messages == [
+        (
+            "containerd 1.7.24~ds1 has NRI 0.6.1 and never asks a validator, so nothing is"
+            " validated; that needs NRI 0.10.0, first in containerd 2.2.0 and CRI-O 1.34"
+        )
+    ]
+
+
+def test_decisions_are_written_down_with_the_plugin_that_asked(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    service = validating(audit=File(str(file)))
+    service.validate(request(devices(NULL)))
+    (line,) = file.read_text().splitlines()
+    written = json.loads(line)
+    assert (written["plugin"], written["decision"], written["rule"], written["outcome"]) == (
+        "20-other",
+        "allow",
+        "bin",
+        "accepted",
+    )

@@ -1,0 +1,122 @@
+"""The schema that editors use, and the reader that plugins use, agree on what a policy is."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import jsonschema
+import pytest
+import yaml
+
+from nri_inject import api
+from nri_inject.errors import ConfigError
+from nri_inject.policy import document
+from nri_inject.policy.kinds import LIMITS, READERS
+
+SCHEMA = json.loads(files("nri_inject.policy").joinpath("schema.json").read_text("utf-8"))
+
+SOUND = [
+    "{}",
+    "rules: []",
+    "{mode: warn, on_deny: skip, rules: []}",
+    "rules: [{name: a, allow: {devices: [/dev/fuse]}}]",
+    "rules: [{deny: {devices: [{path: '/dev/*', type: b}]}}]",
+    "rules: [{allow: {devices: [{type: c, major: 10, minor: 229}]}}]",
+    "rules: [{allow: {devices: [{path: /dev/x, access: rwm, major: 1}]}}]",
+    "rules: [{allow: {cdi_devices: ['vendor.com/gpu=*', {name: a}]}}]",
+    "rules: [{allow: {mounts: [/srv, {source: /a, access: rw, destination: '/b/*'}]}}]",
+    "rules: [{allow: {mounts: [{type: tmpfs, options: ['size=*']}]}}]",
+    "rules: [{allow: {network_devices: [eth0], sysctl: [net.core.*], memory_policy: [MPOL_BIND]}}]",
+    "rules: [{allow: {scheduling_policy: [SCHED_BATCH, {policy: SCHED_RR, max_priority: 5}]}}]",
+    "rules: [{allow: {io_priority: [{class: IOPRIO_CLASS_BE, priority: 4}]}}]",
+    "rules: [{allow: {ulimits: [memlock, RLIMIT_NOFILE, {type: Core, hard: unlimited}]}}]",
+    "rules: [{allow: {hooks: [a.json], fields: [OomScoreAdj]}}]",
+    (
+        "rules: [{who: {namespaces: [a], runtime_handlers: [kata*], containers: [m]},"
+        " allow: {hooks: [a]}}]"
+    ),
+    "rules: [{who: {plugins: ['10-*'], pods: {}}, allow: {hooks: [a]}}]",
+    "rules: [{who: {pods: {matchLabels: {app: web}}}, allow: {hooks: [a]}}]",
+    (
+        "rules: [{who: {pods: {matchExpressions: [{key: a, operator: In, values: [b]},"
+        " {key: c, operator: Exists}]}}, allow: {hooks: [a]}}]"
+    ),
+]
+WRONG = [
+    "[]",
+    "mode: x",
+    "mode:",
+    "rule: []",
+    "rules:",
+    "rules: {}",
+    "rules: [1]",
+    "rules: [{}]",
+    "rules: [{allow: {hooks: [a]}, deny: {hooks: [a]}}]",
+    "rules: [{allow: }]",
+    "rules: [{allow: {}}]",
+    "rules: [{allow: {hook: [a]}}]",
+    "rules: [{allow: {hooks: a}}]",
+    "rules: [{allow: {hooks: []}}]",
+    "rules: [{allow: {hooks: ['']}}]",
+    "rules: [{allow: {hooks: [null]}}]",
+    "rules: [{who: , allow: {hooks: [a]}}]",
+    "rules: [{who: {namespaces: }, allow: {hooks: [a]}}]",
+    "rules: [{who: {namespaces: []}, allow: {hooks: [a]}}]",
+    "rules: [{who: {pods: {matchLabels: }}, allow: {hooks: [a]}}]",
+    "rules: [{who: {pods: {matchExpressions: [{key: a, operator: In}]}}, allow: {hooks: [a]}}]",
+    "rules: [{who: {pods: {matchExpressions: [{key: a, operator: Has}]}}, allow: {hooks: [a]}}]",
+    (
+        "rules: [{who: {pods: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}},"
+        " allow: {hooks: [a]}}]"
+    ),
+    "rules: [{allow: {devices: [dev/x]}}]",
+    "rules: [{allow: {devices: [/dev//x]}}]",
+    "rules: [{allow: {devices: [/dev/./x]}}]",
+    "rules: [{allow: {devices: [/dev/..]}}]",
+    "rules: [{allow: {devices: [{}]}}]",
+    "rules: [{allow: {devices: [{type: c}]}}]",
+    "rules: [{allow: {devices: [{path: /dev/x, minor: 1}]}}]",
+    "rules: [{allow: {devices: [{path: /dev/x, type: p}]}}]",
+    "rules: [{allow: {devices: [{path: /dev/x, access: rx}]}}]",
+    "rules: [{allow: {devices: [{path: /dev/x, access: ''}]}}]",
+    "rules: [{allow: {devices: [{path: /dev/x, access: }]}}]",
+    "rules: [{allow: {mounts: [{access: rw}]}}]",
+    "rules: [{allow: {mounts: [{source: /a, access: w}]}}]",
+    "rules: [{allow: {mounts: [{source: /a, destination: b}]}}]",
+    "rules: [{allow: {ulimits: [files]}}]",
+    "rules: [{allow: {ulimits: [{type: core, hard: -1}]}}]",
+    "rules: [{allow: {scheduling_policy: [BATCH]}}]",
+    "rules: [{allow: {io_priority: [{class: IOPRIO_CLASS_BE, priority: 8}]}}]",
+]
+
+
+@pytest.mark.parametrize("text", SOUND)
+def test_both_take_what_is_sound(text: str) -> None:
+    document.read(text, "policy")
+    jsonschema.validate(yaml.safe_load(text), SCHEMA, jsonschema.Draft7Validator)
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_both_refuse_what_is_wrong(text: str) -> None:
+    with pytest.raises(ConfigError):
+        document.read(text, "policy")
+    assert not jsonschema.Draft7Validator(SCHEMA).is_valid(yaml.safe_load(text))
+
+
+def test_the_schema_is_one_and_has_every_kind_and_name() -> None:
+    jsonschema.Draft7Validator.check_schema(SCHEMA)
+    what = SCHEMA["definitions"]["what"]["properties"]
+    assert set(what) == set(READERS)
+
+    def names(kind: str) -> set[str]:
+        return set(what[kind]["items"]["anyOf"][0]["enum"])
+
+    assert names("scheduling_policy") == set(api.LinuxSchedulerPolicy.keys())
+    assert names("io_priority") == set(api.IOPrioClass.keys())
+    assert names("memory_policy") == set(api.MpolMode.keys())
+    for limit in LIMITS:
+        document.read(f"rules: [{{allow: {{ulimits: [{limit}]}}}}]", "policy")
+        jsonschema.validate(
+            {"rules": [{"allow": {"ulimits": [f"rlimit_{limit.lower()}"]}}]}, SCHEMA
+        )
