@@ -13,8 +13,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from nri_inject.annotations import Fault, Field, Values, choice, described, integer, quoted
-from nri_inject.annotations import read_short_line as read_line
+from nri_inject.annotations import (
+    Fault,
+    Field,
+    Reader,
+    Values,
+    choice,
+    described,
+    integer,
+    map_of,
+    quoted,
+    read_short_line,
+)
 from nri_inject.api import Container
 from nri_inject.devices.device import Device
 from nri_inject.devices.inventory import Inventory
@@ -30,7 +40,7 @@ MOST: Final = 256
 """How many devices one item may have, and an annotation may look for."""
 
 
-def read_flag(value: Value) -> bool:
+def _read_flag(value: Value) -> bool:
     """Read true or false."""
     if not isinstance(value, bool):
         raise Fault(f"{described(value)} is not true or false")
@@ -38,7 +48,7 @@ def read_flag(value: Value) -> bool:
 
 
 def _read_selector(value: Value) -> Selector:
-    return parse(read_line(value))
+    return parse(read_short_line(value))
 
 
 def _read_count(value: Value) -> int | str:
@@ -48,16 +58,46 @@ def _read_count(value: Value) -> int | str:
 _NUMBER: Final = integer(1, MOST)
 _OWNERS: Final[Mapping[str, Owner]] = {"container": "container", "host": "host"}
 
-OPTIONAL: Final = Field("optional", read_flag)
-OWNER: Final = Field("owner", choice(_OWNERS))
-FIELDS: Final = (
-    Field("device", _read_selector, required=True),
-    Field("links", read_flag),
+_OWN: Final = (
+    Field("device", _read_selector),
+    Field("links", _read_flag),
     Field("count", _read_count),
-    OPTIONAL,
-    OWNER,
+    Field("optional", _read_flag),
+    Field("owner", choice(_OWNERS)),
 )
-"""The keys of an item that has `device`; `as`, file_mode, uid and gid are the reader's own."""
+_WITH_DEVICE: Final = ("as", "links", "count")
+_WITH_PATH: Final = ("type", "major", "minor")
+
+
+def reader(fields: Sequence[Field]) -> Reader[Values]:
+    """Return a reader of items with our keys and others: `as`, `path` and those that Go has."""
+    read = map_of((*_OWN, *fields))
+
+    def read_item(value: Value) -> Values:
+        item = read(value)
+        faults = [*_faults(item)]
+        if faults:
+            raise Fault(*faults)
+        return item
+
+    return read_item
+
+
+def _faults(item: Values) -> Iterator[str]:
+    """Yield what is wrong with an item whose keys are each right by themselves."""
+    if "device" in item:
+        if "path" in item:
+            yield "device and path are both given; `as` is the device's path in the container"
+        for name in (n for n in _WITH_PATH if n in item):
+            yield f"{name} goes with path; a device that is looked for has its own"
+        if "as" in item:
+            yield from _alias_faults(item["as"], item.get("count", 1))
+    elif "path" in item:
+        yield from (f"{n} goes with device, not with path" for n in _WITH_DEVICE if n in item)
+    else:
+        yield "device is missing, or path"
+    if "owner" in item and ("uid" in item or "gid" in item):
+        yield f"owner: {item['owner']} leaves nothing to say for uid and gid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,21 +231,12 @@ _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 _PLACES: Final = ("name", "index")
 
 
-def check(item: Values) -> None:
-    """Raise Fault if the keys of an item, each right by itself, do not go together."""
-    if "as" in item:
-        _check_alias(item["as"], item.get("count", 1))
-    if "owner" in item and ("uid" in item or "gid" in item):
-        raise Fault(f"owner: {item['owner']} leaves nothing to say for uid and gid")
-
-
-def _check_alias(path: str, count: int | str) -> None:
+def _alias_faults(path: str, count: int | str) -> Iterator[str]:
     places = _PLACE.findall(path)
-    unknown = [place for place in places if place not in _PLACES]
-    if unknown:
-        raise Fault(f"as: {{{unknown[0]}}} is unknown; known: {{name}}, {{index}}")
+    for unknown in (place for place in places if place not in _PLACES):
+        yield f"as: {{{unknown}}} is unknown; known: {{name}}, {{index}}"
     if count != 1 and not places:
-        raise Fault(f"as: {quoted(path)} has no place for {{name}} or {{index}} of several devices")
+        yield f"as: {quoted(path)} has no place for {{name}} or {{index}} of several devices"
 
 
 def _paths(item: Values, index: int, found: Found) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from machine import machine, write
 
-from nri_inject.annotations import Fault
+from nri_inject.annotations import Fault, Field, integer, read_line
 from nri_inject.api import Container
 from nri_inject.devices import inventory, wanted
 from nri_inject.devices.inventory import Inventory
@@ -161,6 +161,10 @@ def test_a_device_that_is_replaced_between_two_looks_is_not_given(find: Find, no
 
 # --- keys ---------------------------------------------------------------------------------------
 
+OTHERS = [Field(name, read_line) for name in ("as", "path", "type")]
+OTHERS += [Field(name, integer(0, 9999)) for name in ("major", "minor", "file_mode", "uid", "gid")]
+READ_ITEM = wanted.reader(OTHERS)
+
 
 @pytest.mark.parametrize(
     ("item", "sentence"),
@@ -175,17 +179,35 @@ def test_a_device_that_is_replaced_between_two_looks_is_not_given(find: Find, no
             "owner: container leaves nothing to say for uid and gid",
         ),
         ({"owner": "host", "gid": 1}, "owner: host leaves nothing to say for uid and gid"),
+        (
+            {"path": "/dev/x", "device": "class:fuse"},
+            "device and path are both given; `as` is the device's path in the container",
+        ),
+        ({"path": "/dev/x", "as": "/dev/y"}, "as goes with device, not with path"),
+        ({"minor": 1}, "minor goes with path; a device that is looked for has its own"),
     ],
 )
 def test_keys_that_do_not_go_together(item: dict[str, Any], sentence: str) -> None:
     with pytest.raises(Fault) as caught:
-        wanted.check(item)
+        READ_ITEM({"device": "class:fuse", **item} if "path" not in item else item)
     assert caught.value.sentences == (sentence,)
 
 
+def test_one_of_device_and_path_must_be_given() -> None:
+    with pytest.raises(Fault, match="device is missing, or path"):
+        READ_ITEM({"optional": True})
+
+
 def test_keys_that_do() -> None:
-    wanted.check({"as": "/dev/{index}", "count": 2, "owner": "container", "file_mode": 0o600})
-    wanted.check({"as": "/dev/x", "uid": 1, "gid": 1})
+    item: dict[str, Any] = {
+        "device": "class:fuse",
+        "as": "/dev/{index}",
+        "count": 2,
+        "owner": "container",
+    }
+    assert READ_ITEM(item) == {**item, "device": parse("class:fuse")}
+    item = {"path": "/dev/x", "optional": True, "owner": "host", "type": "c", "major": 1}
+    assert READ_ITEM(item) == item
 
 
 READ: dict[str, list[tuple[Any, Any]]] = {
@@ -199,13 +221,13 @@ READ: dict[str, list[tuple[Any, Any]]] = {
 
 @pytest.mark.parametrize("name", READ)
 def test_the_values_that_a_key_may_have(name: str) -> None:
-    (read,) = (field.read for field in wanted.FIELDS if field.name == name)
     for value, expected in READ[name]:
+        item = {"device": "class:fuse", name: value}
         if expected is not None:
-            assert read(value) == expected
+            assert READ_ITEM(item)[name] == expected
             continue
-        with pytest.raises(Fault):
-            read(value)
+        with pytest.raises(Fault, match=f"^{name}: "):
+            READ_ITEM(item)
 
 
 # --- owner --------------------------------------------------------------------------------------
