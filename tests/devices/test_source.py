@@ -15,9 +15,12 @@ import pytest
 from machine import HUB, Fake, machine, sticks, write
 
 from nri_inject.devices.inventory import Inventory, read
+from nri_inject.devices.live import Live
 from nri_inject.devices.selectors import parse
 from nri_inject.devices.source import HostInventory
-from nri_inject.devices.uevents import Uevents
+from nri_inject.devices.sysfs import Sysfs
+from nri_inject.devices.uevents import Uevent, Uevents
+from nri_inject.watch import Watch
 
 
 class Kernel:
@@ -165,6 +168,47 @@ def test_without_netlink_each_look_is_at_everything_and_the_log_says_so(
     assert caplog.messages == [
         "no events of the kernel (Protocol not supported): each look is at all devices"
     ]
+
+
+def test_properties_are_asked_for_anew_when_udevs_database_changes(tmp_path: Path) -> None:
+    """Udev's own messages are not heard in another network namespace."""
+    root = write(tmp_path / "host", machine())
+    database = tmp_path / "data"
+    database.mkdir()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    events, watch = Uevents(ours), Watch([str(database)])
+    live = Live(str(root), Sysfs(str(root)), events, watch)
+
+    def model() -> str | None:
+        live.refresh()
+        device = live.inventory().of_path("/dev/fuse")
+        assert device is not None
+        return device.properties().get("ID_MODEL")
+
+    with theirs, closing(live):
+        assert model() is None
+        with (root / "sys/devices/virtual/misc/fuse/uevent").open("a") as file:
+            file.write("ID_MODEL=new\n")
+        assert model() is None
+        (database / "c10:229").touch()
+        assert [*live.descriptors()] == [events.fileno(), watch.fileno()]
+        assert model() == "new"
+
+
+def test_many_news_are_one_look_at_everything(kernel: Kernel) -> None:
+    look(kernel.source)
+
+    class Crowd(Uevents):
+        """More messages than a test's socket holds."""
+
+        def take(self) -> list[Uevent] | None:
+            return [Uevent("/devices/virtual/misc/fuse")] * 101
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with theirs, closing(HostInventory(str(kernel.root), lambda: Crowd(ours))) as source:
+        look(source)
+        (kernel.root / "sys/dev/char/10:229").unlink()
+        assert selected("class:fuse", source) == []
 
 
 def test_closed_twice_gives_the_descriptors_back_once(kernel: Kernel) -> None:

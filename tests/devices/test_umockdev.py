@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from umockdev import Umockdev, open_umockdev
 
 BIN = Path(sys.executable).parent
 PROGRAM = BIN / "nri-inject"
+PAGE = Path(__file__).parents[2] / "docs" / "find-a-device.md"
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,14 @@ def test_two_adapters_of_one_kind_are_explained(mocked: Umockdev) -> None:
             "  for  not its bus node (it is subsystem tty)",
         ]
     assert lines == expected
+
+
+def test_the_documentation_shows_what_is_printed(mocked: Umockdev) -> None:
+    shown = re.findall(r"```console\n\$ nri-inject (devices .*)\n((?:.*\n)*?)```", PAGE.read_text())
+    assert len(shown) == 2
+    for command, text in shown:
+        status = 0 if " list " in command else 1
+        assert mocked.run(machine(), PROGRAM, *command.split(), status=status) == text
 
 
 # Every device as our own reading has it, and as libudev does.
