@@ -55,6 +55,8 @@ def _means(text: str, device: Device, inventory: Inventory) -> bool:
         selector = parse(text)
     except Fault:  # a glob's characters in a name
         return text == device.path
+    if selector.path is not None:
+        return inventory.of_path(selector.path) == device
     return [found.number for found in selector.select(inventory)] == [device.number]
 
 

@@ -22,6 +22,7 @@ from nri_inject.annotations import (
     described,
     integer,
     map_of,
+    plain,
     quoted,
     read_short_line,
 )
@@ -102,10 +103,14 @@ def _faults(item: Values) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A node of the host that is meant, and the other paths that lead to it, if those matter."""
+    """A node of the host that is meant, and the other paths that lead to it, if those matter.
+
+    `device` is what is known of it where a selector is no path.
+    """
 
     node: DeviceNode
     links: tuple[str, ...] = ()
+    device: Device | None = None
 
 
 def find(
@@ -125,7 +130,7 @@ def find(
         found = [_at(selector.path, item.get("links", False), nodes, inventory)]
     if not found and optional:
         return []
-    _check_count(selector, item.get("count", 1), found, inventory)
+    _check_count(selector, item.get("count", 1), found)
     return [
         {**_facts(each.node), **_given(item), "path": path}
         for index, each in enumerate(found)
@@ -159,14 +164,14 @@ def _of(device: Device, nodes: Mapping[str, DeviceNode]) -> Found:
     node = _node(device.path, nodes)
     if (node.type, node.major, node.minor) != device.number:
         raise Fault(f"{quoted(device.path)} is being replaced by another device; try again")
-    return Found(node, device.links)
+    return Found(node, device.links, device)
 
 
 def _node(path: str, nodes: Mapping[str, DeviceNode]) -> DeviceNode:
     try:
         node = nodes[path]
     except NotADevice as error:
-        raise Fault(f"{quoted(path)} {error.why}") from error
+        raise Fault(f"{quoted(path)} {plain(error.why)}") from error
     except KeyError as error:
         raise Fault(f"{quoted(path)} does not exist on the host") from error
     if node.type == "p":
@@ -194,12 +199,7 @@ def _given(item: Values) -> Values:
 _MOST_SHOWN: Final = 4
 
 
-def _check_count(
-    selector: Selector,
-    count: int | str,
-    found: Sequence[Found],
-    inventory: Callable[[], Inventory],
-) -> None:
+def _check_count(selector: Selector, count: int | str, found: Sequence[Found]) -> None:
     if not found:
         raise Fault(
             f"{quoted(selector.text)} matches no device of the node;"
@@ -213,16 +213,15 @@ def _check_count(
     wanted = f"{quoted(selector.text)} matches {len(found)} {noun}, {count} wanted"
     if len(found) < int(count):
         raise Fault(f"{wanted}: {', '.join(each.node.path for each in found)}")
-    shown = "; ".join(_narrower(found[:_MOST_SHOWN], inventory()))
+    shown = "; ".join(_narrower([each.device for each in found if each.device is not None]))
     more = f"; and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
     raise Fault(f"{wanted}; use one of these, or `count`: {shown}{more}")
 
 
-def _narrower(found: Sequence[Found], inventory: Inventory) -> Iterator[str]:
-    """Yield how each of several devices can be asked for alone."""
-    for each in found:
-        device = inventory.of_path(each.node.path)
-        yield each.node.path if device is None else stable_selector(device, inventory)
+def _narrower(found: Sequence[Device]) -> Iterator[str]:
+    """Yield how each of several devices can be told from the others."""
+    among = Inventory(tuple(found))  # a search among all devices of a host takes too long
+    return (stable_selector(device, among) for device in found[:_MOST_SHOWN])
 
 
 # --- paths in the container ---------------------------------------------------------------------

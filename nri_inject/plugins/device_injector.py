@@ -263,8 +263,8 @@ _UNKNOWN: Final = {"type": "", "major": 0, "minor": 0}
 
 # A path can take 256 looks at the host, so this many take longer than all that a text may say.
 _MOST_LOOKED_UP: Final = 256
-# A selector is held against each device of the host.
-_MOST_SELECTORS: Final = 8
+# Each looks at all devices of the host.
+_MOST_SEARCHES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,10 +290,11 @@ def _read_devices(value: Value) -> Wish | None:
         raise Fault(
             f"{len(paths)} devices without type and major, at most {_MOST_LOOKED_UP} allowed"
         )
-    selectors = {d["device"] for d in looked_up if "device" in d and d["device"].path is None}
-    if len(selectors) > _MOST_SELECTORS:
+    searches = sum(_searches(device) for device in looked_up)
+    if searches > _MOST_SEARCHES:
         raise Fault(
-            f"{len(selectors)} selectors that are no path, at most {_MOST_SELECTORS} allowed"
+            f"{searches} devices by `links` or by a selector that is no path,"
+            f" at most {_MOST_SEARCHES} allowed"
         )
     return partial(_devices, _Devices(kept, faults))
 
@@ -304,6 +305,10 @@ def _sought(device: Values) -> str:
         return _normal(device["path"])
     selector: Selector = device["device"]
     return selector.path or selector.text
+
+
+def _searches(device: Values) -> bool:
+    return "device" in device and (device["device"].path is None or device.get("links", False))
 
 
 def _given(device: Values) -> object:

@@ -110,7 +110,10 @@ WRONG: dict[str, list[str]] = {
         "'/dev/kvm' is asked for twice, differently"
     ],
     "\n".join(f"- /dev/x{n}*" for n in range(9)): [
-        "9 selectors that are no path, at most 8 allowed"
+        "9 devices by `links` or by a selector that is no path, at most 8 allowed"
+    ],
+    "\n".join(f"- {{device: class:fuse, as: /dev/x{n}}}" for n in range(9)): [
+        "9 devices by `links` or by a selector that is no path, at most 8 allowed"
     ],
     "- class:fuse\n- class:hidraw\n- class:gpio": [
         f"item {n}: 'class:{name}' matches no device of the node;"
