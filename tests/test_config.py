@@ -11,7 +11,7 @@ from nri_inject.config import Config
 from nri_inject.errors import ConfigError
 from nri_inject.yamltext import YamlError
 
-KEYS = "policy, audit, on_unsupported, unsafe_files, cdi, hooks"
+KEYS = "policy, audit, on_unsupported, unsafe_files, cdi, hooks, validator"
 POLICIES = "the word unrestricted, {file: PATH}, or rules as in docs/allow-a-device.md"
 
 
