@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
@@ -20,6 +20,7 @@ from nri_inject.trust import Step
 
 if TYPE_CHECKING:  # only those plugins load the readers of these files that read them
     from nri_inject.cdi.registry import Snapshot
+    from nri_inject.devices.inventory import Inventory
     from nri_inject.oci_hooks import Definition
     from nri_inject.policy.permit import Permit
 
@@ -72,7 +73,8 @@ class Host:
 
     `cdi` and `hooks` are what the node's spec and hook directories held when the container
     asked; a plugin that reads none of them has None and nothing. `numbers` has the host's own
-    names of a device, `files` what is at a path. `permit` is what the policy grants the
+    names of a device, `files` what is at a path. `inventory` looks at all devices of the host, for
+    who asks for one by what it is. `permit` is what the policy grants the
     container that asks; None grants all of it.
     """
 
@@ -83,6 +85,7 @@ class Host:
     numbers: Mapping[Number, tuple[str, ...]] = field(default_factory=dict)
     files: Mapping[str, Place] = field(default_factory=dict)
     permit: Permit | None = None
+    inventory: Callable[[], Inventory] | None = None
 
 
 def real_host(runtime: Runtime = NEWEST, root: str = "/") -> Host:

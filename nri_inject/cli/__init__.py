@@ -13,6 +13,7 @@ from nri_inject import options
 # Name -> module and short help, so that help needs no imports.
 _COMMANDS: Final = {
     "cdi": ("nri_inject.cli.cdi", "List, check, resolve and inject CDI devices."),
+    "devices": ("nri_inject.cli.devices", "Find the host's devices, and name them."),
     "hooks": ("nri_inject.cli.hooks", "List, check and match OCI hook files."),
     "policy": ("nri_inject.cli.policy", "Check a policy, and what it decides."),
     "new": ("nri_inject.cli.new", "Write the project of a new plugin."),

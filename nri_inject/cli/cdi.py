@@ -19,6 +19,7 @@ from nri_inject.cdi import oci, schema, spec
 from nri_inject.cdi.registry import DEFAULT_DIRECTORIES, CdiRegistry, Snapshot, SpecFile
 from nri_inject.cdi.resolve import CdiError, resolve
 from nri_inject.cdi.spec import Problem
+from nri_inject.cli import cdi_generate
 from nri_inject.command import FAILED
 from nri_inject.host import HostDevices
 from nri_inject.options import format_option
@@ -31,6 +32,9 @@ Json = dict[str, Any]
 @click.group("cdi", epilog="Example: nri-inject cdi list --cdi-dir /etc/cdi")
 def command() -> None:
     """Look at CDI devices and their specs, and at what containers get for them."""
+
+
+command.add_command(cdi_generate.command)
 
 
 def _directories(function: F) -> F:

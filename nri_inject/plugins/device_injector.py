@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Final, TypeAlias, TypeVar
+from functools import cache, lru_cache, partial
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from nri_inject import api, runtimes, yamltext
 from nri_inject.annotations import (
@@ -39,18 +39,23 @@ from nri_inject.annotations import (
     where,
 )
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.command import Command
+from nri_inject.command import Command, Options
+from nri_inject.config import Config
 from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, Host, NotADevice
 from nri_inject.injecting import service_of
-from nri_inject.surroundings import Part
+from nri_inject.surroundings import Part, Source
 from nri_inject.yamltext import Value
+
+if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+    from nri_inject.devices.selectors import Selector
 
 T = TypeVar("T")
 
 # What a text asks for, once it has been read. It stays unsaid until a host is there, because a
-# device may be looked up. Raises Fault. The result belongs to the wish: never hand it out.
-Wish: TypeAlias = Callable[[Host], Adjustment]
+# device may be looked up, and a container, who may be its owner. Raises Fault. The result belongs
+# to the wish: never hand it out.
+Wish: TypeAlias = Callable[[Host, Container], Adjustment]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +92,7 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
         if kind.prefix in prefixes or kind.old_prefix in prefixes:
             found = find(annotations, kind.prefix, kind.old_prefix, name)
             if found is not None:
-                faults += _add(adjustment, kind, *found, host)
+                faults += _add(adjustment, kind, *found, host, container)
                 origins[kind.name] = found[0]
     if faults:
         raise RequestError(faults, where=where(pod, container))
@@ -96,7 +101,9 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     return host.permit.granted(adjustment, host, origins)
 
 
-def _add(adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host) -> list[str]:
+def _add(
+    adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host, container: Container
+) -> list[str]:
     """Add what one annotation asks for, and return its faults."""
     wish, sentences = _reading(kind, text)
     if wish is None and not sentences:
@@ -108,7 +115,7 @@ def _add(adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host) ->
     if wish is not None:
         try:
             # Each kind has a field of its own, so there is nothing in the way.
-            adjustment.MergeFrom(wish(host))
+            adjustment.MergeFrom(wish(host, container))
         except Fault as fault:
             faults += fault.sentences
     return [f"annotation {plain(key)}: {fault}" for fault in faults]
@@ -145,7 +152,7 @@ def _read(kind: Kind, text: str) -> Reading:
 _remembered = lru_cache(maxsize=_MOST_REMEMBERED)(_read)
 
 
-def _fixed(adjustment: Adjustment, _: Host) -> Adjustment:
+def _fixed(adjustment: Adjustment, _host: Host, _container: Container) -> Adjustment:
     """Be the wish that is the same on every host."""
     return adjustment
 
@@ -217,24 +224,47 @@ def _device_type(value: Value) -> str:
 _known_device_type: Final = choice(_DEVICE_TYPES)
 
 # 12 bits of major and 20 bits of minor: MINORBITS in Linux's kdev_t.h.
-_DEVICE: Final = map_of(
-    (
-        Field("path", _path, required=True),
-        Field("type", _device_type),
-        Field("major", integer(0, 2**12 - 1)),
-        Field("minor", integer(0, 2**20 - 1)),
-        Field("file_mode", integer(0, 0o7777)),
-        Field("uid", _UINT32),
-        Field("gid", _UINT32),
-    )
+_MORE: Final = (
+    Field("type", _device_type),
+    Field("major", integer(0, 2**12 - 1)),
+    Field("minor", integer(0, 2**20 - 1)),
+    Field("file_mode", integer(0, 0o7777)),
+    Field("uid", _UINT32),
+    Field("gid", _UINT32),
 )
+_DEVICE: Final = map_of((Field("path", _path, required=True), *_MORE))
 
+# The keys that Go does not have. An item with one of them is read by `wanted`.
+_OURS: Final = frozenset({"device", "as", "links", "count", "optional", "owner"})
+
+
+def _device(value: Value) -> Values:
+    """Read an item: as Go does, or a device that is looked for; a text is its selector."""
+    if isinstance(value, str):
+        value = {"device": value}
+    if isinstance(value, dict) and not _OURS.isdisjoint(key.lower() for key in value):
+        return _read_wanted()(value)
+    return _DEVICE(value)
+
+
+@cache
+def _read_wanted() -> Reader[Values]:
+    # Loaded when somebody asks: most nodes have no pod that does, and it takes time to start.
+    from nri_inject.devices import wanted
+
+    return wanted.reader((Field("path", _path), Field("as", _path), *_MORE))
+
+
+# What a selector may mean, as far as a policy can tell without looking.
+_ANY_NODE: Final = "/dev/*"
 
 # A device that may not be looked at.
 _UNKNOWN: Final = {"type": "", "major": 0, "minor": 0}
 
 # A path can take 256 looks at the host, so this many take longer than all that a text may say.
 _MOST_LOOKED_UP: Final = 256
+# Each looks at all devices of the host.
+_MOST_SEARCHES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +276,7 @@ class _Devices:
 
 
 def _read_devices(value: Value) -> Wish | None:
-    items, faults = read_items(_DEVICE, value)
+    items, faults = read_items(_device, value)
     if not items and not faults:
         return None
     # Aliases can ask for one device some ten thousand times. Equal ones are one.
@@ -254,26 +284,46 @@ def _read_devices(value: Value) -> Wish | None:
     for number, device in items.items():
         distinct.setdefault(_given(device), number)
     kept = {number: items[number] for number in distinct.values()}
-    paths = {_normal(device["path"]) for device in kept.values() if not _is_complete(device)}
+    looked_up = [device for device in kept.values() if not _is_complete(device)]
+    paths = {_sought(device) for device in looked_up}
     if len(paths) > _MOST_LOOKED_UP:
         raise Fault(
             f"{len(paths)} devices without type and major, at most {_MOST_LOOKED_UP} allowed"
         )
+    searches = sum(_searches(device) for device in looked_up)
+    if searches > _MOST_SEARCHES:
+        raise Fault(
+            f"{searches} devices by `links` or by a selector that is no path,"
+            f" at most {_MOST_SEARCHES} allowed"
+        )
     return partial(_devices, _Devices(kept, faults))
 
 
+def _sought(device: Values) -> str:
+    """Return what tells one look at the host from another."""
+    if "device" not in device:
+        return _normal(device["path"])
+    selector: Selector = device["device"]
+    return selector.path or selector.text
+
+
+def _searches(device: Values) -> bool:
+    return "device" in device and (device["device"].path is None or device.get("links", False))
+
+
 def _given(device: Values) -> object:
-    return frozenset({**device, "path": _normal(device["path"])}.items())
+    path = {"path": _normal(device["path"])} if "path" in device else {}
+    return frozenset({**device, **path}.items())
 
 
-def _devices(devices: _Devices, host: Host) -> Adjustment:
+def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
     """Complete the devices; what is wrong with their format is told beside what the host lacks."""
     faults = dict(devices.faults)
     items: list[tuple[str, object, api.LinuxDevice]] = []
     nodes: dict[str, DeviceNode | Fault] = {}
     for number, device in devices.items.items():
         try:
-            items.append(_device_item(_complete(device, host, nodes)))
+            items += map(_device_item, _completed(device, host, container, nodes))
         except Fault as fault:
             faults[number] = fault.at(f"item {number}")
             if len(faults) >= ENOUGH:
@@ -285,6 +335,46 @@ def _devices(devices: _Devices, host: Host) -> Adjustment:
     return adjustment
 
 
+def _completed(
+    device: Values, host: Host, container: Container, nodes: dict[str, DeviceNode | Fault]
+) -> list[Values]:
+    """Return what an item becomes: one device, or as many as are looked for."""
+    if _OURS.isdisjoint(device):
+        return [_complete(device, host, nodes)]
+    from nri_inject.devices import wanted
+
+    if "device" in device:
+        found = _found(device, host)
+    elif device.get("optional", False) and _is_missing(device, host):
+        found = []
+    else:
+        found = [_complete(device, host, nodes)]
+    return [wanted.owned(each, container, host.runtime) for each in found]
+
+
+def _found(device: Values, host: Host) -> list[Values]:
+    from nri_inject.devices import inventory, wanted
+
+    selector = device["device"]
+    if not _reaches(selector.path or _ANY_NODE, host):
+        return [{**_UNKNOWN, "path": selector.text}]
+    return wanted.find(device, host.devices, host.inventory or inventory.Inventory)
+
+
+def _is_missing(device: Values, host: Host) -> bool:
+    from nri_inject.devices import wanted
+
+    path = _normal(device["path"])
+    if _is_complete(device) or not _reaches(path, host):
+        return False
+    return wanted.is_missing(path, host.devices)
+
+
+def _reaches(path: str, host: Host) -> bool:
+    """Tell whether a rule could allow what is there; nothing else is looked at."""
+    return host.permit is None or host.permit.reaches_device(path)
+
+
 def _is_complete(device: Values) -> bool:
     return "type" in device and "major" in device
 
@@ -294,7 +384,7 @@ def _complete(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]) 
     if _is_complete(device):
         return device
     path = device["path"]
-    if host.permit is not None and not host.permit.reaches_device(path):
+    if not _reaches(path, host):
         return {**_UNKNOWN, **device}  # which no rule can allow
     node = _node_once(_normal(path), host, nodes)
     is_so = {"type": node.type, "major": node.major, "minor": node.minor}
@@ -669,7 +759,14 @@ _PREFIXES: Final = frozenset(
     prefix for kind in KINDS for prefix in (kind.prefix, kind.old_prefix) if prefix
 )
 
-PART: Final = Part(build=lambda _config, _runtime: inject)
+
+def _inventory(_options: Options, _config: Config) -> Source:
+    from nri_inject.devices.source import HostInventory
+
+    return HostInventory()
+
+
+PART: Final = Part(build=lambda _config, _runtime: inject, sources={"inventory": _inventory})
 
 main: Final = Command(
     name="device-injector",

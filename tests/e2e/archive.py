@@ -83,6 +83,20 @@ def open_archive(cache: Path = DEFAULT_CACHE) -> Archive:
     return Archive(directory, own_suite)
 
 
+def open_packages(name: str, *packages: str, cache: Path = DEFAULT_CACHE) -> Path:
+    """Return a root with packages of the machine's own suite, fetching them the first time.
+
+    What they depend on is not fetched. `name` is that of the directory. Raises
+    ArchiveUnavailable.
+    """
+    own_suite = _own_suite()
+    directory = cache / f"{name}-{own_suite}"
+    with _locked(cache):
+        if not directory.is_dir():
+            _fetch({own_suite: packages}, directory)
+    return directory / own_suite
+
+
 def _packages(own_suite: str) -> Mapping[str, Sequence[str]]:
     """List what is needed from each suite.
 

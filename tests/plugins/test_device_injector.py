@@ -92,6 +92,7 @@ DIFFERENCES: dict[str, Adjustment | list[str]] = {
     "devices/path-only": device("/dev/full", 1, 7, 0o666),
     "devices/major-null": device("/dev/null", 1, 3, 0o666),
     "devices/mode-zero": device("/dev/null", 1, 3, 0),
+    "devices/list-of-text": ["item 2: '/dev/zero' does not exist on the host"],
     "devices/same-path-twice": device("/dev/null", 1, 3),
     "devices/no-path": ["item 1: path is missing"],
     "devices/mode-greatest": ["item 1: file_mode: 4294967295 is not between 0 and 4095"],

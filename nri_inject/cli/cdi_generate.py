@@ -1,0 +1,227 @@
+"""`nri-inject cdi generate`: CDI specs for the host's own hardware."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import yaml
+
+from nri_inject.annotations import plain
+from nri_inject.cdi import spec as specs
+from nri_inject.cli.devices import root_option
+from nri_inject.command import FAILED
+from nri_inject.devices import inventory
+from nri_inject.devices.classes import CLASSES
+from nri_inject.devices.inventory import Inventory
+from nri_inject.devices.source import HostInventory
+from nri_inject.devices.specs import spec_of
+from nri_inject.options import format_option
+
+Json = dict[str, Any]
+
+MARK: Final = "# Made by nri-inject cdi generate, which replaces and removes this file.\n"
+_GENERATED: Final = tuple(name for name, kind in CLASSES.items() if kind.generated)
+
+
+class _Refusal(Exception):
+    """Say why specs cannot be made or written."""
+
+
+@click.command("generate", epilog="Example: nri-inject cdi generate --output /etc/cdi --watch")
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    type=click.Choice([*CLASSES]),
+    metavar="CLASS",
+    help=f"Repeatable; {', '.join(_GENERATED)} unless given.",
+)
+@click.option("--output", "directory", metavar="DIR", help="Write a file of each class there.")
+@click.option("--cdi-version", metavar="V", help="The lowest that will do unless given.")
+@click.option("--watch", is_flag=True, help="Go on, and write again what changes.")
+@root_option
+@format_option
+def command(
+    *,
+    classes: tuple[str, ...],
+    directory: str | None,
+    cdi_version: str | None,
+    watch: bool,
+    root: str,
+    output: str,
+) -> int:
+    """Write CDI specs for the devices that this host has, a spec for each class.
+
+    Without --output the specs are printed. With it, files of the classes are replaced in one step
+    where they would change, and removed where the host has no such device any longer; files that
+    were not made by this command are left alone.
+    """
+    if watch and directory is None:
+        raise click.UsageError("--watch needs --output")
+    wanted = classes or _GENERATED
+    try:
+        if not watch or directory is None:
+            _once(wanted, directory, cdi_version, inventory.read(root), output)
+        else:
+            _for_ever(wanted, directory, cdi_version, root, output)
+    except _Refusal as refusal:
+        click.echo(f"Error: {refusal}", err=True)
+        return FAILED
+    return 0
+
+
+def _once(
+    classes: tuple[str, ...],
+    directory: str | None,
+    version: str | None,
+    found: Inventory,
+    output: str,
+) -> None:
+    made = texts(classes, version, found)
+    if directory is None:
+        _print(made, output)
+        return
+    _tell(_store(Path(directory), made), output)
+
+
+def _tell(done: Mapping[str, list[str]], output: str) -> None:
+    if output == "text":
+        for word, files in done.items():
+            for file in files:
+                click.echo(f"{word} {plain(file)}")
+    elif any(done.values()):
+        click.echo(json.dumps(done))
+
+
+def _for_ever(
+    classes: tuple[str, ...], directory: str, version: str | None, root: str, output: str
+) -> None:
+    """Write again whenever something has happened to a device, until a signal ends it.
+
+    What has not changed is not told.
+    """
+    with closing(HostInventory(root)) as source, _ended_by_sigterm():
+        try:
+            while True:
+                done = _store(Path(directory), texts(classes, version, source.inventory()))
+                _tell({word: done[word] for word in ("wrote", "removed")}, output)
+                select.select([source.fileno()], [], [])
+        except KeyboardInterrupt:
+            return
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM, with which services are ended, for an interrupt."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# --- texts --------------------------------------------------------------------------------------
+
+
+def texts(
+    classes: tuple[str, ...], version: str | None, found: Inventory
+) -> dict[str, tuple[Json | None, str]]:
+    """Return, by file name, each class's spec and its text; None and nothing without a device.
+
+    The text depends on the devices alone: the same ones give the same bytes.
+    """
+    return {f"nri-inject-{name}.yaml": _text(name, version, found) for name in classes}
+
+
+def _text(name: str, version: str | None, found: Inventory) -> tuple[Json | None, str]:
+    body = spec_of(name, found)
+    if body is None:
+        return None, ""
+    spec = {"cdiVersion": _version(name, version, body), **body}
+    return spec, MARK + yaml.safe_dump(spec, sort_keys=False, allow_unicode=False, width=1000)
+
+
+def _version(name: str, version: str | None, body: Json) -> str:
+    least = specs.check({"cdiVersion": _HIGHEST, **body}).spec
+    if least is None:
+        raise _Refusal(f"class {name}: a device has a name that CDI does not take")
+    if version is None:
+        return least.minimum
+    faults = specs.check({"cdiVersion": version, **body}).errors
+    if faults:
+        raise _Refusal(f"class {name}: --cdi-version: {faults[0]}")
+    return version
+
+
+_HIGHEST: Final = "1.1.0"
+
+
+def _print(made: Mapping[str, tuple[Json | None, str]], output: str) -> None:
+    if output == "json":
+        click.echo(json.dumps({file: spec for file, (spec, _) in made.items() if spec is not None}))
+    else:
+        click.echo("---\n".join(text for _, text in made.values() if text), nl=False)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def _store(directory: Path, made: Mapping[str, tuple[Json | None, str]]) -> dict[str, list[str]]:
+    """Bring the files up to date; say which were written, removed and left as they were."""
+    done: dict[str, list[str]] = {"wrote": [], "removed": [], "unchanged": []}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, (_, text) in made.items():
+            file = directory / name
+            before = _ours(file)
+            if text and text != before:
+                _replace(file, text)
+                done["wrote"].append(str(file))
+            elif text:
+                done["unchanged"].append(str(file))
+            elif before is not None:
+                file.unlink()
+                done["removed"].append(str(file))
+    except OSError as error:
+        raise _Refusal(f"{plain(str(error.filename or directory))}: {error.strerror}") from error
+    return done
+
+
+def _ours(file: Path) -> str | None:
+    """Return what a file of ours has in it; None where there is none."""
+    try:
+        text = file.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    if not text.startswith(MARK):
+        raise _Refusal(f"{plain(str(file))} was not made by this command; move it away")
+    return text
+
+
+def _replace(file: Path, text: str) -> None:
+    """Put a whole file in place in one step, so that nobody reads half of it."""
+    new = file.with_name(f".{file.name}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    with open(descriptor, "w", encoding="utf-8") as opened:  # noqa: PTH123 - of a descriptor
+        os.fchmod(descriptor, 0o644)
+        opened.write(text)
+        opened.flush()
+        os.fsync(descriptor)
+    new.replace(file)
+    _sync(file.parent)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

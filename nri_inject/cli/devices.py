@@ -1,0 +1,204 @@
+"""`nri-inject devices`: the host's device nodes, and which of them a selector means."""
+
+from __future__ import annotations
+
+import grp
+import json
+import pwd
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+import click
+
+from nri_inject.annotations import Fault, plain
+from nri_inject.command import FAILED
+from nri_inject.devices import inventory
+from nri_inject.devices.device import Device
+from nri_inject.devices.inventory import Inventory
+from nri_inject.devices.naming import classes, stable_selector
+from nri_inject.devices.selectors import Miss, Selector, misses, parse
+from nri_inject.host import DeviceNode, HostDevices
+from nri_inject.options import format_option
+
+F = TypeVar("F", bound=Callable[..., Any])
+Json = dict[str, Any]
+
+KEY: Final = "devices.noderesource.dev/container.NAME"
+_MOST_NEAR: Final = 3
+
+
+@click.group("devices", epilog="Example: nri-inject devices list class:serial")
+def command() -> None:
+    """Find the host's devices, and say which of them a selector means."""
+
+
+def root_option(function: F) -> F:
+    """Give a command the option that tells where the host is."""
+    return click.option(
+        "--root",
+        default="/",
+        metavar="DIR",
+        help="Where the host's /dev and /sys are, / unless given. What only udev knows is read"
+        " for / alone.",
+    )(function)
+
+
+@command.command("list", epilog="Example: nri-inject devices list class:video '/dev/ttyUSB*'")
+@click.argument("selectors", nargs=-1, metavar="[SELECTOR]...")
+@root_option
+@format_option
+def list_(*, selectors: tuple[str, ...], root: str, output: str) -> int:
+    """List device nodes with numbers, mode, owner and stable names; all, or those selected.
+
+    Each with an annotation that asks for it by the most lasting thing about it. Ends with
+    status 1 if a selector means nothing.
+    """
+    wanted = [_parsed(text) for text in selectors]
+    found = inventory.read(root)
+    nodes = HostDevices(root)
+    picked = {selector.text: _selected(selector, found, nodes) for selector in wanted}
+    devices = _distinct(picked.values()) if wanted else found.devices
+    rows = [_row(device, found, nodes) for device in devices]
+    _show(output, {"devices": rows}, (line for row in rows for line in _lines(row)))
+    empty = [text for text, meant in picked.items() if not meant]
+    for text in empty:
+        click.echo(f"Error: {plain(text)} means no device; nri-inject devices explain it", err=True)
+    return FAILED if empty else 0
+
+
+@command.command(epilog="Example: nri-inject devices explain usb:1a86:7523")
+@click.argument("selector")
+@root_option
+@format_option
+def explain(*, selector: str, root: str, output: str) -> int:
+    """Say which nodes a selector means now and why; or why none, and which come nearest.
+
+    Ends with status 1 if it means none.
+    """
+    wanted = _parsed(selector)
+    found = inventory.read(root)
+    nodes = HostDevices(root)
+    meant = _selected(wanted, found, nodes)
+    near = [] if meant else misses(wanted, found.devices, _MOST_NEAR)
+    document = {
+        "selector": wanted.text,
+        "devices": [{**_row(d, found, nodes), "because": _because(wanted, d)} for d in meant],
+        "nearest": [{**_row(m.device, found, nodes), "unmet": _unmet(m)} for m in near],
+    }
+    _show(output, document, _explanation(document, len(found.devices)))
+    return 0 if meant else FAILED
+
+
+def _parsed(text: str) -> Selector:
+    try:
+        return parse(text)
+    except Fault as fault:
+        raise click.UsageError("; ".join(fault.sentences)) from fault
+
+
+def _selected(selector: Selector, found: Inventory, nodes: HostDevices) -> list[Device]:
+    """Return what is meant; a path may also lead to a node from outside of /dev."""
+    meant = selector.select(found)
+    if meant or selector.path is None:
+        return meant
+    node = nodes.get(selector.path)
+    if node is None or node.type == "p":
+        return []
+    known = found.of_number(node.type, node.major, node.minor)
+    return [known or Device(node.path, node.type, node.major, node.minor)]
+
+
+def _distinct(picked: Iterable[Sequence[Device]]) -> list[Device]:
+    return [*{device.number: device for devices in picked for device in devices}.values()]
+
+
+def _row(device: Device, found: Inventory, nodes: HostDevices) -> Json:
+    node = nodes.get(device.path)
+    selector = stable_selector(device, found)
+    return {
+        "path": device.path,
+        "type": device.type,
+        "major": device.major,
+        "minor": device.minor,
+        **_owner(node),
+        "subsystem": device.subsystem,
+        "classes": classes(device),
+        "links": [*device.links],
+        "selector": selector,
+        "annotation": {KEY: f"- device: {_yaml(selector)}\n"},
+    }
+
+
+def _owner(node: DeviceNode | None) -> Json:
+    if node is None:
+        return {"mode": None, "uid": None, "gid": None}
+    return {"mode": f"{node.mode:04o}", "uid": node.uid, "gid": node.gid}
+
+
+def _yaml(selector: str) -> str:
+    """Write a selector as YAML, which is JSON where it has more than the usual characters."""
+    usual = all(c.isalnum() or c in "/:,=._-+@{}" for c in selector) and ": " not in selector
+    return selector if usual and selector.isascii() else json.dumps(selector)
+
+
+def _because(selector: Selector, device: Device) -> list[Json]:
+    return [{"condition": c.says, "is": c.shows(device)} for c in selector.conditions]
+
+
+def _unmet(miss: Miss) -> list[Json]:
+    return [{"condition": says, "is": shows} for says, shows in miss.unmet]
+
+
+# --- text ---------------------------------------------------------------------------------------
+
+
+def _show(output: str, document: Json, lines: Iterable[str]) -> None:
+    if output == "json":
+        click.echo(json.dumps(document))
+        return
+    for line in lines:
+        click.echo(line)
+
+
+def _lines(row: Json) -> Iterator[str]:
+    yield _head(row)
+    for link in row["links"]:
+        yield f"  also {plain(link)}"
+    yield from (
+        f"  ask  {key}: {json.dumps(text.strip())}" for key, text in row["annotation"].items()
+    )
+
+
+def _head(row: Json) -> str:
+    numbers = f"{row['type']} {row['major']}:{row['minor']}"
+    if row["mode"] is None:
+        return f"{plain(row['path'])}  {numbers}  no node in /dev"
+    owner = f"{_name(pwd.getpwuid, row['uid'])}:{_name(grp.getgrgid, row['gid'])}"
+    kinds = f"  {', '.join(row['classes'])}" if row["classes"] else ""
+    return f"{plain(row['path'])}  {numbers}  {row['mode']} {owner}{kinds}"
+
+
+def _name(of: Callable[[int], Sequence[object]], number: int) -> str:
+    try:
+        return str(of(number)[0])
+    except KeyError:
+        return str(number)
+
+
+def _explanation(document: Json, count: int) -> Iterator[str]:
+    selector, meant = plain(document["selector"]), document["devices"]
+    if not meant:
+        yield f"{selector} means none of {count} devices"
+        for row in document["nearest"]:
+            yield f"near: {_head(row)}"
+            yield from (f"  but {_fact(fact)}" for fact in row["unmet"])
+        return
+    many = "" if len(meant) == 1 else "; an annotation needs `count`, or a narrower selector"
+    yield f"{selector} means {len(meant)} device{'s'[: len(meant) != 1]}{many}"
+    for row in meant:
+        yield from _lines(row)
+        yield from (f"  for  {_fact(fact)}" for fact in row["because"])
+
+
+def _fact(fact: Json) -> str:
+    return f"{plain(fact['condition'])} (it is {plain(fact['is'])})"

@@ -1,0 +1,40 @@
+"""What udev knows of a device, by pyudev, which is loaded when somebody first asks.
+
+Only its database is read this way: it has no other documented door. Devices are enumerated by
+`sysfs` and events come by `uevents`, which work on hosts and in containers without udev, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+DATABASE: Final = "/run/udev/data"
+"""Where the daemon keeps what it knows; looked at only to see that something has changed."""
+
+
+def properties(syspath: str) -> Mapping[str, str]:
+    """Return the properties of a device; none without libudev, or when the device has gone."""
+    pyudev = library()
+    if pyudev is None:
+        return {}
+    try:
+        return dict(pyudev.Devices.from_sys_path(_context(), f"/sys{syspath}").properties)
+    except (pyudev.DeviceNotFoundError, OSError, UnicodeError):
+        return {}
+
+
+@cache
+def library() -> Any:
+    """Return pyudev; None where it, or libudev, is not installed."""
+    try:
+        import pyudev
+    except ImportError:
+        return None
+    return pyudev
+
+
+@cache
+def _context() -> Any:
+    return library().Context()
