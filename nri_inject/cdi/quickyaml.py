@@ -1,8 +1,9 @@
 """Read the plain block YAML that programs write specs in, three times faster than libyaml's events.
 
-One key or item in a line, ASCII, no flow lists, no anchors, no text over several lines, no comment
-behind a value: whatever is not so is left to `nri_inject.yamltext`, and so is whatever is wrong.
-What is read here means what it means there; scalars are resolved by the same function.
+One key or item in a line, ASCII, no flow lists but empty ones, no anchors, no text over several
+lines, no comment behind a value: whatever is not so is left to `nri_inject.yamltext`, and so is
+whatever is wrong. What is read here means what it means there; scalars are resolved by the same
+function.
 """
 
 from __future__ import annotations
@@ -15,10 +16,15 @@ from nri_inject.yamltext import Value
 
 _QUOTED: Final = r'"[ !#-\[\]-~]*"' + r"|'[ -&(-~]*'"
 # A plain text begins with what no indicator does, and its colons are followed by something.
-_PLAIN: Final = r"[A-Za-z0-9_/](?:[A-Za-z0-9_./=@+,%-]|:(?=[A-Za-z0-9_./=@+,%-]))*"
+_LETTER: Final = "[A-Za-z0-9_./=@+,%-]"
+REST: Final = f"{_LETTER}*(?::{_LETTER}+)*"
+"""What a plain text may go on with."""
+_PLAIN: Final = f"[A-Za-z0-9_/]{REST}"
+WORDS: Final = yamltext._WORDS
+"""The plain texts that are no texts: booleans and null."""
 _LINE: Final = re.compile(
     r"( *)(?:"
-    rf"(- )?([A-Za-z][A-Za-z0-9_./-]{{0,99}}):(?: ({_QUOTED}|{_PLAIN}))?"
+    rf"(- )?([A-Za-z][A-Za-z0-9_./-]{{0,99}}):(?: ({_QUOTED}|{_PLAIN}|\[\]|\{{\}}))?"
     rf"|- ({_QUOTED}|{_PLAIN})"
     r"|(?:#[ -~]*)?"
     r")\n"
@@ -27,7 +33,7 @@ _START: Final = "---\n"
 
 # With these, no text can have more values or be deeper than yamltext allows: the shortest line
 # has 4 bytes, and each has at most 3 values.
-_MOST_BYTES: Final = 2 * 1024 * 1024
+MOST_BYTES: Final = 2 * 1024 * 1024
 _DEEPEST: Final = 16
 
 _Container: TypeAlias = dict[str, Value] | list[Value]
@@ -39,7 +45,7 @@ class NotPlain(ValueError):
 
 def load(text: str) -> Value:
     """Return the value of a text; NotPlain if it is for the other reader."""
-    if len(text) > _MOST_BYTES:
+    if len(text) > MOST_BYTES:
         raise NotPlain
     if not text.endswith("\n"):
         text += "\n"
@@ -79,7 +85,7 @@ class _Reader:
             inside = item
         else:
             inside = self._map(column)
-        if key in inside or key in _WORDS:
+        if key in inside or key in WORDS:
             raise NotPlain
         if value is None:
             inside[key] = None
@@ -140,12 +146,12 @@ class _Reader:
 
 
 def _scalar(text: str) -> Value:
-    if text[0] in "\"'":
+    first = text[0]
+    if first in "\"'":
         return text[1:-1]
+    if first in "[{":
+        return [] if first == "[" else {}
     try:
         return yamltext._resolve(text)
     except ValueError as error:
         raise NotPlain from error
-
-
-_WORDS: Final = yamltext._WORDS

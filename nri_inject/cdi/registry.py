@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 from nri_inject import trust, yamltext
 from nri_inject.annotations import plain, quoted
 from nri_inject.cdi import names, spec
-from nri_inject.cdi.spec import Edits, Problem, Spec
+from nri_inject.cdi.spec import Device, Edits, Problem, Spec, Written
 from nri_inject.watch import Watch
 
 DEFAULT_DIRECTORIES: Final = ("/etc/cdi", "/var/run/cdi")
@@ -44,8 +44,13 @@ class CdiDevice(NamedTuple):
 
     name: str
     file: str
-    edits: Edits
+    device: Device | Written
     spec_edits: Edits
+
+    @property
+    def edits(self) -> Edits:
+        """What the device itself changes in a container."""
+        return self.device.edits
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +216,7 @@ def _bad(
 def _devices(path: str, found: Spec) -> dict[str, CdiDevice]:
     prefix = f"{found.kind}="
     return {
-        prefix + device.name: CdiDevice(prefix + device.name, path, device.edits, found.edits)
+        prefix + device.name: CdiDevice(prefix + device.name, path, device, found.edits)
         for device in found.devices
     }
 

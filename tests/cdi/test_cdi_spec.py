@@ -237,16 +237,3 @@ def test_schema_and_loading_agree(name: str, data: bytes) -> None:
     assert not (accepted and structural), name
     if not parsed.problems and not has_null(value):
         assert accepted, name
-
-
-# --- the quick way ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "data"), every_document())
-def test_quick_way_and_tables_make_the_same(
-    name: str, data: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quick = spec.parse(data)
-    for reader in (spec._EDITS, spec._DEVICE):
-        monkeypatch.setattr(reader, "_quick", None)
-    assert quick == spec.parse(data), name
