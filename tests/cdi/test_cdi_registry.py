@@ -175,7 +175,7 @@ def test_file_that_is_still_open_is_waited_for_even_if_it_is_sound_so_far(
     with (tmp_path / "a.yaml").open("w") as file:
         file.write(whole[: whole.index("- name: a")])
         file.flush()
-        waiting.happening = [lambda: None, lambda: (file.write(whole[file.tell() :]), file.close())]
+        waiting.happening = [lambda: file.write(whole[file.tell() :]), file.close]
         assert value(registry.current()) == "A=1"
     assert waiting.now == pytest.approx(0.02)
 
