@@ -252,7 +252,7 @@ def test_vector(vector: dict[str, Any], tmp_path: Path) -> None:
         if stat.S_IMODE(Path(path).stat().st_mode) != mode:
             pytest.skip(f"{path} has another mode here")
     disk = Disk(tmp_path, vector)
-    registry = CdiRegistry(map(str, disk.directories))
+    registry = CdiRegistry(map(str, disk.directories), patience=0)
     different = DIFFERENCES.get(vector["name"], {})
     try:
         for number, step in enumerate([vector, *vector.get("steps", ())]):
