@@ -125,7 +125,9 @@ def _node(oci: Oci, node: Node) -> None:
     }
     # runc makes no node of type `u`; to Linux it is a character device like others.
     kind = node.type.replace("u", "c")
-    numbers = {} if kind == "p" else {"major": node.major, "minor": node.minor}
+    numbers = {"major": node.major, "minor": node.minor}
+    if kind == "p":  # which has none; what the spec says of them all the same stays
+        numbers = {name: number for name, number in numbers.items() if number}
     given = {"path": node.path, "type": kind, **numbers, "fileMode": node.file_mode, **owners}
     devices.append({key: value for key, value in given.items() if value is not None})
     # runc refuses a rule without access, and one for any other type.

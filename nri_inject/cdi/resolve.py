@@ -497,7 +497,12 @@ def _hook(given: Hook) -> api.Hook:
 
 def _net_devices(edits: Edits, work: _Work) -> None:
     inside: dict[str, str] = {}
-    pairs = {device.host_interface_name: device.name for device in edits.net_devices}
+    pairs: dict[str, str] = {}
+    for device in edits.net_devices:
+        host, name = device.host_interface_name, device.name
+        if pairs.setdefault(host, name) != name:
+            both = f"{quoted(pairs[host])} and {quoted(name)}"
+            work.faults.append(f"network device {quoted(host)} would be both {both}")
     for host, name in pairs.items():
         for text in (host, name):
             if not _removes(text, "network device", work) and not specs.is_interface(text):

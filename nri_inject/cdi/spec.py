@@ -486,6 +486,15 @@ def _texts(value: Value, path: Path, reading: _Reading) -> tuple[str, ...] | Non
     return tuple(items)
 
 
+def _gid(value: Value, path: Path, reading: _Reading) -> int | None:
+    """Read a group; null is 0, as in Go, which no container is given."""
+    if value is None:
+        reading.warn("null-group", path, "nothing is read as 0, which is left out")
+        return 0
+    number: int | None = _UINT32(value, path, reading)
+    return number
+
+
 def _list(read: _Reader) -> _Reader:
     def read_list(value: Value, path: Path, reading: _Reading) -> tuple[Any, ...] | None:
         if type(value) is not list:
@@ -874,7 +883,7 @@ _EDITS: Final = _Object(
         "mounts": ("mounts", _list(_MOUNT)),
         "hooks": ("hooks", _list(_HOOK)),
         "intelRdt": ("intel_rdt", _Object(IntelRdt, _RDT_KEYS, _check_rdt)),
-        "additionalGids": ("additional_gids", _list(_UINT32)),
+        "additionalGids": ("additional_gids", _list(_gid)),
     },
     _check_edits,
 )

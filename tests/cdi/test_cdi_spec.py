@@ -92,6 +92,7 @@ def test_version_that_was_not_quoted_is_explained() -> None:
         ({"netDevices": [{"hostInterfaceName": "e" * 16, "name": "a"}]}, "interface-name"),
         ({"netDevices": [{"hostInterfaceName": "e", "name": "a/b"}]}, "interface-name"),
         ({"ENV": ["A=1"]}, "key-case"),
+        ({"additionalGids": [None]}, "null-group"),
     ],
 )
 def test_what_was_hardly_meant_is_warned_of_and_loads(edits: dict[str, Any], code: str) -> None:
