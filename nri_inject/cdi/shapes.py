@@ -93,7 +93,7 @@ def condense(text: str, form: Form) -> Condensed | None:
         return None
     found = Condensed("", [], [], [])
     end = _find(text, start.end(), form, found)
-    if len(found.kept) == len(found.texts):
+    if end is None or len(found.kept) == len(found.texts):
         return None
     devices = form.joint.join([found.texts[index] for index in found.kept])
     return found._replace(text=f"{text[: start.end()]}{devices}{text[end:]}")
@@ -111,18 +111,21 @@ def value(text: str) -> Value:
 
 # --- devices ------------------------------------------------------------------------------------
 
-# To make a pattern takes as long as to read some fifty devices. It must pay in the file that it is
-# made for; for others the module re remembers it.
-_PAYS: Final = 64
+# To make a pattern takes as long as to read some thirty devices. It must pay in the file that it
+# is made for; for others the module re remembers it.
+_PAYS: Final = 32
 _MOST_PATTERNS: Final = 16
 _LEAST: Final = 8 * 1024
+# Where more than half of so many devices have no pattern, looking for more would only cost time.
+_ENOUGH: Final = 8
 
 
-def _find(text: str, position: int, form: Form, found: Condensed) -> int:
-    """Note the devices from `position` on, and return where the last one ends."""
+def _find(text: str, position: int, form: Form, found: Condensed) -> int | None:
+    """Note the devices from `position` on, and return where the last ends; None if unlike."""
     patterns: list[re.Pattern[str]] = []
+    outlines: set[str] = set()
     end = position
-    while True:
+    while len(found.kept) <= max(_ENOUGH, len(found.texts) // 2):
         match = _matched(patterns, text, position)
         if match is None:
             stop = form.end(text, position)
@@ -130,7 +133,7 @@ def _find(text: str, position: int, form: Form, found: Condensed) -> int:
                 return end
             found.kept.append(len(found.texts))
             if _pays(stop - position, len(text) - stop, len(patterns)):
-                patterns[:0] = _patterns(text[position:stop], form)
+                patterns[:0] = _repeated(text[position:stop], form, outlines)
                 match = _matched(patterns, text, position)
             end = stop
         if match is not None:
@@ -141,6 +144,7 @@ def _find(text: str, position: int, form: Form, found: Condensed) -> int:
         if between is None:
             return end
         position = between.end()
+    return None
 
 
 def _matched(patterns: list[re.Pattern[str]], text: str, position: int) -> re.Match[str] | None:
@@ -155,6 +159,15 @@ def _matched(patterns: list[re.Pattern[str]], text: str, position: int) -> re.Ma
 
 def _pays(size: int, left: int, patterns: int) -> bool:
     return patterns < _MOST_PATTERNS and left > _PAYS * (patterns + 1) * size
+
+
+def _repeated(device: str, form: Form, outlines: set[str]) -> list[re.Pattern[str]]:
+    """Return a pattern for a device if one of the same outline has been there; else note it."""
+    outline = form.scalars.sub("", device)
+    if outline in outlines:
+        return _patterns(device, form)
+    outlines.add(outline)
+    return []
 
 
 # --- patterns -----------------------------------------------------------------------------------
