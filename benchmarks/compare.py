@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TypeAlias
 
@@ -208,11 +209,12 @@ def cdi(directory: Path, go: GoSide, rounds: int) -> Iterable[Measure]:
         commands["Go library"] = [str(go.programs["cdi-bench"])]
     against = {"registry (ours)": "Go library"}
     missing = {} if len(commands) > 1 else {"Go library": go.missing["cdi-bench"]}
-    for extension in ("json", "yaml"):
-        place = directory / extension
-        samples.write_cdi(place, extension)
+    for extension, mixed in product(("json", "yaml"), (False, True)):
+        title = f"{'mixed ' if mixed else ''}{extension.upper()}"
+        place = directory / title
+        samples.write_cdi(place, extension, mixed)
         load, use = (
-            Measure(f"CDI {what}, {extension.upper()}", against=against, missing=missing)
+            Measure(f"CDI {what}, {title}", against=against, missing=missing)
             for what in ("load", "resolve 2")
         )
         for _ in range(rounds):

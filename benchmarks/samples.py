@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,16 @@ HOOKED = {f"team.example.com/label-{number}": f"value {number}" for number in ra
 COMMAND = ("/usr/bin/server-7", "--listen", "8080")
 
 
-def cdi_spec(file: int, devices: int) -> dict[str, Any]:
-    """Return a spec with this many devices, each with a node, a mount and two variables."""
+def cdi_spec(file: int, devices: int, mixed: bool = False) -> dict[str, Any]:
+    """Return a spec with this many devices, each with a node, a mount and two variables.
+
+    If `mixed`, they have from one to three nodes, and nearly each has other keys than the others.
+    """
+    device = _mixed_device if mixed else _cdi_device
     return {
         "cdiVersion": "0.6.0",
         "kind": KIND.format(file=file),
-        "devices": [_cdi_device(file, number) for number in range(devices)],
+        "devices": [device(file, number) for number in range(devices)],
         "containerEdits": {"env": [f"VENDOR_{file}=loaded"]},
     }
 
@@ -57,11 +62,32 @@ def _cdi_device(file: int, number: int) -> dict[str, Any]:
     }
 
 
-def write_cdi(directory: Path, extension: str, files: int = 100, devices: int = 10_000) -> None:
+def _mixed_device(file: int, number: int) -> dict[str, Any]:
+    device = _cdi_device(file, number)
+    edits = device["containerEdits"]
+    chosen = random.Random(file * 1000 + number)  # noqa: S311 - the same ones in each run
+    keys = {"type": "c", "major": 195, "minor": number, "fileMode": 0o660, "gid": 44}
+    edits["deviceNodes"] = [
+        {**node, "path": f"{node['path']}-{copy}"}
+        | {key: value for key, value in keys.items() if chosen.random() < 0.5}
+        for node in edits["deviceNodes"]
+        for copy in range(chosen.randint(1, 3))
+    ]
+    if chosen.random() < 0.3:
+        del edits["mounts"]
+    if chosen.random() < 0.3:
+        args = ["prepare", str(number)]
+        edits["hooks"] = [{"hookName": "createRuntime", "path": "/bin/prepare", "args": args}]
+    return device
+
+
+def write_cdi(
+    directory: Path, extension: str, mixed: bool = False, files: int = 100, devices: int = 10_000
+) -> None:
     """Fill a directory with spec files that have this many devices together."""
     directory.mkdir(mode=0o755)
     for file in range(files):
-        spec = cdi_spec(file, devices // files)
+        spec = cdi_spec(file, devices // files, mixed)
         if extension == "json":
             text = json.dumps(spec, indent=2)
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import stat
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,6 +65,7 @@ class Watch:
         # By the kernel's number of a watch: the names in the directory that matter.
         self._names: dict[int, set[str]] = {}
         self._whole: set[int] = set()  # the numbers of those where every name matters
+        self._written: set[tuple[int, str]] = set()  # since they were closed, if ever
         self._identities: list[tuple[int, int] | None] = []
         self._blind = self._descriptor is None
         self._stale = False
@@ -98,6 +100,19 @@ class Watch:
             return True
         return changed
 
+    def writing(self) -> set[str]:
+        """Return the names of files that are being written, as far as `changed` has been told.
+
+        Those are the files that were written to or cut off and not closed since.
+        """
+        return {name for _, name in self._written}
+
+    def wait(self, seconds: float) -> None:
+        """Wait until `changed` may have something to tell, or until so much time has passed."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        poll.poll(seconds * 1000)
+
     def close(self) -> None:
         """Give the descriptor back. Closing it again does nothing."""
         for descriptor in (self._descriptor, self._never):
@@ -121,8 +136,17 @@ class Watch:
                 number, mask, _cookie, length = _EVENT.unpack_from(data, at)
                 at += _EVENT.size + length
                 name = os.fsdecode(data[at - length : at].rstrip(b"\0"))
+                self._note_writing(number, mask, name)
                 matters |= self._matters(number, mask, name)
         return True
+
+    def _note_writing(self, number: int, mask: int, name: str) -> None:
+        if mask & _OVERFLOW:
+            self._written.clear()
+        elif name and mask & _MODIFY:
+            self._written.add((number, name))
+        elif mask & (_CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE):
+            self._written.discard((number, name))
 
     def _matters(self, number: int, mask: int, name: str) -> bool:
         if mask & _OVERFLOW:
@@ -155,6 +179,7 @@ class Watch:
         if self._descriptor is not None:
             for number in before.keys() - self._names.keys():
                 _libc().inotify_rm_watch(self._descriptor, number)
+        self._written = {key for key in self._written if key[0] in self._names}
 
     def _walk(self, path: str, mask: int) -> str | None:
         """Watch each directory on the way, and return the one at the end if there is one.

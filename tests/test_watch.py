@@ -200,3 +200,31 @@ def test_closed_twice_gives_the_descriptor_back_once(place: Path) -> None:
     watch.close()
     watch.close()
     assert watch.changed()
+
+
+def test_file_is_being_written_until_it_is_closed(place: Path, watch: Watch) -> None:
+    with (place / "hooks.d/a.json").open("a") as file:
+        assert not watch.changed()
+        file.write("x")
+        file.flush()
+        assert watch.writing() == set()
+        assert watch.changed()
+        assert watch.writing() == {"a.json"}
+    assert watch.changed()
+    assert watch.writing() == set()
+
+
+@pytest.mark.parametrize("name", ["removed", "renamed", "moved out", "directory removed"])
+def test_file_that_has_gone_is_not_being_written(name: str, place: Path, watch: Watch) -> None:
+    with (place / "hooks.d/a.json").open("w"):
+        CHANGES[name](place / "hooks.d")
+        assert watch.changed()
+        assert watch.writing() == set()
+
+
+def test_waiting_ends_with_a_change(place: Path, watch: Watch) -> None:
+    (place / "hooks.d/a.json").write_text("[]")
+    watch.wait(60)
+    assert watch.changed()
+    watch.wait(0)
+    assert not watch.changed()

@@ -7,9 +7,11 @@ The result is what the Go library (tags.cncf.io/container-device-interface, main
 from __future__ import annotations
 
 import copy
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
+from nri_inject.annotations import described
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.cdi.resolve import CdiError, Node, NodeFault, collect, complete, look_up
 from nri_inject.cdi.spec import DeviceNode as SpecNode
@@ -17,6 +19,7 @@ from nri_inject.cdi.spec import Edits, IntelRdt, Mount
 from nri_inject.host import DeviceNode
 
 Oci: TypeAlias = dict[str, Any]
+T = TypeVar("T")
 
 
 def inject(
@@ -27,7 +30,8 @@ def inject(
 ) -> Oci:
     """Return the specification with the edits of these devices in it; `oci` stays as it is.
 
-    CdiError has all names that are unknown, or all nodes that cannot be made.
+    CdiError has all names that are unknown, or all nodes that cannot be made, or says what of the
+    specification is not as OCI has it.
     """
     found = look_up(wanted, snapshot)
     result = copy.deepcopy({**oci})
@@ -56,19 +60,44 @@ def _completed(given: Sequence[SpecNode], devices: Mapping[str, DeviceNode]) -> 
     return nodes
 
 
+_WORDS: Final = {dict: "a map", list: "a list", str: "text", int: "a number"}
+
+
+def _checked(value: object, kind: type[T], place: str) -> T:
+    if not isinstance(value, kind):
+        came = described(value)  # type: ignore[arg-type]  # of JSON, so it is one of Value
+        raise CdiError([f"OCI spec: {place}: {came} instead of {_WORDS[kind]}"])
+    return value
+
+
 def _section(oci: Oci, *keys: str) -> Oci:
     """Return a section, made if it is missing or null."""
-    for key in keys:
+    for number, key in enumerate(keys, 1):
         if oci.get(key) is None:
             oci[key] = {}
-        oci = oci[key]
+        oci = _checked(oci[key], dict, ".".join(keys[:number]))
     return oci
 
 
-def _items(section: Oci, key: str) -> list[Any]:
-    if section.get(key) is None:
-        section[key] = []
-    items: list[Any] = section[key]
+def _known(oci: Oci, kind: type[T], *keys: str) -> T:
+    """Return what stands at a place, an empty one if there is none; nothing is made."""
+    found: object = oci
+    for number, key in enumerate(keys):
+        found = _checked(found, dict, ".".join(keys[:number])).get(key)
+        if found is None:
+            return kind()
+    return _checked(found, kind, ".".join(keys))
+
+
+def _items(oci: Oci, kind: type[T], *keys: str) -> list[T]:
+    """Return a list of things of one kind, made if it is missing or null."""
+    section = _section(oci, *keys[:-1])
+    if section.get(keys[-1]) is None:
+        section[keys[-1]] = []
+    place = ".".join(keys)
+    items: list[T] = _checked(section[keys[-1]], list, place)
+    for index, item in enumerate(items):
+        _checked(item, kind, f"{place}[{index}]")
     return items
 
 
@@ -76,7 +105,7 @@ def _env(oci: Oci, edits: Edits) -> None:
     """Replace variables where they stand, and add the others; of a doubled one, the last."""
     if not edits.env:
         return
-    env = _items(_section(oci, "process"), "env")
+    env = _items(oci, str, "process", "env")
     places = {entry.partition("=")[0]: place for place, entry in enumerate(env)}
     for entry in edits.env:
         name = entry.partition("=")[0]
@@ -88,21 +117,22 @@ def _env(oci: Oci, edits: Edits) -> None:
 
 
 def _node(oci: Oci, node: Node) -> None:
-    devices = _items(_section(oci, "linux"), "devices")
+    devices = _items(oci, dict, "linux", "devices")
     devices[:] = [device for device in devices if device.get("path") != node.path]
-    user = (oci.get("process") or {}).get("user") or {}
     owners = {
-        name: given if given is not None else user.get(name) or None
+        name: given if given is not None else _known(oci, int, "process", "user", name) or None
         for name, given in (("uid", node.uid), ("gid", node.gid))
     }
     # runc makes no node of type `u`; to Linux it is a character device like others.
     kind = node.type.replace("u", "c")
-    numbers = {} if kind == "p" else {"major": node.major, "minor": node.minor}
+    numbers = {"major": node.major, "minor": node.minor}
+    if kind == "p":  # which has none; what the spec says of them all the same stays
+        numbers = {name: number for name, number in numbers.items() if number}
     given = {"path": node.path, "type": kind, **numbers, "fileMode": node.file_mode, **owners}
     devices.append({key: value for key, value in given.items() if value is not None})
     # runc refuses a rule without access, and one for any other type.
     if kind in ("b", "c") and node.access:
-        rules = _items(_section(oci, "linux", "resources"), "devices")
+        rules = _items(oci, dict, "linux", "resources", "devices")
         rules.append({"allow": True, "type": kind, **numbers, "access": node.access})
 
 
@@ -115,16 +145,18 @@ def _net_devices(oci: Oci, edits: Edits) -> None:
 def _mounts(oci: Oci, edits: Edits) -> None:
     if not edits.mounts:
         return
-    mounts = _items(oci, "mounts")
-    spaces = (oci.get("linux") or {}).get("namespaces") or ()
-    mapped = any(space.get("type") == "user" for space in spaces)
+    mounts = _items(oci, dict, "mounts")
+    spaces = _known(oci, list, "linux", "namespaces")
+    mapped = any(
+        _checked(space, dict, "linux.namespaces").get("type") == "user" for space in spaces
+    )
     for mount in edits.mounts:
         for place, old in enumerate(mounts):
             if old.get("destination") == mount.container_path:
                 del mounts[place]
                 break
         mounts.append(_mount(mount, mapped))
-    mounts.sort(key=lambda mount: _depth(mount.get("destination", "")))
+    mounts.sort(key=_depth)
 
 
 def _mount(mount: Mount, mapped: bool) -> Oci:
@@ -144,10 +176,12 @@ def _mount(mount: Mount, mapped: bool) -> Oci:
     return {key: value for key, value in given.items() if value}
 
 
-def _depth(destination: str) -> int:
-    parts = [part for part in destination.split("/") if part not in ("", ".")]
-    slashes = len(parts) if destination.startswith("/") else len(parts) - 1
-    return max(slashes, 1) if destination.startswith("/") else slashes
+def _depth(mount: Oci) -> int:
+    """Count the slashes of a destination, cleaned as Go's filepath.Clean does it."""
+    destination = _known(mount, str, "destination")
+    if destination.startswith("/"):
+        destination = f"/{destination.lstrip('/')}"  # Python leaves two, as POSIX has it
+    return posixpath.normpath(destination).count("/")
 
 
 def _hooks(oci: Oci, edits: Edits) -> None:
@@ -159,7 +193,7 @@ def _hooks(oci: Oci, edits: Edits) -> None:
             "timeout": hook.timeout,
         }
         entry = {key: value for key, value in given.items() if value is not None}
-        _items(_section(oci, "hooks"), hook.hook_name).append(entry)
+        _items(oci, dict, "hooks", hook.hook_name).append(entry)
 
 
 def _rdt(oci: Oci, edits: Edits) -> None:
@@ -182,6 +216,6 @@ def _gids(oci: Oci, edits: Edits) -> None:
     for gid in edits.additional_gids:
         if not gid:
             continue
-        gids = _items(_section(oci, "process", "user"), "additionalGids")
+        gids = _items(oci, int, "process", "user", "additionalGids")
         if gid not in gids:
             gids.append(gid)

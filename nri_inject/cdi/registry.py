@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 from nri_inject import trust, yamltext
 from nri_inject.annotations import plain, quoted
 from nri_inject.cdi import names, spec
-from nri_inject.cdi.spec import Edits, Problem, Spec
+from nri_inject.cdi.spec import Device, Edits, Problem, Spec, Written
 from nri_inject.watch import Watch
 
 DEFAULT_DIRECTORIES: Final = ("/etc/cdi", "/var/run/cdi")
@@ -44,8 +44,13 @@ class CdiDevice(NamedTuple):
 
     name: str
     file: str
-    edits: Edits
+    device: Device | Written
     spec_edits: Edits
+
+    @property
+    def edits(self) -> Edits:
+        """What the device itself changes in a container."""
+        return self.device.edits
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +216,7 @@ def _bad(
 def _devices(path: str, found: Spec) -> dict[str, CdiDevice]:
     prefix = f"{found.kind}="
     return {
-        prefix + device.name: CdiDevice(prefix + device.name, path, device.edits, found.edits)
+        prefix + device.name: CdiDevice(prefix + device.name, path, device, found.edits)
         for device in found.devices
     }
 
@@ -231,16 +236,24 @@ _Identity: TypeAlias = tuple[int, int, int, int, int]
 _SETTLED: Final = 50_000_000  # nanoseconds
 
 
+# A file that is in error and has changed so shortly ago may be half written.
+_FRESH: Final = 1_000_000_000  # nanoseconds
+# How long a request waits for such files; a runtime drops a plugin that is silent for 2 s.
+PATIENCE: Final = 0.1  # seconds
+_GLANCE: Final = 0.01  # seconds; not all file systems tell inotify
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """A file as it was looked at last; `identity` of None means to read it again.
 
-    `content` is the hash of what was read.
+    `content` is the hash of what was read, `written` when that was written, in nanoseconds.
     """
 
     file: SpecFile
     identity: _Identity | None
     content: int | None = None
+    written: int = 0
 
 
 # Directories that are missing, and faults and notes that no file's content is the cause of.
@@ -252,7 +265,8 @@ class CdiRegistry:
 
     `distrust` is asked about each directory and file, unless `unsafe`; what it has an answer for
     is not used. `watched` of False is for who looks only once. `report` is given each sentence
-    about a file or directory that was not true before. Not for use by several threads at once.
+    about a file or directory that was not true before. A request waits up to `patience` seconds
+    for files that are being written. Not for use by several threads at once.
     """
 
     def __init__(
@@ -263,13 +277,21 @@ class CdiRegistry:
         distrust: Distrust = trust.untrusted,
         watched: bool = True,
         report: Callable[[str], None] | None = None,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] | None = None,
     ) -> None:
         self._report = report
+        self._patience = patience
+        self._clock = clock
         # A directory that is named twice counts where it is named last.
         absolute = [os.path.abspath(path) for path in directories]  # noqa: PTH100 - links stay
         self._directories = tuple(reversed(dict.fromkeys(reversed(absolute))))
         self._distrust = None if unsafe else distrust
         self._watch = Watch(self._directories) if watched else None
+        self._wait = wait or (self._watch.wait if self._watch else time.sleep)
+        self._in_error: dict[str, int] = {}
+        self._given_up: set[str] = set()
         self._seen: dict[str, _Seen] = {}
         self._around: _Around = ([], {}, {})
         self._snapshot: Snapshot | None = None
@@ -284,8 +306,8 @@ class CdiRegistry:
         return self._watch.fileno() if self._watch else -1
 
     def ready(self) -> None:
-        """Take in what has changed, so that the next request need not; never raises."""
-        self.current()
+        """Take in what has changed, so that the next request need not; never raises or waits."""
+        self._take_in()
 
     def close(self) -> None:
         """Stop watching."""
@@ -293,21 +315,50 @@ class CdiRegistry:
             self._watch.close()
 
     def current(self) -> Snapshot:
-        """Return what is on disk now; never raises, and never waits for a file.
+        """Return what is on disk now; never raises.
 
         What a request must see was there before it: so first whatever has changed is taken in.
-        A file is read only if it is not the one that was read before.
+        A file is read only if it is not the one that was read before. Rewriting a file where it
+        stands destroys what it had, so one that is being written is waited for, `patience` in
+        all. One that stays half written is not waited for again.
         """
+        if self._take_in() and self._watch:
+            self._take_in()  # what was written while we read may have been read half
+        unfinished = self._unfinished()
+        self._given_up &= unfinished
+        if unfinished - self._given_up:
+            self._await(unfinished - self._given_up)
+        return self._snapshot or EMPTY
+
+    def _await(self, files: set[str]) -> None:
+        """Wait until each of these files has been seen whole once, or for as long as we may."""
+        end = self._clock() + self._patience
+        while files and (left := end - self._clock()) > 0:
+            self._wait(min(left, _GLANCE))
+            self._take_in()
+            files = files & self._unfinished()
+        self._given_up |= files
+
+    def _unfinished(self) -> set[str]:
+        """Return the paths, or only the names, of files that may not be whole."""
+        now = time.time_ns()
+        fresh = {path for path, written in self._in_error.items() if now - written < _FRESH}
+        writing = self._watch.writing() if self._watch else ()
+        return fresh.union(name for name in writing if name.endswith(_EXTENSIONS))
+
+    def _take_in(self) -> bool:
+        """Look at the disk if anything may have changed, and tell whether it may."""
         # Drained first: what changes while we look makes the next call look again.
         changed = self._watch is None or self._watch.changed()
-        if changed or self._snapshot is None:
-            before = self._snapshot
-            with _without_collection():
-                self._snapshot = self._scan()
-            if self._report is not None and self._snapshot is not before:
-                for sentence in _news(before or EMPTY, self._snapshot):
-                    self._report(sentence)
-        return self._snapshot
+        if not changed and self._snapshot is not None:
+            return False
+        before = self._snapshot or EMPTY
+        with _without_collection():
+            self._snapshot = self._scan()
+        if self._report is not None and self._snapshot is not before:
+            for sentence in _news(before, self._snapshot):
+                self._report(sentence)
+        return True
 
     def _scan(self) -> Snapshot:
         around: _Around = ([], {}, {})
@@ -321,6 +372,7 @@ class CdiRegistry:
             one = self._look(path, directory, link)
             if one is not None:
                 seen[path] = one
+        self._in_error = {path: one.written for path, one in seen.items() if one.file.errors}
         if self._snapshot is not None and self._unchanged(seen, around):
             return self._snapshot
         self._seen = seen
@@ -363,7 +415,7 @@ class CdiRegistry:
             return before
         known = before.file if before else None
         try:
-            data, identity = self._read(path)
+            data, identity, written = self._read(path)
         except FileNotFoundError as error:
             if not link:
                 return None  # removed since the directory was listed
@@ -373,15 +425,15 @@ class CdiRegistry:
         else:
             content = hash(data)
             if before and known and content == before.content:
-                return _Seen(known, identity, content)
-            return _Seen(read(path, directory, data, known), identity, content)
+                return _Seen(known, identity, content, written)
+            return _Seen(read(path, directory, data, known), identity, content, written)
         problems = (Problem("unreadable", (), why),)
         if known is not None and known.spec is None and known.problems == problems:
             return _Seen(known, None)
         # Nothing stays in use of what cannot be read any more: somebody has seen to that.
         return _Seen(_bad(path, directory, "", problems, None), None)
 
-    def _read(self, path: str) -> tuple[bytes, _Identity | None]:
+    def _read(self, path: str) -> tuple[bytes, _Identity | None, int]:
         # Opening a fifo waits, opening a device may do anything; so first look what it is.
         _regular(os.stat(path))  # noqa: PTH116 - as cheap as it can be
         why = self._distrust(path) if self._distrust else None
@@ -399,7 +451,7 @@ class CdiRegistry:
         same = after == _identity(status) and len(data) == status.st_size
         newest = max(status.st_mtime_ns, status.st_ctime_ns)
         settled = time.time_ns() - newest > _SETTLED
-        return data, (after if same and settled else None)
+        return data, (after if same and settled else None), status.st_mtime_ns
 
 
 def _news(before: Snapshot, now: Snapshot) -> Iterator[str]:

@@ -258,6 +258,7 @@ class _Work:
     devices: Mapping[str, DeviceNode]
     container: Container
     runtime: Runtime
+    in_user_namespace: bool
     adjust: Adjustment = field(default_factory=Adjustment)
     faults: list[str] = field(default_factory=list)
     nodes: list[NodeFault] = field(default_factory=list)
@@ -269,10 +270,6 @@ class _Work:
         """Return a sentence on a part that the runtime would drop, or nothing."""
         loss = runtimes.lack(part, self.runtime)
         return runtimes.sentence(loss, self.runtime) if loss else ""
-
-    @property
-    def in_user_namespace(self) -> bool:
-        return any(space.type == "user" for space in self.container.linux.namespaces)
 
 
 _NO_CONTAINER: Final = Container()
@@ -293,7 +290,8 @@ def resolve(
     caller's to say.
     """
     edits = collect(look_up(wanted, snapshot))
-    work = _Work(devices, container, runtime)
+    in_user_namespace = any(space.type == "user" for space in container.linux.namespaces)
+    work = _Work(devices, container, runtime, in_user_namespace)
     for translate in (_env, _nodes, _mounts, _hooks, _net_devices, _rdt, _gids):
         translate(edits, work)
     if work.faults:
@@ -329,6 +327,8 @@ def _env(edits: Edits, work: _Work) -> None:
 
 def normal(path: str) -> str:
     """Return a path in the one form that names its place: `/data/` and `//data` are `/data`."""
+    if path.startswith("/") and not path.endswith("/") and "//" not in path and "/." not in path:
+        return path  # as nearly all are
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
@@ -351,7 +351,7 @@ def _nodes(edits: Edits, work: _Work) -> None:
         if warning:
             work.warnings.append(warning)
         if node is not None:
-            _node(node._replace(path=place), work, rules)
+            _node(node if node.path == place else node._replace(path=place), work, rules)
     _access(rules, work)
 
 
@@ -497,7 +497,12 @@ def _hook(given: Hook) -> api.Hook:
 
 def _net_devices(edits: Edits, work: _Work) -> None:
     inside: dict[str, str] = {}
-    pairs = {device.host_interface_name: device.name for device in edits.net_devices}
+    pairs: dict[str, str] = {}
+    for device in edits.net_devices:
+        host, name = device.host_interface_name, device.name
+        if pairs.setdefault(host, name) != name:
+            both = f"{quoted(pairs[host])} and {quoted(name)}"
+            work.faults.append(f"network device {quoted(host)} would be both {both}")
     for host, name in pairs.items():
         for text in (host, name):
             if not _removes(text, "network device", work) and not specs.is_interface(text):

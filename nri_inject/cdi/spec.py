@@ -8,15 +8,15 @@ what runtimes accept and what was hardly meant. Files and directories are not kn
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from nri_inject import yamltext
 from nri_inject.annotations import described, quoted
-from nri_inject.cdi import names, quickyaml
+from nri_inject.cdi import names, quickyaml, shapes
 from nri_inject.yamltext import Path, Value, as_integer, as_text
 
 VERSIONS: Final = (
@@ -135,12 +135,29 @@ class Device(NamedTuple):
     annotations: Mapping[str, str] = _NO_ANNOTATIONS
 
 
+class Written(NamedTuple):
+    """A device as it is written in its file, sound, and read when it is asked for."""
+
+    name: str
+    text: str
+
+    @property
+    def edits(self) -> Edits:
+        """What it changes in a container."""
+        return _read(self.text).edits
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """What its author says of it."""
+        return _read(self.text).annotations
+
+
 class Spec(NamedTuple):
     """A sound spec. `minimum` is the lowest version that has all that it uses."""
 
     version: str
     kind: str
-    devices: tuple[Device, ...]
+    devices: tuple[Device | Written, ...]
     edits: Edits
     annotations: Mapping[str, str]
     minimum: str
@@ -209,7 +226,6 @@ def quoted_key(key: str) -> str:
 
 _JSON_START: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 _DUPLICATE_KEY: Final = "duplicate key "
-_MOST_BYTES: Final = yamltext.SPEC_FILE.size
 
 
 def load(data: bytes) -> Value:
@@ -218,63 +234,67 @@ def load(data: bytes) -> Value:
     Most files are JSON, which the json module reads some twenty times faster, or plain YAML as
     programs write it. What neither takes is left to yamltext, which also says what is wrong.
     """
-    # An escape may be half a character, which json takes and YAML does not.
-    if _JSON_START.match(data) and len(data) <= _MOST_BYTES and b"\\u" not in data:
+    quick = _quick(data)
+    if quick is not None:
+        text, form = quick
         try:
-            return _DECODER.decode(data.decode("utf-8-sig"))  # type: ignore[no-any-return]
-        except (ValueError, RecursionError):
-            pass
-    elif data.isascii():
-        try:
-            return quickyaml.load(data.decode("ascii"))
+            return form.load(text)
         except quickyaml.NotPlain:
             pass
     return yamltext.load(data, yamltext.SPEC_FILE)
 
 
-def _unique(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError
-    return result
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if number - number != 0:
-        raise ValueError
-    return number
-
-
-def _in_range(text: str) -> int:
-    if len(text) > _LONGEST_NUMBER:
-        raise ValueError
-    return int(text)
-
-
-def _no_constant(_: str) -> Value:
-    raise ValueError  # NaN and Infinity are words to YAML
-
-
-_LONGEST_NUMBER: Final = 18  # digits; whatever has these has no more than 64 bits
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_unique,
-    parse_float=_finite,
-    parse_int=_in_range,
-    parse_constant=_no_constant,
-)
+def _quick(data: bytes) -> tuple[str, shapes.Form] | None:
+    """Return the text of a file and the quick reader that may take it, or None for none."""
+    if _JSON_START.match(data):
+        if len(data) > yamltext.SPEC_FILE.size:
+            return None
+        try:
+            return data.decode("utf-8-sig"), shapes.JSON
+        except UnicodeDecodeError:
+            return None
+    if len(data) > quickyaml.MOST_BYTES or not data.isascii():
+        return None
+    text = data.decode("ascii")
+    return text if text.endswith("\n") else f"{text}\n", shapes.YAML
 
 
 def parse(data: bytes) -> Parsed:
     """Read the text of a spec, JSON or YAML; never raises, whatever is in it.
 
-    The problems have no line and column; `located` adds them.
+    The problems have no line and column; `located` adds them. Of many devices that are written
+    alike only the first is read now; if anything is to be said of it, all are.
     """
+    alike = _alike(data)
+    if alike is not None:
+        return alike
     try:
         value = load(data)
     except yamltext.YamlError as error:
         return Parsed(None, (_unreadable(error),), "", VERSIONS[2])
     return check(value)
+
+
+def _alike(data: bytes) -> Parsed | None:
+    """Return what came of a text that is sound and has devices alike, or None for any other."""
+    quick = _quick(data)
+    found = shapes.condense(*quick) if quick else None
+    if quick is None or found is None:
+        return None
+    try:
+        parsed = check(quick[1].load(found.text))
+    except quickyaml.NotPlain:
+        return None
+    spec = parsed.spec
+    if spec is None or parsed.problems or len(spec.devices) != len(found.kept):
+        return None
+    named = [*found.names]
+    for index, device in zip(found.kept, spec.devices, strict=True):
+        named[index] = device.name
+    if len({*named}) != len(named) or max(map(len, found.texts)) > _LONGEST_ANNOTATIONS:
+        return None
+    devices = tuple(map(Written, named, found.texts))
+    return Parsed(spec._replace(devices=devices), (), parsed.kind, parsed.minimum)
 
 
 def _unreadable(error: yamltext.YamlError) -> Problem:
@@ -350,8 +370,6 @@ class _Reading:
 
 # A reader returns what a value means, or None after it has noted an error.
 _Reader: TypeAlias = Callable[[Value, Path, _Reading], Any]
-# A quick one returns None if there is anything to note, and leaves that to the other.
-_Quick: TypeAlias = Callable[[Any, _Reading], Any]
 
 
 def check(value: Value) -> Parsed:
@@ -468,6 +486,15 @@ def _texts(value: Value, path: Path, reading: _Reading) -> tuple[str, ...] | Non
     return tuple(items)
 
 
+def _gid(value: Value, path: Path, reading: _Reading) -> int | None:
+    """Read a group; null is 0, as in Go, which no container is given."""
+    if value is None:
+        reading.warn("null-group", path, "nothing is read as 0, which is left out")
+        return 0
+    number: int | None = _UINT32(value, path, reading)
+    return number
+
+
 def _list(read: _Reader) -> _Reader:
     def read_list(value: Value, path: Path, reading: _Reading) -> tuple[Any, ...] | None:
         if type(value) is not list:
@@ -512,7 +539,7 @@ class _Object:
     """Read a map with known keys into a record.
 
     `fields` maps a key to the record's field and its reader; `check` looks at all the values
-    together. A record is made if there was no error inside. `quick` is tried first, if given.
+    together. A record is made if there was no error inside.
     """
 
     def __init__(
@@ -520,19 +547,13 @@ class _Object:
         make: Callable[..., Any],
         fields: Mapping[str, tuple[str, _Reader]],
         check: Callable[[dict[str, Any], Path, _Reading], None],
-        quick: _Quick | None = None,
     ) -> None:
         self._make = make
         self._fields = fields
         self._folded = {key.casefold(): key for key in fields}
         self._check = check
-        self._quick = quick
 
     def __call__(self, value: Value, path: Path, reading: _Reading) -> Any:
-        if self._quick is not None:
-            record = self._quick(value, reading)
-            if record is not None:
-                return record
         if type(value) is not dict:
             self._no_map(value, path, reading)
             return None
@@ -799,136 +820,6 @@ def _check_kind(kind: str, reading: _Reading) -> None:
         reading.warn("unusual-kind", ("kind",), sentence)
 
 
-# --- the quick way ------------------------------------------------------------------------------
-
-# Nearly all that is in spec files is sound and of a few shapes. These functions make the same
-# records of it as the tables below, some four times faster, and give up on anything else.
-
-_QUICK_TYPES: Final = frozenset({"", *_TYPES})
-_QUICK_PERMISSIONS: Final = frozenset({"", "r", "rw", "rwm"})
-_NODE_KEYS: Final = frozenset(
-    ("path", "hostPath", "type", "major", "minor", "fileMode", "permissions", "uid", "gid")
-)
-_NO_TEXTS: Final[list[str]] = []
-
-
-def _quick_node(value: Any, reading: _Reading) -> DeviceNode | None:
-    if type(value) is not dict or not value.keys() <= _NODE_KEYS:
-        return None
-    get = value.get
-    path, host, kind, permissions = (
-        get("path"),
-        get("hostPath", ""),
-        get("type", ""),
-        get("permissions", ""),
-    )
-    if not type(path) is type(host) is type(kind) is type(permissions) is str:
-        return None
-    if not path.startswith("/") or host[:1] not in ("", "/"):
-        return None
-    if kind not in _QUICK_TYPES or permissions not in _QUICK_PERMISSIONS:
-        return None
-    if host:
-        reading.need(_HOST_PATH)
-    if len(value) == 1:
-        return DeviceNode(path)
-    major, minor = get("major", 0), get("minor", 0)
-    numbers = get("fileMode"), get("uid"), get("gid")
-    if not type(major) is type(minor) is int:
-        return None
-    if not (0 <= major <= _GREATEST_MAJOR and 0 <= minor <= _GREATEST_MINOR):
-        return None
-    if numbers != _NO_NUMBERS and not _quick_numbers(*numbers):
-        return None
-    mode, uid, gid = numbers
-    return DeviceNode(path, host, kind, major, minor, mode, permissions, uid, gid)
-
-
-_NO_NUMBERS: Final = (None, None, None)
-
-
-def _quick_numbers(mode: Any, uid: Any, gid: Any) -> bool:
-    return all(
-        number is None or (type(number) is int and 0 <= number <= greatest)
-        for number, greatest in ((mode, 0o7777), (uid, 2**32 - 1), (gid, 2**32 - 1))
-    )
-
-
-def _quick_texts(texts: Any) -> bool:
-    if type(texts) is not list:
-        return False
-    for text in texts:  # noqa: SIM110 - a loop is twice as fast as all()
-        if type(text) is not str:
-            return False
-    return True
-
-
-def _quick_mount(value: Any, reading: _Reading) -> Mount | None:
-    if type(value) is not dict or not value.keys() <= _MOUNT_KEYS:
-        return None
-    get = value.get
-    source, target, kind = get("hostPath"), get("containerPath"), get("type", "")
-    if not type(source) is type(target) is type(kind) is str:
-        return None
-    options = get("options", _NO_TEXTS)
-    if not source or not target.startswith("/") or not _quick_texts(options):
-        return None
-    if kind:
-        reading.need(_MOUNT_TYPE)
-    return Mount(source, target, tuple(options), kind)
-
-
-_MOUNT_KEYS: Final = frozenset(("hostPath", "containerPath", "options", "type"))
-
-
-def _quick_list(values: Any, quick: _Quick, reading: _Reading) -> tuple[Any, ...] | None:
-    if type(values) is not list:
-        return None
-    records = tuple([quick(value, reading) for value in values])
-    return None if None in records else records
-
-
-def _quick_env(entries: Any) -> tuple[str, ...] | None:
-    if type(entries) is not list:
-        return None
-    for entry in entries:
-        if type(entry) is not str or entry.find("=") < 1 or "\0" in entry:
-            return None
-    return tuple(entries)
-
-
-_QUICK_KEYS: Final = frozenset(("env", "deviceNodes", "mounts"))
-
-
-def _quick_edits(value: Any, reading: _Reading) -> Edits | None:
-    if type(value) is not dict or not value.keys() <= _QUICK_KEYS:
-        return None
-    get = value.get
-    env = _quick_env(get("env", _NO_TEXTS))
-    nodes = _quick_list(get("deviceNodes", _NO_TEXTS), _quick_node, reading)
-    mounts = _quick_list(get("mounts", _NO_TEXTS), _quick_mount, reading)
-    if env is None or nodes is None or mounts is None:
-        return None
-    return Edits(env, nodes, (), mounts)
-
-
-_DEVICE_KEYS: Final = frozenset(("name", "containerEdits"))
-
-
-def _quick_device(value: Any, reading: _Reading) -> Device | None:
-    if type(value) is not dict or value.keys() != _DEVICE_KEYS:
-        return None
-    name = value["name"]
-    if type(name) is not str or not names.is_device(name):
-        return None
-    edits = _quick_edits(value["containerEdits"], reading)
-    if edits is None or not (edits.env or edits.device_nodes or edits.mounts):
-        return None
-    if name[0] <= "9":
-        reading.need(_DIGIT_FIRST)
-    return Device(name, edits)
-
-
 # --- the keys -----------------------------------------------------------------------------------
 
 _DROPPED: Final = frozenset({"enableCMT", "enableMBM"})
@@ -992,10 +883,9 @@ _EDITS: Final = _Object(
         "mounts": ("mounts", _list(_MOUNT)),
         "hooks": ("hooks", _list(_HOOK)),
         "intelRdt": ("intel_rdt", _Object(IntelRdt, _RDT_KEYS, _check_rdt)),
-        "additionalGids": ("additional_gids", _list(_UINT32)),
+        "additionalGids": ("additional_gids", _list(_gid)),
     },
     _check_edits,
-    _quick_edits,
 )
 _DEVICE: Final = _Object(
     Device,
@@ -1005,8 +895,13 @@ _DEVICE: Final = _Object(
         "containerEdits": ("edits", _EDITS),
     },
     _check_device,
-    _quick_device,
 )
+
+
+@lru_cache(maxsize=256)
+def _read(text: str) -> Device:
+    device: Device = _DEVICE(shapes.value(text), (), _Reading())  # None only if it were not sound
+    return device
 
 
 def _devices(value: Value, path: Path, reading: _Reading) -> tuple[Device | None, ...] | None:

@@ -16,7 +16,13 @@ from google.protobuf import json_format
 from nri_inject import runtimes, yamltext
 from nri_inject.annotations import plain
 from nri_inject.cdi import oci, schema, spec
-from nri_inject.cdi.registry import DEFAULT_DIRECTORIES, CdiRegistry, Snapshot, SpecFile
+from nri_inject.cdi.registry import (
+    DEFAULT_DIRECTORIES,
+    CdiDevice,
+    CdiRegistry,
+    Snapshot,
+    SpecFile,
+)
 from nri_inject.cdi.resolve import CdiError, resolve
 from nri_inject.cdi.spec import Problem
 from nri_inject.cli import cdi_generate
@@ -211,7 +217,8 @@ def monitor(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
                 found = registry.current()
                 _show_change(before, found, output)
                 before = found
-                select.select([registry.fileno()], [], [])
+                # No longer than that, since not every file system tells of changes.
+                select.select([registry.fileno()], [], [], 5.0)
         except KeyboardInterrupt:
             return 0
 
@@ -226,12 +233,20 @@ def _show_change(before: Snapshot, found: Snapshot, output: str) -> None:
 def difference(before: Snapshot, found: Snapshot) -> Json:
     """Return what one snapshot has and the other has not; `errors` are all of the later one."""
     both = before.devices.keys() & found.devices.keys()
+    changed = (name for name in both if not _equal(before.devices[name], found.devices[name]))
     return {
         "added": sorted(found.devices.keys() - before.devices.keys()),
         "removed": sorted(before.devices.keys() - found.devices.keys()),
-        "changed": sorted(name for name in both if before.devices[name] != found.devices[name]),
+        "changed": sorted(changed),
         "errors": {file: [*sentences] for file, sentences in found.errors.items()},
     }
+
+
+def _equal(one: CdiDevice, other: CdiDevice) -> bool:
+    """Tell whether containers get the same, however it is written."""
+    if one == other:
+        return True
+    return (one.file, one.edits, one.spec_edits) == (other.file, other.edits, other.spec_edits)
 
 
 def _change_lines(change: Json) -> Iterator[str]:
@@ -377,9 +392,14 @@ def inject(*, names: tuple[str, ...], file: str, directories: tuple[str, ...], u
 def _oci_spec(file: str) -> Json:
     try:
         text = sys.stdin.read() if file == _STDIN else Path(file).read_text("utf-8")
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_constant)
     except (OSError, ValueError, RecursionError) as error:
-        raise CdiError([f"cannot read OCI spec {file}: {error}"]) from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CdiError([f"cannot read OCI spec {plain(file)}: {why}"]) from error
     if not isinstance(value, dict):
-        raise CdiError([f"OCI spec {file}: a JSON object expected"])
+        raise CdiError([f"OCI spec {plain(file)}: a JSON object expected"])
     return value
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")

@@ -18,6 +18,7 @@ PIECES = (
     *("a: b", "a:", "b:", "c: 1", "- x", "- a: 1", "- b:", "-", "- - a", "a: 'q'", 'a: "d e"'),
     *("- 'z'", "# c", "", "---", "...", "y: n", "on: off", "a: yes", "b: 0x1F", "c: 0.5.0"),
     *("d: a:b", "- a:b", "- 0000:01:00.0", "- a: b", "x", "  ", "a: b # c", "a: [1]", "a: |"),
+    *("a: []", "b: {}", "- []", "c: [ ]", "a: {} # c", "b: []x"),
     *("d: 1_000", "e: 5e2", "f: ~", "- ~", "k: &x a", "j: *x", "<<: a", "a : b", "a:b"),
     *("- a:b: c", "1: 2", "e: 007", "g: A=b,c", "h: -1", "i: .5", "m: a-", "o: a:", "q: 1."),
     *("p: 'it''s'", "r: 12e", "- null", "null: 1", "s: 99999999999999999999", 't: "\\n"'),
@@ -36,6 +37,8 @@ def quick(text: str) -> tuple[Value] | None:
 @given(TEXTS)
 @example("a:\n- b: 1\n  c:\n  - d\ne: f\n")
 @example("a:\n  - b:\n    c: 1\n  - d\n")
+@example("a: []\nb:\n- c: {}\n")
+@example("a: []\n- b\n")
 @example("---\na:\n# c\n\n  b: 1")
 def test_what_is_read_quickly_means_the_same(text: str) -> None:
     found = quick(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +24,7 @@ def opened() -> Iterator[Open]:
     registries: list[CdiRegistry] = []
 
     def open_(*directories: Path, **options: Any) -> CdiRegistry:
+        options.setdefault("patience", 0)
         registries.append(CdiRegistry(map(str, directories), **options))
         return registries[-1]
 
@@ -125,6 +127,120 @@ def test_half_written_file_keeps_its_devices_and_says_so(tmp_path: Path, opened:
     file.write_text(text("2"))
     snapshot = registry.current()
     assert (value(snapshot), snapshot.errors, snapshot.warnings) == ("A=2", {}, {})
+
+
+# --- files that are being written ---------------------------------------------------------------
+
+
+class Waiting:
+    """A clock that only waiting moves on, and what happens while somebody waits."""
+
+    def __init__(self, *happening: Callable[[], object]) -> None:
+        self.now = 0.0
+        self.happening = [*happening]
+
+    def clock(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        if self.happening:
+            self.happening.pop(0)()
+
+    def options(self) -> dict[str, Any]:
+        return {"patience": 0.1, "clock": self.clock, "wait": self.wait}
+
+
+def test_half_written_file_is_waited_for(tmp_path: Path, opened: Open) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(text("1"))
+    waiting = Waiting(lambda: None, lambda: file.write_text(text("3")))
+    registry = opened(tmp_path, **waiting.options())
+    registry.current()
+    file.write_text(text("2"))
+    file.write_text(text("3")[:40])
+    assert value(registry.current()) == "A=3"
+    assert waiting.now == pytest.approx(0.02)
+
+
+def test_file_that_is_still_open_is_waited_for_even_if_it_is_sound_so_far(
+    tmp_path: Path, opened: Open
+) -> None:
+    whole = (
+        "cdiVersion: 0.5.0\nkind: vendor.com/device\ndevices:\n"
+        "- name: b\n  containerEdits:\n    env:\n    - B=1\n"
+        "- name: a\n  containerEdits:\n    env:\n    - A=1\n"
+    )
+    registry = opened(tmp_path, **(waiting := Waiting()).options())
+    with (tmp_path / "a.yaml").open("w") as file:
+        file.write(whole[: whole.index("- name: a")])
+        file.flush()
+        waiting.happening = [lambda: file.write(whole[file.tell() :]), file.close]
+        assert value(registry.current()) == "A=1"
+    assert waiting.now == pytest.approx(0.02)
+
+
+def test_file_that_stays_half_written_is_waited_for_once(tmp_path: Path, opened: Open) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(text("1"))
+    waiting = Waiting()
+    registry = opened(tmp_path, **waiting.options())
+    registry.current()
+    file.write_text(text("2")[:40])
+    for _ in range(3):
+        assert value(registry.current()) == "A=1"
+        assert waiting.now == pytest.approx(0.1)
+    with file.open("a") as still_open:
+        still_open.write(text("2")[40:50])
+        still_open.flush()
+        for _ in range(3):
+            assert value(registry.current()) == "A=1"
+            assert waiting.now == pytest.approx(0.2)
+    file.write_text(text("2"))
+    assert value(registry.current()) == "A=2"
+    assert waiting.now == pytest.approx(0.2)
+
+
+def test_file_that_has_been_in_error_for_long_is_not_waited_for(
+    tmp_path: Path, opened: Open
+) -> None:
+    (tmp_path / "a.json").write_text("{")
+    os.utime(tmp_path / "a.json", ns=(1, 1))
+    waiting = Waiting()
+    assert opened(tmp_path, **waiting.options()).current().errors
+    assert waiting.now == 0
+
+
+def test_only_what_was_half_written_at_first_is_waited_for(tmp_path: Path, opened: Open) -> None:
+    one, other = tmp_path / "a.json", tmp_path / "b.json"
+
+    def turn() -> None:
+        one.write_text(text("2"))
+        other.write_text("{")
+
+    waiting = Waiting(turn)
+    registry = opened(tmp_path, **waiting.options())
+    one.write_text("{")
+    assert value(registry.current()) == "A=2"
+    assert waiting.now == pytest.approx(0.01)
+
+
+def test_nobody_waits_when_no_request_does(tmp_path: Path, opened: Open) -> None:
+    waiting = Waiting()
+    registry = opened(tmp_path, **waiting.options())
+    (tmp_path / "a.json").write_text("{")
+    registry.ready()
+    assert waiting.now == 0
+
+
+def test_waiting_ends_when_the_file_is_whole(tmp_path: Path, opened: Open) -> None:
+    file = tmp_path / "a.json"
+    registry = opened(tmp_path, patience=60)
+    file.write_text("{")
+    writer = threading.Thread(target=file.write_text, args=(text("2"),))
+    writer.start()
+    assert value(registry.current()) == "A=2"
+    writer.join()
 
 
 def test_only_a_changed_file_is_read_again(tmp_path: Path, opened: Open) -> None:

@@ -316,6 +316,14 @@ def test_two_interfaces_of_one_name_are_a_fault() -> None:
     )
 
 
+def test_interface_that_would_have_two_names_is_a_fault() -> None:
+    first = {"netDevices": [{"hostInterfaceName": "ens1", "name": "net0"}]}
+    second = {"netDevices": [{"hostInterfaceName": "ens1", "name": "net1"}]}
+    assert faults(first, second, names=("v.com/d=0", "v.com/d=1")) == (
+        "network device 'ens1' would be both 'net0' and 'net1'",
+    )
+
+
 def test_rdt_replaces_the_containers_and_joins_its_schemata() -> None:
     rdt = {"closID": "gold", "l3CacheSchema": "L3:0=f", "schemata": ["MB:0=50"]}
     found = adjusted({"intelRdt": {**rdt, "enableMonitoring": True}}).linux.rdt

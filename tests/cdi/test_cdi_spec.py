@@ -92,6 +92,7 @@ def test_version_that_was_not_quoted_is_explained() -> None:
         ({"netDevices": [{"hostInterfaceName": "e" * 16, "name": "a"}]}, "interface-name"),
         ({"netDevices": [{"hostInterfaceName": "e", "name": "a/b"}]}, "interface-name"),
         ({"ENV": ["A=1"]}, "key-case"),
+        ({"additionalGids": [None]}, "null-group"),
     ],
 )
 def test_what_was_hardly_meant_is_warned_of_and_loads(edits: dict[str, Any], code: str) -> None:
@@ -237,16 +238,3 @@ def test_schema_and_loading_agree(name: str, data: bytes) -> None:
     assert not (accepted and structural), name
     if not parsed.problems and not has_null(value):
         assert accepted, name
-
-
-# --- the quick way ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "data"), every_document())
-def test_quick_way_and_tables_make_the_same(
-    name: str, data: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quick = spec.parse(data)
-    for reader in (spec._EDITS, spec._DEVICE):
-        monkeypatch.setattr(reader, "_quick", None)
-    assert quick == spec.parse(data), name

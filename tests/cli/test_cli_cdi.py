@@ -176,6 +176,93 @@ def test_inject_of_what_cannot_be_had(directory: Path) -> None:
     assert run(*arguments, given="{")[0] == 1
 
 
+EVERYTHING: dict[str, Any] = {
+    "cdiVersion": "1.1.0",
+    "kind": "v.com/e",
+    "devices": [
+        {
+            "name": "a",
+            "containerEdits": {
+                "env": ["A=1"],
+                "deviceNodes": [{"path": "/dev/null"}],
+                "netDevices": [{"hostInterfaceName": "eth0", "name": "net0"}],
+                "mounts": [{"hostPath": "/a", "containerPath": "/a"}],
+                "hooks": [{"hookName": "prestart", "path": "/bin/true"}],
+                "intelRdt": {"closID": "a"},
+                "additionalGids": [44],
+            },
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ('{"process": 5}', "OCI spec: process: 5 instead of a map"),
+        ('{"process": {"env": "A=1"}}', "OCI spec: process.env: 'A=1' instead of a list"),
+        ('{"process": {"env": ["A=1", 5]}}', "OCI spec: process.env[1]: 5 instead of text"),
+        ('{"process": {"user": []}}', "OCI spec: process.user: a list instead of a map"),
+        (
+            '{"process": {"user": {"uid": "0"}}}',
+            "OCI spec: process.user.uid: '0' instead of a number",
+        ),
+        ('{"linux": []}', "OCI spec: linux: a list instead of a map"),
+        ('{"linux": {"devices": [null]}}', "OCI spec: linux.devices[0]: nothing instead of a map"),
+        ('{"linux": {"namespaces": [5]}}', "OCI spec: linux.namespaces: 5 instead of a map"),
+        ('{"mounts": {}}', "OCI spec: mounts: a map instead of a list"),
+        ('{"mounts": [{"destination": 5}]}', "OCI spec: destination: 5 instead of text"),
+        ('{"hooks": true}', "OCI spec: hooks: true instead of a map"),
+        ("[]", "OCI spec -: a JSON object expected"),
+        ("{", "cannot read OCI spec -: Expecting property name enclosed in double quotes"),
+        ('{"a": NaN}', "cannot read OCI spec -: NaN is no JSON"),
+    ],
+)
+def test_inject_into_what_is_no_oci_spec(given: str, fault: str, directory: Path) -> None:
+    (directory / "e.json").write_text(json.dumps(EVERYTHING))
+    arguments = ("inject", "--cdi-dir", directory, "--spec", "-", "v.com/e=a")
+    status, text = run(*arguments, given=given)
+    document = json.loads(text)
+    assert (status, document["unresolved"]) == (1, [])
+    assert document["error"].partition(": line")[0] == fault
+
+
+def test_inject_into_a_file_that_is_not_there(directory: Path) -> None:
+    status, text = run("inject", "--cdi-dir", directory, "--spec", "none.json", "v.com/d=a")
+    assert (status, json.loads(text)["error"]) == (
+        1,
+        "cannot read OCI spec none.json: No such file or directory",
+    )
+
+
+@pytest.mark.parametrize(
+    ("destination", "place"),
+    [("/", 1), ("//a", 1), ("/a/../b", 1), ("/a/./b/", 2), ("a/b", 1), ("", 0), ("/a//b/c", 3)],
+)
+def test_mounts_are_put_in_order_by_their_clean_depth(
+    destination: str, place: int, directory: Path
+) -> None:
+    edits = {"mounts": [{"hostPath": "/x", "containerPath": "/x/y/z/last"}]}
+    document = {**EVERYTHING, "devices": [{"name": "a", "containerEdits": edits}]}
+    (directory / "e.json").write_text(json.dumps(document))
+    others = [{"destination": f"{'/x' * depth}" or "x"} for depth in range(4)]
+    given = json.dumps({"mounts": [*reversed(others), {"destination": destination}]})
+    arguments = ("inject", "--cdi-dir", directory, "--spec", "-", "v.com/e=a")
+    mounts = json.loads(run(*arguments, given=given)[1])["mounts"]
+    found = [mount.get("destination") for mount in mounts]
+    assert found.index(destination) == place + 1
+
+
+def test_monitor_does_not_tell_of_what_is_only_written_differently(directory: Path) -> None:
+    devices = [{"name": f"d{n}", "containerEdits": {"env": [f"A={n}"]}} for n in range(500)]
+    document = {**SPEC, "devices": devices}
+    (directory / "a.json").write_text(json.dumps(document))
+    registry = CdiRegistry([str(directory)], watched=False)
+    first = registry.current()
+    (directory / "a.json").write_text(json.dumps(document, indent=2))
+    assert not any(difference(first, registry.current()).values())
+
+
 def test_monitor_tells_what_was_added_changed_and_removed(directory: Path) -> None:
     registry = CdiRegistry([str(directory)], watched=False)
     first = registry.current()
