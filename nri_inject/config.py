@@ -19,6 +19,12 @@ from nri_inject.yamltext import Value
 UNRESTRICTED: Final = "unrestricted"
 
 
+class Address(str):
+    """`HOST:PORT`, an IPv6 address in brackets; the kind of value, for the table of keys."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Cdi:
     """How CDI devices are had.
@@ -55,12 +61,14 @@ class Config:
     pod asks for is given to it; None means that nothing was said, and has the same effect.
     `on_unsupported` says what becomes of a container that asks for something its runtime would
     drop in silence: it fails, or it starts without and a warning is logged. `unsafe_files` means
-    that nobody asks who could have written CDI and hook files.
+    that nobody asks who could have written CDI and hook files. `metrics_address` is the
+    `HOST:PORT` where Prometheus finds metrics, empty for none.
     """
 
     policy: Literal["unrestricted"] | None = None
     on_unsupported: Literal["fail", "warn"] = "fail"
     unsafe_files: bool = False
+    metrics_address: str = ""
     cdi: Cdi = Cdi()
     hooks: Hooks = Hooks()
 
@@ -74,6 +82,7 @@ _KEYS: Final[_Keys] = {
     "policy": (UNRESTRICTED,),
     "on_unsupported": ("fail", "warn"),
     "unsafe_files": bool,
+    "metrics_address": Address,
     "cdi": {"mode": ("resolve", "native"), "dirs": list},
     "hooks": {
         "dirs": list,
@@ -171,8 +180,15 @@ def _are_paths(value: Value) -> bool:
     return isinstance(value, list) and all(map(_is_path, value))
 
 
+def _is_address(value: Value) -> bool:
+    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 1 << 16
+    return bool(host and colon) and is_port and (":" not in host or host[0] + host[-1] == "[]")
+
+
 _CHECKS: Final[Mapping[type, tuple[Callable[[Value], bool], str]]] = {
     bool: (lambda value: isinstance(value, bool), "true or false"),
     str: (_is_path, "an absolute path"),
     list: (_are_paths, "a list of absolute paths"),
+    Address: (_is_address, "an address and a port, as in 127.0.0.1:9464"),
 }

@@ -16,12 +16,14 @@ from nri_inject import config, runtimes
 from nri_inject.adjust import Injector, compose
 from nri_inject.annotations import where
 from nri_inject.api import Adjustment, ConfigureRequest, Container, Pod
-from nri_inject.command import Options, Service, with_policy
+from nri_inject.command import Options, Service, config_of, with_policy
 from nri_inject.config import Config
+from nri_inject.errors import ConfigError
 from nri_inject.host import Host, HostDevices
 from nri_inject.plugin import Plugin
 from nri_inject.runtimes import NEWEST, Runtime
 from nri_inject.stub import Stub
+from nri_inject.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,9 @@ class Injecting:
         self._options = options
         self._config = configured
         self._stub: Stub | None = None
+        self._file: ConfigFile | None = None
+        self._dropped_in = False
+        self.config_error = ""
         self._runtime = NEWEST
         self._inject = compose(*(part.build(configured, NEWEST) for part in parts))
         self._host = Host(devices=HostDevices())
@@ -79,20 +84,22 @@ class Injecting:
         )
 
     def attach(self, stub: Stub) -> None:
-        """Watch the sources with this stub."""
+        """Watch the sources, and the configuration file, with this stub."""
         self._stub = stub
+        if self._options.config is not None:
+            self._file = ConfigFile(self._options.config, self._reload)
+            stub.watch(self._file)
 
     def configure(self, request: ConfigureRequest) -> None:
         """Take the drop-in configuration, which wins, and learn which runtime this is."""
-        if request.config:
-            self._config = with_policy(
+        configured = self._config
+        self._dropped_in = bool(request.config)
+        if self._dropped_in:
+            configured = with_policy(
                 config.read(request.config, "drop-in configuration"), self._options.policy
             )
         self._runtime = runtimes.of_request(request)
-        self._inject = compose(*(part.build(self._config, self._runtime) for part in self._parts))
-        lenient = self._config.on_unsupported == "warn"
-        self._host = Host(devices=HostDevices(), runtime=NEWEST if lenient else self._runtime)
-        self._open_sources()
+        self._take(configured)
         if self._config.policy == config.UNRESTRICTED:
             log.warning("policy: unrestricted: every pod gets what its annotations ask for")
         else:
@@ -101,6 +108,30 @@ class Injecting:
                 " %r; say so in the configuration to make it your choice",
                 config.UNRESTRICTED,
             )
+
+    def _take(self, configured: Config) -> None:
+        """Put a configuration in force; ConfigError, and the one before stays, if it can't be."""
+        self._inject = compose(*(part.build(configured, self._runtime) for part in self._parts))
+        self._config = configured
+        lenient = configured.on_unsupported == "warn"
+        self._host = Host(devices=HostDevices(), runtime=NEWEST if lenient else self._runtime)
+        self._open_sources()
+
+    def _reload(self) -> None:
+        """Read the configuration file again; a bad one leaves what is in force as it is."""
+        try:
+            configured = config_of(self._options)
+            if not self._dropped_in:
+                self._take(configured)
+        except ConfigError as error:
+            self.config_error = str(error)
+            log.error("%s; the configuration before it stays in force", error)
+            return
+        self.config_error = ""
+        if self._dropped_in:
+            log.info("%s has changed; the runtime's drop-in file wins", self._options.config)
+        else:
+            log.info("%s has changed and is in force", self._options.config)
 
     def _open_sources(self) -> None:
         """Open what the host's files are read by, anew: the configuration may be another."""
@@ -125,9 +156,13 @@ class Injecting:
         current = {name: source.current() for name, source in self._sources.items()}
         return dataclasses.replace(self._host, **current)
 
+    def expected(self, pod: Pod, container: Container) -> Adjustment:
+        """Return what a container is to be given as things are now; RequestError if it can't."""
+        return self._inject(pod, container, self._current_host())
+
     def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
         """Inject, and log what was injected or what the runtime is going to drop."""
-        adjustment = self._inject(pod, container, self._current_host())
+        adjustment = self.expected(pod, container)
         if not adjustment.ByteSize():
             return None
         for loss in runtimes.lost(adjustment, self._runtime):
@@ -135,6 +170,25 @@ class Injecting:
         if log.isEnabledFor(logging.INFO):
             log.info("%s: injected %s", where(pod, container), summary(adjustment))
         return adjustment
+
+
+class ConfigFile:
+    """Call `changed` when a configuration file may have; a Watch of the stub's loop."""
+
+    def __init__(self, path: str, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._watch = Watch(())
+        self._watch.follow([path])
+        self._watch.changed()
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read when the file may have changed."""
+        return self._watch.fileno()
+
+    def ready(self) -> None:
+        """Call, if it has."""
+        if self._watch.changed():
+            self._changed()
 
 
 def summary(adjustment: Adjustment) -> str:

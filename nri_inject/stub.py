@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 from google.protobuf.message import Message
 
@@ -75,6 +75,9 @@ class Watch(Protocol):
         """Read what is there; must not wait."""
 
 
+Phase = Literal["disconnected", "registering", "configured", "synchronized"]
+"""What a runtime has done with us. One before NRI 0.7 leaves what it launched at "configured"."""
+
 Then = Callable[[list[ContainerUpdate] | NriError], None]
 
 
@@ -101,6 +104,7 @@ class Stub:
         self._updates: deque[tuple[UpdateContainersRequest, Then | None]] = deque()
         self._stopping = False
         self._has_served = False
+        self._conversation: _Conversation | None = None
         self._pauses = _pauses()
         self._selector = selectors.DefaultSelector()
         self._wake_end, self._woken_end = socket.socketpair()
@@ -126,6 +130,11 @@ class Stub:
             self._selector.close()
             self._wake_end.close()
             self._woken_end.close()
+
+    @property
+    def phase(self) -> Phase:
+        """How far we have come with the runtime."""
+        return "disconnected" if self._conversation is None else self._conversation.phase
 
     def stop(self) -> None:
         """End `run` as soon as the handler that is running has answered. Any thread may call."""
@@ -186,6 +195,7 @@ class Stub:
         launched = connection is self._given
         conversation = _Conversation(self.plugin, connection, self._updates, launched=launched)
         connection.setblocking(False)
+        self._conversation = conversation
         try:
             conversation.start()
             self._selector.register(connection, selectors.EVENT_READ, conversation.ready)
@@ -194,6 +204,7 @@ class Stub:
                 conversation.flush()
                 self._selector.modify(connection, conversation.interest(), conversation.ready)
         finally:
+            self._conversation = None
             if connection.fileno() in self._selector.get_map():
                 self._selector.unregister(connection)
             conversation.finish()
@@ -290,6 +301,13 @@ class _Conversation:
         self._leaving = False
         self.synchronized = False
         self.ended = False
+
+    @property
+    def phase(self) -> Phase:
+        """How far this conversation has come."""
+        if self.synchronized:
+            return "synchronized"
+        return "configured" if self._configured else "registering"
 
     def start(self) -> None:
         """Register; the answer and the first call may come in either order."""

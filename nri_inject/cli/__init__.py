@@ -14,6 +14,7 @@ from nri_inject import options
 _COMMANDS: Final = {
     "cdi": ("nri_inject.cli.cdi", "List, check, resolve and inject CDI devices."),
     "hooks": ("nri_inject.cli.hooks", "List, check and match OCI hook files."),
+    "run": ("nri_inject.cli.run", "Run all injectors as one plugin."),
     "try": ("nri_inject.cli.try_pods", "Show what would happen to the containers of a pod."),
 }
 
