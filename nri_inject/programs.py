@@ -6,7 +6,6 @@ A self-contained build has one executable, and links to it under the other progr
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, distribution
 from pathlib import PurePath
@@ -47,23 +46,3 @@ def _names(path: str) -> Iterator[str]:
             path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120 - the exact text
         except OSError:  # no link, or nothing there
             return
-
-
-def main() -> None:
-    """Be the program that the path of this process calls; the suite's without arguments.
-
-    A runtime launches a plugin with no argument and a socket in NRI_PLUGIN_SOCKET (NRI,
-    pkg/adaptation/plugin.go), and nobody calls the command `nri-inject` like that.
-    """
-    known = programs()
-    program = named(sys.argv[0], known)
-    if program != SUITE:
-        known[program].load()()
-    elif len(sys.argv) == 1 and os.environ.get("NRI_PLUGIN_SOCKET"):
-        from nri_inject.plugins import suite
-
-        suite.main()
-    else:
-        from nri_inject import cli
-
-        cli.main()

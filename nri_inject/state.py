@@ -60,8 +60,12 @@ class State:
             self.unlisted += 1
 
 
-def document(state: State, phase: str) -> dict[str, Any]:
-    """Return what `nri-inject status` shows of one plugin; `phase` is the stub's."""
+def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
+    """Return what `nri-inject status` shows of one plugin; `phase` is the stub's.
+
+    It is ready when a runtime asks it about containers: once it is synchronized, and where the
+    runtime launched it, once it is configured, since runtimes before NRI 0.7 do no more.
+    """
     from importlib.metadata import version  # for those who ask: a launch does without it
 
     shown = list(state.missed.values())[:SHOWN_MISSED]
@@ -70,6 +74,8 @@ def document(state: State, phase: str) -> dict[str, Any]:
         "version": version("nri-inject"),
         "pid": state.pid,
         "phase": phase,
+        "ready": phase == "synchronized" or (launched and phase == "configured"),
+        "launched": launched,
         "runtime": state.runtime,
         "started": when(state.started),
         "configured": when(state.configured),

@@ -132,6 +132,11 @@ class Stub:
             self._woken_end.close()
 
     @property
+    def launched(self) -> bool:
+        """Whether a runtime has launched us, with a connection of its own making."""
+        return self._given is not None
+
+    @property
     def phase(self) -> Phase:
         """How far we have come with the runtime."""
         return "disconnected" if self._conversation is None else self._conversation.phase

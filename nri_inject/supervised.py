@@ -109,7 +109,9 @@ class Supervised:
         """Return what `nri-inject status` shows."""
         if isinstance(self._service, Reloading):
             self.state.config_error = self._service.config_error
-        return document(self.state, "stopped" if self._stub is None else self._stub.phase)
+        if self._stub is None:
+            return document(self.state, "disconnected", launched=False)
+        return document(self.state, self._stub.phase, launched=self._stub.launched)
 
     def _observed(self) -> Plugin:
         """Return the service's plugin with every handler that we need to hear of around it."""

@@ -13,9 +13,13 @@ from nri_inject import options
 # Name -> module and short help, so that help needs no imports.
 _COMMANDS: Final = {
     "cdi": ("nri_inject.cli.cdi", "List, check, resolve and inject CDI devices."),
+    "doctor": ("nri_inject.cli.doctor", "Tell what is wrong on this node, and what to do."),
     "hooks": ("nri_inject.cli.hooks", "List, check and match OCI hook files."),
+    "install": ("nri_inject.cli.install", "Put plugins where this node's runtime starts them."),
     "run": ("nri_inject.cli.run", "Run all injectors as one plugin."),
+    "status": ("nri_inject.cli.status", "Tell how the plugins on this node are."),
     "try": ("nri_inject.cli.try_pods", "Show what would happen to the containers of a pod."),
+    "uninstall": ("nri_inject.cli.uninstall", "Take away all that install has put on a node."),
 }
 
 
