@@ -61,13 +61,15 @@ class Config:
     pod asks for is given to it; None means that nothing was said, and has the same effect.
     `on_unsupported` says what becomes of a container that asks for something its runtime would
     drop in silence: it fails, or it starts without and a warning is logged. `unsafe_files` means
-    that nobody asks who could have written CDI and hook files. `metrics_address` is the
-    `HOST:PORT` where Prometheus finds metrics, empty for none.
+    that nobody asks who could have written CDI and hook files. `host_root` is where the
+    host's device nodes and hook programs are seen, for a plugin that runs in a container.
+    `metrics_address` is the `HOST:PORT` where Prometheus finds metrics, empty for none.
     """
 
     policy: Literal["unrestricted"] | None = None
     on_unsupported: Literal["fail", "warn"] = "fail"
     unsafe_files: bool = False
+    host_root: str = "/"
     metrics_address: str = ""
     cdi: Cdi = Cdi()
     hooks: Hooks = Hooks()
@@ -82,6 +84,7 @@ _KEYS: Final[_Keys] = {
     "policy": (UNRESTRICTED,),
     "on_unsupported": ("fail", "warn"),
     "unsafe_files": bool,
+    "host_root": str,
     "metrics_address": Address,
     "cdi": {"mode": ("resolve", "native"), "dirs": list},
     "hooks": {

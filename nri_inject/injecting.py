@@ -114,7 +114,10 @@ class Injecting:
         self._inject = compose(*(part.build(configured, self._runtime) for part in self._parts))
         self._config = configured
         lenient = configured.on_unsupported == "warn"
-        self._host = Host(devices=HostDevices(), runtime=NEWEST if lenient else self._runtime)
+        self._host = Host(
+            devices=HostDevices(configured.host_root),
+            runtime=NEWEST if lenient else self._runtime,
+        )
         self._open_sources()
 
     def _reload(self) -> None:
