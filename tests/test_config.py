@@ -50,12 +50,24 @@ def test_each_word_is_taken(text: str | bytes, meaning: Config) -> None:
         ("onUnsupported: warn", "unknown key 'onUnsupported', did you mean 'on_unsupported'"),
         (
             "zebra: 1",
-            "unknown key 'zebra', known are policy, on_unsupported, unsafe_files, host_root, metrics_address, cdi, hooks",
+            (
+                "unknown key 'zebra', known are policy, on_unsupported, unsafe_files, "
+                "host_root, metrics_address, cdi, hooks"
+            ),
         ),
-        ("1: 2", "unknown key '1', known are policy, on_unsupported, unsafe_files, host_root, metrics_address, cdi, hooks"),
+        (
+            "1: 2",
+            (
+                "unknown key '1', known are policy, on_unsupported, unsafe_files, "
+                "host_root, metrics_address, cdi, hooks"
+            ),
+        ),
         (
             '"a\\nb": 1',
-            "unknown key 'a\\nb', known are policy, on_unsupported, unsafe_files, host_root, metrics_address, cdi, hooks",
+            (
+                "unknown key 'a\\nb', known are policy, on_unsupported, unsafe_files, "
+                "host_root, metrics_address, cdi, hooks"
+            ),
         ),
         ("policy: none", "policy: 'none' is none of: unrestricted"),
         ("policy: Unrestricted", "policy: 'Unrestricted' is none of: unrestricted"),
