@@ -30,7 +30,11 @@ MOST_NAMED: Final = 5
 """How many of the things that one container lacks are named."""
 
 _ALIVE: Final = frozenset(
-    map(ContainerState.Value, ("CONTAINER_CREATED", "CONTAINER_RUNNING", "CONTAINER_PAUSED"))
+    {
+        ContainerState.CONTAINER_CREATED,
+        ContainerState.CONTAINER_RUNNING,
+        ContainerState.CONTAINER_PAUSED,
+    }
 )
 
 
@@ -97,6 +101,7 @@ class Audit:
         self._pods = {pod.id: pod for pod in pods}
         was_waiting = bool(self._waiting)
         self._waiting = deque(one for one in containers if one.state in _ALIVE)
+        self._state.to_compare = len(self._waiting)
         if self._waiting and not was_waiting:
             os.eventfd_write(self._armed, 1)
         elif was_waiting and not self._waiting:
@@ -107,6 +112,7 @@ class Audit:
         until = time.monotonic() + SLICE
         while self._waiting:
             self._compare(self._waiting.popleft())
+            self._state.to_compare -= 1
             if time.monotonic() > until:
                 break
         if not self._waiting:

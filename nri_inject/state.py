@@ -28,6 +28,7 @@ class State:
     `asked` counts the containers that a runtime asked about; of those some were `changed`, some
     `failed` and, among the failed, some `denied` by a policy. `missed` are by container id, as of
     the last synchronization, less those that have been removed since; `unlisted` were too many.
+    Of what the runtime told then, `compared` have been compared and `to_compare` wait for it.
     `config_error` says why the newest version of the configuration file is not in force.
     """
 
@@ -42,6 +43,7 @@ class State:
     changed: int = 0
     failed: int = 0
     denied: int = 0
+    to_compare: int = 0
     compared: int = 0
     missed: dict[str, Missed] = field(default_factory=dict)
     unlisted: int = 0
@@ -86,6 +88,7 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
             "failed": state.failed,
             "denied": state.denied,
         },
+        "to_compare": state.to_compare,
         "compared": state.compared,
         "missed": {
             "count": len(state.missed) + state.unlisted,

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from . import hostroot
 from .conftest import NewRuntime
 from .containerd import Containerd
 
-ROOT = Path(__file__).parents[2]
-BUILD = ROOT / "dist" / "nri-inject"
 LISTED = ("etc", "opt", "usr", "var", "bin", "lib")
 KEY = "cdi-devices.noderesource.dev/pod"
 DEVICES = "devices.noderesource.dev/container.main"
-
-
-@pytest.fixture(scope="session")
-def build() -> Path:
-    """Make the self-contained build, unless there is one newer than every module."""
-    newest = max(path.stat().st_mtime for path in (ROOT / "nri_inject").rglob("*.py"))
-    program = BUILD / "nri-inject"
-    if not program.exists() or program.stat().st_mtime < newest:
-        if shutil.which("objdump") is None:
-            pytest.skip("the self-contained build needs binutils")
-        made = subprocess.run(["make", "binaries"], cwd=ROOT, capture_output=True, text=True)
-        assert made.returncode == 0, made.stdout + made.stderr
-    return program
 
 
 def tree(root: Path) -> dict[str, tuple[int, str]]:
