@@ -1,4 +1,4 @@
-"""Any service, with what an admin needs to leave it alone: status, systemd, metrics, the audit.
+"""Any service, with what an admin needs to leave it alone: status, systemd, metrics, missed pods.
 
 It stands between a service and its stub and changes no answer; it counts them.
 """
@@ -21,8 +21,8 @@ from nri_inject.api import (
     CreateContainerResponse,
     Pod,
 )
-from nri_inject.audit import Audit
 from nri_inject.errors import RequestError
+from nri_inject.missed import Comparison
 from nri_inject.notify import Watchdog, notify, watchdog_pause
 from nri_inject.plugin import Plugin, Updates
 from nri_inject.state import State, document
@@ -80,7 +80,7 @@ class Supervised:
         self._metrics_address = metrics_address
         self._stub: Stub | None = None
         self._parts = ExitStack()
-        self._audit: Audit | None = None
+        self._comparison: Comparison | None = None
         self.state: Final = State(self._inner.index, self._inner.name, os.getpid())
         self.plugin: Final = self._observed()
 
@@ -89,7 +89,7 @@ class Supervised:
         self._stub = stub
         self._service.attach(stub)
         if isinstance(self._service, Expecting):
-            self._audit = self._watch(Audit(self.state, self._service.expected))
+            self._comparison = self._watch(Comparison(self.state, self._service.expected))
         pause = watchdog_pause()
         if pause is not None:
             self._watch(Watchdog(pause))
@@ -148,8 +148,8 @@ class Supervised:
         updates = None
         if self._inner.synchronize is not None:
             updates = self._inner.synchronize(pods, containers)
-        if self._audit is not None:
-            self._audit.begin(pods, containers)
+        if self._comparison is not None:
+            self._comparison.begin(pods, containers)
         self.state.synchronized = time.time()
         notify(f"READY=1\nSTATUS=synchronized with {self.state.runtime}")
         return updates

@@ -1,4 +1,4 @@
-"""What a plugin process tells of itself while it runs: status, metrics, reload, the audit."""
+"""What a plugin process tells of itself while it runs: status, metrics, reload, what was missed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which running containers lack what their pods ask for: started while no plugin was there.
 
-`lacking` decides, a function of two messages. `Audit` asks it for each container that a runtime
-told of, in slices of time between requests, since thousands would not fit into one answer.
+`lacking` decides, a function of two messages. `Comparison` asks it for each container that a
+runtime told of, in slices of time between requests: thousands would not fit into one answer.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _lacking(wanted: Adjustment, container: Container) -> Iterator[str]:
 Expected = Callable[[Pod, Container], Adjustment]
 
 
-class Audit:
+class Comparison:
     """Compare containers with what is expected of them, a slice at a time; a Watch of the loop.
 
     `expected` returns what a container should have been given, and raises NriError where that

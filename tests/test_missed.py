@@ -8,10 +8,10 @@ from contextlib import closing
 
 import pytest
 
-from nri_inject import api, audit
+from nri_inject import api, missed
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.audit import Audit, lacking
 from nri_inject.errors import RequestError
+from nri_inject.missed import Comparison, lacking
 from nri_inject.state import Missed, State
 
 POD = Pod(id="p", namespace="ns", name="web")
@@ -75,11 +75,11 @@ def fresh() -> State:
     return State("20", "tested", 1)
 
 
-def pending(one: Audit) -> bool:
+def pending(one: Comparison) -> bool:
     return bool(select.select([one], [], [], 0)[0])
 
 
-def finish(one: Audit) -> None:
+def finish(one: Comparison) -> None:
     while pending(one):
         one.ready()
 
@@ -87,9 +87,9 @@ def finish(one: Audit) -> None:
 def test_containers_are_compared_between_requests_not_in_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(audit, "SLICE", 0)
+    monkeypatch.setattr(missed, "SLICE", 0)
     state = fresh()
-    with closing(Audit(state, lambda _pod, _container: WANTED)) as one:
+    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
         assert not pending(one)
         one.begin([POD], [running(0), running(1), running(2, STOPPED)])
         assert (state.compared, state.to_compare) == (0, 2)
@@ -102,7 +102,7 @@ def test_containers_are_compared_between_requests_not_in_one(
 
 def test_a_later_synchronization_forgets_what_an_earlier_one_found() -> None:
     state = fresh()
-    with closing(Audit(state, lambda _pod, _container: WANTED)) as one:
+    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
         one.begin([POD], [running(0)])
         finish(one)
         one.begin([POD], [running(1)])
@@ -118,7 +118,7 @@ def test_a_container_whose_wish_cannot_be_had_any_more_is_told_and_passed_over(
         raise RequestError(["no device /dev/usb"])
 
     state = fresh()
-    with caplog.at_level(logging.INFO), closing(Audit(state, gone)) as one:
+    with caplog.at_level(logging.INFO), closing(Comparison(state, gone)) as one:
         one.begin([POD], [running(0)])
         finish(one)
     assert state.missed == {}
@@ -130,9 +130,9 @@ def test_a_container_whose_wish_cannot_be_had_any_more_is_told_and_passed_over(
 
 def test_thousands_are_counted_and_the_first_are_named(caplog: pytest.LogCaptureFixture) -> None:
     state = fresh()
-    with closing(Audit(state, lambda _pod, _container: WANTED)) as one:
+    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
         one.begin([POD], [running(number) for number in range(3000)])
         finish(one)
     assert (len(state.missed), state.unlisted) == (1000, 2000)
-    assert len(caplog.messages) == audit.SHOWN + 1
+    assert len(caplog.messages) == missed.SHOWN + 1
     assert caplog.messages[-1] == "2980 more containers lack what their pods ask for"
