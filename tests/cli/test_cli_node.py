@@ -75,8 +75,8 @@ def test_doctor_says_what_is_wrong_and_what_to_do(host: Path) -> None:
             ' disable_connections = false in [plugins."io.containerd.nri.v1.nri"]; restart'
             " containerd\n"
             "problem  NRI socket /var/run/nri/nri.sock: no such file or directory\n"
-            "         do: start or restart containerd; mount the socket's directory, not the socket,"
-            " into a container\n"
+            "         do: start or restart containerd; mount the socket's directory, not the"
+            " socket, into a container\n"
             "2 problems with NRI on containerd\n"
         ),
         "",
