@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from nri_inject import status
+from nri_inject import logs, status
 from nri_inject.cli.install import host_options
 from nri_inject.command import FAILED
 from nri_inject.errors import ConfigError
@@ -46,6 +46,7 @@ def command(
 
     Ends with status 1 if there is a problem; a note is none. Nothing is changed.
     """
+    logs.configure(verbosity=0)  # what is wrong is the answer
     try:
         node = look(root, name=runtime or "", config=runtime_config)
         known = [name.removeprefix("nri-") for name in programs()] + [SUITE]

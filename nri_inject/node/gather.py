@@ -6,7 +6,6 @@ hold up all others for seconds (NRI, pkg/adaptation).
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +89,6 @@ def gather(
 
     Directories of CDI specs and hooks are those of the configuration unless given.
     """
-    logging.getLogger("nri_inject").setLevel(logging.CRITICAL)  # what is wrong is the answer
     installed = install.recorded(node.root)
     links = {entry.path for entry in installed if entry.kind == "link"}
     plugins = [*_plugin_files(node, known, links)]
