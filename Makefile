@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SAY := @echo "==>"
 
-.PHONY: demo test lint types unit oldest e2e fuzz bench generate clean
+.PHONY: demo test lint types unit oldest e2e fuzz bench binaries generate clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed ## What the device injector does to an example pod; no root, no runtime
@@ -51,11 +51,17 @@ bench: $(VENV)/.installed ## Beside Go's plugins and library; needs Go, and root
 	@$(BIN)/python benchmarks/cdi_churn.py --json .cache/bench/churn.json
 	@$(BIN)/python benchmarks/hostile_pattern.py
 
+binaries: $(VENV)/.binaries ## Self-contained programs in dist/nri-inject, for nodes without Python
+	$(SAY) "building dist/nri-inject: one folder, one executable, a link for each program"
+	@$(BIN)/pyinstaller --noconfirm --log-level ERROR --distpath dist \
+	    --workpath .cache/pyinstaller deploy/binaries/nri-inject.spec
+	@dist/nri-inject/nri-inject --version
+
 generate: ## Generate nri_inject/_pb from proto/ again
 	$(PYTHON) proto/generate.py
 
 clean: ## Remove all that these commands made
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .cache dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	$(SAY) "making a virtual environment in $(VENV)"
@@ -78,4 +84,9 @@ $(VENV)/oldest/.installed: pyproject.toml
 $(VENV)/.developed: $(VENV)/.installed
 	$(SAY) "installing the tools that check it"
 	@$(BIN)/python -m pip install --quiet --group dev --group e2e
+	@touch $@
+
+$(VENV)/.binaries: $(VENV)/.installed
+	$(SAY) "installing what builds self-contained programs"
+	@$(BIN)/python -m pip install --quiet --group binaries --editable ".[metrics]"
 	@touch $@

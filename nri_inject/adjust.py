@@ -57,13 +57,15 @@ def compose(*injectors: Injector) -> Injector:
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
         adjustments: list[Adjustment] = []
         faults: list[str] = []
+        denied = False
         for injector in injectors:
             try:
                 adjustments.append(injector(pod, container, host))
             except RequestError as error:
                 faults += error.faults
+                denied |= error.denied
         if faults:
-            raise RequestError(faults, where=where(pod, container))
+            raise RequestError(faults, where=where(pod, container), denied=denied)
         try:
             return combine(adjustments)
         except RequestError as error:

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Final, Protocol
@@ -20,6 +21,7 @@ from nri_inject.config import Config
 from nri_inject.errors import NriError
 from nri_inject.plugin import Plugin
 from nri_inject.stub import Stub
+from nri_inject.supervised import Supervised
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class Options:
     cdi_dir: tuple[str, ...] = ()
     hooks_dir: tuple[str, ...] = ()
     unsafe_files: bool = False
+    metrics_address: str = ""
     log_format: logs.LogFormat = "text"
     verbosity: int = logs.USUAL
     own: Mapping[str, Any] = field(default_factory=dict)
@@ -121,25 +124,28 @@ def run(command: Command, options: Options) -> int:
     """Serve until the runtime or a signal ends it; return the exit status."""
     logs.configure(options.log_format, options.verbosity)
     try:
-        service = command.service(options, _configured(options))
-        plugin = service.plugin
+        configured = config_of(options)
+        service = Supervised(
+            command.service(options, configured),
+            metrics_address=options.metrics_address or configured.metrics_address,
+        )
     except (NriError, ValueError) as error:
         log.error("%s", error)
         return MISUSED
     try:
         connection = stub.launched_connection(os.environ)
-        running = Stub(plugin, connection=connection, socket_path=options.socket_path)
-        service.attach(running)
-        running.run()
+        running = Stub(service.plugin, connection=connection, socket_path=options.socket_path)
+        with closing(service):
+            service.attach(running)
+            running.run()
     except NriError as error:
         log.error("%s", error)
         return FAILED
-    finally:
-        service.close()
     return 0
 
 
-def _configured(options: Options) -> Config:
+def config_of(options: Options) -> Config:
+    """Return the configuration that the command line names, as its file is now; ConfigError."""
     configured = (
         Config()
         if options.config is None

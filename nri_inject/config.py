@@ -127,12 +127,17 @@ class Config:
     `on_unsupported` says what becomes of a container that asks for something its runtime would
     drop in silence: it fails, or it starts without and a warning is logged. `unsafe_files` means
     that nobody asks who could have written the configuration, policy, CDI and hook files.
+    `host_root` is where the
+    host's device nodes and hook programs are seen, for a plugin that runs in a container.
+    `metrics_address` is the `HOST:PORT` where Prometheus finds metrics, empty for none.
     """
 
     policy: Literal["unrestricted"] | File | Policy | None = None
     audit: Literal["log", "off"] | File = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
     unsafe_files: bool = False
+    host_root: str = "/"
+    metrics_address: str = ""
     cdi: Cdi = Cdi()
     hooks: Hooks = Hooks()
     validator: Validator = Validator()
@@ -164,6 +169,12 @@ def _is_path(value: Value) -> bool:
     return isinstance(value, str) and value.startswith("/") and "\0" not in value
 
 
+def _is_address(value: Value) -> bool:
+    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 1 << 16
+    return bool(host and colon) and is_port and (":" not in host or host[0] + host[-1] == "[]")
+
+
 _SWITCH: Final = _Rule(lambda value: isinstance(value, bool), "true or false")
 _PATH: Final = _Rule(_is_path, "an absolute path")
 _PATHS: Final = _Rule(
@@ -173,6 +184,7 @@ _LINE: Final = _Rule(_is_line, "text of one line")
 _LINES: Final = _Rule(
     lambda value: isinstance(value, list) and all(map(_is_line, value)), "a list of texts"
 )
+_ADDRESS: Final = _Rule(_is_address, "an address and a port, as in 127.0.0.1:9464")
 _NUMBERS: Final = _Rule(
     lambda value: _is_line(value) or type(value) is int, "a list of CPUs, as in 0-1,8"
 )
@@ -221,6 +233,8 @@ _KEYS: Final[_Keys] = {
     "audit": _audit,
     "on_unsupported": ("fail", "warn"),
     "unsafe_files": _SWITCH,
+    "host_root": _PATH,
+    "metrics_address": _ADDRESS,
     "cdi": {"mode": ("resolve", "native"), "dirs": _PATHS},
     "hooks": {
         "dirs": _PATHS,

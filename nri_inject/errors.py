@@ -51,13 +51,15 @@ class RequestError(NriError):
 
     `faults` are sentences without a full stop, one for each thing that is wrong, so that a
     pod's author can mend all of them at once. `where` names the container and comes first in
-    the text. The text becomes that of the CRI error, so it is kept short: the first faults and
-    how many more there are.
+    the text. `denied` tells that a policy forbids it, so that this can be counted. The text
+    becomes that of the CRI error, so it is kept short: the first faults and how many more there
+    are.
     """
 
-    def __init__(self, faults: Iterable[str], *, where: str = "") -> None:
+    def __init__(self, faults: Iterable[str], *, where: str = "", denied: bool = False) -> None:
         self.faults = tuple(faults)
         self.where = where
+        self.denied = denied
         super().__init__(_report(self.faults, where))
 
 

@@ -16,9 +16,7 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.audit import Outcome
 from nri_inject.command import Options, Service
 from nri_inject.config import Config
-from nri_inject.host import Host
 from nri_inject.plugin import Plugin
-from nri_inject.policy.permit import Permit
 from nri_inject.stub import Stub
 from nri_inject.surroundings import Part, Surroundings
 
@@ -50,28 +48,31 @@ class Injecting:
         """Stop watching them."""
         self._surroundings.close()
 
+    @property
+    def config_error(self) -> str:
+        """Why the newest version of the configuration file is not in force; empty if it is."""
+        return self._surroundings.config_error
+
+    def expected(self, pod: Pod, container: Container) -> Adjustment:
+        """Return what a container is to be given as things are now; RequestError if it can't."""
+        around = self._surroundings
+        return around.injector(pod, container, around.host(around.permit(pod, container)))
+
     def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
         """Inject what is allowed, and log what was injected or what is going to be dropped."""
         around = self._surroundings
-        policy = around.policy()
-        if policy is None:
-            return self._injected(pod, container, around.host())
-        permit = Permit(policy, pod, container, around.title)
+        permit = around.permit(pod, container)
         outcome: Outcome = "failed"
         try:
-            adjustment = self._injected(pod, container, around.host(permit))
+            adjustment = around.injector(pod, container, around.host(permit))
             outcome = "injected"
-            return adjustment
         finally:
-            around.record(permit, pod, container, outcome)
-
-    def _injected(self, pod: Pod, container: Container, host: Host) -> Adjustment | None:
-        adjustment = self._surroundings.injector(pod, container, host)
+            if permit is not None:
+                around.record(permit, pod, container, outcome)
         if not adjustment.ByteSize():
             return None
-        runtime = self._surroundings.runtime
-        for loss in runtimes.lost(adjustment, runtime):
-            log.warning("%s: %s", where(pod, container), runtimes.sentence(loss, runtime))
+        for loss in runtimes.lost(adjustment, around.runtime):
+            log.warning("%s: %s", where(pod, container), runtimes.sentence(loss, around.runtime))
         if log.isEnabledFor(logging.INFO):
             log.info("%s: injected %s", where(pod, container), summary(adjustment))
         return adjustment

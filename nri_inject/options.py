@@ -10,7 +10,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from nri_inject import config
 from nri_inject.command import Command, Options, run
+from nri_inject.errors import ConfigError
 from nri_inject.logs import USUAL
 from nri_inject.stub import DEFAULT_SOCKET, NRI_VERSION
 
@@ -28,7 +30,7 @@ _GO_FLAGS: Final = {
 _SWITCHES: Final = {"--verbose", "--disable-watch"}
 _WITH_VALUE: Final = {
     *(set(_GO_FLAGS.values()) - _SWITCHES),
-    *("--config", "--policy", "--cdi-dir", "--hooks-dir", "--log-format"),
+    *("--config", "--policy", "--cdi-dir", "--hooks-dir", "--log-format", "--metrics-address"),
 }
 # What Go takes for a boolean flag's value, as in `-verbose=true` (strconv.ParseBool).
 _GO_WORDS: Final = {
@@ -39,6 +41,20 @@ _GO_WORDS: Final = {
 
 def parse_and_run(command: Command, arguments: Sequence[str], defaults: Options) -> int:
     """Parse a plugin command's arguments and run it; return the exit status."""
+    return exit_status(program(command, defaults), arguments)
+
+
+class _Program(click.Command):
+    """A plugin command as click has it; it takes the Go plugins' flags, too."""
+
+    own: Sequence[click.Parameter] = ()
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        return super().parse_args(context, translated(arguments, self.own))
+
+
+def program(command: Command, defaults: Options, name: str = "") -> click.Command:
+    """Return a plugin command as click has it, alone or as the subcommand `name`."""
     own = list(command.parameters())
     names = {parameter.name for parameter in own if parameter.expose_value}
 
@@ -46,14 +62,15 @@ def parse_and_run(command: Command, arguments: Sequence[str], defaults: Options)
         values = {name: given.pop(name) for name in names}
         return run(command, _options(defaults, given | {"own": values}))
 
-    program = click.Command(
-        name=f"nri-{command.name}",
+    made = _Program(
+        name=name or f"nri-{command.name}",
         callback=serve,
         params=[*own, *_parameters()],
         help=command.help,
         epilog=f"Example: {command.example}",
     )
-    return exit_status(program, translated(arguments, own))
+    made.own = own
+    return made
 
 
 def exit_status(program: click.Command, arguments: Sequence[str]) -> int:
@@ -114,6 +131,15 @@ def print_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
         context.exit()
 
 
+def _address(_context: click.Context, _: click.Parameter, text: str | None) -> str | None:
+    if text is not None:
+        try:
+            config.checked({"metrics_address": text}, "--metrics-address")
+        except ConfigError as error:
+            raise click.BadParameter(str(error)) from error
+    return text
+
+
 def _options(defaults: Options, given: dict[str, Any]) -> Options:
     values = {name: value for name, value in given.items() if value is not None}
     verbosity = USUAL + values.pop("verbose") - 2 * values.pop("quiet")
@@ -151,6 +177,12 @@ def _parameters() -> list[click.Parameter]:
             "--unsafe-files",
             is_flag=True,
             help="Do not ask who could have written the CDI and hook files.",
+        ),
+        _option(
+            "--metrics-address",
+            metavar="HOST:PORT",
+            callback=_address,
+            help="Where Prometheus finds metrics. Needs nri-inject[metrics].",
         ),
         _option("--disable-watch", is_flag=True, hidden=True, expose_value=False),
         _option("--log-format", type=click.Choice(["text", "json"]), help="text unless given."),

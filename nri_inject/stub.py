@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 from google.protobuf.message import Message
 
@@ -75,6 +75,9 @@ class Watch(Protocol):
         """Read what is there; must not wait."""
 
 
+Phase = Literal["disconnected", "registering", "configured", "synchronized"]
+"""What a runtime has done with us. One before NRI 0.7 leaves what it launched at "configured"."""
+
 Then = Callable[[list[ContainerUpdate] | NriError], None]
 
 Observer = Callable[[Role, bytes], None]
@@ -106,6 +109,7 @@ class Stub:
         self._updates: deque[tuple[UpdateContainersRequest, Then | None]] = deque()
         self._stopping = False
         self._has_served = False
+        self._first: _Conversation | None = None
         self._pauses = _pauses()
         self._selector = selectors.DefaultSelector()
         self._wake_end, self._woken_end = socket.socketpair()
@@ -151,6 +155,11 @@ class Stub:
             self._selector.close()
             self._wake_end.close()
             self._woken_end.close()
+
+    @property
+    def phase(self) -> Phase:
+        """How far we have come with the runtime."""
+        return "disconnected" if self._first is None else self._first.phase
 
     def stop(self) -> None:
         """End `run` as soon as the handler that is running has answered. Any thread may call."""
@@ -209,6 +218,7 @@ class Stub:
     def _serve(self, connections: Sequence[socket.socket]) -> None:
         """Serve to the end of the first that ends; raise what ended it, if that was a fault."""
         conversations = self._conversations(connections)
+        self._first = conversations[0]
         try:
             for conversation in conversations:
                 conversation.start()
@@ -223,6 +233,7 @@ class Stub:
                         conversation.socket, conversation.interest(), conversation.ready
                     )
         finally:
+            self._first = None
             for conversation in conversations:
                 self._close(conversation)
             if all(each.synchronized for each in conversations):
@@ -340,6 +351,13 @@ class _Conversation:
         self._leaving = False
         self.synchronized = False
         self.ended = False
+
+    @property
+    def phase(self) -> Phase:
+        """How far this conversation has come."""
+        if self.synchronized:
+            return "synchronized"
+        return "configured" if self._configured else "registering"
 
     def start(self) -> None:
         """Register; the answer and the first call may come in either order."""

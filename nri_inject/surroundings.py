@@ -17,14 +17,16 @@ from nri_inject.adjust import Injector, compose
 from nri_inject.annotations import where
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.audit import AuditLog, Outcome
-from nri_inject.command import Options, with_policy
+from nri_inject.command import Options, config_of, with_policy
 from nri_inject.config import Config
+from nri_inject.errors import ConfigError
 from nri_inject.host import Host, Remembered, real_host
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import DENY_ALL, PolicyFile
 from nri_inject.runtimes import NEWEST, Runtime
 from nri_inject.stub import Stub
+from nri_inject.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +70,15 @@ class Surroundings:
         self.options = options
         self.runtime = NEWEST
         self._parts = parts
-        self.injector = self._built()
+        self.injector = self._built(configured)
         self._stub: Stub | None = None
         self._host = real_host()
         self._sources: dict[str, Source] = {}
         self._policy: Source | None = None
         self._audit: AuditLog | None = None
+        self._file: ConfigFile | None = None
+        self._dropped_in = False
+        self.config_error = ""
 
     @property
     def title(self) -> str:
@@ -81,24 +86,50 @@ class Surroundings:
         return f"{self.options.idx}-{self.options.name}"
 
     def attach(self, stub: Stub) -> None:
-        """Watch the files with this stub."""
+        """Watch the files, that of the configuration among them, with this stub."""
         self._stub = stub
+        if self.options.config is not None:
+            self._file = ConfigFile(self.options.config, self._reload)
+            stub.watch(self._file)
 
     def configure(self, request: ConfigureRequest) -> None:
         """Take the drop-in configuration, which wins, and learn which runtime this is.
 
         ConfigError if it is wrong, or does not go together with the runtime.
         """
-        if request.config:
-            self.config = with_policy(
+        configured = self.config
+        self._dropped_in = bool(request.config)
+        if self._dropped_in:
+            configured = with_policy(
                 config.read(request.config, "drop-in configuration"), self.options.policy
             )
         self.runtime = runtimes.of_request(request)
-        self.injector = self._built()
-        lenient = self.config.on_unsupported == "warn"
-        self._host = real_host(NEWEST if lenient else self.runtime)
+        self._take(configured)
+
+    def _take(self, configured: Config) -> None:
+        """Put a configuration in force; ConfigError, and the one before stays, if it can't be."""
+        self.injector = self._built(configured)
+        self.config = configured
+        lenient = configured.on_unsupported == "warn"
+        self._host = real_host(NEWEST if lenient else self.runtime, configured.host_root)
         self._open_sources()
         self._open_audit()
+
+    def _reload(self) -> None:
+        """Read the configuration file again; a bad one leaves what is in force as it is."""
+        try:
+            configured = config_of(self.options)
+            if not self._dropped_in:
+                self._take(configured)
+        except ConfigError as error:
+            self.config_error = str(error)
+            log.error("%s; the configuration before it stays in force", error)
+            return
+        self.config_error = ""
+        if self._dropped_in:
+            log.info("%s has changed; the runtime's drop-in file wins", self.options.config)
+        else:
+            log.info("%s has changed and is in force", self.options.config)
 
     def host(self, permit: Permit | None = None) -> Host:
         """Return the host for one request, with what its files say at this moment."""
@@ -116,6 +147,11 @@ class Surroundings:
     def policy(self) -> Policy | None:
         """Return the policy of this moment, None for the unrestricted one."""
         return None if self._policy is None else self._policy.current()
+
+    def permit(self, pod: Pod, container: Container) -> Permit | None:
+        """Return what the policy grants a container, None for the unrestricted one."""
+        policy = self.policy()
+        return None if policy is None else Permit(policy, pod, container, self.title)
 
     def record(self, permit: Permit, pod: Pod, container: Container, outcome: Outcome) -> None:
         """Write down what was decided; what passed only since nothing is enforced yet, is told."""
@@ -135,13 +171,16 @@ class Surroundings:
             self._audit.write(lines)
 
     def close(self) -> None:
-        """Stop watching, and close the audit."""
+        """Stop watching, and close the audit; the stub has ended."""
+        self._stub = None
         self._close_sources()
         if self._audit is not None:
             self._audit.close()
+        if self._file is not None:
+            self._file.close()
 
-    def _built(self) -> Injector:
-        return compose(*(part.build(self.config, self.runtime) for part in self._parts))
+    def _built(self, configured: Config) -> Injector:
+        return compose(*(part.build(configured, self.runtime) for part in self._parts))
 
     def _open_audit(self) -> None:
         if self._audit is not None:
@@ -174,6 +213,29 @@ class Surroundings:
     def _watched(self) -> list[Source]:
         policy = [] if self._policy is None else [self._policy]
         return [source for source in (*policy, *self._sources.values()) if source.fileno() >= 0]
+
+
+class ConfigFile:
+    """Call `changed` when a configuration file may have; a Watch of the stub's loop."""
+
+    def __init__(self, path: str, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._watch = Watch(())
+        self._watch.follow([path])
+        self._watch.changed()
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read when the file may have changed."""
+        return self._watch.fileno()
+
+    def ready(self) -> None:
+        """Call, if it has."""
+        if self._watch.changed():
+            self._changed()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._watch.close()
 
 
 @dataclass(frozen=True, slots=True)

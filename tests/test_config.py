@@ -12,8 +12,8 @@ from nri_inject.errors import ConfigError
 from nri_inject.yamltext import YamlError
 
 KEYS = (
-    "policy, audit, on_unsupported, unsafe_files, cdi, hooks, validator, logger, differ,"
-    " resource_assigner"
+    "policy, audit, on_unsupported, unsafe_files, host_root, metrics_address, cdi, hooks,"
+    " validator, logger, differ, resource_assigner"
 )
 POLICIES = "the word unrestricted, {file: PATH}, or rules as in docs/allow-a-device.md"
 

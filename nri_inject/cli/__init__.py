@@ -14,10 +14,15 @@ from nri_inject import options
 _COMMANDS: Final = {
     "cdi": ("nri_inject.cli.cdi", "List, check, resolve and inject CDI devices."),
     "devices": ("nri_inject.cli.devices", "Find the host's devices, and name them."),
+    "doctor": ("nri_inject.cli.doctor", "Tell what is wrong on this node, and what to do."),
     "hooks": ("nri_inject.cli.hooks", "List, check and match OCI hook files."),
-    "policy": ("nri_inject.cli.policy", "Check a policy, and what it decides."),
+    "install": ("nri_inject.cli.install", "Put plugins where this node's runtime starts them."),
     "new": ("nri_inject.cli.new", "Write the project of a new plugin."),
+    "policy": ("nri_inject.cli.policy", "Check a policy, and what it decides."),
+    "run": ("nri_inject.cli.run", "Run all injectors as one plugin."),
+    "status": ("nri_inject.cli.status", "Tell how the plugins on this node are."),
     "try": ("nri_inject.cli.try_pods", "Show what would happen to the containers of a pod."),
+    "uninstall": ("nri_inject.cli.uninstall", "Take away all that install has put on a node."),
 }
 
 

@@ -20,7 +20,7 @@ from nri_inject.command import FAILED, MISUSED, Options
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.options import format_option
-from nri_inject.plugins.policy_validator import PARTS
+from nri_inject.plugins.suite import PARTS
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Decision, Policy

@@ -146,7 +146,7 @@ def _source(options: Options, config: Config) -> HookRegistry:
     return HookRegistry(
         options.hooks_dir or config.hooks.dirs or DIRECTORIES,
         unsafe=options.unsafe_files or config.unsafe_files,
-        host_root=config.hooks.host_root,
+        host_root=config.host_root if config.hooks.host_root == "/" else config.hooks.host_root,
     )
 
 

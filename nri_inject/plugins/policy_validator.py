@@ -24,7 +24,7 @@ from nri_inject.config import Config
 from nri_inject.errors import NriError, RequestError
 from nri_inject.host import Host
 from nri_inject.plugin import Plugin
-from nri_inject.plugins import cdi_injector, device_injector, hook_injector
+from nri_inject.plugins.suite import PARTS
 from nri_inject.policy.items import World, items_of
 from nri_inject.policy.owners import owner
 from nri_inject.policy.permit import Permit
@@ -37,7 +37,6 @@ from nri_inject.surroundings import Surroundings
 log = logging.getLogger(__name__)
 
 _SINCE: Final = (0, 10, 0)
-PARTS: Final = (device_injector.PART, cdi_injector.PART, hook_injector.PART)
 
 
 class Validating:

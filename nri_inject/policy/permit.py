@@ -83,7 +83,7 @@ class Permit:
             if decision.verdict == "deny"
         ]
         if faults:
-            raise RequestError(faults, where=where(self._pod, self._container))
+            raise RequestError(faults, where=where(self._pod, self._container), denied=True)
 
     def sentence(self, decision: Decision, origin: str = "") -> str:
         """Say what is denied and why, and which rule would allow it."""

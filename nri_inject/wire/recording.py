@@ -107,11 +107,8 @@ def decode(line: str | bytes) -> Piece:
         raise RecordingError(f"not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise RecordingError("an object with seconds, from, bytes expected")
-    return Piece(
-        sender=_sender(fields.get("from")),
-        data=_bytes(fields.get("bytes")),
-        seconds=_seconds(fields.get("seconds")),
-    )
+    seconds = _seconds(fields.get("seconds"))
+    return Piece(_sender(fields.get("from")), _bytes(fields.get("bytes")), seconds)
 
 
 def _seconds(value: Any) -> float:

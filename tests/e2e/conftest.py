@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -18,6 +20,7 @@ from .containerd import PREFIX, Containerd, Options
 from .cri import compile_api
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 
 
 class NewRuntime(Protocol):
@@ -98,6 +101,21 @@ def new_runtime(
             return daemons.enter_context(closing(make_runtime(runtime_name, Options(**options))))
 
         yield new
+
+
+@pytest.fixture(scope="session")
+def build() -> Path:
+    """Make the self-contained build, unless it is newer than every module."""
+    program = ROOT / "dist" / "nri-inject" / "nri-inject"
+    newest = max(path.stat().st_mtime for path in (ROOT / "nri_inject").rglob("*.py"))
+    if not program.exists() or program.stat().st_mtime < newest:
+        if shutil.which("objdump") is None:
+            _do_without("the self-contained build needs binutils")
+        made = subprocess.run(
+            ["make", "binaries"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert made.returncode == 0, made.stdout + made.stderr
+    return program
 
 
 def _missing() -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from . import image, leftovers, poll
 from .archive import Archive
 from .cri import Cri, CriError
+from .hostroot import HostRoot
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -38,9 +39,9 @@ path = "{directory}/opt"
 [plugins."io.containerd.nri.v1.nri"]
 disable = false
 disable_connections = false
-socket_path = "{directory}/nri.sock"
-plugin_path = "{directory}/plugins"
-plugin_config_path = "{directory}/conf.d"
+socket_path = "{nri_socket}"
+plugin_path = "{plugin_path}"
+plugin_config_path = "{plugin_config_path}"
 plugin_registration_timeout = "{plugin_registration_timeout}"
 plugin_request_timeout = "{plugin_request_timeout}"
 """
@@ -108,12 +109,14 @@ class StartFailed(Exception):
 class Options:
     """What a test may choose; durations are Go's ("2s"), the defaults are containerd's.
 
-    `cdi_dirs` of None means one directory, `Containerd.cdi_dir`.
+    `cdi_dirs` of None means one directory, `Containerd.cdi_dir`. With `own_root` the daemon has a
+    root file system of its own (see `hostroot`), and NRI's directories are the usual ones in it.
     """
 
     plugin_request_timeout: str = "2s"
     plugin_registration_timeout: str = "5s"
     cdi_dirs: Sequence[Path] | None = None
+    own_root: bool = False
 
 
 class Containerd:
@@ -133,8 +136,19 @@ class Containerd:
         self._process: subprocess.Popen[bytes] | None = None
         for directory in (self.plugin_dir, self.plugin_conf_dir, self.cdi_dir):
             directory.mkdir()
-        self.config_path.write_text(self._configuration(options or Options()))
+        self._root: HostRoot | None = None
+        options = options or Options()
+        self.config_path.write_text(self._configuration(options))
+        if options.own_root:
+            self._root = HostRoot(self.directory, archive, archive.containerd_root(name))
+            self._root.write("etc/containerd/config.toml", self.config_path.read_text())
         self.cri = Cri(self.socket, api, cgroup_parent=f"/{self.directory.name}")
+
+    @property
+    def root(self) -> Path:
+        """Where the daemon's own root file system is seen from here."""
+        assert self._root is not None
+        return self._root.path
 
     @property
     def socket(self) -> Path:
@@ -142,6 +156,8 @@ class Containerd:
 
     @property
     def nri_socket(self) -> Path:
+        if self._root:
+            return self._root.path / "run/nri/nri.sock"
         return self.directory / "nri.sock"
 
     @property
@@ -186,8 +202,9 @@ class Containerd:
         for socket in (self.socket, self.nri_socket):
             socket.unlink(missing_ok=True)
         with self.log_path.open("ab") as log:
+            command = ["containerd", "--config", str(self.config_path)]
             self._process = subprocess.Popen(
-                ["containerd", "--config", self.config_path],
+                self._root.command(command) if self._root else command,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -222,7 +239,7 @@ class Containerd:
         """Run this version's ctr in the namespace of Kubernetes, and return what it prints."""
         result = subprocess.run(
             ["ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments],
-            env=self._environment,
+            env=self._environment | {"PATH": self._tools},
             check=True,
             stdout=subprocess.PIPE,
             text=True,
@@ -249,8 +266,14 @@ class Containerd:
             self._claim.close()
 
     @property
+    def _tools(self) -> str:
+        return str(self._archive.containerd_root(self.name) / "usr/bin")
+
+    @property
     def _environment(self) -> dict[str, str]:
         """Give the daemon a PATH with the shim of its own version first, and nothing else."""
+        if self._root:
+            return {"PATH": "/usr/bin:/usr/sbin:/bin:/sbin"}
         own = self._archive.containerd_root(self.name) / "usr/bin"
         system = "/usr/sbin:/usr/bin:/sbin:/bin"
         return {"PATH": f"{own}:{self._archive.runc.parent}:{system}"}
@@ -263,6 +286,9 @@ class Containerd:
             directory=self.directory,
             image=image.NAME,
             cdi_dirs=json.dumps([str(path) for path in cdi_dirs]),
+            nri_socket="/run/nri/nri.sock" if options.own_root else self.nri_socket,
+            plugin_path="/opt/nri/plugins" if options.own_root else self.plugin_dir,
+            plugin_config_path="/etc/nri/conf.d" if options.own_root else self.plugin_conf_dir,
             plugin_registration_timeout=options.plugin_registration_timeout,
             plugin_request_timeout=options.plugin_request_timeout,
         )

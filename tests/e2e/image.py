@@ -11,7 +11,9 @@ import json
 import platform
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 NAME = "localhost/pause:latest"
@@ -27,9 +29,18 @@ FILES = {
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
-def write_image(busybox: Path, target: Path) -> None:
-    """Write a tar file that `ctr images import` loads under NAME."""
-    layer = _layer(busybox)
+def write_image(
+    busybox: Path,
+    target: Path,
+    *,
+    name: str = NAME,
+    files: Mapping[str, Path] = MappingProxyType({}),
+) -> None:
+    """Write a tar file that `ctr images import` loads under a name.
+
+    `files` are further files and directories, by their paths in the image.
+    """
+    layer = _layer(busybox, files)
     config = _json(
         {
             "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
@@ -47,7 +58,7 @@ def write_image(busybox: Path, target: Path) -> None:
         }
     )
     named = _descriptor("application/vnd.oci.image.manifest.v1+json", manifest) | {
-        "annotations": {"io.containerd.image.name": NAME}
+        "annotations": {"io.containerd.image.name": name}
     }
     with tarfile.open(target, "w") as archive:
         _add(archive, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
@@ -56,8 +67,8 @@ def write_image(busybox: Path, target: Path) -> None:
             _add(archive, f"blobs/{_digest(blob).replace(':', '/')}", blob)
 
 
-def _layer(busybox: Path) -> bytes:
-    """Make the one layer: busybox, a link for each of its applets, and two users."""
+def _layer(busybox: Path, files: Mapping[str, Path]) -> bytes:
+    """Make the one layer: busybox, a link for each of its applets, two users, and the files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as layer:
         for name, mode in DIRECTORIES.items():
@@ -67,6 +78,8 @@ def _layer(busybox: Path) -> bytes:
         _add(layer, "bin/busybox", busybox.read_bytes(), mode=0o755)
         for applet in _applets(busybox):
             _add_entry(layer, f"bin/{applet}", tarfile.SYMTYPE, 0o777, linkname="busybox")
+        for name, path in files.items():
+            layer.add(path, name)
     return buffer.getvalue()
 
 

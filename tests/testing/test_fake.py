@@ -217,5 +217,5 @@ def test_an_executable_is_replayed_to(tmp_path: Path) -> None:
 def test_a_file_that_is_no_recording_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "session.jsonl"
     path.write_text("nothing\n")
-    with FakeRuntime() as runtime, pytest.raises(RecordingError, match=r"^line 1: no piece of"):
+    with FakeRuntime() as runtime, pytest.raises(RecordingError, match=r"^line 1: not JSON"):
         runtime.replay(GREETER, path)

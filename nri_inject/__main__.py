@@ -1,0 +1,35 @@
+"""The program `nri-inject`, by any of its names: a command, a plugin, or the suite.
+
+Also `python -m nri_inject`, and the entry of the self-contained build.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from nri_inject.programs import SUITE, named, programs
+
+
+def main() -> None:
+    """Be the program that the path of this process calls; the suite's without arguments.
+
+    A runtime launches a plugin with no argument and a socket in NRI_PLUGIN_SOCKET (NRI,
+    pkg/adaptation/plugin.go), and nobody calls the command `nri-inject` like that.
+    """
+    known = programs()
+    program = named(sys.argv[0], known)
+    if program != SUITE:
+        known[program].load()()
+    elif len(sys.argv) == 1 and os.environ.get("NRI_PLUGIN_SOCKET"):
+        from nri_inject.plugins import suite
+
+        suite.main()
+    else:
+        from nri_inject import cli
+
+        cli.main()
+
+
+if __name__ == "__main__":
+    main()

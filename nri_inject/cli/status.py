@@ -1,0 +1,84 @@
+"""`nri-inject status`: what the running plugins say of themselves; also an exec probe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from nri_inject import status
+from nri_inject.command import FAILED
+from nri_inject.options import format_option
+
+Document = Mapping[str, Any]
+
+
+@click.command("status", epilog="Example: nri-inject status --ready --plugin nri-inject")
+@click.option(
+    "--plugin", default="", metavar="NAME", help="Only plugins of this name, or of this NN-name."
+)
+@click.option("--ready", is_flag=True, help="Say nothing; status 0 if a runtime asks them all.")
+@click.option("--live", is_flag=True, help="Say nothing; status 0 if they all answer.")
+@click.option(
+    "--status-dir",
+    default=status.directory,
+    metavar="DIR",
+    help=f"Where their sockets are, {status.DIRECTORY}. Also {status.VARIABLE}.",
+)
+@format_option
+def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: str) -> int:
+    """Tell how the plugins on this node are: registered, since when, and what they have done.
+
+    Ends with status 1 if there is none, or one that does not answer or that no runtime asks.
+    """
+    try:
+        said = {
+            name: document
+            for name, document in status.ask_all(status_dir).items()
+            if _is_meant(name, plugin)
+        }
+    except OSError as error:
+        click.echo(f"Error: {status_dir}: {error.strerror}", err=True)
+        return FAILED
+    all_live = bool(said) and all(document is not None for document in said.values())
+    all_ready = all_live and all(document and document["ready"] for document in said.values())
+    if not (ready or live):
+        _show(said, status_dir, output)
+    return 0 if (all_live if live else all_ready) else FAILED
+
+
+def _is_meant(name: str, plugin: str) -> bool:
+    title = name.rpartition(".")[0]
+    return plugin in ("", title, title[3:])
+
+
+def _show(said: Mapping[str, Document | None], where: str, output: str) -> None:
+    if output == "json":
+        silent = [name for name, document in said.items() if document is None]
+        plugins = [document for document in said.values() if document is not None]
+        click.echo(json.dumps({"plugins": plugins, "silent": silent}))
+        return
+    if not said:
+        click.echo(f"no plugin has a socket in {where}")
+    for name, document in said.items():
+        for line in _lines(name, document):
+            click.echo(line)
+
+
+def _lines(name: str, said: Document | None) -> Iterator[str]:
+    if said is None:
+        yield f"{name}  does not answer: it was killed, or it hangs"
+        return
+    by = f" by {said['runtime']}" if said["runtime"] else ""
+    since = said["synchronized"] or said["configured"] or said["started"]
+    yield f"{said['plugin']}  {said['phase']}{by} since {since}, process {said['pid']}"
+    counts = ", ".join(f"{count} {word}" for word, count in said["containers"].items())
+    yield f"  containers  {counts}"
+    missed = said["missed"]
+    yield f"  missed      {missed['count']} of {said['compared']} that were running"
+    for one in missed["containers"]:
+        yield f"    {one['pod']} {one['container']} lacks {', '.join(one['lacks'])}"
+    if said["config_error"]:
+        yield f"  not in force: {said['config_error']}"

@@ -1,0 +1,32 @@
+"""`nri-inject uninstall`: the undoing of `install`, from its record."""
+
+from __future__ import annotations
+
+import click
+
+from nri_inject.cli.install import show
+from nri_inject.command import FAILED
+from nri_inject.errors import ConfigError
+from nri_inject.node import install
+from nri_inject.options import format_option
+
+
+@click.command("uninstall", epilog="Example: nri-inject uninstall --dry-run")
+@click.option("--root", default="/", metavar="DIR", help="The host's file tree, / unless given.")
+@click.option("--purge", is_flag=True, help="Remove also what somebody has changed since.")
+@click.option("--dry-run", is_flag=True, help="Change nothing, tell what would be changed.")
+@format_option
+def command(*, root: str, purge: bool, dry_run: bool, output: str) -> int:
+    """Take away all that install has put on a node, down to the directories.
+
+    Files that somebody has changed are kept unless --purge is given. A plugin that runs goes on
+    until the runtime restarts.
+    """
+    try:
+        changes = install.uninstall(root, purge=purge, dry=dry_run)
+    except (ConfigError, OSError) as error:
+        click.echo(f"Error: {error}", err=True)
+        return FAILED
+    todo = ["restart the runtime"] if any(change.what == "removed" for change in changes) else []
+    show(changes, todo, output, dry=dry_run)
+    return 0

@@ -1,0 +1,306 @@
+"""What is wrong with NRI, its plugins and their files on a node, and what to do about it.
+
+Each check is a function of what was gathered, and yields what it finds; nothing is changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from nri_inject import config, runtimes
+from nri_inject.annotations import plain
+from nri_inject.errors import ConfigError
+from nri_inject.node import files, install, texts
+from nri_inject.node.gather import Gathered
+from nri_inject.runtimes import Version
+
+_PLUGIN_NAME: Final = re.compile(r"[0-9]{2}-.*")
+_BARE_START: Final[Version] = (1, 7, 26)
+"""The first containerd that survives a launched plugin which fails (its NRI is 0.8.0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a node's admin should know: what it is, and what to do.
+
+    A `problem` keeps something from working or makes it unsafe; a `note` is good to know.
+    """
+
+    check: str
+    level: Literal["problem", "note"]
+    what: str
+    do: str
+
+
+_Found = Iterator[tuple[Literal["problem", "note"], str, str]]
+
+
+def _problem(what: str, do: str) -> tuple[Literal["problem"], str, str]:
+    return "problem", what, do
+
+
+def _note(what: str, do: str) -> tuple[Literal["note"], str, str]:
+    return "note", what, do
+
+
+def diagnose(gathered: Gathered) -> list[Finding]:
+    """Return what all checks find, problems first."""
+    findings = [
+        Finding(name, level, what, do)
+        for name, check in CHECKS.items()
+        for level, what, do in check(gathered)
+    ]
+    return sorted(findings, key=lambda finding: finding.level != "problem")
+
+
+# --- the runtime ----------------------------------------------------------------------------------
+
+
+def _nri_enabled(seen: Gathered) -> _Found:
+    how = install.how_to_enable(seen.node)
+    restart = f"restart {seen.node.distribution.unit}"
+    if seen.node.nri.enabled is False:
+        yield _problem(f"NRI is off in {seen.node.distribution.name}", f"{how}; {restart}")
+    elif seen.node.nri.enabled is None:
+        yield _problem(
+            f"{seen.node.distribution.config} does not say whether NRI is on, and before"
+            " containerd 2.0 it is off",
+            f"{how}; {restart}",
+        )
+
+
+def _connections(seen: Gathered) -> _Found:
+    if seen.node.nri.enabled is False or seen.node.nri.connections:
+        return
+    say = _problem if seen.external else _note
+    yield say(
+        f"{seen.node.distribution.name} takes no connections of plugins (disable_connections)",
+        "install pre-installed plugins, without --systemd, or set it to false",
+    )
+
+
+def _socket(seen: Gathered) -> _Found:
+    if seen.socket and seen.node.nri.enabled is not False and seen.node.nri.connections:
+        yield _problem(
+            f"NRI socket {seen.node.nri.socket}: {seen.socket}",
+            f"start or restart {seen.node.distribution.unit}; mount the socket's directory, not"
+            " the socket, into a container",
+        )
+
+
+def _release(seen: Gathered) -> _Found:
+    runtime, release = seen.runtime, seen.node.release
+    if runtime is None or release is None:
+        return
+    lacking = [name for name in runtimes.FIELDS if runtimes.lack(name, runtime) is not None]
+    if lacking:
+        yield _note(
+            f"{runtime.name} {runtime.version} does not apply {', '.join(lacking)}",
+            "containers that ask for these fail, or start without where the configuration has"
+            " on_unsupported: warn; a newer runtime applies them",
+        )
+    if runtime.name == "containerd" and release < _BARE_START and seen.ours:
+        yield _note(
+            f"containerd {runtime.version} ends if a pre-installed plugin does not start",
+            "try each change of the plugin's configuration with nri-inject try --config first,"
+            " or use --systemd, or containerd 1.7.26",
+        )
+
+
+def _validator(seen: Gathered) -> _Found:
+    rules = seen.node.nri.validator
+    names = {plugin.name[3:] for plugin in seen.plugins}
+    if rules.get("enable") is False:
+        return
+    if rules.get("reject_oci_hook_adjustment") is True and seen.ours:
+        yield _problem(
+            "the runtime's default validator rejects every container that gets an OCI hook",
+            "set reject_oci_hook_adjustment to false, or define no hooks",
+        )
+    required = rules.get("required_plugins")
+    for name in required if isinstance(required, list) else ():
+        if name not in names and not seen.external:
+            yield _problem(
+                f"the runtime requires the plugin {plain(str(name))}, which is not installed:"
+                " no container can be created",
+                "install it, or take it out of required_plugins",
+            )
+
+
+# --- plugins --------------------------------------------------------------------------------------
+
+
+def _file_names(seen: Gathered) -> _Found:
+    for plugin in seen.plugins:
+        if plugin.executable and not _PLUGIN_NAME.fullmatch(plugin.name):
+            yield _problem(
+                f"{plugin.path} is executable and not called NN-name: containerd ends over it",
+                "rename it to two digits, a dash and a name, or take it away",
+            )
+
+
+def _launchable(seen: Gathered) -> _Found:
+    for plugin in seen.plugins:
+        if plugin.dangling:
+            yield _problem(
+                f"{plugin.path} is a link to nothing, so the plugin does not start",
+                "run nri-inject install again, or remove the link",
+            )
+        elif not plugin.executable and _PLUGIN_NAME.fullmatch(plugin.name):
+            yield _problem(
+                f"{plugin.path} is not executable, so runtimes pass over it",
+                f"chmod 0755 {plugin.path}",
+            )
+
+
+def _indexes(seen: Gathered) -> _Found:
+    by_index: dict[str, list[str]] = {}
+    for plugin in seen.plugins:
+        if plugin.executable and _PLUGIN_NAME.fullmatch(plugin.name):
+            by_index.setdefault(plugin.name[:2], []).append(plugin.name)
+    for index, names in by_index.items():
+        if len(names) > 1:
+            yield _problem(
+                f"index {index} is used by {' and '.join(map(plain, names))}, so nobody knows"
+                " which of them is asked first",
+                "give each plugin an index of its own",
+            )
+
+
+def _suite_and_parts(seen: Gathered) -> _Found:
+    names = {plugin.name[3:] for plugin in seen.ours}
+    parts = sorted(names & {"device-injector", "cdi-injector", "hook-injector"})
+    if "nri-inject" in names and parts:
+        yield _problem(
+            f"nri-inject is installed beside {', '.join(parts)}, which it has in it: containers"
+            " that both would give a device fail with a conflict",
+            "install either the suite or the single plugins",
+        )
+
+
+def _owners(seen: Gathered) -> _Found:
+    unsafe = {plugin.path: plugin.unsafe for plugin in seen.plugins if plugin.unsafe}
+    for path, why in {**unsafe, **seen.unsafe}.items():
+        yield _problem(f"{path}: {why}", "chown it to root, and chmod it go-w")
+
+
+def _registered(seen: Gathered) -> _Found:
+    answers = {name: said for name, said in seen.statuses.items() if said is not None}
+    running = {str(said.get("plugin")) for said in answers.values()}
+    for name in seen.statuses.keys() - answers.keys():
+        yield _problem(
+            f"plugin {name} does not answer: it was killed, or it hangs",
+            f"look for process {name.rpartition('.')[2]}; a runtime kills a plugin that answers"
+            f" too late, and launches it again only when {seen.node.distribution.unit} restarts",
+        )
+    for said in answers.values():
+        if not said.get("ready"):
+            yield _problem(
+                f"plugin {said.get('plugin')} runs, and no runtime has taken it in"
+                f" ({said.get('phase')})",
+                "see its log; the runtime may be down, or have NRI off",
+            )
+    for plugin in seen.ours:
+        if plugin.name not in running and not seen.socket and seen.node.nri.enabled:
+            yield _problem(
+                f"plugin {plugin.name} is installed and does not run: the runtime has not"
+                " launched it yet, or has dropped it",
+                f"see the runtime's log, and restart {seen.node.distribution.unit}",
+            )
+
+
+def _missed(seen: Gathered) -> _Found:
+    for said in seen.statuses.values():
+        missed = said.get("missed", {}) if said else {}
+        if missed.get("count"):
+            first = missed["containers"][0]
+            yield _problem(
+                f"{missed['count']} running containers lack what their pods ask for, the first:"
+                f" {first['pod']} {first['container']}, without {', '.join(first['lacks'])}",
+                "delete their pods, so that they are created anew",
+            )
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def _configurations(seen: Gathered) -> _Found:
+    for path, document in seen.documents.items():
+        if isinstance(document, str):
+            yield _problem(document, f"mend {path}; nri-inject try --config {path} checks it")
+            continue
+        rest = {key: value for key, value in document.items() if key != "policy"}
+        try:
+            settings = config.checked(rest, path)
+        except ConfigError as error:
+            yield _problem(str(error), f"mend {path}")
+            continue
+        if settings.cdi.mode == "native" and seen.runtime is not None:
+            loss = runtimes.lack("CDI_devices", seen.runtime)
+            if loss is not None:
+                sentence = runtimes.sentence(loss, seen.runtime)
+                yield _problem(f"{path}: cdi.mode native: {sentence}", "use cdi.mode: resolve")
+        if settings.unsafe_files:
+            yield _note(
+                f"{path}: unsafe_files: who could have written CDI and hook files is not asked",
+                "take it out once their owners are right",
+            )
+
+
+def _policy(seen: Gathered) -> _Found:
+    for path, document in seen.documents.items():
+        if isinstance(document, str):
+            continue
+        policy = document.get("policy")
+        if policy is None:
+            yield _problem(
+                f"{path} has no policy",
+                f"add the lines `policy:` and `  file: {texts.POLICY_FILE}`",
+            )
+        elif policy == config.UNRESTRICTED:
+            yield _note(
+                f"{path}: policy: unrestricted: every pod gets what its annotations ask for",
+                "write a policy unless you trust everybody who may create a pod",
+            )
+        elif isinstance(policy, dict) and isinstance(named := policy.get("file"), str):
+            try:
+                config.read_document(files.read(seen.node.root, named), named)
+            except FileNotFoundError:
+                yield _problem(f"{path}: policy file {named} does not exist", f"write {named}")
+            except ConfigError as error:
+                yield _problem(str(error), f"mend {named}")
+
+
+def _cdi(seen: Gathered) -> _Found:
+    for path, sentences in seen.cdi_errors.items():
+        for sentence in sentences:
+            yield _problem(f"CDI {path}: {sentence}", "nri-inject cdi validate tells the place")
+
+
+def _hooks(seen: Gathered) -> _Found:
+    for path, sentences in seen.hook_errors.items():
+        for sentence in sentences:
+            yield _problem(f"hook file {path}: {sentence}", "nri-inject hooks validate says more")
+
+
+CHECKS: Final[Mapping[str, Callable[[Gathered], _Found]]] = {
+    "nri": _nri_enabled,
+    "connections": _connections,
+    "socket": _socket,
+    "release": _release,
+    "validator": _validator,
+    "file-names": _file_names,
+    "launchable": _launchable,
+    "indexes": _indexes,
+    "suite": _suite_and_parts,
+    "owners": _owners,
+    "registered": _registered,
+    "missed": _missed,
+    "configuration": _configurations,
+    "policy": _policy,
+    "cdi": _cdi,
+    "hooks": _hooks,
+}

@@ -1,0 +1,205 @@
+"""What `doctor` looks at, gathered from a node: files, statuses, the runtime's configuration.
+
+Nobody is connected to: a runtime takes connections one after the other, so a silent one would
+hold up all others for seconds (NRI, pkg/adaptation).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from nri_inject import config, runtimes, trust
+from nri_inject.cdi import registry
+from nri_inject.cdi.registry import CdiRegistry
+from nri_inject.errors import ConfigError
+from nri_inject.hook_registry import DIRECTORIES, HookRegistry
+from nri_inject.node import files, install, texts
+from nri_inject.node.install import Entry
+from nri_inject.node.runtime import Node
+from nri_inject.runtimes import Runtime
+from nri_inject.yamltext import Value
+
+_LISTENS: Final = 0x10000  # __SO_ACCEPTCON of Linux, in the flags of /proc/net/unix
+
+
+@dataclass(frozen=True, slots=True)
+class PluginFile:
+    """An entry of the plugin directory that a runtime would launch or stumble over."""
+
+    name: str
+    path: str
+    executable: bool
+    dangling: bool
+    unsafe: str | None
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All that the checks look at.
+
+    `documents` are the plugins' configurations by path, each its mapping or what is wrong with
+    it; `statuses` what our running plugins say of themselves, None for one that does not answer.
+    """
+
+    node: Node
+    plugins: Sequence[PluginFile] = ()
+    installed: Sequence[Entry] = ()
+    documents: Mapping[str, Mapping[str, Value] | str] = field(default_factory=dict)
+    statuses: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    cdi_errors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    hook_errors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unsafe: Mapping[str, str] = field(default_factory=dict)
+    socket: str = ""
+    """What is wrong with the NRI socket; empty if nothing is."""
+
+    @property
+    def ours(self) -> list[PluginFile]:
+        """The plugins of ours that the runtime launches."""
+        return [plugin for plugin in self.plugins if plugin.ours]
+
+    @property
+    def external(self) -> bool:
+        """Whether a unit of ours connects to the socket by itself."""
+        return any(entry.path.startswith(install.UNITS) for entry in self.installed)
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """The runtime as far as its release is known."""
+        if self.node.release is None:
+            return None
+        return runtimes.identify(self.node.distribution.runtime, runtimes.dotted(self.node.release))
+
+
+def gather(
+    node: Node,
+    known: Sequence[str],
+    statuses: Mapping[str, Mapping[str, Any] | None],
+    *,
+    cdi_dirs: Sequence[str] = (),
+    hooks_dirs: Sequence[str] = (),
+) -> Gathered:
+    """Look at a node; `known` are the names of our plugins. ConfigError if it can't be looked at.
+
+    Directories of CDI specs and hooks are those of the configuration unless given.
+    """
+    installed = install.recorded(node.root)
+    links = {entry.path for entry in installed if entry.kind == "link"}
+    plugins = [*_plugin_files(node, known, links)]
+    paths = _configuration_paths(node, plugins, installed)
+    documents = {path: _document(node.root, path) for path in paths}
+    settings = _settings(documents)
+    return Gathered(
+        node=node,
+        plugins=plugins,
+        installed=installed,
+        documents=documents,
+        statuses=statuses,
+        cdi_errors=_cdi_errors(node.root, cdi_dirs or settings.cdi.dirs),
+        hook_errors=_hook_errors(node.root, hooks_dirs or settings.hooks.dirs),
+        unsafe={path: why for path in paths if (why := trust.untrusted(path, root=node.root))},
+        socket=_socket_fault(node),
+    )
+
+
+def _plugin_files(node: Node, known: Sequence[str], links: set[str]) -> Iterator[PluginFile]:
+    for name in files.names(node.root, node.nri.plugins):
+        path = f"{node.nri.plugins}/{name}"
+        where = files.beside(node.root, path)
+        end = files.inside(node.root, path)
+        status = where.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            continue
+        yield PluginFile(
+            name=name,
+            path=path,
+            # A runtime judges a link by the link's own bits, which are all set.
+            executable=bool(status.st_mode & 0o111),
+            dangling=not end.exists(),
+            unsafe=trust.untrusted(path, root=node.root) if end.exists() else None,
+            ours=path in links or name[3:] in known,
+        )
+
+
+def _configuration_paths(
+    node: Node, plugins: Sequence[PluginFile], installed: Sequence[Entry]
+) -> list[str]:
+    """Return the files that our plugins are configured by: NRI's rule, and our record."""
+    paths = [entry.path for entry in installed if entry.path == texts.CONFIG_FILE]
+    for plugin in plugins:
+        candidates = (f"{plugin.name}.conf", f"{plugin.name[3:]}.conf") if plugin.ours else ()
+        for candidate in candidates:
+            path = f"{node.nri.configurations}/{candidate}"
+            if files.inside(node.root, path).exists():
+                paths.append(path)
+                break
+    return paths
+
+
+def _document(root: str, path: str) -> Mapping[str, Value] | str:
+    try:
+        return config.read_document(files.read(root, path), path)
+    except (ConfigError, FileNotFoundError) as error:
+        return str(error)
+
+
+def _settings(documents: Mapping[str, Mapping[str, Value] | str]) -> config.Config:
+    for path, document in documents.items():
+        if not isinstance(document, str):
+            try:
+                return config.checked(
+                    {key: value for key, value in document.items() if key != "policy"}, path
+                )
+            except ConfigError:
+                continue
+    return config.Config()
+
+
+def _cdi_errors(root: str, directories: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    where = [str(files.inside(root, path)) for path in directories or registry.DEFAULT_DIRECTORIES]
+    with closing(CdiRegistry(where)) as found:
+        return found.current().errors
+
+
+def _hook_errors(root: str, directories: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    with closing(HookRegistry(directories or DIRECTORIES, host_root=root)) as found:
+        return found.errors
+
+
+def _socket_fault(node: Node) -> str:
+    """Say what is wrong with the NRI socket, without connecting to it."""
+    where = files.inside(node.root, node.nri.socket)
+    try:
+        status = where.stat()
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    if not stat.S_ISSOCK(status.st_mode):
+        return "is no socket"
+    if not os.access(where, os.R_OK | os.W_OK):
+        return "is not for us to connect to"
+    if not node.root.rstrip("/") and not _is_listening(where):
+        return "nobody listens on it: it is left from a runtime that has ended"
+    return ""
+
+
+def _is_listening(where: Path) -> bool:
+    """Tell whether the kernel knows a listener of that path; /proc/net/unix, see proc(5).
+
+    A runtime may have bound it by another name, /var/run being a link to /run.
+    """
+    try:
+        lines = Path("/proc/net/unix").read_text(errors="replace").splitlines()[1:]
+    except OSError:
+        return True
+    rows = [parts for line in lines if len(parts := line.split(maxsplit=7)) == 8]
+    return any(
+        int(flags, 16) & _LISTENS and str(files.inside("/", path)) == str(where)
+        for *_, flags, _type, _state, _inode, path in rows
+        if path.startswith("/")
+    )

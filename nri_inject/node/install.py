@@ -1,0 +1,428 @@
+"""Putting plugins on a node and taking them away again: a plan, its steps, and a record of both.
+
+`plan` decides and changes nothing. `install` writes the record first, so that a step that was
+interrupted can be undone as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, Literal, TypeAlias
+
+from nri_inject.command import Command
+from nri_inject.errors import ConfigError
+from nri_inject.node import files, texts
+from nri_inject.node.runtime import Node
+from nri_inject.programs import SUITE
+
+RECORD: Final = "/var/lib/nri-inject/installed.json"
+PREFIX: Final = "/opt/nri-inject"
+COMMANDS: Final = "/usr/local/bin"
+UNITS: Final = "/etc/systemd/system"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A plugin to be installed: its console script, and index and name that it is to have."""
+
+    script: str
+    idx: str
+    name: str
+
+    @property
+    def file_name(self) -> str:
+        """What a runtime's plugin directory calls it."""
+        return f"{self.idx}-{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Where the programs are: a self-contained folder to be copied, or scripts to be linked to.
+
+    `release` names the content, so that two of them can be there at a time: a running plugin
+    goes on to load its parts from the folder that it was started from.
+    """
+
+    folder: str
+    release: str = ""
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether it goes to the host."""
+        return bool(self.release)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A copy of a folder of ours."""
+
+    path: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of ours; an admin's version of it stays. `text` is its content."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link to a program of ours, relative, so that it also holds below a root."""
+
+    path: str
+    to: str
+
+
+Step: TypeAlias = Tree | File | Link
+What = Literal["new", "same", "changed", "kept"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A thing that was installed; `mark` tells whether it is still as we made it.
+
+    It is a file's SHA-256, a link's target, and empty for folders and directories.
+    """
+
+    kind: Literal["directory", "tree", "file", "link"]
+    path: str
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of one path, for people: `what`, and the path as the host sees it."""
+
+    what: str
+    path: str
+
+
+def chosen(name: str, known: Mapping[str, EntryPoint]) -> Program:
+    """Return the program that somebody means: a plugin's name, with an index `NN-` if need be.
+
+    ConfigError for a name that no plugin of ours has.
+    """
+    idx, base = (name[:2], name[3:]) if name[:2].isdigit() and name[2:3] == "-" else ("", name)
+    script = base if base in known else f"nri-{base}"
+    command = known[script].load() if script in known else None
+    if script == SUITE:
+        from nri_inject.plugins.suite import main as command
+    if not isinstance(command, Command):
+        plugins = ", ".join(sorted(one.removeprefix("nri-") for one in known if one != SUITE))
+        raise ConfigError(f"no plugin {base!r}; known: {SUITE}, {plugins}")
+    return Program(script, idx or command.idx, command.name)
+
+
+# --- what is to be done -------------------------------------------------------------------------
+
+
+def plan(
+    node: Node,
+    build: Build,
+    programs: Sequence[Program],
+    *,
+    prefix: str = PREFIX,
+    systemd: bool = False,
+) -> list[Step]:
+    """Return the steps in their order: a plugin comes last, when all it needs is there."""
+    steps: list[Step] = []
+    home = build.folder
+    if build.is_copied:
+        home = f"{prefix}/current"
+        steps += [
+            Tree(f"{prefix}/{build.release}", build.folder),
+            Link(home, f"{prefix}/{build.release}"),
+            Link(f"{COMMANDS}/nri-inject", f"{home}/nri-inject"),
+        ]
+    steps.append(File(texts.POLICY_FILE, texts.POLICY))
+    if systemd:
+        return [*steps, *_service(node, home, programs)]
+    for program in programs:
+        conf = f"{node.nri.configurations}/{program.file_name}.conf"
+        steps.append(File(conf, texts.drop_in(program.file_name)))
+    for program in programs:
+        steps.append(Link(f"{node.nri.plugins}/{program.file_name}", f"{home}/{program.script}"))
+    return steps
+
+
+def _service(node: Node, home: str, programs: Sequence[Program]) -> Iterator[Step]:
+    yield File(texts.CONFIG_FILE, texts.CONFIG)
+    unit = node.distribution.unit.partition(" ")[0]
+    for program in programs:
+        run = " run" if program.script == "nri-inject" else ""
+        flags = f"--idx {program.idx} --name {program.name} --socket-path {node.nri.socket}"
+        command = f"{home}/{program.script}{run} {flags} --config {texts.CONFIG_FILE}"
+        yield File(f"{UNITS}/{program.script}.service", texts.unit(command, unit))
+
+
+def enabling(node: Node) -> File:
+    """Return the file that switches NRI on; ConfigError if only an edit by hand can do it."""
+    runtime, config = node.distribution.runtime, node.distribution.config
+    lines = texts.enabling(runtime)
+    if node.distribution.drop_ins:
+        return File(f"{node.distribution.drop_ins}/99-nri-inject.conf", lines)
+    for pattern in node.nri.imports:
+        if pattern.endswith("/*.toml"):
+            version = files.read(node.root, config).decode(errors="replace")
+            number = 3 if "version = 3" in version else 2
+            text = texts.enabling(runtime, version=number)
+            return File(f"{PurePosixPath(pattern).parent}/nri-inject.toml", text)
+    if not node.distribution.template and not files.inside(node.root, config).exists():
+        return File(config, texts.enabling(runtime, version=2))
+    raise ConfigError(
+        f"{node.distribution.config} reads no directory that a file could go to; by hand,"
+        f" {how_to_enable(node)}"
+    )
+
+
+def how_to_enable(node: Node) -> str:
+    """Say what to write where to switch NRI on."""
+    place = node.distribution.template or node.distribution.config
+    table, *settings = texts.enabling(node.distribution.runtime).splitlines()
+    return f"switch NRI on in {place}: {' and '.join(settings)} in {table}"
+
+
+# --- doing it -----------------------------------------------------------------------------------
+
+
+def install(root: str, steps: Sequence[Step], *, dry: bool = False) -> list[Change]:
+    """Take the steps that are not taken yet, and return what changed; `dry` changes nothing.
+
+    Raises ConfigError before anything has been changed where something that is not ours is in
+    the way, and OSError where the system refuses.
+    """
+    before = recorded(root)
+    known = {entry.path: entry for entry in before}
+    changes = [(step, _what(root, step, known.get(step.path))) for step in steps]
+    if not dry:
+        made = [step for step, what in changes if what != "kept"]
+        _record(root, _merged(root, before, made))
+        for step, what in changes:
+            if what in ("new", "changed"):
+                _take(root, step)
+    return [Change(what, step.path) for step, what in changes]
+
+
+def _what(root: str, step: Step, entry: Entry | None) -> What:
+    """Return what a step would do to what is there now."""
+    where = files.beside(root, step.path)
+    if not os.path.lexists(where):
+        return "new"
+    if isinstance(step, Tree):
+        return "same"  # its name has its content's digest
+    if isinstance(step, Link):
+        if where.is_symlink() and str(where.readlink()) == _target(root, step):
+            return "same"
+        if entry is None:
+            raise ConfigError(f"{step.path} is there and not ours; remove it, or use another --idx")
+        return "changed"
+    now = _digest_of(where)
+    if now == _digest(step.text):
+        return "same"
+    return "changed" if entry is not None and entry.mark == now else "kept"
+
+
+def _take(root: str, step: Step) -> None:
+    where = files.beside(root, step.path)
+    where.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if isinstance(step, Tree):
+        _copy(Path(step.source), where)
+    elif isinstance(step, Link):
+        files.link(where, _target(root, step))
+    else:
+        files.write(where, step.text.encode(), 0o644)
+
+
+def _copy(source: Path, where: Path) -> None:
+    temporary = where.with_name(f".{where.name}.{os.getpid()}")
+    try:
+        shutil.copytree(source, temporary, symlinks=True)
+        os.chmod(temporary, 0o755)  # noqa: PTH101, S103 - everybody may run what root has put here
+        os.sync()
+        temporary.replace(where)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    files.sync(where.parent)
+
+
+def _target(root: str, link: Link) -> str:
+    """Return a link's text: the way from where it really is to what it is to lead to."""
+    start = files.inside(root, str(PurePosixPath(link.path).parent))
+    to = PurePosixPath(link.to)
+    # Not through `current`, which is to choose the copy when the link is used.
+    return os.path.relpath(files.beside(root, str(to.parent)) / to.name, start)
+
+
+# --- undoing it ---------------------------------------------------------------------------------
+
+
+def uninstall(root: str, *, purge: bool = False, dry: bool = False) -> list[Change]:
+    """Take away what is recorded, and return what became of it.
+
+    Files and links that somebody has changed since are kept, and stay recorded, unless `purge`.
+    Directories that we made go when they are empty.
+    """
+    entries = recorded(root)
+    left: list[Entry] = []
+    changes: list[Change] = []
+    for entry in reversed(entries):  # the runtime's plugins first: nobody starts half of one
+        what = _removal(root, entry, purge=purge)
+        if what == "removed" and not dry:
+            _remove(root, entry)
+        if what == "kept":
+            left.append(entry)
+        if what:
+            changes.append(Change(what, entry.path))
+    if not dry:
+        changes += _remove_directories(root, entries, left)
+    return changes
+
+
+def _removal(root: str, entry: Entry, *, purge: bool) -> str:
+    where = files.beside(root, entry.path)
+    if entry.kind == "directory" or not os.path.lexists(where):
+        return ""
+    if entry.kind == "tree" or purge or _mark(where) == entry.mark:
+        return "removed"
+    return "kept"
+
+
+def _remove(root: str, entry: Entry) -> None:
+    where = files.beside(root, entry.path)
+    if entry.kind == "tree":
+        shutil.rmtree(where)
+    else:
+        where.unlink()
+
+
+def _remove_directories(root: str, entries: Sequence[Entry], left: list[Entry]) -> list[Change]:
+    """Remove the record, or what is done of it, and the directories that nothing is left in."""
+    removed: list[Change] = []
+    directories = [entry for entry in entries if entry.kind == "directory"]
+    if not left:
+        files.beside(root, RECORD).unlink(missing_ok=True)
+    for entry in sorted(directories, key=lambda entry: entry.path, reverse=True):
+        try:
+            files.inside(root, entry.path).rmdir()
+            removed.append(Change("removed", entry.path))
+        except FileNotFoundError:
+            continue
+        except OSError:  # not empty: somebody else uses it, too
+            left.append(entry)
+    if any(entry.kind != "directory" for entry in left):
+        _record(root, left)
+    return removed
+
+
+# --- the record ---------------------------------------------------------------------------------
+
+
+def recorded(root: str) -> list[Entry]:
+    """Return what has been installed; ConfigError if the record cannot be read."""
+    try:
+        document = json.loads(files.read(root, RECORD))
+        return [Entry(**entry) for entry in document["installed"]]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{RECORD} is damaged: {error}") from error
+
+
+def _record(root: str, entries: Iterable[Entry]) -> None:
+    where = files.beside(root, RECORD)
+    where.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    document = {"version": 1, "installed": [asdict(entry) for entry in entries]}
+    files.write(where, json.dumps(document, indent=1).encode() + b"\n", 0o644)
+
+
+def _merged(root: str, before: Sequence[Entry], steps: Sequence[Step]) -> list[Entry]:
+    """Return the record with what these steps make, and with the directories that they need."""
+    entries: dict[str, Entry] = {entry.path: entry for entry in before}
+    for step in steps:
+        for directory in _missing_directories(root, step.path):
+            entries.setdefault(directory, Entry("directory", directory))
+        if isinstance(step, Tree):
+            entries[step.path] = Entry("tree", step.path)
+        elif isinstance(step, Link):
+            entries[step.path] = Entry("link", step.path, _target(root, step))
+        elif not _is_foreign(root, step, entries):
+            entries[step.path] = Entry("file", step.path, _digest(step.text))
+    for directory in _missing_directories(root, RECORD):
+        entries.setdefault(directory, Entry("directory", directory))
+    return list(entries.values())
+
+
+def _is_foreign(root: str, step: File, entries: Mapping[str, Any]) -> bool:
+    """Tell whether a file of the same words was there before us."""
+    return step.path not in entries and files.beside(root, step.path).exists()
+
+
+def _missing_directories(root: str, path: str) -> Iterator[str]:
+    for parent in PurePosixPath(path).parents:
+        if not files.inside(root, str(parent)).exists():
+            yield str(parent)
+
+
+def _mark(where: Path) -> str:
+    return str(where.readlink()) if where.is_symlink() else _digest_of(where)
+
+
+def _digest_of(where: Path) -> str:
+    with suppress(OSError):
+        return hashlib.sha256(where.read_bytes()).hexdigest()
+    return ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def release_of(folder: Path, version: str) -> str:
+    """Return a name for a folder's content: our version and a digest of all files in it."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        digest.update(f"{path.relative_to(folder)}\0".encode())
+        if path.is_symlink():
+            digest.update(os.fsencode(path.readlink()))
+        elif path.is_file():
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return f"{version}-{digest.hexdigest()[:8]}"
+
+
+def outdated(root: str, build: Build, *, prefix: str = PREFIX) -> list[Entry]:
+    """Return the copies that are neither this one nor the one that is in use before it.
+
+    That one stays: plugins that run go on to load their parts from it. Call it before `install`.
+    """
+    try:
+        in_use = files.beside(root, f"{prefix}/current").readlink().name
+    except OSError:
+        return []
+    if in_use == build.release:
+        return []
+    return [
+        entry
+        for entry in recorded(root)
+        if entry.kind == "tree" and PurePosixPath(entry.path).name not in (in_use, build.release)
+    ]
+
+
+def forget(root: str, entries: Sequence[Entry]) -> list[Change]:
+    """Remove copies, and what the record says of them."""
+    for entry in entries:
+        shutil.rmtree(files.beside(root, entry.path), ignore_errors=True)
+    if entries:
+        _record(root, [entry for entry in recorded(root) if entry not in entries])
+    return [Change("removed", entry.path) for entry in entries]

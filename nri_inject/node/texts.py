@@ -1,0 +1,109 @@
+"""What `install` writes: the text of each file, a function of names."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DIRECTORY: Final = "/etc/nri-inject"
+POLICY_FILE: Final = f"{DIRECTORY}/policy.yaml"
+CONFIG_FILE: Final = f"{DIRECTORY}/config.yaml"
+
+POLICY: Final = """\
+# Who may be given what on this node. Nothing is, until a rule here allows it: a container that
+# asks for more fails, and its error says which rule is missing. The plugin notices a change of
+# this file by itself.
+rules: []
+"""
+
+
+def drop_in(file_name: str) -> str:
+    """Return the configuration that a runtime hands to the plugin `NN-name`."""
+    return f"""\
+# Configuration of the plugin {file_name}. The runtime reads it when it starts, and hands it over.
+policy:
+  file: {POLICY_FILE}
+"""
+
+
+CONFIG: Final = f"""\
+# Configuration of the service nri-inject, which notices a change of this file by itself.
+policy:
+  file: {POLICY_FILE}
+"""
+
+
+def enabling(runtime: str, *, version: int | None = None) -> str:
+    """Return the lines that switch NRI on in a runtime's configuration.
+
+    `version` is that of a containerd file which has nothing else.
+    """
+    if runtime == "cri-o":
+        return "[crio.nri]\nenable_nri = true\n"
+    head = "" if version is None else f"version = {version}\n\n"
+    table = '[plugins."io.containerd.nri.v1.nri"]'
+    return f"{head}{table}\ndisable = false\ndisable_connections = false\n"
+
+
+def unit(command: str, runtime_unit: str) -> str:
+    """Return the systemd unit of a plugin that connects to the runtime by itself.
+
+    `command` is its whole command line, `runtime_unit` the unit of the runtime.
+
+    It starts before the kubelet, so that no pod is created without it: `Type=notify` means that
+    it has started when the runtime has taken it in. What it needs is the runtime's socket, the
+    host's files to look at, and its own status socket; the settings take away all else.
+    """
+    return f"""\
+[Unit]
+Description=Devices, CDI devices and OCI hooks for pods, through NRI
+Documentation=man:systemd.service(5)
+After={runtime_unit}.service
+Before=kubelet.service
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={command}
+Restart=always
+RestartSec=2
+WatchdogSec=30
+TimeoutStartSec=90
+OOMScoreAdjust=-500
+RuntimeDirectory=nri-inject
+RuntimeDirectoryMode=0700
+
+# It opens no device: it looks at the nodes in /dev, so PrivateDevices= would blind it. Metrics
+# need PrivateNetwork=no, IPAddressAllow= and RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6.
+CapabilityBoundingSet=
+AmbientCapabilities=
+DevicePolicy=closed
+IPAddressDeny=any
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+NoNewPrivileges=yes
+PrivateNetwork=yes
+PrivateTmp=yes
+ProcSubset=pid
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProtectSystem=strict
+RemoveIPC=yes
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@resources @privileged
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+"""

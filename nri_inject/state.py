@@ -1,0 +1,108 @@
+"""What a running plugin has done and seen so far: a record, and the document made of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+MOST_MISSED: Final = 1000
+"""How many missed containers are remembered; of more, only the number is."""
+
+SHOWN_MISSED: Final = 50
+"""How many of them one document names: it must fit into a socket's buffer."""
+
+
+class Missed(NamedTuple):
+    """A running container that lacks what its pod asks for: `Who` it is, and what it lacks."""
+
+    pod: str
+    container: str
+    lacks: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class State:
+    """Counted from the start of the process; times are seconds since the epoch, None for never.
+
+    `asked` counts the containers that a runtime asked about; of those some were `changed`, some
+    `failed` and, among the failed, some `denied` by a policy. `missed` are by container id, as of
+    the last synchronization, less those that have been removed since; `unlisted` were too many.
+    Of what the runtime told then, `compared` have been compared and `to_compare` wait for it.
+    `config_error` says why the newest version of the configuration file is not in force.
+    """
+
+    index: str
+    name: str
+    pid: int
+    started: float = field(default_factory=time.time)
+    runtime: str = ""
+    configured: float | None = None
+    synchronized: float | None = None
+    asked: int = 0
+    changed: int = 0
+    failed: int = 0
+    denied: int = 0
+    to_compare: int = 0
+    compared: int = 0
+    missed: dict[str, Missed] = field(default_factory=dict)
+    unlisted: int = 0
+    config_error: str = ""
+
+    @property
+    def title(self) -> str:
+        """The plugin's name as runtimes write it, `20-nri-inject`."""
+        return f"{self.index}-{self.name}"
+
+    def miss(self, container_id: str, missed: Missed) -> None:
+        """Remember a container that was missed."""
+        if len(self.missed) < MOST_MISSED:
+            self.missed[container_id] = missed
+        else:
+            self.unlisted += 1
+
+
+def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
+    """Return what `nri-inject status` shows of one plugin; `phase` is the stub's.
+
+    It is ready when a runtime asks it about containers: once it is synchronized, and where the
+    runtime launched it, once it is configured, since runtimes before NRI 0.7 do no more.
+    """
+    from importlib.metadata import version  # for those who ask: a launch does without it
+
+    shown = list(state.missed.values())[:SHOWN_MISSED]
+    return {
+        "plugin": state.title,
+        "version": version("nri-inject"),
+        "pid": state.pid,
+        "phase": phase,
+        "ready": phase == "synchronized" or (launched and phase == "configured"),
+        "launched": launched,
+        "runtime": state.runtime,
+        "started": when(state.started),
+        "configured": when(state.configured),
+        "synchronized": when(state.synchronized),
+        "containers": {
+            "asked": state.asked,
+            "changed": state.changed,
+            "failed": state.failed,
+            "denied": state.denied,
+        },
+        "to_compare": state.to_compare,
+        "compared": state.compared,
+        "missed": {
+            "count": len(state.missed) + state.unlisted,
+            "containers": [
+                {"pod": one.pod, "container": one.container, "lacks": list(one.lacks)}
+                for one in shown
+            ],
+        },
+        "config_error": state.config_error,
+    }
+
+
+def when(seconds: float | None) -> str | None:
+    """Write a time in UTC, as logs do."""
+    if seconds is None:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

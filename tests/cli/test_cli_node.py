@@ -1,0 +1,145 @@
+"""`nri-inject install`, `uninstall`, `status` and `doctor` as commands: words and exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nri_inject.state import Missed, State, document
+from nri_inject.status import StatusSocket
+
+BOUND = 30
+PROGRAM = Path(sys.executable).with_name("nri-inject")
+
+
+def ended(*arguments: str | Path) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [PROGRAM, *arguments], capture_output=True, timeout=BOUND, check=False, text=True
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    (tmp_path / "etc/containerd").mkdir(parents=True)
+    (tmp_path / "etc/containerd/config.toml").write_text("version = 2\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["install", "uninstall", "status", "doctor", "run"])
+def test_help_has_an_example(name: str) -> None:
+    status, output, _ = ended(name, "--help")
+    assert status == 0
+    assert f"Example: nri-inject {name}" in output
+
+
+def test_programs_that_need_this_python_are_not_for_another_host(host: Path) -> None:
+    assert ended("install", "--root", host) == (
+        1,
+        "",
+        (
+            "Error: with --root the programs are copied, and these need this Python; use the"
+            " self-contained build (make binaries)\n"
+        ),
+    )
+
+
+def test_a_host_without_a_runtime_is_an_error(tmp_path: Path) -> None:
+    for command in ("install", "doctor"):
+        status, _, errors = ended(command, "--root", tmp_path)
+        assert status == 1
+        assert errors.startswith(f"Error: no runtime found below {tmp_path}; say which one")
+
+
+def test_nothing_installed_is_nothing_to_take_away(host: Path) -> None:
+    assert ended("uninstall", "--root", host) == (0, "", "")
+    status, output, _ = ended("uninstall", "--root", host, "--format", "json")
+    assert (status, json.loads(output)) == (0, {"dry_run": False, "changes": [], "next": []})
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(host: Path) -> None:
+    assert ended("doctor", "--root", host) == (
+        1,
+        (
+            "problem  /etc/containerd/config.toml does not say whether NRI is on, and before"
+            " containerd 2.0 it is off\n"
+            "         do: switch NRI on in /etc/containerd/config.toml: disable = false and"
+            ' disable_connections = false in [plugins."io.containerd.nri.v1.nri"]; restart'
+            " containerd\n"
+            "problem  NRI socket /var/run/nri/nri.sock: no such file or directory\n"
+            "         do: start or restart containerd; mount the socket's directory, not the"
+            " socket, into a container\n"
+            "2 problems with NRI on containerd\n"
+        ),
+        "",
+    )
+
+
+def test_doctor_for_programs(host: Path) -> None:
+    status, output, _ = ended("doctor", "--root", host, "--format", "json")
+    said = json.loads(output)
+    assert (status, said["runtime"], said["release"]) == (1, "containerd", None)
+    assert [one["check"] for one in said["findings"]] == ["nri", "socket"]
+    assert set(said["findings"][0]) == {"check", "level", "what", "do"}
+
+
+def served(where: Path, said: dict[str, Any], *arguments: str) -> tuple[int, str, str]:
+    """Run `status` while a plugin's socket answers."""
+    result: list[tuple[int, str, str]] = []
+    command = ("status", "--status-dir", str(where), *arguments)
+    with closing(StatusSocket(str(where), "20-a", lambda: said)) as one:
+        asking = threading.Thread(target=lambda: result.append(ended(*command)))
+        asking.start()
+        while asking.is_alive():
+            one.ready()
+    return result[0]
+
+
+def test_status_for_people(tmp_path: Path) -> None:
+    state = State("20", "a", 7, started=0.0, runtime="containerd 2.1.9", synchronized=60.0)
+    state.asked, state.changed, state.failed, state.compared = 4, 2, 1, 9
+    state.miss("c", Missed("ns/web", "app", ("device /dev/fuse",)))
+    state.config_error = "config.yaml: bad"
+    said = document(state, "synchronized", launched=False)
+    assert served(tmp_path, said) == (
+        0,
+        (
+            "20-a  synchronized by containerd 2.1.9 since 1970-01-01T00:01:00Z, process 7\n"
+            "  containers  4 asked, 2 changed, 1 failed, 0 denied\n"
+            "  missed      1 of 9 that were running\n"
+            "    ns/web app lacks device /dev/fuse\n"
+            "  not in force: config.yaml: bad\n"
+        ),
+        "",
+    )
+    assert served(tmp_path, said, "--plugin", "b")[0] == 1
+
+
+def test_probes_say_nothing_and_tell_ready_from_live(tmp_path: Path) -> None:
+    said = document(State("20", "a", 7), "registering", launched=False)
+    assert served(tmp_path, said, "--live") == (0, "", "")
+    assert served(tmp_path, said, "--ready") == (1, "", "")
+    assert ended("status", "--live", "--status-dir", tmp_path) == (1, "", "")
+
+
+def test_without_a_plugin_status_says_where_it_looked(tmp_path: Path) -> None:
+    assert ended("status", "--status-dir", tmp_path) == (
+        1,
+        f"no plugin has a socket in {tmp_path}\n",
+        "",
+    )
+
+
+def test_a_directory_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    status, output, errors = ended("status", "--status-dir", tmp_path / "file")
+    assert (status, output) == (1, "")
+    assert errors == f"Error: {tmp_path}/file: {os.strerror(20)}\n"

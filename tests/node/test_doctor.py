@@ -1,0 +1,304 @@
+"""One host in order, and what the doctor says of every way in which it can be broken."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nri_inject.node.doctor import CHECKS, Finding, diagnose
+from nri_inject.node.gather import gather
+from nri_inject.node.runtime import look
+
+KNOWN = ("nri-inject", "device-injector", "cdi-injector", "hook-injector")
+TABLE = '[plugins."io.containerd.nri.v1.nri"]\n'
+CONFIG = "etc/containerd/config.toml"
+PLUGINS = "opt/nri/plugins"
+CONF = "etc/nri/conf.d/20-nri-inject.conf"
+HOOKS = "etc/containers/oci/hooks.d"
+RUNNING = {
+    "20-nri-inject.7": {
+        "plugin": "20-nri-inject",
+        "phase": "synchronized",
+        "ready": True,
+        "missed": {"count": 0, "containers": []},
+    }
+}
+
+
+class Host:
+    """A root directory with containerd 2, the suite, a policy and a runtime that listens."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.statuses: Mapping[str, Any] = RUNNING
+        self.write(CONFIG, "version = 3\n")
+        self.write(f"{PLUGINS}/20-nri-inject", "#!/bin/sh\n", 0o755)
+        self.write(CONF, "policy:\n  file: /etc/nri-inject/policy.yaml\n")
+        self.write("etc/nri-inject/policy.yaml", "rules: []\n")
+        (root / "run/nri").mkdir(parents=True)
+        (root / "var").mkdir()
+        (root / "var/run").symlink_to("/run")
+        # A socket's path is short, and a test's directory may be long.
+        here = os.open(root / "run/nri", os.O_DIRECTORY)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"/proc/self/fd/{here}/nri.sock")
+        os.close(here)
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+
+    def findings(self, release: tuple[int, int, int] | None = None) -> list[Finding]:
+        node = dataclasses.replace(look(str(self.root)), release=release)
+        return diagnose(gather(node, KNOWN, self.statuses))
+
+    def problems(self) -> list[tuple[str, str]]:
+        return [(one.check, one.what) for one in self.findings() if one.level == "problem"]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_nothing_is_wrong_with_a_host_in_order(host: Host) -> None:
+    assert host.findings() == []
+
+
+def unlink(host: Host, name: str) -> None:
+    (host.root / name).unlink()
+
+
+def says(host: Host, **said: Any) -> None:
+    host.statuses = {"20-nri-inject.7": RUNNING["20-nri-inject.7"] | said}
+
+
+def silence(host: Host) -> None:
+    host.statuses = {"20-nri-inject.7": None}
+
+
+def nobody(host: Host) -> None:
+    host.statuses = {}
+
+
+def plain_file_instead_of_socket(host: Host) -> None:
+    unlink(host, "run/nri/nri.sock")
+    host.write("run/nri/nri.sock", "")
+
+
+def dangling(host: Host) -> None:
+    unlink(host, f"{PLUGINS}/20-nri-inject")
+    (host.root / PLUGINS / "20-nri-inject").symlink_to("../../nri-inject/current/nri-inject")
+
+
+def validator(text: str) -> str:
+    return f'version = 3\n[plugins."io.containerd.nri.v1.nri".default_validator]\n{text}\n'
+
+
+MISSED = {
+    "count": 2,
+    "containers": [{"pod": "ns/web", "container": "app", "lacks": ["device /dev/fuse"]}],
+}
+Break = Callable[[Host], None]
+BROKEN: Mapping[str, tuple[Break, str, str]] = {
+    "NRI off": (
+        lambda host: host.write(CONFIG, f"version = 3\n{TABLE}disable = true\n"),
+        "nri",
+        "NRI is off in containerd",
+    ),
+    "NRI not told on": (
+        lambda host: host.write(CONFIG, "version = 2\n"),
+        "nri",
+        (
+            "/etc/containerd/config.toml does not say whether NRI is on, and before containerd 2.0"
+            " it is off"
+        ),
+    ),
+    "socket missing": (
+        lambda host: unlink(host, "run/nri/nri.sock"),
+        "socket",
+        "NRI socket /var/run/nri/nri.sock: no such file or directory",
+    ),
+    "socket is a file": (
+        plain_file_instead_of_socket,
+        "socket",
+        "NRI socket /var/run/nri/nri.sock: is no socket",
+    ),
+    "hooks rejected": (
+        lambda host: host.write(CONFIG, validator("reject_oci_hook_adjustment = true")),
+        "validator",
+        "the runtime's default validator rejects every container that gets an OCI hook",
+    ),
+    "required plugin missing": (
+        lambda host: host.write(CONFIG, validator('required_plugins = ["sgx-epc"]')),
+        "validator",
+        (
+            "the runtime requires the plugin sgx-epc, which is not installed: no container can be"
+            " created"
+        ),
+    ),
+    "fatal file name": (
+        lambda host: host.write(f"{PLUGINS}/notes.sh", "", 0o755),
+        "file-names",
+        "/opt/nri/plugins/notes.sh is executable and not called NN-name: containerd ends over it",
+    ),
+    "not executable": (
+        lambda host: host.write(f"{PLUGINS}/11-other", "", 0o644),
+        "launchable",
+        "/opt/nri/plugins/11-other is not executable, so runtimes pass over it",
+    ),
+    "dangling link": (
+        dangling,
+        "launchable",
+        "/opt/nri/plugins/20-nri-inject is a link to nothing, so the plugin does not start",
+    ),
+    "index twice": (
+        lambda host: host.write(f"{PLUGINS}/20-other", "", 0o755),
+        "indexes",
+        (
+            "index 20 is used by 20-nri-inject and 20-other, so nobody knows which of them is asked"
+            " first"
+        ),
+    ),
+    "suite and part": (
+        lambda host: host.write(f"{PLUGINS}/10-device-injector", "", 0o755),
+        "suite",
+        (
+            "nri-inject is installed beside device-injector, which it has in it: containers that"
+            " both would give a device fail with a conflict"
+        ),
+    ),
+    "plugin writable by others": (
+        lambda host: (host.root / PLUGINS / "20-nri-inject").chmod(0o777),
+        "owners",
+        (
+            "/opt/nri/plugins/20-nri-inject: /opt/nri/plugins/20-nri-inject can be written by"
+            " everybody (mode 0777)"
+        ),
+    ),
+    "configuration writable by others": (
+        lambda host: (host.root / CONF).chmod(0o666),
+        "owners",
+        f"/{CONF}: /{CONF} can be written by everybody (mode 0666)",
+    ),
+    "plugin dropped": (
+        nobody,
+        "registered",
+        (
+            "plugin 20-nri-inject is installed and does not run: the runtime has not launched it"
+            " yet, or has dropped it"
+        ),
+    ),
+    "plugin killed or hanging": (
+        silence,
+        "registered",
+        "plugin 20-nri-inject.7 does not answer: it was killed, or it hangs",
+    ),
+    "plugin not taken in": (
+        lambda host: says(host, ready=False, phase="disconnected"),
+        "registered",
+        "plugin 20-nri-inject runs, and no runtime has taken it in (disconnected)",
+    ),
+    "containers missed": (
+        lambda host: says(host, missed=MISSED),
+        "missed",
+        (
+            "2 running containers lack what their pods ask for, the first: ns/web app, without"
+            " device /dev/fuse"
+        ),
+    ),
+    "misspelt key": (
+        lambda host: host.write(CONF, "policy: unrestricted\non_unsuported: warn\n"),
+        "configuration",
+        f"/{CONF}: unknown key 'on_unsuported', did you mean 'on_unsupported'",
+    ),
+    "no YAML": (
+        lambda host: host.write(CONF, "policy: [\n"),
+        "configuration",
+        f"/{CONF}: line 2, column 1: did not find expected node content while parsing a flow node",
+    ),
+    "no policy": (
+        lambda host: host.write(CONF, "on_unsupported: warn\n"),
+        "policy",
+        f"/{CONF} has no policy",
+    ),
+    "policy file missing": (
+        lambda host: unlink(host, "etc/nri-inject/policy.yaml"),
+        "policy",
+        f"/{CONF}: policy file /etc/nri-inject/policy.yaml does not exist",
+    ),
+    "policy file broken": (
+        lambda host: host.write("etc/nri-inject/policy.yaml", "- rules\n"),
+        "policy",
+        (
+            "/etc/nri-inject/policy.yaml: a mapping of keys to values expected, as in `policy:"
+            " unrestricted`"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_found_and_nothing_else(host: Host, name: str) -> None:
+    break_it, check, what = BROKEN[name]
+    break_it(host)
+    found = host.problems()
+    assert (check, what) in found
+    # A plugin that cannot be launched is not running either, and so on: one cause, few words.
+    assert len(found) <= 2
+
+
+def test_files_of_cdi_and_hooks_are_read_as_the_plugins_read_them(host: Host) -> None:
+    host.write("etc/cdi/part.json", '{"cdiVersion": "1.1.0"}')
+    host.write(f"{HOOKS}/hook.json", '{"version": "1.0.0"}')
+    assert {check for check, _ in host.problems()} == {"cdi", "hooks"}
+
+
+def test_connections_that_are_off_matter_to_who_connects(host: Host) -> None:
+    host.write(CONFIG, f"version = 3\n{TABLE}disable_connections = true\n")
+    assert [(one.check, one.level) for one in host.findings()] == [("connections", "note")]
+    entry = {"kind": "file", "path": "/etc/systemd/system/nri-inject.service", "mark": ""}
+    host.write("var/lib/nri-inject/installed.json", json.dumps({"installed": [entry]}))
+    assert [(one.check, one.level) for one in host.findings()] == [("connections", "problem")]
+
+
+def test_an_old_runtime_is_a_note_with_what_it_does_not_apply(host: Host) -> None:
+    host.write(CONFIG, f"version = 2\n{TABLE}disable = false\n")
+    notes = [one.what for one in host.findings((1, 7, 24))]
+    assert notes[0].startswith("containerd 1.7.24 does not apply CDI_devices, oom_score_adj, ")
+    assert notes[1] == "containerd 1.7.24 ends if a pre-installed plugin does not start"
+
+
+def test_a_runtime_too_old_for_native_cdi_is_a_problem(host: Host) -> None:
+    host.write(CONF, "policy: unrestricted\ncdi: {mode: native}\n")
+    found = [one for one in host.findings((1, 7, 24)) if one.check == "configuration"]
+    assert found[0].level == "problem"
+    assert "does not apply CDI_devices" in found[0].what
+
+
+def test_a_policy_of_nothing_at_all_is_a_note(host: Host) -> None:
+    host.write(CONF, "policy: unrestricted\nunsafe_files: true\n")
+    assert {(one.check, one.level) for one in host.findings()} == {
+        ("policy", "note"),
+        ("configuration", "note"),
+    }
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_every_finding_says_what_to_do(host: Host, name: str) -> None:
+    BROKEN[name][0](host)
+    assert all(finding.do for finding in host.findings())
+
+
+def test_every_check_has_a_test() -> None:
+    tested = {check for _, check, _ in BROKEN.values()} | {"cdi", "hooks", "connections", "release"}
+    assert tested == set(CHECKS)

@@ -1,0 +1,123 @@
+"""What is deployed: manifests that Kubernetes takes, a unit that systemd takes, and one source."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nri_inject import config, options
+from nri_inject.command import Options
+from nri_inject.node import texts
+from nri_inject.plugins import suite
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+BASE = DEPLOY / "kubernetes" / "base"
+MANIFESTS = sorted(path for path in BASE.glob("*.yaml") if path.name != "kustomization.yaml")
+UNIT = DEPLOY / "systemd" / "nri-inject.service"
+HARDENED = 2.0
+"""Below this `systemd-analyze security` calls a unit OK; 10 is a unit without any setting."""
+
+
+def manifest(name: str) -> Any:
+    return yaml.safe_load((BASE / name).read_text())
+
+
+def check(document: Any, version: str) -> None:
+    """Hold a manifest against Kubernetes' own JSON schemas, which allow no unknown field."""
+    validate: Any = importlib.import_module("kubernetes_validate")
+    validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("version", ["1.30.0", "1.34.0"])
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_manifests_are_what_kubernetes_takes(path: Path, version: str) -> None:
+    check(yaml.safe_load(path.read_text()), version)
+
+
+def test_a_misspelt_field_would_be_noticed() -> None:
+    document = manifest("daemonset.yaml")
+    document["spec"]["template"]["spec"]["priorityClass"] = "x"
+    with pytest.raises(Exception, match="priorityClass"):
+        check(document, "1.34.0")
+
+
+def test_kustomize_puts_them_together() -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not here, and kustomize is in it")
+    done = subprocess.run(
+        ["kubectl", "kustomize", BASE], capture_output=True, text=True, check=True
+    )
+    documents = list(yaml.safe_load_all(done.stdout))
+    assert {one["kind"] for one in documents} == {"Namespace", "ConfigMap", "DaemonSet"}
+    pod = next(one for one in documents if one["kind"] == "DaemonSet")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == "registry.example.com/nri-inject:0.1.0"
+    # The pod finds the map by the name that kustomize gave it.
+    maps = {one["metadata"]["name"] for one in documents if one["kind"] == "ConfigMap"}
+    assert {one["configMap"]["name"] for one in pod["volumes"] if "configMap" in one} == maps
+
+
+def test_the_pod_mounts_the_sockets_directory_and_has_no_powers() -> None:
+    pod = manifest("daemonset.yaml")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    paths = {one["name"]: one["hostPath"] for one in pod["volumes"] if "hostPath" in one}
+    assert paths["nri"] == {"path": "/var/run/nri", "type": "DirectoryOrCreate"}
+    writable = {one["name"] for one in container["volumeMounts"] if not one.get("readOnly")}
+    assert writable == {"nri", "status"}
+    security = container["securityContext"]
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert security["readOnlyRootFilesystem"]
+    assert not security["privileged"]
+    assert not security["allowPrivilegeEscalation"]
+    assert not pod["automountServiceAccountToken"]
+
+
+def test_the_pods_arguments_are_the_commands() -> None:
+    pod = manifest("daemonset.yaml")["spec"]["template"]["spec"]
+    run, *arguments = pod["containers"][0]["args"]
+    assert run == "run"
+    program = options.program(suite.main, Options(idx="20", name="x"), "run")
+    values = program.make_context("run", arguments).params
+    assert (values["idx"], values["name"]) == ("20", "nri-inject")
+
+
+def test_the_configuration_of_the_map_is_one() -> None:
+    data = manifest("configmap.yaml")["data"]
+    document = config.read_document(data["config.yaml"], "config.yaml")
+    assert document["policy"] == {"file": "/etc/nri-inject/policy.yaml"}
+    assert document["host_root"] == "/host"
+    assert config.read_document(data["policy.yaml"], "policy.yaml") == {"rules": []}
+
+
+def test_the_unit_is_what_install_writes() -> None:
+    command = (
+        "/opt/nri-inject/current/nri-inject run --idx 20 --name nri-inject"
+        " --socket-path /var/run/nri/nri.sock --config /etc/nri-inject/config.yaml"
+    )
+    assert UNIT.read_text() == texts.unit(command, "containerd")
+
+
+def test_systemd_takes_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not here")
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/opt/nri-inject/current/nri-inject", "/bin/true"))
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+    examined = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", unit],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    level = re.search(r"Overall exposure level .*: ([0-9.]+)", examined.stdout)
+    assert level is not None
+    assert float(level[1]) < HARDENED

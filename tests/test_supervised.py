@@ -1,0 +1,270 @@
+"""What a plugin process tells of itself while it runs: status, metrics, reload, what was missed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from nri_inject import api
+from nri_inject.errors import RemoteError
+from nri_inject.runtime.peer import Peer
+from nri_inject.runtimes import identify
+from nri_inject.status import ask_all
+
+T = TypeVar("T")
+LONGEST = 20.0
+PROGRAM = Path(sys.executable).with_name("nri-inject")
+NEW = identify("containerd", "2.3.0")
+FULL = {"devices.noderesource.dev/pod": "- path: /dev/full"}
+BAD = {"devices.noderesource.dev/pod": "- path: /dev/nowhere"}
+POD = api.Pod(id="p", namespace="ns", name="web", annotations=FULL)
+RUNNING = api.ContainerState.CONTAINER_RUNNING
+
+
+def until(ask: Callable[[], T]) -> T:
+    """Ask until the answer is true; a process of its own tells when it is done with something."""
+    deadline = time.monotonic() + LONGEST
+    while not (answer := ask()):
+        assert time.monotonic() < deadline, "it never became true"
+    return answer
+
+
+@dataclass
+class Plugin:
+    """A suite that a runtime has launched, and where its status is."""
+
+    process: subprocess.Popen[str]
+    peer: Peer
+    where: Path
+
+    def status(self) -> dict[str, Any]:
+        (said,) = ask_all(str(self.where)).values()
+        assert said is not None
+        return said
+
+    def create(self, annotations: dict[str, str]) -> api.Adjustment:
+        pod = api.Pod(namespace="ns", name="web", annotations=annotations)
+        request = api.CreateContainerRequest(pod=pod, container=api.Container(name="app"))
+        return self.peer.request(
+            "CreateContainer", request, api.CreateContainerResponse, LONGEST
+        ).adjust
+
+
+@contextmanager
+def launched(where: Path, *arguments: str, **environ: str) -> Iterator[Plugin]:
+    """Start the suite with a runtime's socket; it ends when the runtime hangs up."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [PROGRAM, *arguments],
+            env={
+                "NRI_PLUGIN_SOCKET": str(theirs.fileno()),
+                "NRI_INJECT_STATUS_DIR": str(where),
+                **environ,
+            },
+            pass_fds=[theirs.fileno()],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    with process, closing(Peer(ours)) as peer:
+        try:
+            peer.register(LONGEST)
+            yield Plugin(process, peer, where)
+            peer.close()
+            assert process.wait(LONGEST) == 0
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def taken_in(plugin: Plugin, config: str = "policy: unrestricted") -> Plugin:
+    plugin.peer.configure(NEW, config, LONGEST)
+    plugin.peer.synchronize([], [], LONGEST)
+    return plugin
+
+
+def test_a_launch_without_arguments_is_the_suite(tmp_path: Path) -> None:
+    with launched(tmp_path / "run") as plugin:
+        assert plugin.peer.title == "20-nri-inject"
+        assert [device.path for device in taken_in(plugin).create(FULL).linux.devices] == [
+            "/dev/full"
+        ]
+
+
+def test_a_link_to_the_one_program_is_the_plugin_that_it_is_named_after(tmp_path: Path) -> None:
+    link = tmp_path / "11-device-injector"
+    link.symlink_to(PROGRAM)
+    shown = subprocess.run(
+        [link, "--help"], capture_output=True, text=True, timeout=LONGEST, check=True
+    )
+    assert "nri-device-injector --idx 10" in shown.stdout
+
+
+def test_status_follows_a_plugin_through_its_life(tmp_path: Path) -> None:
+    with launched(tmp_path) as plugin:
+        before = plugin.status()
+        assert (before["phase"], before["ready"]) == ("registering", False)
+        plugin.peer.configure(NEW, "policy: unrestricted", LONGEST)
+        assert (plugin.status()["phase"], plugin.status()["ready"]) == ("configured", True)
+        plugin.peer.synchronize([], [], LONGEST)
+        plugin.create(FULL)
+        plugin.create({})
+        with pytest.raises(RemoteError):
+            plugin.create(BAD)
+        said = plugin.status()
+    assert (said["plugin"], said["phase"]) == ("20-nri-inject", "synchronized")
+    assert (said["runtime"], said["launched"]) == ("containerd 2.3.0", True)
+    assert said["containers"] == {"asked": 3, "changed": 1, "failed": 1, "denied": 0}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_containers_that_were_missed_are_told_until_they_are_removed(tmp_path: Path) -> None:
+    given = api.LinuxContainer(devices=[api.LinuxDevice(path="/dev/full")])
+    missed = api.Container(id="c1", name="app", pod_sandbox_id="p", state=RUNNING)
+    complete = api.Container(id="c2", name="other", pod_sandbox_id="p", state=RUNNING, linux=given)
+    with launched(tmp_path) as plugin:
+        plugin.peer.configure(NEW, "policy: unrestricted", LONGEST)
+        plugin.peer.synchronize([POD], [missed, complete], LONGEST)
+        until(lambda: plugin.status()["compared"] == 2)
+        assert plugin.status()["missed"] == {
+            "count": 1,
+            "containers": [{"pod": "ns/web", "container": "app", "lacks": ["device /dev/full"]}],
+        }
+        gone = api.RemoveContainerRequest(pod=POD, container=missed)
+        plugin.peer.request("RemoveContainer", gone, api.RemoveContainerResponse, LONGEST)
+        assert plugin.status()["missed"]["count"] == 0
+
+
+def test_ten_thousand_containers_are_synchronized_in_time(tmp_path: Path) -> None:
+    containers = [
+        api.Container(id=str(number), pod_sandbox_id="p", state=RUNNING) for number in range(10_000)
+    ]
+    with launched(tmp_path, "run", "-q") as plugin:
+        plugin.peer.configure(NEW, "policy: unrestricted", LONGEST)
+        plugin.peer.synchronize([POD], containers)  # within a runtime's own 2 s
+        plugin.create(FULL)
+        assert plugin.status()["to_compare"] > 0
+        until(lambda: plugin.status()["compared"] == 10_000)
+        assert plugin.status()["missed"]["count"] == 10_000
+
+
+def test_a_status_directory_that_cannot_be_made_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with launched(tmp_path / "file") as plugin:
+        taken_in(plugin)
+        plugin.peer.close()
+        assert plugin.process.stderr is not None
+        log = plugin.process.stderr.read()
+    assert log.count(f"no status socket in {tmp_path}/file: File exists") == 1
+
+
+def test_without_a_directory_there_is_no_status(tmp_path: Path) -> None:
+    with launched(tmp_path, NRI_INJECT_STATUS_DIR="") as plugin:
+        taken_in(plugin)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_systemd_hears_of_readiness_and_of_the_end(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(LONGEST)
+        manager.bind(str(tmp_path / "notify"))
+        address = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with launched(tmp_path, **address, WATCHDOG_USEC="20000") as plugin:
+            assert manager.recv(100) == b"WATCHDOG=1"
+            taken_in(plugin)
+            until(
+                lambda: manager.recv(100) == b"READY=1\nSTATUS=synchronized with containerd 2.3.0"
+            )
+        until(lambda: manager.recv(100) == b"STOPPING=1")
+
+
+def test_a_changed_configuration_comes_into_force_and_a_bad_one_does_not(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+
+    def write(text: str) -> None:
+        new = tmp_path / "new"
+        new.write_text(text)
+        new.rename(config)
+
+    wanted = {"cdi-devices.noderesource.dev/pod": "[a.com/b=c]"}
+    write("policy: unrestricted\n")
+    with launched(tmp_path / "run", "run", "--config", str(config)) as plugin:
+        taken_in(plugin, config="")
+        with pytest.raises(RemoteError, match="no CDI device"):
+            plugin.create(wanted)
+        write("policy: unrestricted\ncdi: {mode: nativ}\n")
+        error = until(lambda: plugin.status()["config_error"])
+        assert error == f"{config}: cdi: mode: 'nativ' is none of: resolve, native"
+        with pytest.raises(RemoteError, match="no CDI device"):
+            plugin.create(wanted)
+        write("policy: unrestricted\ncdi: {mode: native}\n")
+        until(lambda: plugin.status()["config_error"] == "")
+        assert [one.name for one in plugin.create(wanted).CDI_devices] == ["a.com/b=c"]
+
+
+def test_a_drop_in_file_wins_over_a_changed_configuration_file(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("policy: unrestricted\n")
+    with launched(tmp_path / "run", "run", "--config", str(config)) as plugin:
+        taken_in(plugin, config="policy: unrestricted\ncdi: {mode: native}\n")
+        config.write_text("policy: unrestricted\ncdi: {mode: resolve}\n")
+        wanted = {"cdi-devices.noderesource.dev/pod": "[a.com/b=c]"}
+        assert plugin.create(wanted).CDI_devices[0].name == "a.com/b=c"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_prometheus_finds_the_counts(tmp_path: Path) -> None:
+    port = free_port()
+    with launched(tmp_path, "run", "--metrics-address", f"127.0.0.1:{port}") as plugin:
+        taken_in(plugin)
+        plugin.create(FULL)
+        with socket.create_connection(("127.0.0.1", port)):  # one that says nothing
+            url = f"http://127.0.0.1:{port}/metrics"
+            with urllib.request.urlopen(url, timeout=LONGEST) as answer:
+                text = answer.read().decode()
+        plugin.create(FULL)
+    assert 'nri_inject_containers_total{outcome="changed"} 1.0\n' in text
+    assert "nri_inject_synchronized 1.0\n" in text
+    assert "nri_inject_missed_containers 0.0\n" in text
+
+
+def test_an_address_that_is_taken_ends_the_start() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        done = subprocess.run(
+            [PROGRAM, "run", "--metrics-address", address],
+            env=os.environ | {"NRI_INJECT_STATUS_DIR": ""},
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert f"metrics address {address}: Address already in use" in done.stderr
+
+
+def test_an_address_that_is_none_is_wrong_usage() -> None:
+    done = subprocess.run(
+        [PROGRAM, "run", "--metrics-address", "9464"],
+        capture_output=True,
+        text=True,
+        timeout=LONGEST,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "'9464' is not an address and a port, as in 127.0.0.1:9464" in done.stderr
