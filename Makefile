@@ -9,9 +9,9 @@ SAY := @echo "==>"
 .PHONY: demo test lint types unit oldest e2e fuzz bench binaries generate clean
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/.installed ## What the device injector does to an example pod; no root, no runtime
-	$(SAY) "launching the device injector as a runtime would, for examples/02-devices/pod.yaml"
-	@$(BIN)/nri-inject try --plugin device-injector --policy unrestricted \
+demo: $(VENV)/.installed ## What the suite does to an example pod; no root, no runtime
+	$(SAY) "launching the suite as a runtime would, for examples/02-devices/pod.yaml and its policy"
+	@$(BIN)/nri-inject try --policy examples/02-devices/policy.yaml --unsafe-files \
 	    examples/02-devices/pod.yaml; status=$$?; \
 	    if [ $$status -ne 1 ]; then echo "expected one container to fail"; exit 1; fi
 	$(SAY) "done: one container fails on purpose, to show what its author would read"

@@ -21,8 +21,20 @@ def test_links_to_files_lead_to_files(page: Path) -> None:
 
 def test_the_readme_shows_what_try_prints() -> None:
     program = Path(sys.executable).with_name("nri-inject")
-    pod = ROOT / "examples" / "02-devices" / "pod.yaml"
-    printed = subprocess.run([program, "try", pod], capture_output=True, text=True, check=False)
+    example = ROOT / "examples" / "02-devices"
+    printed = subprocess.run(
+        [
+            program,
+            "try",
+            "--policy",
+            example / "policy.yaml",
+            "--unsafe-files",
+            example / "pod.yaml",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     readme = (ROOT / "README.md").read_text()
     logger = printed.stdout.partition("pod default/workshop, container careless")[0]
     logger = logger[logger.index("pod default/workshop, container logger") :]

@@ -6,27 +6,23 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from nri_inject import config, logs, trust
+from nri_inject import config, logs
 from nri_inject.annotations import where
-from nri_inject.api import ConfigureRequest
 from nri_inject.audit import record
+from nri_inject.cli.decisions import Decided, Decider, explained, read_policy
 from nri_inject.command import FAILED, MISUSED, Options
 from nri_inject.config import Config
-from nri_inject.errors import ConfigError, RequestError
+from nri_inject.errors import ConfigError
 from nri_inject.options import format_option
 from nri_inject.plugins.suite import PARTS
-from nri_inject.policy import document
-from nri_inject.policy.permit import Permit
-from nri_inject.policy.rules import Decision, Policy
+from nri_inject.policy.rules import Policy
 from nri_inject.runtime import manifests
 from nri_inject.runtime.manifests import Planned
-from nri_inject.surroundings import Surroundings
 
 
 @click.group("policy", epilog="Example: nri-inject policy check --policy policy.yaml pod.yaml")
@@ -60,7 +56,7 @@ def check(
     """
     logs.configure(verbosity=0)  # what is wrong is part of the answer
     try:
-        policy = read(file, unsafe=unsafe_files)
+        policy = read_policy(file, unsafe=unsafe_files)
     except ConfigError as error:
         click.echo(json.dumps({"error": str(error)}) if output == "json" else f"Error: {error}")
         return FAILED
@@ -79,19 +75,10 @@ def check(
     except ConfigError as error:
         click.echo(f"Error: {error}", err=True)
         return MISUSED
-    with closing(Decider(policy, options, configured)) as decider:
-        return _show([decider.decide(one) for one in planned], output)
-
-
-def read(file: str, *, unsafe: bool) -> Policy:
-    """Return the policy that a file holds; ConfigError as a plugin would log it."""
-    try:
-        data = trust.read(file, document.LIMITS.size + 1, unsafe=unsafe)
-    except trust.Untrusted as error:
-        raise ConfigError(f"{file}: {error}; it is not believed") from error
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    return document.read(data, file)
+    configured = dataclasses.replace(configured, policy=policy)
+    with closing(Decider(PARTS, options, configured)) as decider:
+        decided = [decider.decide(one.pod, one.container) for one in planned]
+    return _show([*zip(planned, decided, strict=True)], output)
 
 
 def _manifest(file: str) -> Iterator[Planned]:
@@ -102,38 +89,6 @@ def _manifest(file: str) -> Iterator[Planned]:
     yield from manifests.read(text, file)
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """What is decided for one container; `errors` are why it fails, what is denied among them."""
-
-    planned: Planned
-    decisions: Sequence[Decision]
-    errors: Sequence[str]
-
-
-class Decider:
-    """The suite's injectors in this process, on this host, under one policy."""
-
-    def __init__(self, policy: Policy, options: Options, configured: Config) -> None:
-        self._around = Surroundings(PARTS, options, dataclasses.replace(configured, policy=policy))
-        self._around.configure(ConfigureRequest())
-        self._policy = policy
-
-    def decide(self, planned: Planned) -> Decided:
-        """Return what would be decided for a container; nothing is injected anywhere."""
-        permit = Permit(self._policy, planned.pod, planned.container, self._around.title)
-        host = self._around.host(permit)
-        try:
-            self._around.injector(planned.pod, planned.container, host)
-        except RequestError as error:
-            return Decided(planned, permit.decisions, error.faults)
-        return Decided(planned, permit.decisions, ())
-
-    def close(self) -> None:
-        """Stop watching files."""
-        self._around.close()
-
-
 def _show_policy(policy: Policy, output: str) -> int:
     if output == "json":
         click.echo(json.dumps({"rules": [rule.name for rule in policy.rules], "mode": policy.mode}))
@@ -142,15 +97,16 @@ def _show_policy(policy: Policy, output: str) -> int:
     return 0
 
 
-def _show(decided: Sequence[Decided], output: str) -> int:
-    for one in decided:
-        for line in [json.dumps(_as_json(one))] if output == "json" else _as_text(one):
+def _show(decided: Sequence[tuple[Planned, Decided]], output: str) -> int:
+    for planned, one in decided:
+        as_json = output == "json"
+        for line in [json.dumps(_as_json(planned, one))] if as_json else _as_text(planned, one):
             click.echo(line)
-    return FAILED if any(one.errors for one in decided) else 0
+    return FAILED if any(one.errors for _, one in decided) else 0
 
 
-def _as_json(one: Decided) -> dict[str, Any]:
-    pod, container = one.planned.pod, one.planned.container
+def _as_json(planned: Planned, one: Decided) -> dict[str, Any]:
+    pod, container = planned.pod, planned.container
     line: dict[str, Any] = {
         "pod": f"{pod.namespace}/{pod.name}",
         "container": container.name,
@@ -159,27 +115,12 @@ def _as_json(one: Decided) -> dict[str, Any]:
     return line | ({"errors": [*one.errors]} if one.errors else {})
 
 
-def _as_text(one: Decided) -> Iterator[str]:
-    yield where(one.planned.pod, one.planned.container)
+def _as_text(planned: Planned, one: Decided) -> Iterator[str]:
+    yield where(planned.pod, planned.container)
     for decision in one.decisions:
         if decision.verdict != "deny":  # that is among the errors, with advice
-            yield f"  {explained(decision)}"
+            yield f"  policy {explained(decision)}"
     for error in one.errors:
         yield f"  fails  {logs.one_line(error)}"
     if not one.decisions and not one.errors:
         yield "  asks for nothing that needs a rule"
-
-
-_WORDS: Final = {
-    "allow": "gets",
-    "skip": "left out",
-    "warn": "gets, in warn mode",
-    "deny": "denied",
-}
-
-
-def explained(decision: Decision) -> str:
-    """Say what is decided, and by which rule or for which reason."""
-    by = f"by rule {decision.rule!r}" if decision.rule else ""
-    reason = "; ".join(part for part in (by, decision.reason) if part)
-    return logs.one_line(f"{_WORDS[decision.verdict]}  {decision.item.asked}: {reason}")

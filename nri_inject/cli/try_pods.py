@@ -10,7 +10,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,18 +22,37 @@ from google.protobuf.message import Message
 
 from nri_inject import api, config, logs, runtimes, yamltext
 from nri_inject.annotations import container_name, find, plain, quoted, where
-from nri_inject.command import FAILED, MISUSED
+from nri_inject.cli.decisions import Decider, explained, read_policy
+from nri_inject.command import FAILED, MISUSED, Options
 from nri_inject.errors import ConfigError, NriError, RemoteError
+from nri_inject.plugins import cdi_injector, device_injector, hook_injector, suite
 from nri_inject.runtime import discovery, manifests
 from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.manifests import Planned
-from nri_inject.runtime.peer import Peer, launch, launch_as
+from nri_inject.runtime.peer import TRIED, Peer, launch, launch_as
 from nri_inject.runtime.world import Made, World
+from nri_inject.surroundings import Part
 from nri_inject.yamltext import Value
 
 _M = TypeVar("_M", bound=Message)
 
-PLUGINS: Final = {"device-injector": "10", "cdi-injector": "20", "hook-injector": "30"}
+SUITE: Final = "nri-inject"
+PARTS: Final[Mapping[str, Sequence[Part]]] = {
+    SUITE: suite.PARTS,
+    "device-injector": (device_injector.PART,),
+    "cdi-injector": (cdi_injector.PART,),
+    "hook-injector": (hook_injector.PART,),
+}
+"""What each injector of the suite is made of."""
+
+PLUGINS: Final[Mapping[str, str]] = {
+    SUITE: "20",
+    "device-injector": "10",
+    "cdi-injector": "20",
+    "hook-injector": "30",
+    "resource-assigner": "40",
+    "policy-validator": "95",
+}
 """The plugins of the suite, and the index that each is launched with."""
 
 
@@ -69,7 +90,7 @@ class Outcome:
     multiple=True,
     metavar="NAME",
     help=f"A plugin of the suite ({', '.join(PLUGINS)}), or the path of any plugin's executable,"
-    " NN-name. All of the suite unless given.",
+    f" NN-name. The suite, {SUITE}, unless given.",
 )
 @click.option("--idx", metavar="NN", help="Index to launch the one plugin with.")
 @click.option("--name", metavar="NAME", help="Name to launch the one plugin with.")
@@ -122,9 +143,13 @@ def command(
         planned = [*_requested(requests), *_manifests(pods)]
         text = _configuration(flags)
         with Adaptation(_runtime(runtime)) as adaptation:
-            for plugin in plugins or PLUGINS:
+            for plugin in plugins or (SUITE,):
                 _add(adaptation, plugin, flags, text)
-            return _show(_create(adaptation, planned, lives=lives), output, adaptation)
+            outcomes = _create(adaptation, planned, lives=lives)
+            if output == "json":
+                return _show(outcomes, lambda one: [json.dumps(_as_json(one))], adaptation)
+            with closing(_explainer(plugins or (SUITE,), text, adaptation)) as explainer:
+                return _show(outcomes, partial(_as_text, explainer), adaptation)
     except ConfigError as error:
         click.echo(f"Error: {error}", err=True)
         return MISUSED
@@ -254,12 +279,15 @@ def _update(update: api.ContainerUpdate) -> dict[str, Any]:
     return json_format.MessageToDict(_without_empty(update))
 
 
-def _show(outcomes: Iterable[Outcome], output: str, adaptation: Adaptation) -> int:
+def _show(
+    outcomes: Iterable[Outcome],
+    shown: Callable[[Outcome], Iterable[str]],
+    adaptation: Adaptation,
+) -> int:
     failed = False
     for outcome in outcomes:
         failed |= outcome.made is None
-        lines = [json.dumps(_as_json(outcome))] if output == "json" else _as_text(outcome)
-        for line in lines:
+        for line in shown(outcome):
             click.echo(line)
     return FAILED if failed or adaptation.dropped else 0
 
@@ -305,7 +333,7 @@ _OFTEN_EMPTY: Final = {
 }
 
 
-def _as_text(outcome: Outcome) -> Iterator[str]:
+def _as_text(explainer: _Explainer, outcome: Outcome) -> Iterator[str]:
     """Yield what the container asked for, what it gets and from whom, and what that changes."""
     yield where(outcome.planned.pod, outcome.planned.container)
     for key, value in _asked(outcome.planned):
@@ -313,31 +341,63 @@ def _as_text(outcome: Outcome) -> Iterator[str]:
     if outcome.made is None:
         yield f"  fails  {logs.one_line(outcome.error)}"
     else:
-        yield from _given(outcome.planned, outcome.made)
+        yield from _given(outcome.planned, outcome.made, explainer)
     for sentence in outcome.life:
         yield f"  life   {logs.one_line(sentence)}"
 
 
-def _given(planned: Planned, made: Made) -> Iterator[str]:
-    """Yield what a container gets, from whom, what is lost, and what that changes."""
+def _given(planned: Planned, made: Made, explainer: _Explainer) -> Iterator[str]:
+    """Yield what a container gets, from whom and by which rule, what is lost, what that changes."""
     owners = made.created.owners.owners.get(planned.container.id)
     if owners is None or not _without_empty(made.adjust).ByteSize():
         yield "  gets   nothing"
     else:
-        for line in _owned(owners):
-            yield f"  gets   {line}, allowed since nothing is restricted"
+        for line, plugin in _owned(owners):
+            yield f"  gets   {line} from {plugin}"
+        for line in explainer.reasons(planned):
+            yield f"  policy {line}"
     for lost in made.created.lost:
         yield f"  lost   {lost.loss.field} from {lost.plugin}, dropped without an error"
     for line in _difference(made.before, made.spec, ""):
         yield f"  OCI    {line}"
 
 
+class _Explainer:
+    """Tell which rules of the policy let the suite's injectors give what they give.
+
+    Without a decider there is none of them, or nothing is restricted: `always` says that.
+    """
+
+    def __init__(self, decider: Decider | None, always: Sequence[str] = ()) -> None:
+        self._decider = decider
+        self._always = always
+
+    def reasons(self, planned: Planned) -> Sequence[str]:
+        """Return a line for each decision."""
+        if self._decider is None:
+            return self._always
+        decided = self._decider.decide(planned.pod, planned.container)
+        return [explained(decision) for decision in decided.decisions]
+
+    def close(self) -> None:
+        """Stop watching files."""
+        if self._decider is not None:
+            self._decider.close()
+
+
+def _explainer(plugins: Iterable[str], text: str, adaptation: Adaptation) -> _Explainer:
+    configured = config.read(text, "configuration")
+    parts = [part for plugin in plugins for part in PARTS.get(plugin, ())]
+    if configured.policy == config.UNRESTRICTED or not parts:
+        return _Explainer(None, [config.UNRESTRICTED] if parts else [])
+    options = Options(idx=PLUGINS[SUITE], name=SUITE)
+    quiet = dataclasses.replace(configured, audit="off")
+    return _Explainer(Decider(parts, options, quiet, adaptation.runtime))
+
+
 def _asked(planned: Planned) -> Iterator[tuple[str, str]]:
     """Yield the annotations that count for this container, each value on one line."""
-    from nri_inject.plugins import cdi_injector
-    from nri_inject.plugins.device_injector import KINDS
-
-    prefixes = [(kind.prefix, kind.old_prefix) for kind in KINDS]
+    prefixes = [(kind.prefix, kind.old_prefix) for kind in device_injector.KINDS]
     prefixes.append((cdi_injector.PREFIX, cdi_injector.OLD_PREFIX))
     name = container_name(planned.container)
     for prefix, old_prefix in prefixes:
@@ -354,13 +414,13 @@ def _on_one_line(text: str) -> str:
         return quoted(text)
 
 
-def _owned(owners: api.FieldOwners) -> Iterator[str]:
-    """Yield every field and key that a plugin has set, with the plugin's name."""
+def _owned(owners: api.FieldOwners) -> Iterator[tuple[str, str]]:
+    """Yield every field and key that a plugin has set, and the plugin's name."""
     for field, plugin in sorted(owners.simple.items()):
-        yield f"{_FIELD_NAMES[field]} from {plugin}"
+        yield _FIELD_NAMES[field], plugin
     for field, compound in sorted(owners.compound.items()):
         for key, plugin in sorted(compound.owners.items()):
-            yield f"{_FIELD_NAMES[field]} {plain(key)} from {plugin}"
+            yield f"{_FIELD_NAMES[field]} {plain(key)}", plugin
 
 
 _FIELD_NAMES: Final = {value: name for name, value in api.Field.items()}
@@ -391,11 +451,12 @@ def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
             discovery.identity(plugin)
         except NriError as error:
             raise ConfigError(f"{error}; or give --idx and --name") from error
-        return launch(Path(plugin).absolute(), log=log)
+        return launch(Path(plugin).absolute(), log=log, environment=TRIED)
     index, name, executable = PLUGINS.get(plugin, "10"), plugin, Path(plugin).absolute()
     if "/" not in plugin:
         executable = _of_suite(plugin)
-    return launch_as(executable, flags["idx"] or index, flags["name"] or name, log=log)
+    index, name = flags["idx"] or index, flags["name"] or name
+    return launch_as(executable, index, name, log=log, environment=TRIED)
 
 
 def _of_suite(plugin: str) -> Path:
@@ -405,7 +466,8 @@ def _of_suite(plugin: str) -> Path:
             " for an executable give a path, as in ./10-name"
         )
     # Beside our interpreter, where pip puts it; the environment of a launched plugin has no PATH.
-    executable = Path(sys.executable).with_name(f"nri-{plugin}")
+    name = plugin if plugin == SUITE else f"nri-{plugin}"
+    executable = Path(sys.executable).with_name(name)
     if not os.access(executable, os.X_OK):
         raise ConfigError(f"{executable} is missing; was the package installed with pip?")
     return executable
@@ -417,10 +479,13 @@ def _configuration(flags: Mapping[str, Any]) -> str:
     That is how a launched plugin is configured; it has no arguments.
     """
     file = flags["config_file"]
-    document = {} if file is None else config.read_document(config.read_bytes(file), file)
+    document = (
+        {}
+        if file is None
+        else config.read_document(config.read_bytes(file, unsafe=flags["unsafe_files"]), file)
+    )
     if flags["policy"] is not None:
-        config.checked({"policy": flags["policy"]}, "--policy")
-        document["policy"] = flags["policy"]
+        document["policy"] = _policy(flags["policy"], unsafe=flags["unsafe_files"])
     config.checked(document, file or "configuration")
     if flags["unsafe_files"]:
         document["unsafe_files"] = True
@@ -430,6 +495,14 @@ def _configuration(flags: Mapping[str, Any]) -> str:
             before = document.get(section)
             document[section] = {**(before if isinstance(before, dict) else {}), "dirs": absolute}
     return json.dumps(document)  # JSON is YAML
+
+
+def _policy(text: str, *, unsafe: bool) -> Value:
+    policy = config.policy_of(text)
+    if not isinstance(policy, config.File):
+        return policy
+    read_policy(policy.path, unsafe=unsafe)
+    return {"file": str(Path(policy.path).absolute())}
 
 
 def _runtime(text: str | None) -> runtimes.Runtime:

@@ -13,9 +13,10 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from google.protobuf.message import Message
@@ -442,18 +443,28 @@ def process_of(connection: socket.socket) -> int:
     return int(_CREDENTIALS.unpack(ucred)[0])
 
 
+TRIED: Final[Mapping[str, str]] = {"NRI_INJECT_STATUS_DIR": ""}
+"""Variables for a plugin that is only tried: no status socket of it on this node."""
+
+
 def launch(
-    path: str | Path, update: Updater | None = None, *, log: bool = False, tap: Tap | None = None
+    path: str | Path,
+    update: Updater | None = None,
+    *,
+    log: bool = False,
+    tap: Tap | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Peer:
     """Start a plugin the way a runtime starts a pre-installed one, and return its connection.
 
     The file's name is `NN-name`. The plugin gets its path as only argument, three variables as
     its environment, a connected socket as descriptor 3, and nothing on descriptors 0 to 2
-    (NRI, pkg/adaptation/plugin.go); with `log` it writes to our standard error. Raises NriError
-    for a name of another form, and for a file that cannot be executed.
+    (NRI, pkg/adaptation/plugin.go); with `log` it writes to our standard error.
+    `environment` has further variables, which no runtime sets. Raises NriError for a name of
+    another form, and for a file that cannot be executed.
     """
     index, name = discovery.identity(path)
-    return launch_as(path, index, name, update, log=log, tap=tap)
+    return launch_as(path, index, name, update, log=log, tap=tap, environment=environment)
 
 
 def launch_as(
@@ -464,12 +475,13 @@ def launch_as(
     *,
     log: bool = False,
     tap: Tap | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Peer:
     """Do what `launch` does for a file of any name."""
     if discovery.is_webassembly(path):
         raise NriError(f"plugin {path}: is a WebAssembly module, which cannot be run here")
     ours, theirs = socket.socketpair()
-    environment = {"NRI_PLUGIN_NAME": name, "NRI_PLUGIN_IDX": index, "NRI_PLUGIN_SOCKET": "3"}
+    variables = {"NRI_PLUGIN_NAME": name, "NRI_PLUGIN_IDX": index, "NRI_PLUGIN_SOCKET": "3"}
     null = [
         (os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in ((0, 1) if log else (0, 1, 2))
     ]
@@ -478,7 +490,7 @@ def launch_as(
             pid = os.posix_spawn(
                 path,
                 [str(path)],
-                environment,
+                {**environment, **variables},
                 file_actions=[*null, (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)],
             )
     except OSError as error:

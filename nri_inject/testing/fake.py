@@ -17,7 +17,7 @@ from nri_inject.host import Host
 from nri_inject.plugin import Plugin
 from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.discovery import identity
-from nri_inject.runtime.peer import Peer, Tap, Timeouts, launch_as
+from nri_inject.runtime.peer import TRIED, Peer, Tap, Timeouts, launch_as
 from nri_inject.runtime.replay import replay
 from nri_inject.runtime.validate import Rules
 from nri_inject.runtime.world import World
@@ -89,7 +89,7 @@ class FakeRuntime(World):
         with the test's own standard error.
         """
         index, name = identity(title or path)
-        peer = launch_as(Path(path).absolute(), index, name, log=True, tap=tap)
+        peer = launch_as(Path(path).absolute(), index, name, log=True, tap=tap, environment=TRIED)
         self.adaptation.add(peer, config)
 
     def replay(self, plugin: Plugin | str | Path, file: str | Path) -> list[str]:
@@ -102,7 +102,9 @@ class FakeRuntime(World):
         if isinstance(plugin, Plugin):
             peer = self._served(plugin)[0]
         else:
-            peer = launch_as(Path(plugin).absolute(), *identity(plugin), log=True)
+            peer = launch_as(
+                Path(plugin).absolute(), *identity(plugin), log=True, environment=TRIED
+            )
         try:
             return replay(peer, exchanges)
         finally:

@@ -83,9 +83,9 @@ def test_decisions_are_told_container_by_container(files: tuple[Path, Path]) -> 
     assert result.return_value == 1
     assert result.output == (
         "pod team/web, container a\n"
-        "  gets  device '/dev/null' (c 1:3): by rule 'bin'\n"
+        "  policy allows device '/dev/null' (c 1:3): by rule 'bin'\n"
         "pod team/web, container b\n"
-        "  gets  device '/dev/null' (c 1:3): by rule 'bin'\n"
+        "  policy allows device '/dev/null' (c 1:3): by rule 'bin'\n"
         "  fails  annotation devices.noderesource.dev/container.b: device '/dev/full' (c 1:7):"
         f" no rule of {policy} allows it; a rule that does:"
         " {who: {namespaces: [team]}, allow: {devices: [/dev/full]}}\n"

@@ -28,10 +28,15 @@ def no_process_is_left() -> Iterator[None]:
 
 @pytest.fixture
 def attempt(capsys: pytest.CaptureFixture[str]) -> Try:
-    """Give a function that runs `nri-inject try` and returns status, output and errors."""
+    """Give a function that runs `nri-inject try` and returns status, output and errors.
+
+    Nothing is restricted, unless the arguments have a policy or a configuration.
+    """
 
     def run(*arguments: str | Path) -> Outcome:
-        status = options.exit_status(program, ["try", *map(str, arguments)])
+        given = {str(argument) for argument in arguments}
+        open_to_all = [] if given & {"--policy", "--config"} else ["--policy", "unrestricted"]
+        status = options.exit_status(program, ["try", *open_to_all, *map(str, arguments)])
         output = capsys.readouterr()
         return status, output.out, output.err
 
@@ -151,7 +156,7 @@ def test_what_resets_is_shown_though_it_is_all_zeros(tmp_path: Path, attempt: Tr
     _, output, _ = attempt("--format", "json", file(tmp_path, "pod.yaml", manifest))
     assert lines(output)[0]["adjust"] == {"linux": {"ioPriority": {}}}
     _, output, _ = attempt(file(tmp_path, "pod.yaml", manifest))
-    assert "  gets   IoPriority from 10-device-injector" in output
+    assert "  gets   IoPriority from 20-nri-inject" in output
 
 
 @pytest.mark.parametrize("text", ["", "---\n---\n", "kind: Service\nmetadata: {name: a}\n"])
@@ -170,10 +175,8 @@ def test_text_tells_what_is_asked_given_by_whom_and_changed(tmp_path: Path, atte
     assert output.splitlines() == [
         "pod shop/web, container app",
         '  asks   sysctl.noderesource.dev/container.app: {"net.core.somaxconn": "1024"}',
-        (
-            "  gets   Sysctl net.core.somaxconn from 10-device-injector,"
-            " allowed since nothing is restricted"
-        ),
+        "  gets   Sysctl net.core.somaxconn from 20-nri-inject",
+        "  policy unrestricted",
         '  OCI    + linux.sysctl {"net.core.somaxconn": "1024"}',
         "pod shop/web, container side",
         "  gets   nothing",
@@ -208,7 +211,7 @@ def test_names_cannot_write_lines_of_their_own_nor_obey_a_terminal(
 
 
 def test_on_unsupported_warn_lets_the_container_start(tmp_path: Path, attempt: Try) -> None:
-    config = file(tmp_path, "nri.yaml", "on_unsupported: warn\n")
+    config = file(tmp_path, "nri.yaml", "on_unsupported: warn\npolicy: unrestricted\n")
     status, output, _ = attempt(
         *("--config", config, "--runtime", "containerd/1.7.24", "--format", "json"),
         file(tmp_path, "pod.yaml", SYSCTL),
@@ -231,11 +234,34 @@ def test_a_policy_that_is_none_is_blamed_on_the_option(
     tmp_path: Path, attempt: Try, config: str | None
 ) -> None:
     given = () if config is None else ("--config", file(tmp_path, "nri.yaml", config))
-    assert attempt("--policy", "other", *given, file(tmp_path, "pod.yaml", SYSCTL)) == (
+    assert attempt("--policy", "/other", *given, file(tmp_path, "pod.yaml", SYSCTL)) == (
         2,
         "",
-        "Error: --policy: policy: 'other' is none of: unrestricted\n",
+        "Error: cannot read /other: No such file or directory\n",
     )
+
+
+def test_the_rule_that_allows_is_told_and_what_none_allows_fails(
+    tmp_path: Path, attempt: Try
+) -> None:
+    rules = "rules: [{name: net, allow: {sysctl: [net.core.*]}}]"
+    policy, pod = file(tmp_path, "policy.yaml", rules), file(tmp_path, "pod.yaml", SYSCTL)
+    status, output, errors = attempt("--policy", policy, pod)
+    assert (status, errors) == (0, "")
+    assert "  policy allows sysctl 'net.core.somaxconn': by rule 'net'\n" in output
+    policy.write_text("rules: []")
+    status, output, _ = attempt("--policy", policy, pod)
+    assert status == 1
+    assert (
+        f"sysctl 'net.core.somaxconn': no rule of {policy} allows it; a rule that does:" in output
+    )
+
+
+def test_without_a_policy_what_needs_a_rule_fails(tmp_path: Path, attempt: Try) -> None:
+    config = file(tmp_path, "nri.yaml", "on_unsupported: warn\n")
+    status, output, _ = attempt("--config", config, file(tmp_path, "pod.yaml", SYSCTL))
+    assert status == 1
+    assert "no rule of this node's policy (none is configured) allows it" in output
 
 
 @pytest.mark.parametrize("runtime", ["containerd", "containerd/", "/1.7", ""])
@@ -365,7 +391,7 @@ def test_a_request_too_long_for_the_wire_fails_alone(tmp_path: Path, attempt: Tr
     status, output, _ = attempt("--format", "json", "--requests", path)
     first, second = lines(output)
     assert status == 1
-    assert first["error"].startswith("plugin 10-device-injector: CreateContainer request of 50000")
+    assert first["error"].startswith("plugin 20-nri-inject: CreateContainer request of 50000")
     assert second["adjust"] == {"linux": {"sysctl": {"kernel.shmmax": "1"}}}
 
 
@@ -425,12 +451,10 @@ def test_it_works_beside_the_suite_and_the_text_tells_them_apart(
     mine = foreign(tmp_path, "05-mine", SETS_ENV)
     pod = file(tmp_path, "pod.yaml", SYSCTL)
     _, output, _ = attempt("--plugin", "device-injector", "--plugin", mine, pod)
-    assert output.splitlines()[2:6] == [
-        "  gets   Env BY from 05-mine, allowed since nothing is restricted",
-        (
-            "  gets   Sysctl net.core.somaxconn from 10-device-injector,"
-            " allowed since nothing is restricted"
-        ),
+    assert output.splitlines()[2:7] == [
+        "  gets   Env BY from 05-mine",
+        "  gets   Sysctl net.core.somaxconn from 10-device-injector",
+        "  policy unrestricted",
         '  OCI    + linux.sysctl {"net.core.somaxconn": "1024"}',
         '  OCI    + process.env "BY=web"',
     ]
@@ -522,7 +546,7 @@ def test_a_file_of_another_name_needs_index_and_name(tmp_path: Path, attempt: Tr
     )
     status, output, _ = attempt("--plugin", mine, "--idx", "33", "--name", "mine", pod)
     assert status == 0
-    assert "  gets   Env BY from 33-mine, allowed since nothing is restricted" in output
+    assert "  gets   Env BY from 33-mine" in output
     status, _, errors = attempt("--plugin", mine, "--idx", "3", "--name", "mine", pod)
     assert status == 2
     assert errors.splitlines()[-1] == "Error: --idx '3': two digits expected, as in 10"

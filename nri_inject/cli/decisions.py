@@ -1,0 +1,85 @@
+"""What the suite would decide for a container on this host: its injectors, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nri_inject import logs, trust
+from nri_inject.api import ConfigureRequest, Container, Pod
+from nri_inject.command import Options
+from nri_inject.config import Config
+from nri_inject.errors import ConfigError, RequestError
+from nri_inject.policy import document
+from nri_inject.policy.rules import Decision, Policy
+from nri_inject.runtimes import NEWEST, Runtime, dotted
+from nri_inject.surroundings import Part, Surroundings
+
+
+def read_policy(file: str, *, unsafe: bool) -> Policy:
+    """Return the policy that a file holds; ConfigError as a plugin would log it."""
+    try:
+        data = trust.read(file, document.LIMITS.size + 1, unsafe=unsafe)
+    except trust.Untrusted as error:
+        raise ConfigError(f"{file}: {error}; it is not believed") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    return document.read(data, file)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What is decided for one container; `errors` are why it fails, what is denied among them."""
+
+    decisions: Sequence[Decision]
+    errors: Sequence[str]
+
+
+class Decider:
+    """Some injectors in this process, on this host, as a runtime would use them."""
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        options: Options,
+        configured: Config,
+        runtime: Runtime = NEWEST,
+    ) -> None:
+        self._around = Surroundings(parts, options, configured)
+        self._around.configure(
+            ConfigureRequest(
+                runtime_name=runtime.name,
+                runtime_version=runtime.version,
+                NRI_version=f"v{dotted(runtime.nri)}",
+            )
+        )
+
+    def decide(self, pod: Pod, container: Container) -> Decided:
+        """Return what would be decided for a container; nothing is injected anywhere."""
+        permit = self._around.permit(pod, container)
+        errors: Sequence[str] = ()
+        try:
+            self._around.injector(pod, container, self._around.host(permit))
+        except RequestError as error:
+            errors = error.faults
+        return Decided([] if permit is None else permit.decisions, errors)
+
+    def close(self) -> None:
+        """Stop watching files."""
+        self._around.close()
+
+
+_WORDS: Final = {
+    "allow": "allows",
+    "skip": "leaves out",
+    "warn": "would deny",
+    "deny": "denies",
+}
+
+
+def explained(decision: Decision) -> str:
+    """Say what is decided, and by which rule or for which reason."""
+    by = f"by rule {decision.rule!r}" if decision.rule else ""
+    reason = "; ".join(part for part in (by, decision.reason) if part)
+    return logs.one_line(f"{_WORDS[decision.verdict]} {decision.item.asked}: {reason}")
