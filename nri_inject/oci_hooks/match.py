@@ -11,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 from nri_inject import api
 from nri_inject.annotations import quoted
 from nri_inject.oci_hooks.definition import STAGES, Annotation, Definition, When
+from nri_inject.oci_hooks.narrow import Definitions
 from nri_inject.oci_hooks.patterns import Pattern
 
 
@@ -223,7 +224,7 @@ def injection(
     extension: dict[str, list[api.Hook]] = {}
     matched: list[Match] = []
     skipped: list[Match] = []
-    for definition in definitions:
+    for definition in _in_question(definitions, subject):
         decision = decide(definition.when, subject)
         if not decision.matched:
             continue
@@ -239,6 +240,14 @@ def injection(
     if present is not None and subject.choices.present == "drop":
         _drop(hooks, present)
     return Injection(hooks, extension, tuple(matched), tuple(skipped))
+
+
+def _in_question(definitions: Iterable[Definition], subject: Subject) -> Iterable[Definition]:
+    """Leave out those of which an index says that they cannot match."""
+    if not isinstance(definitions, Definitions):
+        return definitions
+    command = _utf8(subject.argv[0]) if subject.argv else None
+    return definitions.candidates(subject.annotations, command)
 
 
 def message(definition: Definition) -> api.Hook:
