@@ -64,8 +64,11 @@ def compose(*injectors: Injector) -> Injector:
                 faults += error.faults
         if faults:
             raise RequestError(faults, where=where(pod, container))
+        asked = [adjustment for adjustment in adjustments if adjustment.ByteSize()]
+        if len(asked) == 1:
+            return asked[0]  # most containers ask for one thing, which is in nobody's way
         try:
-            return combine(adjustments)
+            return combine(asked)
         except RequestError as error:
             raise RequestError(error.faults, where=where(pod, container)) from error
 

@@ -62,4 +62,4 @@ def _when(record: logging.LogRecord) -> str:
 
 def one_line(text: str) -> str:
     """Escape what would end the line, or what a terminal would obey."""
-    return text.translate(_CONTROL)
+    return text if text.isprintable() else text.translate(_CONTROL)

@@ -237,7 +237,7 @@ def injection(
             getattr(hooks, STAGES[stage]).append(hook)
         for stage in definition.extension_stages:
             extension.setdefault(stage, []).append(hook)
-    if present is not None and subject.choices.present == "drop":
+    if present is not None and present.ListFields() and subject.choices.present == "drop":
         _drop(hooks, present)
     return Injection(hooks, extension, tuple(matched), tuple(skipped))
 
