@@ -25,15 +25,23 @@ BLOCKS: Final = 20
 WARMED_UP: Final = 300
 
 NOTHING: Final = "does nothing (ours)"
+UNRESTRICTED: Final = "policy: unrestricted\n"
+"""The configuration with which a plugin of ours gives what it is asked for, as Go's does."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A plugin: its name, and what to execute; `etc` is what it sees as /etc."""
+    """A plugin: its name, and what to execute.
+
+    `etc` is what it sees as /etc, `config` its drop-in configuration, `options` what it is given
+    beside when it is started by hand.
+    """
 
     name: str
     path: Path
     etc: Path | None = None
+    config: str = ""
+    options: tuple[str, ...] = ()
 
 
 Chain: TypeAlias = tuple[Program, ...] | str
@@ -68,11 +76,16 @@ class Bench:
     def ours(self, *names: str, etc: Path | None = None) -> Chain:
         """Return installed plugins of ours."""
         installed = Path(sys.executable).parent
-        return tuple(Program(name, installed / f"nri-{name}", etc) for name in names)
+        return tuple(
+            Program(
+                name, installed / f"nri-{name}", etc, UNRESTRICTED, ("--policy", "unrestricted")
+            )
+            for name in names
+        )
 
-    def suite(self, etc: Path | None = None) -> Chain:
+    def suite(self, etc: Path | None = None, config: str = UNRESTRICTED) -> Chain:
         """Return our injectors in one process."""
-        return (Program("suite", self._suite, etc),)
+        return (Program("suite", self._suite, etc, config),)
 
     def theirs(self, *names: str, etc: Path | None = None) -> Chain:
         """Return programs of the Go side, or say why one of them is missing."""
@@ -91,21 +104,22 @@ class Bench:
 
     def start(self, chain: Chain, existing: Existing | None = None) -> Peer:
         """Launch plugins as a runtime launches what is pre-installed."""
-        place = self._place()
+        place, configs = self._place(), self._place()
         for number, program in enumerate(chain):
             assert isinstance(program, Program)  # noqa: S101 - a missing chain is not started
             file = place / f"{number + 1}0-{program.name}"
+            (configs / f"{file.name}.conf").write_text(program.config)
             if program.etc is None:
                 file.symlink_to(program.path)
             else:
                 file.write_text(_in_private(program.path, program.etc))
                 file.chmod(0o755)
-        return self.side.start(place, existing)
+        return self.side.start(place, configs, existing)
 
     def connect(self, program: Program) -> Peer | None:
         """Run a plugin that dials the runtime's socket."""
         socket = self._place() / "nri.sock"
-        options = ["-idx", "10", "-socket-path", str(socket)]
+        options = ["-idx", "10", "-socket-path", str(socket), *program.options]
         return self.side.connect([str(program.path), *options], socket)
 
     def _place(self) -> Path:

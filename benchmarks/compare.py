@@ -30,7 +30,7 @@ MEASURES: Final[Mapping[str, Callable[[Bench], Iterator[Measure]]]] = {
     "cdi": latency.cdi,
     "hooks": latency.hooks,
     "everything": latency.everything,
-    "policy": process.policy,
+    "policy": latency.policy,
     "launch": process.launch,
     "synchronize": process.synchronize,
     "memory": process.memory,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 import samples
-from bench import NOTHING, Bench, Program, absent
+from bench import NOTHING, Bench, Chain, Program, absent
 from measure import Measure
 from players import request_of
 
 HOOK_COUNTS = (20, 21, 1000)
+RULE_COUNTS = (1, 100, 1000)
 DEVICES = "device-injector (ours)"
 GO_DEVICES = "Go device-injector"
 SUITE = "suite (ours)"
@@ -90,16 +93,33 @@ def everything(bench: Bench) -> Iterator[Measure]:
     etc = bench.etc(hooks=21, cdi_files=10)
     in_a_row = "our three in a row"
     peers = {
-        SUITE: bench.suite(etc),
+        SUITE: with_rules(bench, etc, 100),
+        "suite (ours), unrestricted": bench.suite(etc),
         in_a_row: bench.ours("device-injector", "cdi-injector", "hook-injector", etc=etc),
         GO_CHAIN: bench.theirs("device-injector", "hook-injector", etc=etc),
     }
-    against = {SUITE: GO_CHAIN, in_a_row: GO_CHAIN}
+    against = {peer: GO_CHAIN for peer in peers if peer != GO_CHAIN}
     for title, request in (
         ("nothing asked", request_of({})),
         ("all asked", samples.everything()),
     ):
         yield bench.latency(f"suite: {title}", [request], peers, against)
+
+
+def policy(bench: Bench) -> Iterator[Measure]:
+    """Measure what the number of a policy's rules costs; the last of them decides."""
+    etc = bench.etc(hooks=21, cdi_files=10)
+    ours = {count: f"suite (ours), rules: {count:,}" for count in RULE_COUNTS}
+    peers = {ours[count]: with_rules(bench, etc, count) for count in RULE_COUNTS}
+    against = {ours[100]: ours[1], ours[1000]: ours[1]}
+    yield bench.latency("policy: 1, 100, 1,000 rules", [samples.everything()], peers, against)
+
+
+def with_rules(bench: Bench, etc: Path, rules: int) -> Chain:
+    """Return the suite with a policy of so many rules, and its audit."""
+    if find_spec("nri_inject.policy") is None:
+        return "this release has no policy"
+    return bench.suite(etc, samples.policy(rules))
 
 
 def _neighbour(bench: Bench, name: str) -> str:

@@ -40,11 +40,11 @@ def _program(place: Path, text: str) -> Path:
     return place
 
 
-def start(program: Path) -> Peer:
+def start(program: Path, config: str = "") -> Peer:
     """Launch a plugin and bring it to where it serves requests."""
     peer = launch(program)
     peer.register()
-    peer.configure(NEWEST)
+    peer.configure(NEWEST, config)
     peer.synchronize([], [])
     return peer
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import samples
 from bench import NOTHING, Bench, absent, present
 from cdi_load import load
-from latency import DEVICES, GO_CHAIN, GO_DEVICES, SUITE
+from latency import DEVICES, GO_CHAIN, GO_DEVICES, SUITE, with_rules
 from measure import Measure
 from players import request_of
 from sides import Existing, bare_python
@@ -62,7 +62,7 @@ def memory(bench: Bench) -> Iterator[Measure]:
         NOTHING: bench.floors[NOTHING],
         DEVICES: bench.ours("device-injector"),
         GO_DEVICES: bench.theirs("device-injector"),
-        SUITE: bench.suite(etc),
+        SUITE: with_rules(bench, etc, 100),
         GO_CHAIN: bench.theirs("device-injector", "hook-injector", etc=etc),
     }
     against = {DEVICES: GO_DEVICES, SUITE: GO_CHAIN}
@@ -82,7 +82,7 @@ def memory(bench: Bench) -> Iterator[Measure]:
 def growth(bench: Bench) -> Iterator[Measure]:
     """Measure how much memory grows from request 20,000 to 200,000."""
     etc = bench.etc(hooks=21, cdi_files=10)
-    peers = {SUITE: bench.suite(etc), GO_DEVICES: bench.theirs("device-injector")}
+    peers = {SUITE: with_rules(bench, etc, 100), GO_DEVICES: bench.theirs("device-injector")}
     measure = Measure(f"growth: {EARLY:,} to {LATE:,}", {SUITE: GO_DEVICES}, absent(peers))
     requests = samples.different(samples.everything(), DIFFERENT)
     with bench.started(peers) as running:
@@ -102,9 +102,3 @@ def cdi_load(bench: Bench) -> Iterator[Measure]:
     """Measure load and resolution of CDI devices beside the Go library's."""
     for devices in LOADS:
         yield from load(bench.directory, bench.go, bench.rounds, devices)
-
-
-def policy(_: Bench) -> Iterator[Measure]:
-    """Say that rules of a policy are not measured: there is no policy yet."""
-    against = {f"suite (ours), {count:,} rules": "suite (ours), 1 rule" for count in (100, 1_000)}
-    yield Measure("policy", against, dict.fromkeys(against, "there is no policy yet"))

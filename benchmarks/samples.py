@@ -43,6 +43,32 @@ def everything() -> CreateContainerRequest:
     return request_of(asked, COMMAND)
 
 
+def policy(rules: int) -> str:
+    """Return a configuration whose last rule allows what `everything` asks for.
+
+    The other ones are about other namespaces and other devices, by their names and by patterns.
+    """
+    others = [
+        {
+            "who": {"namespaces": [f"team-{number}", f"team-{number}-*"]},
+            "allow": {
+                "devices": [f"/dev/vendor-{number}", f"/dev/vendor-{number}/*"],
+                "mounts": [f"/srv/team-{number}"],
+            },
+        }
+        for number in range(rules - 1)
+    ]
+    last = {
+        "who": {"namespaces": ["default"]},
+        "allow": {
+            "devices": ["/dev/fuse", "/dev/null"],
+            "mounts": [{"source": "/etc", "access": "rw"}],
+            "cdi_devices": ["vendor*.example.com/device=*"],
+        },
+    }
+    return json.dumps({"policy": {"rules": [*others, last]}})
+
+
 def different(sample: CreateContainerRequest, count: int) -> Sequence[CreateContainerRequest]:
     """Return requests that ask for the same in texts of their own, each for a pod of its own."""
     requests = []

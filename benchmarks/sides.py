@@ -11,7 +11,7 @@ import os
 import subprocess
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -65,8 +65,8 @@ class Peer(Protocol):
 class Side(Protocol):
     """A runtime."""
 
-    def start(self, plugins: Path, existing: Existing | None = None) -> Peer:
-        """Launch what is pre-installed in a directory."""
+    def start(self, plugins: Path, configs: Path, existing: Existing | None = None) -> Peer:
+        """Launch what is pre-installed in a directory; another one has their configurations."""
 
     def connect(self, command: Sequence[str], socket: Path) -> Peer | None:
         """Run a plugin that dials a socket; None if this runtime cannot."""
@@ -87,13 +87,14 @@ class GoSide:
         )
         self._started = 0
 
-    def start(self, plugins: Path, existing: Existing | None = None) -> GoPeer:
-        """Launch what is pre-installed in a directory."""
+    def start(self, plugins: Path, configs: Path, existing: Existing | None = None) -> GoPeer:
+        """Launch what is pre-installed in a directory; another one has their configurations."""
         there: dict[str, object] = {}
         if existing is not None:
             sample = _encoded(existing.sample)
             there = {"pods": existing.pods, "containers": existing.containers, "sample": sample}
-        return self._peer({"do": "start", "plugins": str(plugins), **there})
+        where = {"plugins": str(plugins), "config": str(configs)}
+        return self._peer({"do": "start", **where, **there})
 
     def connect(self, command: Sequence[str], socket: Path) -> GoPeer:
         """Run a plugin that dials a socket."""
@@ -160,9 +161,13 @@ def _encoded(request: CreateContainerRequest) -> str:
 class EmbeddedSide:
     """Our own runtime side; it asks plugins in order, and leaves merging their answers out."""
 
-    def start(self, plugins: Path, existing: Existing | None = None) -> EmbeddedPeer:
-        """Launch what is pre-installed in a directory."""
-        return EmbeddedPeer(sorted(plugins.iterdir()), existing)
+    def start(self, plugins: Path, configs: Path, existing: Existing | None = None) -> EmbeddedPeer:
+        """Launch what is pre-installed in a directory; another one has their configurations."""
+        programs = {
+            program: (configs / f"{program.name}.conf").read_text()
+            for program in sorted(plugins.iterdir())
+        }
+        return EmbeddedPeer(programs, existing)
 
     def connect(self, command: Sequence[str], socket: Path) -> None:
         """Say that this runtime does not listen."""
@@ -175,9 +180,9 @@ class EmbeddedSide:
 class EmbeddedPeer:
     """Plugins of our own runtime side."""
 
-    def __init__(self, programs: Sequence[Path], existing: Existing | None) -> None:
+    def __init__(self, programs: Mapping[Path, str], existing: Existing | None) -> None:
         began = time.perf_counter()
-        self._peers = [start(program) for program in programs]
+        self._peers = [start(program, config) for program, config in programs.items()]
         self.launch = time.perf_counter() - began
         began = time.perf_counter()
         if existing is not None:
