@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
 from nri_inject.oci_hooks.definition import Definition, When
-from nri_inject.oci_hooks.patterns import Pattern, remembering, which
+from nri_inject.oci_hooks.patterns import Pattern, remembering, utf8, which
 
 _MOST_REMEMBERED: Final = 512  # texts: the keys of many pods, and no more than 200 kB
 
@@ -36,7 +36,7 @@ class Definitions(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have n
         )
         return self
 
-    def candidates(self, keys: Iterable[bytes], command: bytes | None) -> Sequence[Definition]:
+    def candidates(self, keys: Iterable[str], command: str | None) -> Sequence[Definition]:
         """Return, in order, all that could match annotations with these keys and this command.
 
         `command` is the first of argv, None if there is none.
@@ -80,13 +80,13 @@ class _Index:
         self._which: Final = which(by_pattern)
         self.find: Final = remembering(self._find, _MOST_REMEMBERED) if by_pattern else _nobody
 
-    def _find(self, text: bytes) -> frozenset[int] | None:
+    def _find(self, text: str) -> frozenset[int] | None:
         """Return numbers, or None if the patterns have to be asked one by one."""
-        slots = self._which(text)
+        slots = self._which(utf8(text))
         if slots is None:
             return None
         return frozenset[int]().union(*(self._numbers[slot] for slot in slots))
 
 
-def _nobody(_: bytes) -> frozenset[int]:
+def _nobody(_: str) -> frozenset[int]:
     return frozenset()

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import re2  # type: ignore[import-untyped]  # it has no types
 
 T = TypeVar("T")
+Text = TypeVar("Text", bound=str | bytes)
 Search: TypeAlias = Callable[[bytes], bool]
 Which: TypeAlias = Callable[[bytes], list[int] | None]
 
@@ -33,6 +34,11 @@ class Pattern:
     text: str
     search: Search = field(compare=False, repr=False)
     exact: bytes | None = field(default=None, compare=False, repr=False)
+
+
+def utf8(text: str) -> bytes:
+    """Return a text as patterns search it; half a surrogate pair, which no text has, becomes ?."""
+    return text.encode("utf-8", "replace")
 
 
 def compiled(text: str) -> Pattern:
@@ -99,21 +105,21 @@ def _searching(text: str) -> Search:
 
 # Containers come in replicas, and the keys of their annotations are mostly the same few.
 _MOST_REMEMBERED: Final = 64
-_LONGEST_REMEMBERED: Final = 256  # bytes
+_LONGEST_REMEMBERED: Final = 256
 
 
-def remembering(answer: Callable[[bytes], T], most: int = _MOST_REMEMBERED) -> Callable[[bytes], T]:
+def remembering(answer: Callable[[Text], T], most: int = _MOST_REMEMBERED) -> Callable[[Text], T]:
     """Return a function that remembers the answers, other than None, to some short texts."""
-    answers: dict[bytes, T] = {}
+    answers: dict[Text, T] = {}
 
-    def remembered(data: bytes) -> T:
-        known = answers.get(data)
+    def remembered(text: Text) -> T:
+        known = answers.get(text)
         if known is None:
-            known = answer(data)
-            if len(data) <= _LONGEST_REMEMBERED:
+            known = answer(text)
+            if len(text) <= _LONGEST_REMEMBERED:
                 if len(answers) >= most:
                     answers.clear()
-                answers[data] = known
+                answers[text] = known
         return known
 
     return remembered
