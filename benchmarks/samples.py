@@ -15,7 +15,7 @@ from nri_inject.api import CreateContainerRequest
 KIND = "vendor{file}.example.com/device"
 
 DEVICES = {
-    "devices.noderesource.dev/container.main": "- path: /dev/fuse\n"
+    "devices.noderesource.dev/container.main": "- path: /dev/full\n"
     "- {path: /dev/null2, type: c, major: 1, minor: 3}\n",
     "mounts.noderesource.dev/pod": "- {source: /etc, destination: /host/etc, type: bind,"
     " options: [rbind, ro]}\n",
@@ -61,7 +61,7 @@ def policy(rules: int) -> str:
     last = {
         "who": {"namespaces": ["default"]},
         "allow": {
-            "devices": ["/dev/fuse", "/dev/null"],
+            "devices": ["/dev/full", "/dev/null"],
             "mounts": [{"source": "/etc", "access": "rw"}],
             "cdi_devices": ["vendor*.example.com/device=*"],
         },
