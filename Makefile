@@ -44,8 +44,8 @@ fuzz: $(VENV)/.developed ## The wire against 50,000 hostile examples: five tests
 	$(SAY) "fuzzing the wire"
 	@NRI_INJECT_FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest tests/wire/test_fuzz.py
 
-bench: $(VENV)/.installed ## Beside Go's plugins and library; needs Go, and root or user namespaces
-	$(SAY) "benchmarks: interleaved rounds beside Go; what cannot be had says so"
+bench: $(VENV)/.installed ## Beside Go's plugins and library; GO_DEVICE_INJECTOR, GO_HOOK_INJECTOR
+	$(SAY) "benchmarks: interleaved rounds on NRI's own adaptation; what is not there says so"
 	@mkdir -p .cache/bench
 	@$(BIN)/python benchmarks/compare.py --json .cache/bench/compare.json
 	@$(BIN)/python benchmarks/cdi_churn.py --json .cache/bench/churn.json

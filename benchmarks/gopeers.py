@@ -1,71 +1,69 @@
-"""The Go side of the comparison: what is built, from which modules, and what could not be had."""
+"""The Go side of the comparison: what is built of our own module, and what somebody brings."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
 BIN = HERE.parent / ".cache" / "bench" / "bin"
 
-NRI = "github.com/containerd/nri@v0.12.5"
-PLUGIN_VERSION = "v0.0.0-20260820221634-8ec8b285eae3"
+OURS = ("driver", "floor", "stand-in", "cdi-bench")
 PLUGINS = ("device-injector", "hook-injector")
 
 
 @dataclass
-class GoSide:
-    """Programs by name, and a sentence for each that could not be built."""
+class GoPrograms:
+    """Programs by name, and a sentence for each that there is not."""
 
     programs: dict[str, Path] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def build() -> GoSide:
-    """Build our own module's programs, and the Go project's plugins where they can be had."""
-    side = GoSide()
-    if shutil.which("go") is None:
-        side.missing = dict.fromkeys(("cdi-bench", "stand-in", *PLUGINS), "there is no Go here")
-        return side
+def build(given: Mapping[str, Path | None]) -> GoPrograms:
+    """Build our own module's programs; the NRI project's plugins are given as executables."""
+    go = GoPrograms()
     BIN.mkdir(parents=True, exist_ok=True)
-    for name in ("cdi-bench", "stand-in"):
-        _note(side, name, _go(HERE / "go", "build", "-o", str(BIN), f"./{name}"))
+    for name in OURS:
+        _note(go, name, BIN / name, _built(name))
     for name in PLUGINS:
-        # A binary of an earlier run would speak for a version that this run knows nothing of.
-        (BIN / name).unlink(missing_ok=True)
-        _note(side, name, _plugin(name))
-    return side
+        path = given.get(name)
+        missing = f"no --go-{name} given" if path is None else _unusable(path)
+        _note(go, name, (path or Path()).absolute(), missing)
+    return go
 
 
-def _plugin(name: str) -> str | None:
-    """Build a plugin, which is a module of its own; return why that failed.
-
-    `go install` refuses it, since its module file replaces NRI by a directory; a module that
-    requires it does not.
-    """
-    module = f"github.com/containerd/nri/plugins/{name}"
-    with tempfile.TemporaryDirectory() as directory:
-        return (
-            _go(directory, "mod", "init", "peer")
-            or _go(directory, "get", f"{module}@{PLUGIN_VERSION}", NRI)
-            or _go(directory, "build", "-o", str(BIN / name), module)
-        )
+def without() -> GoPrograms:
+    """Return what there is where nobody asks for Go."""
+    return GoPrograms(missing=dict.fromkeys((*OURS, *PLUGINS), "without Go"))
 
 
-def _note(side: GoSide, name: str, failure: str | None) -> None:
-    if failure is None:
-        side.programs[name] = BIN / name
+def _unusable(path: Path) -> str | None:
+    return None if shutil.which(path) else f"{path} is no executable"
+
+
+def _note(go: GoPrograms, name: str, program: Path, missing: str | None) -> None:
+    if missing is None:
+        go.programs[name] = program
     else:
-        side.missing[name] = failure
+        go.missing[name] = missing
 
 
-def _go(directory: str | Path, *arguments: str) -> str | None:
-    """Run a go command; return the last line of what it says when it fails."""
-    command = ["go", *arguments]  # the one in PATH, as for any build
-    ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+def _built(name: str) -> str | None:
+    """Build a program; return the last line of what Go says when that fails."""
+    compiler = shutil.which("go")
+    if compiler is None:
+        return "there is no Go here"
+    ran = subprocess.run(
+        [compiler, "build", "-o", str(BIN), f"./{name}"],
+        cwd=HERE / "go",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if ran.returncode == 0:
         return None
     return ran.stderr.strip().rpartition("\n")[2].strip() or f"status {ran.returncode}"

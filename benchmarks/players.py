@@ -15,21 +15,33 @@ _FLOOR = """#!{python}
 from nri_inject import Plugin, serve
 serve(Plugin(name="floor", index="10", create_container=lambda pod, container: None))
 """
+_SUITE = """#!{python}
+from nri_inject.plugins.suite import main
+main()
+"""
 
 
 def floor(directory: str | Path) -> Path:
     """Write the program of a plugin that does nothing, and return its path."""
-    program = Path(directory, "10-floor")
-    program.write_text(_FLOOR.format(python=sys.executable))
-    program.chmod(0o755)
-    return program
+    return _program(Path(directory, "10-floor"), _FLOOR)
 
 
-def start(program: Path) -> Peer:
+def suite(directory: str | Path) -> Path:
+    """Write the program of all injectors in one process, and return its path."""
+    return _program(Path(directory, "10-suite"), _SUITE)
+
+
+def _program(place: Path, text: str) -> Path:
+    place.write_text(text.format(python=sys.executable))
+    place.chmod(0o755)
+    return place
+
+
+def start(program: Path, config: str = "") -> Peer:
     """Launch a plugin and bring it to where it serves requests."""
     peer = launch(program)
     peer.register()
-    peer.configure(NEWEST)
+    peer.configure(NEWEST, config)
     peer.synchronize([], [])
     return peer
 
@@ -37,13 +49,17 @@ def start(program: Path) -> Peer:
 def request_of(
     annotations: Mapping[str, str], args: Sequence[str] = ("sh",)
 ) -> CreateContainerRequest:
-    """Return a request of realistic size: 30 variables, 12 mounts."""
+    """Return a request of realistic size: 30 variables, 12 mounts, 8 labels."""
+    labels = {f"app.example.com/label-{number}": f"value {number}" for number in range(8)}
     return CreateContainerRequest(
-        pod=Pod(id="p" * 64, name="pod", namespace="default", annotations=annotations),
+        pod=Pod(
+            id="p" * 64, name="pod", namespace="default", annotations=annotations, labels=labels
+        ),
         container=Container(
             id="c" * 64,
             pod_sandbox_id="p" * 64,
             name="main",
+            labels=labels,
             args=args,
             env=[f"VARIABLE_{number}=some value of it" for number in range(30)],
             mounts=[

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from players import request_of
+
+from nri_inject.api import CreateContainerRequest
 
 KIND = "vendor{file}.example.com/device"
-WANTED = ("vendor7.example.com/device=d3", "vendor42.example.com/device=d99")
 
 DEVICES = {
-    "devices.noderesource.dev/container.main": "- path: /dev/fuse\n"
+    "devices.noderesource.dev/container.main": "- path: /dev/full\n"
     "- {path: /dev/null2, type: c, major: 1, minor: 3}\n",
     "mounts.noderesource.dev/pod": "- {source: /etc, destination: /host/etc, type: bind,"
     " options: [rbind, ro]}\n",
@@ -22,6 +25,65 @@ HOOKED = {f"team.example.com/label-{number}": f"value {number}" for number in ra
     "feature7.example.com/enabled": "true"
 }
 COMMAND = ("/usr/bin/server-7", "--listen", "8080")
+
+
+def wanted(files: int, devices: int) -> tuple[str, str]:
+    """Return two of the devices that `write_cdi` has written into so many files."""
+    last = devices // files - 1
+    return f"{KIND.format(file=0)}=d3", f"{KIND.format(file=files - 1)}=d{last}"
+
+
+def cdi_annotation(*names: str) -> dict[str, str]:
+    """Return the annotation that asks for CDI devices."""
+    return {"cdi-devices.noderesource.dev/container.main": json.dumps(names)}
+
+
+def everything() -> CreateContainerRequest:
+    """Return a request for devices, a mount, CDI devices of 1,000 in 10 files, and a hook."""
+    asked = DEVICES | cdi_annotation(*wanted(10, 1000)) | HOOKED
+    return request_of(asked, COMMAND)
+
+
+def policy(rules: int) -> str:
+    """Return a configuration whose last rule allows what `everything` asks for.
+
+    The other ones are about other namespaces and other devices, by their names and by patterns.
+    """
+    others = [
+        {
+            "who": {"namespaces": [f"team-{number}", f"team-{number}-*"]},
+            "allow": {
+                "devices": [f"/dev/vendor-{number}", f"/dev/vendor-{number}/*"],
+                "mounts": [f"/srv/team-{number}"],
+            },
+        }
+        for number in range(rules - 1)
+    ]
+    last = {
+        "who": {"namespaces": ["default"]},
+        "allow": {
+            "devices": ["/dev/full", "/dev/null"],
+            "mounts": [{"source": "/etc", "access": "rw"}],
+            "cdi_devices": ["vendor*.example.com/device=*"],
+        },
+    }
+    return json.dumps({"policy": {"rules": [*others, last]}})
+
+
+def different(sample: CreateContainerRequest, count: int) -> Sequence[CreateContainerRequest]:
+    """Return requests that ask for the same in texts of their own, each for a pod of its own."""
+    requests = []
+    for number in range(count):
+        request = CreateContainerRequest()
+        request.CopyFrom(sample)
+        request.pod.id = request.container.pod_sandbox_id = f"{number:064}"
+        request.pod.name = f"pod-{number}"
+        for key, value in sample.pod.annotations.items():
+            if "noderesource.dev/" in key:
+                request.pod.annotations[key] = f"{value} # of pod {number}\n"
+        request.pod.annotations["team.example.com/label-0"] = f"value of {number}"
+        requests.append(request)
+    return requests
 
 
 def cdi_spec(file: int, devices: int, mixed: bool = False) -> dict[str, Any]:
@@ -82,7 +144,7 @@ def _mixed_device(file: int, number: int) -> dict[str, Any]:
 
 
 def write_cdi(
-    directory: Path, extension: str, mixed: bool = False, files: int = 100, devices: int = 10_000
+    directory: Path, extension: str, files: int, devices: int, mixed: bool = False
 ) -> None:
     """Fill a directory with spec files that have this many devices together."""
     directory.mkdir(mode=0o755)

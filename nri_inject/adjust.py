@@ -66,8 +66,11 @@ def compose(*injectors: Injector) -> Injector:
                 denied |= error.denied
         if faults:
             raise RequestError(faults, where=where(pod, container), denied=denied)
+        asked = [adjustment for adjustment in adjustments if adjustment.ByteSize()]
+        if len(asked) == 1:
+            return asked[0]  # most containers ask for one thing, which is in nobody's way
         try:
-            return combine(adjustments)
+            return combine(asked)
         except RequestError as error:
             raise RequestError(error.faults, where=where(pod, container)) from error
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from nri_inject.annotations import container_name
 from nri_inject.api import Container, Pod
+from nri_inject.logs import timestamp
 
 if TYPE_CHECKING:
     from nri_inject.policy.rules import Decision
@@ -43,7 +43,7 @@ def lines(
     and how many more there were: a pod's author must not fill a node's disk.
     """
     about = {
-        "time": _stamp(now),
+        "time": timestamp(now),
         "plugin": plugin,
         "namespace": pod.namespace,
         "pod": pod.name,
@@ -69,11 +69,6 @@ def record(decision: Decision) -> dict[str, Any]:
         "rule": decision.rule,
         "reason": decision.reason,
     }
-
-
-def _stamp(now: float) -> str:
-    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-    return f"{seconds}.{int(now % 1 * 1000):03}Z"
 
 
 class AuditLog:

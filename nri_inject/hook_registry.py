@@ -14,7 +14,16 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
 from nri_inject import trust
-from nri_inject.oci_hooks import Definition, Fault, Kind, Reading, in_order, order, read
+from nri_inject.oci_hooks import (
+    Definition,
+    Definitions,
+    Fault,
+    Kind,
+    Reading,
+    in_order,
+    order,
+    read,
+)
 from nri_inject.trust import Step
 from nri_inject.watch import Watch
 
@@ -90,12 +99,12 @@ class HookRegistry:
         self._watch = Watch(self._directories, self._root)
         self._files: _Files = {}
         self._pending = False
-        self._definitions: tuple[Definition, ...] = ()
+        self._definitions = Definitions()
         self._faults: Mapping[str, tuple[Fault, ...]] = MappingProxyType({})
         self._errors: Mapping[str, tuple[str, ...]] = MappingProxyType({})
         self._rescan(None)
 
-    def current(self) -> tuple[Definition, ...]:
+    def current(self) -> Definitions:
         """Return the definitions in order of injection, as the directories are now.
 
         Never raises. After `budget` seconds of reading, further changed files are left for the
@@ -139,7 +148,7 @@ class HookRegistry:
         self._files, self._pending = scan.files, scan.pending
         self._tell(scan)
         if scan.definitions != [*self._definitions]:
-            self._definitions = tuple(scan.definitions)
+            self._definitions = Definitions(scan.definitions)
         self._faults = MappingProxyType(scan.faults)
         self._errors = MappingProxyType(scan.errors())
 

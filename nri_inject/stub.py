@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import select
 import selectors
 import signal
@@ -636,6 +635,8 @@ def _pauses() -> Iterator[float]:
     A node's plugins all lose their runtime at once; the spread keeps them from all coming back
     at once.
     """
+    import random  # here, since a plugin that a runtime launches connects to nothing
+
     pause = FIRST_PAUSE
     while True:
         yield min(pause, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311 - a spread, no secret

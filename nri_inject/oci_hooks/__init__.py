@@ -24,6 +24,7 @@ from nri_inject.oci_hooks.match import (
     message,
     order,
 )
+from nri_inject.oci_hooks.narrow import Definitions
 from nri_inject.oci_hooks.patterns import BadPattern, Pattern, compiled
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Choices",
     "Decision",
     "Definition",
+    "Definitions",
     "Fault",
     "Injection",
     "Kind",

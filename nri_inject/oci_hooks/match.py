@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, NamedTuple
 
 from nri_inject import api
 from nri_inject.annotations import quoted
 from nri_inject.oci_hooks.definition import STAGES, Annotation, Definition, When
-from nri_inject.oci_hooks.patterns import Pattern
+from nri_inject.oci_hooks.narrow import Definitions
+from nri_inject.oci_hooks.patterns import Pattern, utf8
 
 
 class NoCommand(ValueError):
@@ -47,8 +49,6 @@ class Subject:
     `argv` is None where there is no process at all; then `commands` is no condition.
     """
 
-    __slots__ = ("annotations", "argv", "choices", "has_bind_mounts")
-
     def __init__(
         self,
         annotations: Mapping[str, str],
@@ -56,11 +56,15 @@ class Subject:
         has_bind_mounts: bool,
         choices: Choices = Choices(),
     ) -> None:
-        # Patterns search UTF-8; so each text is encoded once, not once for each pattern.
-        self.annotations = {_utf8(key): _utf8(value) for key, value in annotations.items()}
+        self.annotations = annotations
         self.argv = argv
         self.has_bind_mounts = has_bind_mounts
         self.choices = choices
+
+    @cached_property
+    def encoded(self) -> Mapping[bytes, bytes]:
+        """The annotations as patterns search them, encoded once and not once for each pattern."""
+        return {utf8(key): utf8(value) for key, value in self.annotations.items()}
 
 
 class Finding(NamedTuple):
@@ -109,7 +113,7 @@ def _findings(when: When, subject: Subject) -> Iterator[Finding]:
         holds = when.has_bind_mounts and subject.has_bind_mounts
         yield Finding(holds, _mounts_words, (when.has_bind_mounts, subject.has_bind_mounts))
     for condition in when.annotations:
-        yield _annotation_finding(condition, subject.annotations)
+        yield _annotation_finding(condition, subject.encoded)
     if when.commands and subject.argv is not None:
         yield _command_finding(when.commands, subject)
 
@@ -133,15 +137,11 @@ def _command_finding(patterns: Iterable[Pattern], subject: Subject) -> Finding:
         if subject.choices.empty_command == "fail":
             raise NoCommand("the container has no command that patterns could look at")
         return Finding(False, _no_argv_words)
-    command = _utf8(subject.argv[0])
+    command = utf8(subject.argv[0])
     for pattern in patterns:
         if pattern.search(command):
             return Finding(True, _command_words, (command, pattern))
     return Finding(False, _no_command_words, (command, patterns))
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
 
 
 # --- words --------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def injection(
     extension: dict[str, list[api.Hook]] = {}
     matched: list[Match] = []
     skipped: list[Match] = []
-    for definition in definitions:
+    for definition in _in_question(definitions, subject):
         decision = decide(definition.when, subject)
         if not decision.matched:
             continue
@@ -236,9 +236,16 @@ def injection(
             getattr(hooks, STAGES[stage]).append(hook)
         for stage in definition.extension_stages:
             extension.setdefault(stage, []).append(hook)
-    if present is not None and subject.choices.present == "drop":
+    if present is not None and present.ListFields() and subject.choices.present == "drop":
         _drop(hooks, present)
     return Injection(hooks, extension, tuple(matched), tuple(skipped))
+
+
+def _in_question(definitions: Iterable[Definition], subject: Subject) -> Iterable[Definition]:
+    """Leave out those of which an index says that they cannot match."""
+    if not isinstance(definitions, Definitions):
+        return definitions
+    return definitions.candidates(subject.annotations, subject.argv[0] if subject.argv else None)
 
 
 def message(definition: Definition) -> api.Hook:

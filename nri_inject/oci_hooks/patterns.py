@@ -7,13 +7,16 @@ running time nor for its meaning. This is the only module that knows of google-r
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import re2  # type: ignore[import-untyped]  # it has no types
 
+T = TypeVar("T")
+Text = TypeVar("Text", bound=str | bytes)
 Search: TypeAlias = Callable[[bytes], bool]
+Which: TypeAlias = Callable[[bytes], list[int] | None]
 
 
 class BadPattern(ValueError):
@@ -31,6 +34,11 @@ class Pattern:
     text: str
     search: Search = field(compare=False, repr=False)
     exact: bytes | None = field(default=None, compare=False, repr=False)
+
+
+def utf8(text: str) -> bytes:
+    """Return a text as patterns search it; half a surrogate pair, which no text has, becomes ?."""
+    return text.encode("utf-8", "replace")
 
 
 def compiled(text: str) -> Pattern:
@@ -91,28 +99,69 @@ def _searching(text: str) -> Search:
         data = text.encode()
     except UnicodeEncodeError as error:
         raise BadPattern("not Unicode text") from error
-    return _remembering(_compile(data).search)
+    search = _compile(data).search
+    return remembering(lambda data: search(data) is not None)
 
 
 # Containers come in replicas, and the keys of their annotations are mostly the same few.
 _MOST_REMEMBERED: Final = 64
-_LONGEST_REMEMBERED: Final = 256  # bytes
+_LONGEST_REMEMBERED: Final = 256
 
 
-def _remembering(search: Callable[[bytes], object]) -> Search:
-    answers: dict[bytes, bool] = {}
+def remembering(answer: Callable[[Text], T], most: int = _MOST_REMEMBERED) -> Callable[[Text], T]:
+    """Return a function that remembers the answers, other than None, to some short texts."""
+    answers: dict[Text, T] = {}
 
-    def remembered(data: bytes) -> bool:
-        answer = answers.get(data)
-        if answer is None:
-            answer = search(data) is not None
-            if len(data) <= _LONGEST_REMEMBERED:
-                if len(answers) >= _MOST_REMEMBERED:
+    def remembered(text: Text) -> T:
+        known = answers.get(text)
+        if known is None:
+            known = answer(text)
+            if len(text) <= _LONGEST_REMEMBERED:
+                if len(answers) >= most:
                     answers.clear()
-                answers[data] = answer
-        return answer
+                answers[text] = known
+        return known
 
     return remembered
+
+
+# --- many patterns at once ----------------------------------------------------------------------
+
+# An automaton of many patterns can have so many states that looking for the next one costs more
+# than asking each pattern. No key of an annotation is as long as this.
+_LONGEST_AT_ONCE: Final = 512  # bytes
+
+
+def which(patterns: Iterable[Pattern]) -> Which:
+    """Return a function that tells which of some patterns occur in a text, by their numbers.
+
+    One pass over the text finds all of them. It answers None where it cannot tell: the text is
+    long, or the patterns together are too large.
+    """
+    try:
+        match = _set_of(["", *(pattern.text for pattern in patterns)]).Match
+    except re2.error:
+        return lambda _: None
+
+    def occurring(data: bytes) -> list[int] | None:
+        if len(data) > _LONGEST_AT_ONCE:
+            return None
+        found = match(data)
+        # The empty pattern is everywhere. Without it the automaton has run out of memory, which
+        # RE2 does not tell apart from no match.
+        return [number - 1 for number in found if number] if found and 0 in found else None
+
+    return occurring
+
+
+def _set_of(texts: Iterable[str]) -> Any:
+    # The middle budget has room for some three thousand patterns of the usual kind, and patterns
+    # that are too large for it are found out within a tenth of a second.
+    together = re2.Set.SearchSet(_options(_BUDGETS[1]))
+    for text in texts:
+        together.Add(text)
+    together.Compile()
+    return together
 
 
 def _compile(data: bytes) -> Any:

@@ -62,6 +62,8 @@ class Decoder:
             skipped = min(self._skip, len(piece))
             self._skip -= skipped
             piece = piece[skipped:]
+        if not self._buffer and (whole := _whole(piece)):
+            return [whole]
         self._buffer += piece
         if len(self._buffer) < self._wanted:
             return []
@@ -88,6 +90,15 @@ class Decoder:
             messages.append(Message(stream, kind, bytes(buffer[body:position])))
         del buffer[:position]
         return messages
+
+
+def _whole(piece: bytes) -> Message | None:
+    """Return the message that a piece is, as nearly all are, without a copy on the way."""
+    if len(piece) < _HEADER.size:
+        return None
+    length, stream, kind, _flags = _HEADER.unpack_from(piece)
+    body = piece[_HEADER.size :]
+    return Message(stream, kind, body) if length == len(body) <= MAX_DATA else None
 
 
 def encode(stream: int, kind: Type, data: bytes) -> bytes:

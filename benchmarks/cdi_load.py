@@ -1,0 +1,66 @@
+"""Load and resolution of CDI devices, ours and the Go library's, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import samples
+from gopeers import GoPrograms
+from measure import Figures, Measure
+
+RESOLUTIONS = 2000
+MIXED = 10_000
+OURS = "registry (ours)"
+THEIRS = "Go library"
+
+
+def load(directory: Path, go: GoPrograms, rounds: int, devices: int) -> Iterator[Measure]:
+    """Measure both for a number of devices, as JSON and as YAML.
+
+    The devices of a file are written alike, as programs write them; the most of them also mixed,
+    nearly each with other keys than the others, which is the worst case for us.
+    """
+    commands = {OURS: [sys.executable, str(Path(__file__).with_name("cdi_child.py"))]}
+    missing = {}
+    if "cdi-bench" in go.programs:
+        commands[THEIRS] = [str(go.programs["cdi-bench"])]
+    else:
+        missing[THEIRS] = go.missing["cdi-bench"]
+    files = max(2, devices // 100)
+    wanted = samples.wanted(files, devices)
+    for extension, mixed in product(("json", "yaml"), (False, True)):
+        if mixed and devices < MIXED:
+            continue
+        title = f"{'mixed ' if mixed else ''}{extension.upper()}"
+        place = directory / f"cdi-{devices}-{title}"
+        samples.write_cdi(place, extension, files, devices, mixed)
+        loaded, resolved = (
+            Measure(f"CDI {what} {devices:,}, {title}", {OURS: THEIRS}, missing)
+            for what in ("load", "resolve 2 of")
+        )
+        for _ in range(rounds):
+            for peer, command in commands.items():
+                result = _run([*command, str(RESOLUTIONS), *wanted, str(place)], devices)
+                loaded.add(peer, {"p50": result["load_ms"] * 1e3, "rss": result["rss_loaded_kb"]})
+                resolved.add(
+                    peer,
+                    {
+                        "p50": result["resolve_p50_us"],
+                        "p99": result["resolve_p99_us"],
+                        "rss": result["rss_end_kb"],
+                    },
+                )
+        yield from (loaded, resolved)
+
+
+def _run(command: list[str], devices: int) -> Figures:
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    result: Figures = json.loads(ran.stdout)
+    if result["devices"] != devices or result["errors"]:
+        raise SystemExit(f"{command[0]} has loaded something else: {ran.stdout}")
+    return result

@@ -1,0 +1,125 @@
+"""How long a container waits for plugins, measure by measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import samples
+from bench import NOTHING, Bench, Chain, Program, absent
+from measure import Measure
+from players import request_of
+
+HOOK_COUNTS = (20, 21, 1000)
+RULE_COUNTS = (1, 100, 1000)
+DEVICES = "device-injector (ours)"
+GO_DEVICES = "Go device-injector"
+SUITE = "suite (ours)"
+GO_CHAIN = "Go device+hook in a row"
+
+
+def devices(bench: Bench) -> Iterator[Measure]:
+    """Measure the device injectors, without anything to do and with it."""
+    peers = {
+        "does nothing (Go stub)": bench.stand_in("floor"),
+        DEVICES: bench.ours("device-injector"),
+        GO_DEVICES: bench.theirs("device-injector"),
+        "Go stand-in": bench.stand_in("devices"),
+    }
+    against = {NOTHING: "does nothing (Go stub)", DEVICES: _neighbour(bench, GO_DEVICES)}
+    for title, asked in (("no annotation", {}), ("2 devices, a mount", samples.DEVICES)):
+        yield bench.latency(f"devices: {title}", [request_of(asked)], peers, against)
+
+
+def connected(bench: Bench) -> Iterator[Measure]:
+    """Measure the device injectors as services that dial the runtime's socket."""
+    peers = {DEVICES: bench.ours("device-injector"), GO_DEVICES: bench.theirs("device-injector")}
+    measure = Measure("connected: 2 devices, a mount", {DEVICES: GO_DEVICES}, absent(peers))
+    running = {}
+    try:
+        for name, chain in ({bench.floor[0]: bench.floor[1]} | peers).items():
+            if isinstance(chain, str):
+                continue
+            # The floor speaks over a descriptor that it is given, so it is launched here too.
+            is_floor = name == bench.floor[0]
+            peer = bench.start(chain) if is_floor else bench.connect(_only(chain))
+            if peer is None:
+                measure.missing = dict.fromkeys(peers, "our runtime side does not listen")
+                return
+            running[name] = peer
+        bench.play(measure, [request_of(samples.DEVICES)], running)
+    finally:
+        for peer in running.values():
+            peer.close()
+    yield measure
+
+
+def _only(chain: tuple[Program, ...]) -> Program:
+    (program,) = chain
+    return program
+
+
+def cdi(bench: Bench) -> Iterator[Measure]:
+    """Measure resolved CDI devices; the Go plugin hands their names on, unresolved."""
+    etc = bench.etc(cdi_files=10)
+    ours = "cdi-injector (ours)"
+    peers = {
+        ours: bench.ours("cdi-injector", etc=etc),
+        "Go device-injector, names": bench.theirs("device-injector"),
+    }
+    request = request_of(samples.cdi_annotation(*samples.wanted(10, 1000)))
+    against = {ours: "Go device-injector, names"}
+    yield bench.latency("CDI: 2 of 1,000 devices", [request], peers, against)
+
+
+def hooks(bench: Bench) -> Iterator[Measure]:
+    """Measure the hook injectors, with a container that one of the definitions fits."""
+    ours = {count: f"hook-injector (ours) {count:,}" for count in HOOK_COUNTS}
+    peers = {
+        ours[count]: bench.ours("hook-injector", etc=bench.etc(hooks=count))
+        for count in HOOK_COUNTS
+    }
+    theirs = "Go hook-injector"
+    peers[theirs] = bench.theirs("hook-injector", etc=bench.etc(hooks=21))
+    peers["Go stand-in"] = bench.stand_in("hooks", etc=bench.etc(hooks=21))
+    against = {ours[21]: _neighbour(bench, theirs), ours[1000]: ours[20]}
+    request = request_of(samples.HOOKED, samples.COMMAND)
+    yield bench.latency("hooks: 1 of 20, 21, 1,000", [request], peers, against)
+
+
+def everything(bench: Bench) -> Iterator[Measure]:
+    """Measure the suite against the Go plugins in a row: devices, a mount, CDI and hooks."""
+    etc = bench.etc(hooks=21, cdi_files=10)
+    in_a_row = "our three in a row"
+    peers = {
+        SUITE: with_rules(bench, etc, 100),
+        "suite (ours), unrestricted": bench.suite(etc),
+        in_a_row: bench.ours("device-injector", "cdi-injector", "hook-injector", etc=etc),
+        GO_CHAIN: bench.theirs("device-injector", "hook-injector", etc=etc),
+    }
+    against = {peer: GO_CHAIN for peer in peers if peer != GO_CHAIN}
+    for title, request in (
+        ("nothing asked", request_of({})),
+        ("all asked", samples.everything()),
+    ):
+        yield bench.latency(f"suite: {title}", [request], peers, against)
+
+
+def policy(bench: Bench) -> Iterator[Measure]:
+    """Measure what the number of a policy's rules costs; the last of them decides."""
+    etc = bench.etc(hooks=21, cdi_files=10)
+    ours = {count: f"suite (ours), rules: {count:,}" for count in RULE_COUNTS}
+    peers = {ours[count]: with_rules(bench, etc, count) for count in RULE_COUNTS}
+    against = {ours[100]: ours[1], ours[1000]: ours[1]}
+    yield bench.latency("policy: 1, 100, 1,000 rules", [samples.everything()], peers, against)
+
+
+def with_rules(bench: Bench, etc: Path, rules: int) -> Chain:
+    """Return the suite with a policy of so many rules, and its audit."""
+    return bench.suite(etc, samples.policy(rules))
+
+
+def _neighbour(bench: Bench, name: str) -> str:
+    """Return who a plugin of ours is held against: the Go plugin, else our stand-in for it."""
+    given = name.removeprefix("Go ") in bench.go.programs
+    return name if given else "Go stand-in"

@@ -1,0 +1,92 @@
+"""Which of many definitions can match a container at all, found without asking each of them.
+
+What a container waits must not grow with the number of files on its node, most of which are not
+about it. Whoever is not among the candidates is sure not to match; the candidates are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Self
+
+from nri_inject.oci_hooks.definition import Definition, When
+from nri_inject.oci_hooks.patterns import Pattern, remembering, utf8, which
+
+_MOST_REMEMBERED: Final = 512  # texts: the keys of many pods, and no more than 200 kB
+
+
+class Definitions(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have no slots
+    """Definitions in the order of injection, with an index over the patterns of their conditions.
+
+    `candidates` finds those that a container's annotations and command leave in question.
+    """
+
+    _keys: _Index
+    _commands: _Index
+    _always: frozenset[int]
+
+    def __new__(cls, definitions: Iterable[Definition] = ()) -> Self:
+        """Build the index too; it takes some milliseconds for a thousand."""
+        self = super().__new__(cls, definitions)
+        gates = [_gate(definition.when) for definition in self]
+        self._keys = _Index(keys for keys, _ in gates)
+        self._commands = _Index(commands for _, commands in gates)
+        self._always = frozenset(
+            number for number, (keys, commands) in enumerate(gates) if not keys and not commands
+        )
+        return self
+
+    def candidates(self, keys: Iterable[str], command: str | None) -> Sequence[Definition]:
+        """Return, in order, all that could match annotations with these keys and this command.
+
+        `command` is the first of argv, None if there is none.
+        """
+        numbers = set(self._always)
+        for key in keys:
+            found = self._keys.find(key)
+            if found is None:
+                return self
+            numbers |= found
+        found = self._commands.everyone if command is None else self._commands.find(command)
+        if found is None:
+            return self
+        return [self[number] for number in sorted(numbers | found)]
+
+
+def _gate(when: When) -> tuple[Sequence[Pattern], Sequence[Pattern]]:
+    """Return patterns for keys and for the command one of which must occur for a match.
+
+    None at all if there may be a match without. Where all conditions must hold, one is enough to
+    turn others away: an annotation's key tells more than a command, which whole images share.
+    """
+    keys = [condition.key for condition in when.annotations]
+    if not when.any_of:
+        return (keys[:1], ()) if keys else ((), when.commands)
+    if when.always is not None or when.has_bind_mounts is not None:
+        return (), ()
+    return keys, when.commands
+
+
+class _Index:
+    """From a text to the numbers of the definitions of which a pattern occurs in it."""
+
+    def __init__(self, patterns: Iterable[Sequence[Pattern]]) -> None:
+        by_pattern: dict[Pattern, set[int]] = {}
+        for number, of_one in enumerate(patterns):
+            for pattern in of_one:
+                by_pattern.setdefault(pattern, set()).add(number)
+        self._numbers: Final = [*by_pattern.values()]
+        self.everyone: Final = frozenset[int]().union(*self._numbers)
+        self._which: Final = which(by_pattern)
+        self.find: Final = remembering(self._find, _MOST_REMEMBERED) if by_pattern else _nobody
+
+    def _find(self, text: str) -> frozenset[int] | None:
+        """Return numbers, or None if the patterns have to be asked one by one."""
+        slots = self._which(utf8(text))
+        if slots is None:
+            return None
+        return frozenset[int]().union(*(self._numbers[slot] for slot in slots))
+
+
+def _nobody(_: str) -> frozenset[int]:
+    return frozenset()
