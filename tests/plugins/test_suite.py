@@ -90,7 +90,7 @@ def requests() -> list[tuple[Pod, Container]]:
         for line in (VECTORS / f"nri/{name}.jsonl").read_text().splitlines():
             asked = json_format.ParseDict(json.loads(line)["request"], api.CreateContainerRequest())
             found.append((asked.pod, asked.container))
-    for example in sorted(ROOT.glob("examples/**/*.yaml")):
+    for example in sorted(ROOT.glob("examples/**/pod*.yaml")):
         found += [
             (one.pod, one.container) for one in manifests.read(example.read_text(), "example")
         ]
