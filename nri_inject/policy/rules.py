@@ -141,7 +141,7 @@ class _Index(NamedTuple):
 
     Those that allow a name without special characters are found by it; the others are gone
     through. That is what keeps a policy of many rules as fast as a short one. `stems` are the
-    directories in which something may be allowed, `allows` tells whether anything is.
+    paths at or below which something may be allowed, `allows` tells whether anything is.
     """
 
     literal: Mapping[str, Sequence[_Reference]]
@@ -171,12 +171,44 @@ def _indexed(references: Iterable[_Reference]) -> _Index:
         is_allowing = reference.rule.effect == "allow"
         allows |= is_allowing
         if pattern is not None and is_allowing:
-            stems.add(pattern.stem.rpartition("/")[0] or "/")
+            stems.add(pattern.directory)
         if pattern is not None and is_allowing and pattern.literal is not None:
             literal.setdefault(pattern.literal, []).append(reference)
         else:
             others.append(reference)
     return _Index(literal, others, stems, allows)
+
+
+class _Lent(NamedTuple):
+    """The sources of mounts that some rule gives to some container for writing.
+
+    Such a container can put a link in the place of what lies inside while a runtime mounts that
+    for another one. Its root is root on the host as well, so the file's owner does not tell.
+    """
+
+    literal: AbstractSet[str]
+    others: Sequence[Pattern]
+
+    def above(self, item: Item) -> str | None:
+        """Return which of them an item's source lies inside of, None for none."""
+        if item.kind != "mounts":
+            return None
+        for name in item.names:
+            place = name.rpartition("/")[0]
+            if any(pattern.covers(place) for pattern in self.others):
+                return place
+            while place and place not in self.literal:
+                place = place.rpartition("/")[0]
+            if place or (name != "/" and "/" in self.literal):
+                return place or "/"
+        return None
+
+
+def _lent(rules: Iterable[Rule]) -> _Lent:
+    entries = [e for rule in rules if rule.effect == "allow" for e in rule.what.get("mounts", ())]
+    patterns = [e.pattern for e in entries if e.pattern and e.conditions.get("access")]
+    literal = frozenset(pattern.text for pattern in patterns if pattern.literal)
+    return _Lent(literal, [pattern for pattern in patterns if not pattern.literal])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,11 +226,13 @@ class Policy:
     origin: str = "the policy"
     trouble: str = ""
     _indexes: Callable[[str], Mapping[str, _Index]] = field(init=False)
+    _lent: _Lent = field(init=False)
 
     def __post_init__(self) -> None:
-        """Remember what concerns the namespaces asked about last."""
+        """Remember what concerns the namespaces asked about last, and what all may write in."""
         remembered = lru_cache(maxsize=64)(self._indexed)
         object.__setattr__(self, "_indexes", remembered)
+        object.__setattr__(self, "_lent", _lent(self.rules))
 
     def index(self, namespace: str, kind: str) -> _Index:
         """Return the entries of a kind that may concern a namespace."""
@@ -217,7 +251,10 @@ class Policy:
         """Return what becomes of an item that a container asks for."""
         rule, reason = self._first(kind, subject, item)
         if rule is not None and rule.effect == "allow":
-            return Decision(item, "allow", rule.name)
+            place = self._lent.above(item)
+            if place is None:
+                return Decision(item, "allow", rule.name)
+            reason = f"it lies in {place}, where containers may write and put a link in its place"
         verdict: Verdict = "deny" if self.on_deny == "fail" else "skip"
         if self.mode == "warn":
             verdict = "warn"
