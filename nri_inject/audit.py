@@ -6,6 +6,7 @@ host, the rule that decided, and what became of the container.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ Outcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected"]
 rejects what others have made."""
 
 _MOST_LINES: Final = 256
+_LONGEST: Final = 128 * 1024  # characters of one request's lines, but for the last of them
 
 
 def lines(
@@ -39,8 +41,9 @@ def lines(
 ) -> Iterator[str]:
     """Yield the record of one request, a line for each decision; `now` in seconds since 1970.
 
-    A container that asks for more than some hundred things has the first of them written down,
-    and how many more there were: a pod's author must not fill a node's disk.
+    A container that asks for more than some hundred things, or for few with very long names, has
+    the first of them written down, and how many more there were: a pod's author must not fill a
+    node's disk.
     """
     about = {
         "time": timestamp(now),
@@ -52,10 +55,16 @@ def lines(
         "container_id": container.id,
         "outcome": outcome,
     }
+    written = length = 0
     for decision in decisions[:_MOST_LINES]:
-        yield json.dumps(about | record(decision))
-    if len(decisions) > _MOST_LINES:
-        yield json.dumps(about | {"more": len(decisions) - _MOST_LINES})
+        line = json.dumps(about | record(decision))
+        yield line
+        written += 1
+        length += len(line)
+        if length > _LONGEST:
+            break
+    if len(decisions) > written:
+        yield json.dumps(about | {"more": len(decisions) - written})
 
 
 def record(decision: Decision) -> dict[str, Any]:
@@ -82,6 +91,7 @@ class AuditLog:
         self._descriptor = -1
         self._identity: tuple[int, int] | None = None
         self._is_failing = False
+        self._is_torn = False
 
     def write(self, record: Iterator[str]) -> None:
         """Write the lines of one request."""
@@ -93,8 +103,9 @@ class AuditLog:
         if not text:
             return
         try:
-            self._append(self._path, text.encode())
-            self._is_failing = False
+            # What a full disk cut off must not take the next line with it.
+            self._append(self._path, ("\n" if self._is_torn else "") + text)
+            self._is_failing = self._is_torn = False
         except OSError as error:
             if not self._is_failing:
                 log.error("cannot write the audit file %s: %s", self._path, error.strerror)
@@ -106,14 +117,18 @@ class AuditLog:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _append(self, path: str, data: bytes) -> None:
+    def _append(self, path: str, text: str) -> None:
         """Append in one call, so that lines of several plugins do not mix."""
         if self._identity is None or self._identity != _identity(path):
             self.close()
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
             self._descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o640)
             self._identity = _identity(path)
-        os.write(self._descriptor, data)
+        data = text.encode()
+        written = os.write(self._descriptor, data)
+        if written < len(data):
+            self._is_torn = True
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -83,13 +83,11 @@ def untrusted(path: str, *, root: str = "/") -> str | None:
 
 def trouble(walked: list[Step]) -> str | None:
     """Say what is wrong with the things that a path leads through, if anything is."""
-    above: Step | None = None
+    directories = _directories(walked)
     for step in walked:
-        fault = _fault(step) or _in_sticky(step, above)
+        fault = _fault(step) or _in_sticky(step, directories.get(_parent(step)))
         if fault:
             return fault
-        if stat.S_ISDIR(step.status.st_mode):
-            above = step
     return None
 
 
@@ -99,8 +97,18 @@ def planted(walked: list[Step]) -> str | None:
     Who may write a directory above it can put another thing there at any moment, also between a
     look at it and its use.
     """
-    above = [step for step in walked[:-1] if stat.S_ISDIR(step.status.st_mode)]
-    return trouble(walked[:-1]) or _in_sticky(walked[-1], above[-1] if above else None)
+    last = walked[-1]
+    parent = _directories(walked).get(_parent(last))
+    return trouble(walked[:-1]) or _in_sticky(last, parent) or _movable(last, parent)
+
+
+def _directories(walked: list[Step]) -> dict[str, Step]:
+    """Return the directories by path. With `..` in it a path comes back to one of before."""
+    return {step.path: step for step in walked if stat.S_ISDIR(step.status.st_mode)}
+
+
+def _parent(step: Step) -> str:
+    return "" if step.path == "/" else step.path.rpartition("/")[0] or "/"
 
 
 class Untrusted(Exception):
@@ -174,12 +182,20 @@ def _in_sticky(step: Step, above: Step | None) -> str | None:
     """Say that others can put things beside a file, which a sticky directory only half forbids."""
     if above is None or stat.S_ISDIR(step.status.st_mode):
         return None
-    if step.path.rpartition("/")[0] != above.path.rstrip("/"):
-        return None
     mode = above.status.st_mode
     if not mode & (stat.S_IWOTH | stat.S_IWGRP):
         return None
     return f"{_shown(step)} is in {_shown(above)}, where others can put files"
+
+
+def _movable(step: Step, above: Step | None) -> str | None:
+    """Say that a directory's owner can put another thing in its place, as in /tmp."""
+    if above is None or not above.status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
+        return None
+    owner = step.status.st_uid
+    if owner in (0, os.geteuid()):
+        return None
+    return f"{_shown(step)} belongs to user {owner}, who can move it"
 
 
 def _shown(step: Step) -> str:

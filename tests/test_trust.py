@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject.trust import steps, untrusted
+from nri_inject.trust import planted, steps, untrusted
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -123,3 +123,30 @@ def test_relative_path_begins_at_the_working_directory(
     monkeypatch.chdir(root)
     assert untrusted("opt/bin/hook") is None
     assert untrusted("opt/none") == "opt/none does not exist"
+
+
+@needs_root
+def test_place_in_a_sticky_directory_is_its_owners_to_move(root: Path) -> None:
+    (root / "tmp/theirs").mkdir(parents=True)
+    (root / "tmp/ours").mkdir()
+    (root / "tmp").chmod(0o1777)
+    os.chown(root / "tmp/theirs", NOBODY, 0)
+    assert planted([*steps("/tmp/theirs", str(root))]) == (
+        f"/tmp/theirs belongs to user {NOBODY}, who can move it"
+    )
+    assert planted([*steps("/tmp/ours", str(root))]) is None
+
+
+@needs_root
+def test_dots_do_not_hide_the_directory_that_others_can_write(root: Path) -> None:
+    (root / "tmp/theirs").mkdir(parents=True)
+    (root / "tmp/ours").mkdir()
+    (root / "tmp/file").touch()
+    (root / "tmp").chmod(0o1777)
+    os.chown(root / "tmp/theirs", NOBODY, 0)
+    assert planted([*steps("/tmp/ours/../theirs", str(root))]) == (
+        f"/tmp/theirs belongs to user {NOBODY}, who can move it"
+    )
+    in_tmp = "/tmp/file is in /tmp, where others can put files"
+    assert planted([*steps("/tmp/ours/../file", str(root))]) == in_tmp
+    assert verdict(root, "/tmp/ours/../file") == in_tmp

@@ -7,14 +7,17 @@ its number and the host's own names for that, a mount by its source with all lin
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from nri_inject import api
-from nri_inject.annotations import quoted
+from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
 from nri_inject.host import DeviceNode, Host, NotADevice, Number
 from nri_inject.policy.kinds import USUAL_ACCESS, letters
+from nri_inject.policy.patterns import is_below, literally
 from nri_inject.policy.rules import Item
 
 Reach = Callable[[str], bool]
@@ -53,10 +56,10 @@ def _devices(adjustment: Adjustment, world: World) -> Iterator[Item]:
     crowded = len(given) + len(rules) > _MOST_DEVICES
     for device in given:
         yield _too_many(device.path) if crowded else _device(device, rules, world)
-    numbers = {(device.type, device.major, device.minor) for device in given}
-    for number, rule in enumerate(rules):
+    numbers = {_device_number(device) for device in given}
+    for rule in rules:
         if rule.allow and _rule_number(rule) not in numbers:
-            key = f"rule {number}"
+            key = _rule_key(rule)
             yield _too_many(key) if crowded else _access_rule(key, rule, world)
 
 
@@ -74,17 +77,17 @@ _NO_DEVICE: Final[Mapping[str, object]] = {
 
 
 def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], world: World) -> Item:
-    path, number = device.path, (device.type, device.major, device.minor)
-    names, trouble = _names(path, number, world)
+    path, number = device.path, _device_number(device)
     access = _access(number, rules)
-    facts = {
-        "type": device.type,
-        "major": device.major,
-        "minor": device.minor,
-        "access": access,
-    }
+    told = world.host.numbers.get(number, ())
+    if world.reaches_device(path):
+        names, trouble = _names(path, number, told, world)
+        facts = _device_facts(number, access)
+    else:
+        # What the host has there is not known, so neither is what the container would get.
+        names, trouble, facts = (), "", _NO_DEVICE
     resolved = f"{device.type} {device.major}:{device.minor}" if device.type else ""
-    known = names[0] if names else ""
+    known = next(iter(names or told), "")
     return Item(
         "devices",
         path,
@@ -93,49 +96,47 @@ def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], wor
         facts,
         f"{resolved} {known}".strip(),
         trouble,
-        _suggested_device(known or path, number, access),
+        _suggested_device(path, known, number, access if device.type else ()),
     )
 
 
+def _device_facts(number: Number, access: frozenset[str]) -> Mapping[str, object]:
+    kind, major, minor = number
+    return {"type": kind, "major": major, "minor": minor, "access": access}
+
+
 def _shown_device(path: str, resolved: str, known: str) -> str:
-    aside = ", ".join(part for part in (resolved, known if known != path else "") if part)
+    other = plain(known) if known != path else ""
+    aside = ", ".join(part for part in (resolved, other) if part)
     return f"device {quoted(path)}" + (f" ({aside})" if aside else "")
 
 
-def _names(path: str, number: Number, world: World) -> tuple[tuple[str, ...], str]:
+def _names(
+    path: str, number: Number, told: tuple[str, ...], world: World
+) -> tuple[tuple[str, ...], str]:
     """Return the host's names of a device that a container wants at `path`; or what is wrong.
+
+    `told` are those that it has by its number.
 
     In a user namespace runc mounts the host's node of that path and forgets the number. So where
     the host has a node there, it must be this very device.
     """
-    if not number[0]:
-        # It could not be looked at, so its number is not known.
-        return (), ""
-    if not world.reaches_device(path):
-        return (), ""
+    if not path.startswith("/"):
+        return (), "its path is not absolute"
     try:
         node = world.host.devices[path]
     except NotADevice as error:
         return (), f"on the host {quoted(path)} {error.why}"
     except KeyError:
-        return _known_names(number, world)
+        return told, ""
     if node.number != number:
         return (), f"the host's {quoted(path)} is {_number(node)}, another device"
     if node.doubt is not None:
         return (), f"it is not sure what the host's {quoted(path)} is: {node.doubt}"
-    own = (node.real, path) if node.real else (path,)
-    try:
-        told = world.host.numbers[number]
-    except KeyError:
-        told = ()
-    return tuple(dict.fromkeys((*told, *own))), ""
-
-
-def _known_names(number: Number, world: World) -> tuple[tuple[str, ...], str]:
-    try:
-        return world.host.numbers[number], ""
-    except KeyError:
-        return (), ""
+    # With `..` in it a path is no name: /dev/snd/../mem is nothing of /dev/snd.
+    asked = () if ".." in path.split("/") else (clean(path),)
+    real = (node.real,) if node.real else ()
+    return tuple(dict.fromkeys((*told, *real, *asked))), ""
 
 
 def _number(node: DeviceNode) -> str:
@@ -174,20 +175,39 @@ def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item:
     if kind not in ("b", "c") or major < 0:
         trouble = "it opens every device of a kind"
     elif minor >= 0:
-        names, trouble = _known_names((kind, major, minor), world)
+        names = world.host.numbers.get((kind, major, minor), ())
     access = frozenset(rule.access)
-    shown = f"{kind or 'a'} {'*' if major < 0 else major}:{'*' if minor < 0 else minor}"
-    facts = {"type": kind, "major": major, "minor": minor, "access": access}
+    shown = _shown_rule(rule)
+    facts = _device_facts((kind, major, minor), access)
     asked = f"access {quoted(rule.access)} to devices {shown}"
     suggestion = _by_number(kind, major, minor, access)
     return Item("devices", key, asked, names, facts, shown, trouble, suggestion)
 
 
-def _suggested_device(path: str, number: Number, access: Iterable[str]) -> str:
-    more = _extra(access)
+def _shown_rule(rule: api.LinuxDeviceCgroup) -> str:
+    kind, major, minor = _rule_number(rule)
+    shown = f"{'*' if major < 0 else major}:{'*' if minor < 0 else minor}"
+    return f"{plain(kind) or 'a'} {shown}"
+
+
+def _rule_key(rule: api.LinuxDeviceCgroup) -> str:
+    """Return what finds a rule in an adjustment; no path of a device is like it."""
+    return f"rule {_shown_rule(rule)} {rule.access}"
+
+
+def _suggested_device(path: str, known: str, number: Number, access: Iterable[str]) -> str:
+    """Return what a rule has to name: the device, and a path that is looked at for no other."""
+    places = [known] if known else []
+    if not known or not is_below(path, "/dev"):
+        places.append(clean(path))
+    return ", ".join(_device_entry(place, number, access) for place in dict.fromkeys(places))
+
+
+def _device_entry(path: str, number: Number, access: Iterable[str]) -> str:
+    more, name = _extra(access), written(path)
     if number[0] == "b":
-        return f"{{path: {path}, type: b}}"
-    return f"{{path: {path}{more}}}" if more else path
+        return f"{{path: {name}, type: b}}"
+    return f"{{path: {name}{more}}}" if more else name
 
 
 def _by_number(kind: str, major: int, minor: int, access: Iterable[str]) -> str:
@@ -203,6 +223,9 @@ def _extra(access: Iterable[str]) -> str:
 
 _BINDS: Final = frozenset({"bind", "rbind"})
 _BIND_TYPES: Final = frozenset({"", "bind", "none", "rbind"})
+_MOST_OPTIONS: Final = 64
+# Each costs a comparison with every directory above it that a rule may name.
+_MOST_PARTS: Final = 64
 
 
 def _mounts(adjustment: Adjustment, world: World) -> Iterator[Item]:
@@ -218,7 +241,9 @@ def _mounts(adjustment: Adjustment, world: World) -> Iterator[Item]:
 def _mount(mount: api.Mount, world: World) -> Item:
     kind = _mount_type(mount)
     names, trouble = _source(mount.source, kind, world)
-    writable, why = _writable(mount.options, kind)
+    if len(mount.options) > _MOST_OPTIONS:
+        trouble = f"it has more than {_MOST_OPTIONS} options"
+    writable, why = _writable(mount)
     destination = clean(mount.destination)
     facts = {
         "type": kind,
@@ -228,7 +253,7 @@ def _mount(mount: api.Mount, world: World) -> Item:
         "options": frozenset(mount.options),
     }
     source = names[0] if names else mount.source
-    aside = f" ({source})" if source != mount.source else ""
+    aside = f" ({plain(source)})" if source != mount.source else ""
     return Item(
         "mounts",
         mount.destination,
@@ -257,6 +282,8 @@ def _source(source: str, kind: str, world: World) -> tuple[tuple[str, ...], str]
     """
     if not source.startswith("/"):
         return ((source,), "") if kind != "bind" else ((), "its source is no absolute path")
+    if source.count("/") > _MOST_PARTS:
+        return (), f"its source has more than {_MOST_PARTS} parts"
     if not world.reaches_source(clean(source)):
         return (clean(source),), ""
     try:
@@ -279,17 +306,16 @@ def clean(path: str) -> str:
     return "/" + "/".join(parts)
 
 
-def _writable(options: Iterable[str], kind: str) -> tuple[bool, str]:
+def _writable(mount: api.Mount) -> tuple[bool, str]:
     """Tell whether anything below a mount can be written, and why if it says `ro`.
 
     Of `ro` and `rw` the last counts; `ro` of a recursive bind mount is for its top only, where
     `rro` is for all of it (mount_setattr(2), runc 1.1).
     """
-    listed = list(options)
-    words = [word for word in listed if word in ("ro", "rw", "rro", "rrw")]
+    words = [word for word in mount.options if word in ("ro", "rw", "rro", "rrw")]
     if not words or words[-1] in ("rw", "rrw"):
         return True, ""
-    recursive = kind == "bind" and "rbind" in listed
+    recursive = "rbind" in (mount.type, *mount.options)
     if recursive and "rro" not in words:
         return True, "with rbind, ro leaves what is mounted below writable; say rro, or bind"
     if "rw" in words or "rrw" in words:
@@ -298,12 +324,12 @@ def _writable(options: Iterable[str], kind: str) -> tuple[bool, str]:
 
 
 def _suggested_mount(source: str, facts: Mapping[str, object]) -> str:
-    parts = [f"source: {source}"] if source else []
+    parts = [f"source: {written(source)}"] if source.startswith("/") else []
     if facts["type"] != "bind":
-        parts.append(f"type: {facts['type']}")
+        parts.append(f"type: {_scalar(str(facts['type']))}")
     if facts["writable"]:
         parts.append("access: rw")
-    parts.append(f"destination: {facts['destination']}")
+    parts.append(f"destination: {written(str(facts['destination']))}")
     return f"{{{', '.join(parts)}}}"
 
 
@@ -317,14 +343,25 @@ def _cdi_devices(adjustment: Adjustment, _: World) -> Iterator[Item]:
 
 def named(kind: str, name: str, noun: str, *, key: str = "") -> Item:
     """Return an item that is what it is called."""
-    return Item(
-        kind, key or name, f"{noun} {quoted(name)}", (name,), {}, name, "", _quoted_name(name)
-    )
+    return Item(kind, key or name, f"{noun} {quoted(name)}", (name,), {}, name, "", written(name))
 
 
-def _quoted_name(name: str) -> str:
-    plain = name.replace("_", "").replace("-", "").replace(".", "").replace("/", "")
-    return name if plain.isalnum() else repr(name)
+# Nothing in it means anything to YAML, and it does not begin as a number does.
+_PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9_./=-]*")
+_WORDS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+
+
+def written(name: str) -> str:
+    """Write a name for a rule, in YAML, so that the rule is for this name and nothing else.
+
+    A pod's author chose the name, and an admin is going to paste the rule.
+    """
+    return _scalar(literally(name))
+
+
+def _scalar(text: str) -> str:
+    is_plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
+    return text if is_plain else json.dumps(text)
 
 
 def _net_devices(adjustment: Adjustment, _: World) -> Iterator[Item]:
@@ -336,8 +373,9 @@ def _net_devices(adjustment: Adjustment, _: World) -> Iterator[Item]:
 def _sysctl(adjustment: Adjustment, _: World) -> Iterator[Item]:
     for key in adjustment.linux.sysctl:
         if not key.startswith("-"):
-            # Linux and runc take net/core/x for net.core.x; so every name is compared with dots.
-            yield named("sysctl", key.replace("/", "."), "sysctl", key=key)
+            # Linux and runc take net/core/x, and net..core.x too, for net.core.x.
+            name = ".".join(part for part in re.split("[./]", key) if part)
+            yield named("sysctl", name, "sysctl", key=key)
 
 
 def _scheduler(adjustment: Adjustment, _: World) -> Iterator[Item]:
@@ -497,16 +535,28 @@ def without(adjustment: Adjustment, items: Iterable[Item]) -> Adjustment:
     return left
 
 
-def _remove_device(left: Adjustment, path: str) -> None:
-    gone = [device for device in left.linux.devices if device.path == path]
-    numbers = {(device.type, device.major, device.minor) for device in gone}
-    kept = [device for device in left.linux.devices if device.path != path]
+def _remove_device(left: Adjustment, key: str) -> None:
+    """Take a device out with the rules for its number, or a rule that came without a device.
+
+    What another device has the same number for keeps its rules: they may take something away.
+    """
+    kept = [device for device in left.linux.devices if device.path != key]
+    gone = {_device_number(device) for device in left.linux.devices if device.path == key}
+    gone -= {_device_number(device) for device in kept}
+    rules = [
+        rule
+        for rule in left.linux.resources.devices
+        if _rule_number(rule) not in gone and not (rule.allow and _rule_key(rule) == key)
+    ]
     del left.linux.devices[:]
     left.linux.devices.extend(kept)
-    rules = [rule for rule in left.linux.resources.devices if _rule_number(rule) not in numbers]
     if len(rules) != len(left.linux.resources.devices):
         del left.linux.resources.devices[:]
         left.linux.resources.devices.extend(rules)
+
+
+def _device_number(device: api.LinuxDevice) -> Number:
+    return device.type, device.major, device.minor
 
 
 def _remove_mount(left: Adjustment, destination: str) -> None:

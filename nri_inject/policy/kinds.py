@@ -23,7 +23,7 @@ from nri_inject.annotations import (
     read_line,
     suggestion,
 )
-from nri_inject.policy.patterns import Pattern, pattern
+from nri_inject.policy.patterns import Pattern, is_below, pattern
 from nri_inject.policy.reading import strict_map
 from nri_inject.policy.rules import Entry, Item, Kind
 from nri_inject.yamltext import Value
@@ -121,16 +121,20 @@ def _device_within(entry: Entry, item: Item) -> str | None:
 
 def _device_touches(entry: Entry, item: Item) -> bool:
     conditions, facts = entry.conditions, item.facts
+    # Every minor number, and so every name of those devices.
+    is_wide = facts["minor"] < 0 and facts["type"] != ""
     return (
-        _named(entry, item)
-        and _numbered(conditions, facts)
+        (is_wide or _named(entry, item))
+        and _numbered(conditions, facts, -1)
         and conditions.get("type", facts["type"]) == facts["type"]
         and not facts["access"].isdisjoint(conditions.get("access", facts["access"]))
     )
 
 
-def _numbered(conditions: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    return all(conditions[key] == facts[key] for key in ("major", "minor") if key in conditions)
+def _numbered(conditions: Mapping[str, Any], facts: Mapping[str, Any], *others: int) -> bool:
+    return all(
+        facts[key] in (conditions[key], *others) for key in ("major", "minor") if key in conditions
+    )
 
 
 def letters(access: Iterable[str]) -> str:
@@ -171,7 +175,7 @@ _mount: Final = _entries(
 def read_mount(value: Value) -> Entry:
     """Read what mounts a rule names: by source and all below it, or by type."""
     entry = _mount(value)
-    if entry.pattern is None and "type" not in entry.conditions:
+    if entry.pattern is None and entry.conditions.get("type", "bind") == "bind":
         raise Fault("source is missing, or the type of a file system that needs none")
     return entry
 
@@ -200,8 +204,13 @@ def _mount_within(entry: Entry, item: Item) -> str | None:
         return f"it does not name a destination at {protected}"
     unknown = sorted(_unnamed(facts["options"] - HARMLESS, conditions.get("options", ())))
     if unknown:
-        return f"it does not have the options {', '.join(map(quoted, unknown))}"
+        shown = ", ".join(map(quoted, unknown[:_ENOUGH]))
+        more = f" and {len(unknown) - _ENOUGH} more" if len(unknown) > _ENOUGH else ""
+        return f"it does not have the options {shown}{more}"
     return None
+
+
+_ENOUGH: Final = 3
 
 
 def _unnamed(options: Iterable[str], patterns: Sequence[Pattern]) -> Iterator[str]:
@@ -209,10 +218,14 @@ def _unnamed(options: Iterable[str], patterns: Sequence[Pattern]) -> Iterator[st
 
 
 def _source_within(entry: Entry, item: Item) -> bool:
+    """Tell whether the entry's source has the item's; without one it is for what has no path.
+
+    Of a path that no rule names it is not known where it leads.
+    """
     wanted = entry.pattern
     if wanted is None:
-        return True
-    return any(wanted.matches(place) for name in item.names for place in above(name))
+        return not any(name.startswith("/") for name in item.names)
+    return any(wanted.covers(name) for name in item.names)
 
 
 def _protected(destination: str, named: Pattern | None) -> str:
@@ -224,11 +237,6 @@ def _protected(destination: str, named: Pattern | None) -> str:
     return ""
 
 
-def is_below(path: str, directory: str) -> bool:
-    """Tell whether a path is a directory or something in it; both are clean and absolute."""
-    return path == directory or path.startswith(directory.rstrip("/") + "/")
-
-
 def _mount_touches(entry: Entry, item: Item) -> bool:
     conditions, facts = entry.conditions, item.facts
     if "type" in conditions and conditions["type"] != facts["type"]:
@@ -236,23 +244,18 @@ def _mount_touches(entry: Entry, item: Item) -> bool:
     if conditions.get("access") and not facts["writable"]:
         return False  # what is denied is writing
     destination: Pattern | None = conditions.get("destination")
-    if destination is not None and not destination.matches(facts["destination"]):
+    if destination is not None and not _meets(destination, facts["destination"]):
         return False
     if "options" in conditions:
         options: frozenset[str] = facts["options"]
         if len([*_unnamed(options, conditions["options"])]) == len(options):
             return False
-    return _source_within(entry, item) or _contains(entry, item)
+    return entry.pattern is None or any(_meets(entry.pattern, name) for name in item.names)
 
 
-def _contains(entry: Entry, item: Item) -> bool:
-    """Tell whether the mount has what the entry names somewhere inside."""
-    if entry.pattern is None:
-        return False
-    stem = entry.pattern.stem
-    # Of /etc/ssl/*.pem all that is sure is that it lies in /etc/ssl.
-    inside = stem if entry.pattern.literal else stem.rpartition("/")[0] or "/"
-    return any(is_below(inside, name) for name in item.names)
+def _meets(pattern: Pattern, path: str) -> bool:
+    """Tell whether a path lies in what a pattern stands for, or has some of that inside."""
+    return pattern.covers(path) or pattern.reaches_into(path)
 
 
 # --- what has a name and little else ------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from nri_inject.annotations import Fault, quoted
@@ -24,6 +25,7 @@ class Pattern:
     text: str
     literal: str | None
     _regex: re.Pattern[str] | None
+    _below: re.Pattern[str] | None
 
     def matches(self, name: str) -> bool:
         """Tell whether the pattern stands for the whole name."""
@@ -31,11 +33,38 @@ class Pattern:
             return name == self.literal
         return self._regex.fullmatch(name) is not None
 
+    def covers(self, path: str) -> bool:
+        """Tell whether the pattern stands for a clean path or for a directory above it.
+
+        One comparison does, however deep the path lies.
+        """
+        if self.literal is not None:
+            return is_below(path, self.literal)
+        return self._below is not None and self._below.fullmatch(path) is not None
+
+    def reaches_into(self, directory: str) -> bool:
+        """Tell whether something that the pattern stands for may lie inside a clean path.
+
+        That is told by the pattern's first parts: of /home/*/.ssh something may lie in /home/bob.
+        """
+        if directory == "/":
+            return True
+        if not directory.startswith("/"):  # the name of a file system that is nowhere
+            return False
+        parts = self.text.split("/")
+        depth = directory.count("/") + 1
+        return len(parts) > depth and _known("/".join(parts[:depth])).matches(directory)
+
     @property
     def stem(self) -> str:
         """The characters in front of the first special one."""
         special = _SPECIAL.search(self.text)
         return self.text if special is None else self.text[: special.start()]
+
+    @property
+    def directory(self) -> str:
+        """A path that all it stands for is at or below; of a text without special ones itself."""
+        return self.literal or self.stem.rpartition("/")[0] or "/"
 
 
 def pattern(text: str) -> Pattern:
@@ -43,8 +72,23 @@ def pattern(text: str) -> Pattern:
     if not text:
         raise Fault("an empty pattern stands for nothing")
     if not _SPECIAL.search(text):
-        return Pattern(text, text, None)
-    return Pattern(text, None, re.compile(_translated(text), re.DOTALL))
+        return Pattern(text, text, None, None)
+    expression = _translated(text)
+    below = re.compile(f"(?:{expression})(?:/.*)?", re.DOTALL)
+    return Pattern(text, None, re.compile(expression, re.DOTALL), below)
+
+
+def literally(text: str) -> str:
+    """Return the pattern that stands for a text and for nothing else."""
+    return _SPECIAL.sub(r"[\g<0>]", text)
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Tell whether a path is a directory or something in it; both are clean and absolute."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+_known: Final = lru_cache(maxsize=1024)(pattern)
 
 
 def _translated(text: str) -> str:
@@ -78,10 +122,16 @@ def _translated(text: str) -> str:
     return "".join(parts)
 
 
+_MEMBER: Final = re.compile(r"(.)-(.)|(.)", re.DOTALL)
+
+
 def _set(text: str, negated: str, members: str) -> str:
     if not members or "/" in members:
         raise Fault(f"{quoted(text)}: a set must have members, and '/' is none")
-    escaped = re.sub(r"([\\\]\[^&~|])", r"\\\1", members)
+    if members.startswith("^"):
+        # Shells and regular expressions disagree on what it means here.
+        raise Fault(f"{quoted(text)}: a set begins with '^'; write '!' for all but these")
+    escaped = "".join(_member(*member.groups()) for member in _MEMBER.finditer(members))
     expression = f"[^/{escaped}]" if negated else f"[{escaped}]"
     try:
         re.compile(expression)
@@ -89,3 +139,9 @@ def _set(text: str, negated: str, members: str) -> str:
         raise Fault(f"{quoted(text)}: {error.msg}") from error
     # From `+` to `9` there is `/`, too; it never counts.
     return f"(?!/){expression}"
+
+
+def _member(first: str | None, last: str | None, single: str | None) -> str:
+    if first is None or last is None:
+        return re.escape(single or "")
+    return f"{re.escape(first)}-{re.escape(last)}"

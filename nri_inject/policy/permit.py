@@ -12,7 +12,7 @@ from nri_inject.annotations import container_name, plain, where
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host import Host
-from nri_inject.policy.items import World, clean, items_of, named, without
+from nri_inject.policy.items import World, clean, items_of, named, without, written
 from nri_inject.policy.kinds import KINDS, above
 from nri_inject.policy.rules import Decision, Item, Policy, Subject
 
@@ -90,14 +90,19 @@ class Permit:
         item = decision.item
         place = f"annotation {plain(origin)}: " if origin else ""
         advice = ""
-        if decision.rule is None and item.suggestion and not item.trouble:
+        if decision.rule is None and item.suggestion and not item.trouble and self._is_named():
             advice = f"; a rule that does: {self._rule_for(item)}"
         return f"{place}{item.asked}: {decision.reason}{advice}"
 
+    def _is_named(self) -> bool:
+        """Tell whether a rule can be for this namespace alone."""
+        return self._subject.namespace != ""
+
     def _rule_for(self, item: Item) -> str:
-        namespace = plain(self._subject.namespace)
-        who = f"who: {{namespaces: [{namespace}]}}, " if namespace else ""
-        return f"{{{who}allow: {{{item.kind}: [{plain(item.suggestion)}]}}}}"
+        namespace = written(self._subject.namespace)
+        return (
+            f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{item.suggestion}]}}}}"
+        )
 
     # --- where the host may be looked at ---
 
@@ -120,4 +125,4 @@ class Permit:
         """Tell the same of a mount's source, a clean path."""
         index = self._policy.index(self._subject.namespace, "mounts")
         places = [*above(path)]
-        return any(place in index.directories or place in index.by_stem for place in places)
+        return not index.directories.isdisjoint(places)

@@ -141,8 +141,8 @@ class _Index(NamedTuple):
 
     Most are found by the beginning of a name: the characters of their pattern in front of the
     first special one. `lengths` are those of all such beginnings. The others are gone through.
-    That is what keeps a policy of many rules as fast as a short one. `directories` are those in
-    which something may be allowed, `allows` tells whether anything is.
+    That is what keeps a policy of many rules as fast as a short one. `directories` are the
+    paths at or below which something may be allowed, `allows` tells whether anything is.
     """
 
     by_stem: Mapping[str, Sequence[_Reference]]
@@ -175,15 +175,48 @@ def _indexed(kind: str, references: Iterable[_Reference]) -> _Index:
         pattern = reference.entry.pattern
         is_allowing = reference.rule.effect == "allow"
         allows |= is_allowing
-        # A mount is also stopped by a rule against something inside it, whatever it is called.
-        if pattern is None or (kind == "mounts" and not is_allowing):
+        # A mount is also stopped by a rule against something inside it, and access to every minor
+        # number by one against a single device, whatever they are called.
+        if pattern is None or (kind in ("mounts", "devices") and not is_allowing):
             others.append(reference)
         else:
             by_stem.setdefault(pattern.stem, []).append(reference)
         if pattern is not None and is_allowing:
-            directories.add(pattern.stem.rpartition("/")[0] or "/")
+            directories.add(pattern.directory)
     lengths = sorted({len(stem) for stem in by_stem})
     return _Index(by_stem, lengths, others, directories, allows)
+
+
+class _Lent(NamedTuple):
+    """The sources of mounts that some rule gives to some container for writing.
+
+    Such a container can put a link in the place of what lies inside while a runtime mounts that
+    for another one. Its root is root on the host as well, so the file's owner does not tell.
+    """
+
+    literal: AbstractSet[str]
+    others: Sequence[Pattern]
+
+    def above(self, item: Item) -> str | None:
+        """Return which of them an item's source lies inside of, None for none."""
+        if item.kind != "mounts":
+            return None
+        for name in item.names:
+            place = name.rpartition("/")[0]
+            if any(pattern.covers(place) for pattern in self.others):
+                return place
+            while place and place not in self.literal:
+                place = place.rpartition("/")[0]
+            if place or (name != "/" and "/" in self.literal):
+                return place or "/"
+        return None
+
+
+def _lent(rules: Iterable[Rule]) -> _Lent:
+    entries = [e for rule in rules if rule.effect == "allow" for e in rule.what.get("mounts", ())]
+    patterns = [e.pattern for e in entries if e.pattern and e.conditions.get("access")]
+    literal = frozenset(pattern.text for pattern in patterns if pattern.literal)
+    return _Lent(literal, [pattern for pattern in patterns if not pattern.literal])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,11 +234,13 @@ class Policy:
     origin: str = "the policy"
     trouble: str = ""
     _indexes: Callable[[str], Mapping[str, _Index]] = field(init=False)
+    _lent: _Lent = field(init=False)
 
     def __post_init__(self) -> None:
-        """Remember what concerns the namespaces asked about last."""
+        """Remember what concerns the namespaces asked about last, and what all may write in."""
         remembered = lru_cache(maxsize=64)(self._indexed)
         object.__setattr__(self, "_indexes", remembered)
+        object.__setattr__(self, "_lent", _lent(self.rules))
 
     def index(self, namespace: str, kind: str) -> _Index:
         """Return the entries of a kind that may concern a namespace."""
@@ -224,7 +259,10 @@ class Policy:
         """Return what becomes of an item that a container asks for."""
         rule, reason = self._first(kind, subject, item)
         if rule is not None and rule.effect == "allow":
-            return Decision(item, "allow", rule.name)
+            place = self._lent.above(item)
+            if place is None:
+                return Decision(item, "allow", rule.name)
+            reason = f"it lies in {place}, where containers may write and put a link in its place"
         verdict: Verdict = "deny" if self.on_deny == "fail" else "skip"
         if self.mode == "warn":
             verdict = "warn"

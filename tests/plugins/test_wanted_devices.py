@@ -163,7 +163,7 @@ def test_what_no_rule_allows_is_denied_under_whatever_name(host: Host) -> None:
         permitted("- {device: 'usb:0403:6001', as: /dev/fuse}", host, FUSE)
     assert caught.value.faults == (
         (
-            f"annotation {KEY}: device '/dev/fuse' (c 188:2):"
+            f"annotation {KEY}: device '/dev/fuse' (c 188:2, /dev/ttyUSB2):"
             " the host's '/dev/fuse' is c 10:229, another device"
         ),
     )

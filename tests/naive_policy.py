@@ -1,0 +1,366 @@
+"""A second evaluation of policies: the document itself, asked anew for each thing, in no hurry.
+
+Written from docs/allow-a-device.md, it shares no code with the package: no index, no regular
+expressions, no classes. What it takes is the YAML as plain values, an adjustment and a host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from nri_inject.api import (
+    Adjustment,
+    Container,
+    IOPrioClass,
+    LinuxDevice,
+    LinuxSchedulerPolicy,
+    Mount,
+    MpolMode,
+    Pod,
+)
+from nri_inject.host import Host, NotADevice
+
+Document = Mapping[str, Any]
+USUAL = {"c": set("rw"), "b": set("rwm")}
+PROTECTED = ["/proc", "/sys", "/dev", "/etc/passwd", "/etc/group", "/etc/shadow"]
+USUAL_OPTIONS = {
+    *("bind", "rbind", "ro", "rro", "rw", "nosuid", "nodev", "noexec", "sync", "dirsync"),
+    *("private", "rprivate", "noatime", "nodiratime", "relatime", "strictatime", "nosymfollow"),
+}
+
+
+class Asker(NamedTuple):
+    """Who asks, and on which host."""
+
+    pod: Pod
+    container: Container
+    plugin: str
+    host: Host
+
+
+def allowed(
+    document: Document, asker: Asker, adjustment: Adjustment
+) -> dict[tuple[str, str], bool]:
+    """Return whether each thing that is asked for is allowed, by kind and key."""
+    return {
+        (kind, key): verdict(document, asker, kind, thing)
+        for kind, key, thing in things(document, asker, adjustment)
+    }
+
+
+def verdict(document: Document, asker: Asker, kind: str, thing: Any) -> bool:
+    if thing is None:  # nothing can allow it
+        return False
+    for rule in document.get("rules", []):
+        if not includes(rule.get("who", {}), asker):
+            continue
+        if any(touches(kind, entry, thing) for entry in rule.get("deny", {}).get(kind, [])):
+            return False
+        if any(within(kind, entry, thing) for entry in rule.get("allow", {}).get(kind, [])):
+            return kind != "mounts" or not lent(document, thing["names"][0])
+    return False
+
+
+# --- who ----------------------------------------------------------------------------------------
+
+
+def includes(who: Document, asker: Asker) -> bool:
+    texts = {
+        "namespaces": asker.pod.namespace,
+        "runtime_handlers": asker.pod.runtime_handler,
+        "containers": asker.container.name,
+        "plugins": asker.plugin,
+    }
+    if not all(some(who[key], text) for key, text in texts.items() if key in who):
+        return False
+    selector = who.get("pods", {})
+    labels = asker.pod.labels
+    equal = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+    return equal and all(holds(e, labels) for e in selector.get("matchExpressions", []))
+
+
+def holds(expression: Document, labels: Mapping[str, str]) -> bool:
+    key = expression["key"]
+    return {
+        "In": key in labels and labels.get(key) in expression.get("values", []),
+        "NotIn": key not in labels or labels[key] not in expression.get("values", []),
+        "Exists": key in labels,
+        "DoesNotExist": key not in labels,
+    }[expression["operator"]]
+
+
+def some(patterns: list[str], text: str) -> bool:
+    return any(glob(pattern, text) for pattern in patterns)
+
+
+def glob(pattern: str, name: str) -> bool:
+    """Match by trying every way."""
+    if pattern == "**":
+        return True
+    if not pattern:
+        return not name
+    if pattern[0] == "*":
+        takes = bool(name) and name[0] != "/"
+        return glob(pattern[1:], name) or (takes and glob(pattern, name[1:]))
+    if not name:
+        return False
+    if pattern[0] == "[":
+        members, _, rest = pattern[1:].partition("]")
+        return in_set(members, name[0]) and glob(rest, name[1:])
+    fits = name[0] == pattern[0] or (pattern[0] == "?" and name[0] != "/")
+    return fits and glob(pattern[1:], name[1:])
+
+
+def in_set(members: str, character: str) -> bool:
+    wanted = members.removeprefix("!")
+    if len(wanted) == 3 and wanted[1] == "-":
+        wanted = "".join(map(chr, range(ord(wanted[0]), ord(wanted[2]) + 1)))
+    return character != "/" and (character in wanted) != members.startswith("!")
+
+
+# --- what is asked for --------------------------------------------------------------------------
+
+
+def things(
+    document: Document, asker: Asker, adjustment: Adjustment
+) -> Iterator[tuple[str, str, Any]]:
+    """Yield kind, key, and what it is on the host; None for what nothing can allow."""
+    linux = adjustment.linux
+    for device in linux.devices:
+        yield "devices", device.path, of_device(document, asker, device, adjustment)
+    for mount in adjustment.mounts:
+        yield "mounts", mount.destination, of_mount(document, asker, mount)
+    for device_name in linux.net_devices:
+        yield "network_devices", device_name, {"names": [device_name]}
+    for name in linux.sysctl:
+        parts = [part for part in name.replace("/", ".").split(".") if part]
+        yield "sysctl", name, {"names": [".".join(parts)]}
+    if linux.HasField("scheduler"):
+        policy = LinuxSchedulerPolicy.Name(linux.scheduler.policy)
+        facts = {"nice": linux.scheduler.nice, "priority": linux.scheduler.priority}
+        yield "scheduling_policy", policy, {"names": [policy], **facts}
+    if linux.HasField("io_priority"):
+        name = IOPrioClass.Name(getattr(linux.io_priority, "class"))
+        yield "io_priority", name, {"names": [name], "priority": linux.io_priority.priority}
+    if linux.HasField("memory_policy"):
+        name = MpolMode.Name(linux.memory_policy.mode)
+        yield "memory_policy", name, {"names": [name]}
+    own = {limit.type: limit.hard for limit in asker.container.rlimits}
+    for limit in adjustment.rlimits:
+        if limit.hard > own.get(limit.type, -1):
+            yield "ulimits", limit.type, {"names": [limit.type], "hard": limit.hard}
+
+
+def of_device(document: Document, asker: Asker, device: LinuxDevice, adjustment: Adjustment) -> Any:
+    number = (device.type, device.major, device.minor)
+    if not looked_at(document, asker, "devices", device.path):
+        return None
+    names = [*asker.host.numbers.get(number, ())]
+    try:
+        node = asker.host.devices[device.path]
+        if node.number != number or node.doubt:
+            return None
+        names += [node.real, device.path]
+    except NotADevice:
+        return None
+    except KeyError:
+        pass
+    access = {*USUAL[device.type]}
+    for rule in adjustment.linux.resources.devices:
+        if (rule.type, rule.major.value, rule.minor.value) == number:
+            access = access | {*rule.access} if rule.allow else access - {*rule.access}
+    return {
+        "names": names,
+        "type": device.type,
+        "major": device.major,
+        "minor": device.minor,
+        "access": access,
+    }
+
+
+def of_mount(document: Document, asker: Asker, mount: Mount) -> Any:
+    binds = {"bind", "rbind"} & {*mount.options} or mount.type == "bind"
+    if binds and mount.type not in ("", "bind", "none"):
+        return None
+    kind = "bind" if binds else mount.type
+    names = [mount.source]
+    if mount.source.startswith("/"):
+        if not looked_at(document, asker, "mounts", mount.source):
+            return None
+        place = asker.host.files.get(mount.source)
+        if place is None or place.doubt:
+            return None
+        names = [place.real]
+    elif binds:
+        return None
+    return {
+        "names": names,
+        "type": kind,
+        "writable": writable([*mount.options]),
+        "destination": mount.destination,
+        "options": {*mount.options},
+    }
+
+
+def writable(options: list[str]) -> bool:
+    if "rw" in options or not {"ro", "rro"} & {*options}:
+        return True
+    return "rbind" in options and "rro" not in options
+
+
+def looked_at(document: Document, asker: Asker, kind: str, path: str) -> bool:
+    """Tell whether some rule for the namespace could allow what is there."""
+    named = [
+        text_of(kind, entry)
+        for rule in document.get("rules", [])
+        if some(rule.get("who", {}).get("namespaces", ["**"]), asker.pod.namespace)
+        for entry in rule.get("allow", {}).get(kind, [])
+    ]
+    if kind == "devices" and named and below(path, "/dev"):
+        return True
+    return any(text is not None and below(path, fixed_part(text)) for text in named)
+
+
+def fixed_part(pattern: str) -> str:
+    """Return a pattern's directories in front of the first special character."""
+    parts = pattern.split("/")
+    special = [number for number, part in enumerate(parts) if {*part} & {*"*?["}]
+    return "/".join(parts[: special[0]]) or "/" if special else pattern
+
+
+def below(path: str, directory: str) -> bool:
+    return path == directory or path.startswith("/" if directory == "/" else f"{directory}/")
+
+
+# --- rules --------------------------------------------------------------------------------------
+
+KEYS = {
+    "devices": "path",
+    "mounts": "source",
+    "scheduling_policy": "policy",
+    "io_priority": "class",
+    "memory_policy": "mode",
+    "ulimits": "type",
+}
+
+
+def text_of(kind: str, entry: Any) -> str | None:
+    text: str | None = entry if isinstance(entry, str) else entry.get(KEYS.get(kind, "name"))
+    return f"RLIMIT_{text}" if kind == "ulimits" else text
+
+
+def conditions_of(entry: Any) -> Document:
+    return {} if isinstance(entry, str) else entry
+
+
+def named(kind: str, entry: Any, thing: Document) -> bool:
+    text = text_of(kind, entry)
+    return text is None or any(glob(text, name) for name in thing["names"])
+
+
+def within(kind: str, entry: Any, thing: Document) -> bool:
+    more = conditions_of(entry)
+    if kind == "mounts":
+        return mount_within(entry, more, thing)
+    if not named(kind, entry, thing):
+        return False
+    match kind:
+        case "devices":
+            usual = more.get("type", "c")
+            access = {*more["access"]} if "access" in more else USUAL[usual]
+            return numbered(more, thing) and usual == thing["type"] and thing["access"] <= access
+        case "scheduling_policy":
+            least, most = more.get("min_nice", 0), more.get("max_priority", 0)
+            return bool(thing["nice"] >= least and thing["priority"] <= most)
+        case "io_priority":
+            return bool(thing["priority"] >= more.get("priority", 0))
+        case "ulimits":
+            hard = more.get("hard", "unlimited")
+            return bool(hard == "unlimited" or thing["hard"] <= hard)
+    return True
+
+
+def touches(kind: str, entry: Any, thing: Document) -> bool:
+    more = conditions_of(entry)
+    if kind == "mounts":
+        return mount_touches(entry, more, thing)
+    if not named(kind, entry, thing):
+        return False
+    if kind != "devices":
+        return True
+    access = {*more.get("access", "rwm")} & thing["access"]
+    return (
+        numbered(more, thing)
+        and more.get("type", thing["type"]) == thing["type"]
+        and access != set()
+    )
+
+
+def numbered(more: Document, thing: Document) -> bool:
+    return all(more[key] == thing[key] for key in ("major", "minor") if key in more)
+
+
+def places(path: str) -> list[str]:
+    """Return a path and all that is above it."""
+    parts = path.split("/")
+    return [path, *("/".join(parts[:end]) or "/" for end in range(1, len(parts)))]
+
+
+def mount_within(entry: Any, more: Document, thing: Document) -> bool:
+    (name,) = thing["names"]
+    source = text_of("mounts", entry)
+    if source is None:
+        if name.startswith("/"):
+            return False
+    elif not any(glob(source, place) for place in places(name)):
+        return False
+    wanted = more.get("destination")
+    destination = thing["destination"]
+    return (
+        more.get("type", "bind") == thing["type"]
+        and (more.get("access", "ro") == "rw" or not thing["writable"])
+        and (wanted is None or glob(wanted, destination))
+        and all(
+            wanted is not None and below(fixed_text(wanted), place)
+            for place in PROTECTED
+            if below(destination, place) or below(place, destination)
+        )
+        and all(some(more.get("options", []), o) for o in thing["options"] - USUAL_OPTIONS)
+    )
+
+
+def fixed_text(pattern: str) -> str:
+    """Return the characters in front of the first special one."""
+    return pattern[: min(pattern.find(c) % (len(pattern) + 1) for c in "*?[")]
+
+
+def mount_touches(entry: Any, more: Document, thing: Document) -> bool:
+    source, wanted = text_of("mounts", entry), more.get("destination")
+    return (
+        (source is None or meets(source, thing["names"][0]))
+        and more.get("type", thing["type"]) == thing["type"]
+        and (more.get("access", "ro") == "ro" or thing["writable"])
+        and (wanted is None or meets(wanted, thing["destination"]))
+        and ("options" not in more or any(some(more["options"], o) for o in thing["options"]))
+    )
+
+
+def meets(pattern: str, path: str) -> bool:
+    """Tell whether a path lies in what is named, or some of that may lie in the path."""
+    if any(glob(pattern, place) for place in places(path)) or path == "/":
+        return True
+    parts, wanted = path.split("/"), pattern.split("/")
+    return len(wanted) > len(parts) and all(map(glob, wanted, parts))
+
+
+def lent(document: Document, path: str) -> bool:
+    """Tell whether some container may write above a path, and so put a link in its place."""
+    return any(
+        glob(entry["source"], place)
+        for rule in document.get("rules", [])
+        for entry in rule.get("allow", {}).get("mounts", [])
+        if conditions_of(entry).get("access") == "rw" and "source" in entry
+        for place in places(path)[1:]
+        if path != "/"
+    )

@@ -1,0 +1,313 @@
+"""The policy and a naive evaluation of the same document agree on everything that is asked for.
+
+NRI_INJECT_POLICY_EXAMPLES says how many policies with requests are tried.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import naive_policy
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from nri_inject import api
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.errors import RequestError
+from nri_inject.host import DeviceNode, Host, NotADevice, Place
+from nri_inject.policy import document
+from nri_inject.policy.permit import Permit
+
+EXAMPLES = int(os.environ.get("NRI_INJECT_POLICY_EXAMPLES", "300"))
+
+
+def node(path: str, kind: Any, major: int, minor: int, **more: Any) -> DeviceNode:
+    return DeviceNode(path, kind, major, minor, 0o600, 0, 0, **({"real": path} | more))
+
+
+class Devices(dict[str, DeviceNode]):
+    """The host's nodes, and one path that is something else."""
+
+    def __missing__(self, path: str) -> DeviceNode:
+        if path == "/dev/dir":
+            raise NotADevice(path, "is a directory")
+        raise KeyError(path)
+
+
+HOST = Host(
+    Devices(
+        {
+            "/dev/fuse": node("/dev/fuse", "c", 10, 229),
+            "/dev/sda": node("/dev/sda", "b", 8, 0),
+            "/dev/mem": node("/dev/mem", "c", 1, 1),
+            "/dev/by-id/disk": node("/dev/by-id/disk", "b", 8, 0, real="/dev/sda"),
+            "/dev/shm/x": node("/dev/shm/x", "c", 10, 229, doubt="/dev/shm is everybody's"),
+            "/srv/fuse": node("/srv/fuse", "c", 10, 229),
+            "/srv/null": node("/srv/null", "b", 8, 0),
+        }
+    ),
+    numbers={
+        ("c", 10, 229): ("/dev/fuse",),
+        ("b", 8, 0): ("/dev/sda", "/dev/by-id/disk"),
+        ("c", 1, 1): ("/dev/mem",),
+        ("c", 1, 5): ("/dev/zero",),
+    },
+    files={
+        "/": Place("/"),
+        "/srv": Place("/srv"),
+        "/srv/a": Place("/srv/a"),
+        "/srv/a/b": Place("/srv/a/b"),
+        "/srv/link": Place("/etc"),
+        "/srv/tmp/x": Place("/srv/tmp/x", "/srv/tmp is everybody's"),
+        "/etc": Place("/etc"),
+        "/etc/ssl": Place("/etc/ssl"),
+        "/home/bob": Place("/home/bob"),
+        "/home/bob/.ssh": Place("/home/bob/.ssh"),
+    },
+)
+
+# --- requests -----------------------------------------------------------------------------------
+
+device_paths = st.sampled_from(
+    [*HOST.devices.keys(), "/dev/dir", "/dev/new", "/srv/new", "/opt/new", "/opt/dev/fuse"]
+)
+numbers = st.sampled_from([*HOST.numbers, ("c", 7, 7), ("b", 7, 0)])
+devices = st.builds(
+    lambda path, number: api.LinuxDevice(
+        path=path, type=number[0], major=number[1], minor=number[2]
+    ),
+    device_paths,
+    st.one_of(numbers, numbers),
+)
+access_rules = st.builds(
+    lambda allow, number, access: api.LinuxDeviceCgroup(
+        allow=allow,
+        type=number[0],
+        major=api.OptionalInt64(value=number[1]),
+        minor=api.OptionalInt64(value=number[2]),
+        access=access,
+    ),
+    st.booleans(),
+    numbers,
+    st.sampled_from(["r", "w", "m", "rw", "rwm"]),
+)
+destinations = st.sampled_from(
+    ["/in", "/in/x", "/data", "/etc", "/etc/passwd", "/proc/x", "/sys", "/dev/shm", "/deva", "/"]
+)
+options = st.lists(
+    st.sampled_from(
+        ["bind", "rbind", "rbind", "ro", "ro", "rro", "rw", "nosuid", "rslave", "size=1k"]
+    ),
+    max_size=4,
+)
+mounts = st.builds(
+    lambda source, destination, kind, options: api.Mount(
+        source=source, destination=destination, type=kind, options=options
+    ),
+    st.sampled_from([*HOST.files, *HOST.files, "/srv/none", "tmpfs", "", "nas:/x"]),
+    destinations,
+    st.sampled_from(["bind", "bind", "", "none", "tmpfs", "nfs"]),
+    options,
+)
+sysctl_keys = st.sampled_from(
+    ["net.core.x", "net/core/x", "net.core//x", "kernel.shm", "net.ipv4.a", "/kernel/shm"]
+)
+limits = st.builds(
+    lambda name, hard: api.POSIXRlimit(type=f"RLIMIT_{name}", hard=hard, soft=hard),
+    st.sampled_from(["NOFILE", "MEMLOCK"]),
+    st.sampled_from([0, 100, 5000, 2**64 - 1]),
+)
+
+
+@st.composite
+def adjustments(draw: st.DrawFn) -> Adjustment:
+    adjustment = Adjustment()
+    linux = adjustment.linux
+    linux.devices.extend(draw(st.lists(devices, max_size=3, unique_by=lambda d: d.path)))
+    given = {(d.type, d.major, d.minor) for d in linux.devices}
+    # A rule that comes without its device is another thing; test_policy_items has those.
+    rules = draw(st.lists(access_rules, max_size=2))
+    linux.resources.devices.extend(
+        rule for rule in rules if (rule.type, rule.major.value, rule.minor.value) in given
+    )
+    adjustment.mounts.extend(draw(st.lists(mounts, max_size=3, unique_by=lambda m: m.destination)))
+    adjustment.rlimits.extend(draw(st.lists(limits, max_size=2, unique_by=lambda x: x.type)))
+    for key in draw(st.lists(sysctl_keys, max_size=2)):
+        linux.sysctl[key] = "1"
+    for name in draw(st.lists(st.sampled_from(["eth0", "eth1", "*"]), max_size=2)):
+        linux.net_devices[name].name = "in"
+    if draw(st.booleans()):
+        policies = [api.LinuxSchedulerPolicy.SCHED_FIFO, api.LinuxSchedulerPolicy.SCHED_BATCH]
+        linux.scheduler.policy = draw(st.sampled_from(policies))
+        linux.scheduler.nice = draw(st.sampled_from([-5, 0, 5]))
+        linux.scheduler.priority = draw(st.sampled_from([0, 5]))
+    if draw(st.booleans()):
+        setattr(linux.io_priority, "class", draw(st.sampled_from([1, 2])))
+        linux.io_priority.priority = draw(st.sampled_from([0, 4, 7]))
+    if draw(st.booleans()):
+        modes = [api.MpolMode.MPOL_PREFERRED, api.MpolMode.MPOL_BIND]
+        linux.memory_policy.mode = draw(st.sampled_from(modes))
+    return adjustment
+
+
+# --- policies -----------------------------------------------------------------------------------
+
+
+def entries(name: str, *texts: str, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Return lists of entries: texts alone, or maps with some of the other keys."""
+    text = st.sampled_from(texts)
+    maps = st.builds(
+        lambda given, other: {**given, **other},
+        st.fixed_dictionaries({name: text}),
+        st.fixed_dictionaries({}, optional=more),
+    )
+    return st.lists(st.one_of(text, maps), min_size=1, max_size=3)
+
+
+by_number = st.builds(
+    lambda number, is_whole: (
+        {"type": number[0], "major": number[1]} | ({"minor": number[2]} if is_whole else {})
+    ),
+    numbers,
+    st.booleans(),
+)
+WHAT: dict[str, st.SearchStrategy[Any]] = {
+    "devices": st.one_of(
+        st.lists(by_number, min_size=1, max_size=2),
+        entries(
+            "path",
+            *("/dev/fuse", "/dev/*", "/dev/sd[a-c]", "/dev/**", "/dev/by-id/*", "/srv/*", "/**"),
+            *("/dev/mem", "/opt/new", "/dev/zer?"),
+            type=st.sampled_from("cb"),
+            access=st.sampled_from(["r", "rw", "rwm", "m"]),
+        ),
+    ),
+    "mounts": st.one_of(
+        entries(
+            "source",
+            *("/srv", "/srv/a", "/srv/a/b", "/srv/*", "/srv/**", "/etc", "/etc/ssl", "/", "/**"),
+            *("/home/*", "/home/*/.ssh", "/srv/link", "/srv/?/b"),
+            access=st.sampled_from(["ro", "rw"]),
+            destination=st.sampled_from(
+                ["/in", "/in/*", "/**", "/etc", "/etc/passwd", "/proc/**", "/dev*", "/data"]
+            ),
+            type=st.sampled_from(["bind", "tmpfs", "nfs"]),
+            options=st.lists(st.sampled_from(["r*", "size=*", "bind"]), min_size=1, max_size=2),
+        ),
+        st.lists(
+            st.fixed_dictionaries(
+                {"type": st.sampled_from(["tmpfs", "nfs"])},
+                optional={"access": st.just("rw"), "options": st.just(["size=*"])},
+            ),
+            min_size=1,
+            max_size=1,
+        ),
+    ),
+    "network_devices": entries("name", "eth0", "eth?", "[*]", "*"),
+    "sysctl": entries("name", "net.core.x", "net.*", "kernel.shm", "**"),
+    "scheduling_policy": entries(
+        "policy",
+        *("SCHED_FIFO", "SCHED_BATCH"),
+        min_nice=st.sampled_from([-5, 0]),
+        max_priority=st.sampled_from([0, 5]),
+    ),
+    "io_priority": entries(
+        "class", "IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", priority=st.sampled_from([0, 4])
+    ),
+    "memory_policy": entries("mode", "MPOL_PREFERRED", "MPOL_BIND"),
+    "ulimits": entries("type", "NOFILE", "MEMLOCK", hard=st.sampled_from([100, 5000, "unlimited"])),
+}
+what = st.dictionaries(st.sampled_from([*WHAT]), st.just(None), min_size=1, max_size=4).flatmap(
+    lambda kinds: st.fixed_dictionaries({kind: WHAT[kind] for kind in kinds})
+)
+expressions = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "key": st.sampled_from(["app", "none"]),
+            "operator": st.sampled_from(["In", "NotIn"]),
+            "values": st.sampled_from([["web"], ["db"], ["web", "db"]]),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "key": st.sampled_from(["app", "none"]),
+            "operator": st.sampled_from(["Exists", "DoesNotExist"]),
+        }
+    ),
+)
+who = st.fixed_dictionaries(
+    {},
+    optional={
+        "namespaces": st.sampled_from([["ci"], ["c*"], ["lab", "*"], ["lab"], ["[!c]*"]]),
+        "pods": st.fixed_dictionaries(
+            {},
+            optional={
+                "matchLabels": st.sampled_from([{"app": "web"}, {"app": "db"}]),
+                "matchExpressions": st.lists(expressions, min_size=1, max_size=2),
+            },
+        ),
+        "runtime_handlers": st.sampled_from([["kata*"], ["runc"], ["*"]]),
+        "containers": st.sampled_from([["main"], ["side-?"], ["*"]]),
+        "plugins": st.sampled_from([["10-*"], ["20-other"]]),
+    },
+)
+rules = st.builds(
+    lambda whom, effect, things: ({"who": whom} if whom else {}) | {effect: things},
+    st.one_of(st.just({}), who),
+    st.sampled_from(["allow", "allow", "allow", "deny"]),
+    what,
+)
+policies = st.fixed_dictionaries({"rules": st.lists(rules, max_size=6)})
+
+# --- who asks -----------------------------------------------------------------------------------
+
+pods = st.builds(
+    lambda namespace, labels, handler: Pod(
+        namespace=namespace, labels=labels, runtime_handler=handler
+    ),
+    st.sampled_from(["ci", "ci", "lab", ""]),
+    st.sampled_from([{}, {"app": "web"}]),
+    st.sampled_from(["", "runc", "kata-qemu"]),
+)
+containers = st.builds(
+    lambda name, own: Container(name=name, rlimits=own),
+    st.sampled_from(["main", "side-1"]),
+    st.sampled_from([[], [api.POSIXRlimit(type="RLIMIT_NOFILE", hard=1000, soft=1000)]]),
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(policies, pods, containers, adjustments())
+def test_what_is_allowed_is_what_the_naive_evaluation_allows(
+    policy: dict[str, Any], pod: Pod, container: Container, adjustment: Adjustment
+) -> None:
+    asker = naive_policy.Asker(pod, container, "10-injector", HOST)
+    expected = naive_policy.allowed(policy, asker, adjustment)
+    permit = Permit(document.checked(policy, "policy"), pod, container, "10-injector")
+    try:
+        permit.granted(adjustment, HOST)
+        denied = False
+    except RequestError:
+        denied = True
+    found = {(d.item.kind, d.item.key): d.verdict == "allow" for d in permit.decisions}
+    assert found == expected
+    assert denied == (not all(expected.values()))
+    for (kind, _), is_allowed in expected.items():
+        event(f"{kind} {'allowed' if is_allowed else 'denied'}")
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(policies, pods, containers, adjustments())
+def test_what_is_left_of_a_request_is_what_the_naive_evaluation_allows(
+    policy: dict[str, Any], pod: Pod, container: Container, adjustment: Adjustment
+) -> None:
+    """With on_deny: skip nothing is left that is denied, and what is allowed is left as it was."""
+    skipping = dataclasses.replace(document.checked(policy, "policy"), on_deny="skip")
+    asker = naive_policy.Asker(pod, container, "10-injector", HOST)
+    expected = naive_policy.allowed(policy, asker, adjustment)
+    left = Permit(skipping, pod, container, "10-injector").granted(adjustment, HOST)
+    kept = {key for key, is_allowed in naive_policy.allowed(policy, asker, left).items()}
+    assert kept == {key for key, is_allowed in expected.items() if is_allowed}
+    assert all(naive_policy.allowed(policy, asker, left).values())

@@ -1,0 +1,184 @@
+"""A policy in a file: what is in force while the file changes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nri_inject.policy.rules import Policy
+from nri_inject.policy.source import PolicyFile
+
+GOOD = "rules: [{name: one, allow: {hooks: [a]}}]"
+OTHER = "rules: [{name: two, allow: {hooks: [a]}}]"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return where the policy is going to be; nothing is there yet."""
+    tmp_path.chmod(0o755)
+    return tmp_path / "policy.yaml"
+
+
+class Opened:
+    """Policy files that the test's end closes."""
+
+    def __init__(self) -> None:
+        self.all: list[PolicyFile] = []
+
+    def __call__(self, file: Path, *, unsafe: bool = False) -> PolicyFile:
+        self.all.append(PolicyFile(str(file), unsafe=unsafe))
+        return self.all[-1]
+
+
+@pytest.fixture
+def opened() -> Iterator[Opened]:
+    opener = Opened()
+    yield opener
+    for source in opener.all:
+        source.close()
+
+
+def names(policy: Policy) -> list[str]:
+    return [rule.name for rule in policy.rules]
+
+
+def is_told(source: PolicyFile) -> bool:
+    return bool(select.select([source.fileno()], [], [], 0)[0])
+
+
+def test_a_change_is_told_and_taken_in(
+    file: Path, opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    file.write_text(GOOD)
+    source = opened(file)
+    assert names(source.current()) == ["one"]
+    assert source.current() is source.current()
+    file.write_text(OTHER)
+    assert is_told(source)
+    source.ready()
+    assert not is_told(source)
+    assert names(source.current()) == ["two"]
+    assert caplog.messages == [f"policy {file}: 1 rules are in force"] * 2
+
+
+def test_a_bad_version_leaves_the_one_before_in_force_and_says_so_once(
+    file: Path, opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    file.write_text(GOOD)
+    source = opened(file)
+    source.current()
+    file.write_text("rules: [{}]")
+    assert names(source.current()) == ["one"]
+    fault = f"{file}: rules: rule 1: neither allow nor deny"
+    assert source.error == fault
+    os.utime(file)
+    source.current()
+    front = "policy not taken over, the version before it stays in force: "
+    assert caplog.messages == [front + fault]
+    file.write_text(GOOD)
+    source.current()
+    assert source.error == ""
+
+
+def test_a_first_version_that_is_bad_denies_everything_and_gives_the_reason(
+    file: Path, opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    file.write_text("rule: []")
+    source = opened(file)
+    fault = f"{file}: unknown key 'rule'; did you mean rules?"
+    assert source.current().trouble == f"the policy on this node cannot be used: {fault}"
+    assert caplog.messages == [f"policy not usable, so everything is denied: {fault}"]
+    file.write_text(GOOD)
+    assert (source.current().trouble, names(source.current())) == ("", ["one"])
+
+
+def test_a_file_that_comes_later_is_found(file: Path, opened: Opened) -> None:
+    later = file.parent / "etc" / file.name
+    source = opened(later)
+    assert source.current().trouble == (
+        f"the policy on this node cannot be used: cannot read {later}: No such file or directory"
+    )
+    later.parent.mkdir(mode=0o755)
+    later.write_text(GOOD)
+    assert names(source.current()) == ["one"]
+    later.unlink()
+    assert names(source.current()) == ["one"]
+    assert source.error == f"cannot read {later}: No such file or directory"
+
+
+def test_the_swap_of_a_link_as_kubelet_does_it_for_a_config_map(file: Path, opened: Opened) -> None:
+    for version, text in (("..1", GOOD), ("..2", OTHER)):
+        (file.parent / version).mkdir(mode=0o755)
+        (file.parent / version / file.name).write_text(text)
+    (file.parent / "..data").symlink_to("..1")
+    file.symlink_to(f"..data/{file.name}")
+    source = opened(file)
+    assert names(source.current()) == ["one"]
+    (file.parent / "..data_tmp").symlink_to("..2")
+    (file.parent / "..data_tmp").rename(file.parent / "..data")
+    assert is_told(source)
+    assert names(source.current()) == ["two"]
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o664])
+def test_a_file_that_others_can_write_is_not_believed(
+    file: Path, opened: Opened, mode: int
+) -> None:
+    file.write_text(GOOD)
+    file.chmod(mode)
+    source = opened(file)
+    assert "can be written by" in source.error
+    assert source.error.endswith("; it is not believed")
+    assert source.current().trouble != ""
+    assert names(opened(file, unsafe=True).current()) == ["one"]
+
+
+def test_a_good_file_that_others_can_write_from_now_on_is_not_read_again(
+    file: Path, opened: Opened
+) -> None:
+    file.write_text(GOOD)
+    source = opened(file)
+    file.chmod(0o666)
+    file.write_text(OTHER)
+    assert names(source.current()) == ["one"]
+    assert source.error.endswith("; it is not believed")
+
+
+@needs_root
+def test_a_file_of_another_user_is_not_believed(file: Path, opened: Opened) -> None:
+    file.write_text(GOOD)
+    os.chown(file, 65534, 0)
+    assert opened(file).error == f"{file} belongs to user 65534, not to root; it is not believed"
+
+
+def test_a_fifo_keeps_nobody(file: Path, opened: Opened) -> None:
+    os.mkfifo(file, 0o600)
+    assert opened(file).error == f"cannot read {file}: not a regular file"
+
+
+def test_a_directory_is_no_policy(file: Path, opened: Opened) -> None:
+    file.mkdir(mode=0o755)
+    assert opened(file).error == f"cannot read {file}: Is a directory"
+
+
+def test_a_loop_of_links_is_no_policy(file: Path, opened: Opened) -> None:
+    file.symlink_to(file.name)
+    assert opened(file).error == f"cannot read {file}: leads through too many links"
+
+
+def test_a_gigabyte_of_nothing_is_not_read(file: Path, opened: Opened) -> None:
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 30)
+    assert opened(file).error == f"{file}: more than 16777216 bytes of YAML"
+
+
+def test_text_that_is_no_utf_8_is_a_fault(file: Path, opened: Opened) -> None:
+    file.write_bytes(b"rules: [\xff]")
+    assert opened(file).error.startswith(f"{file}: ")

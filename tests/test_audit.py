@@ -1,0 +1,191 @@
+"""The record of who got what."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nri_inject import audit
+from nri_inject.api import Container, Pod
+from nri_inject.audit import AuditLog
+from nri_inject.policy.rules import Decision, Item
+
+POD = Pod(name="build-1", namespace="ci", uid="u-1")
+CONTAINER = Container(id="c-1", name="build")
+ALLOWED = Decision(
+    Item("devices", "/dev/fuse", "device '/dev/fuse' (c 10:229)", (), {}, "c 10:229 /dev/fuse"),
+    "allow",
+    "fuse",
+)
+DENIED = Decision(
+    Item("mounts", "/m", "mount of '/' at '/m'", (), {}, "/ bind rw"), "deny", None, "no rule"
+)
+
+
+def lines(*decisions: Decision, pod: Pod = POD) -> Iterator[str]:
+    return audit.lines(
+        decisions, pod, CONTAINER, plugin="10-injector", outcome="failed", now=1795499266.0675
+    )
+
+
+def test_a_line_tells_everything_about_one_decision() -> None:
+    assert [json.loads(line) for line in lines(ALLOWED, DENIED)] == [
+        {
+            "time": "2026-11-24T05:47:46.067Z",
+            "plugin": "10-injector",
+            "namespace": "ci",
+            "pod": "build-1",
+            "pod_uid": "u-1",
+            "container": "build",
+            "container_id": "c-1",
+            "outcome": "failed",
+            "kind": "devices",
+            "requested": "device '/dev/fuse' (c 10:229)",
+            "resolved": "c 10:229 /dev/fuse",
+            "decision": "allow",
+            "rule": "fuse",
+            "reason": "",
+        },
+        {
+            "time": "2026-11-24T05:47:46.067Z",
+            "plugin": "10-injector",
+            "namespace": "ci",
+            "pod": "build-1",
+            "pod_uid": "u-1",
+            "container": "build",
+            "container_id": "c-1",
+            "outcome": "failed",
+            "kind": "mounts",
+            "requested": "mount of '/' at '/m'",
+            "resolved": "/ bind rw",
+            "decision": "deny",
+            "rule": None,
+            "reason": "no rule",
+        },
+    ]
+
+
+def test_a_name_cannot_write_a_line_of_its_own_or_move_a_terminals_cursor() -> None:
+    name = 'x", "decision": "allow"}\n{"pod": "innocent\x1b[2J\u2028\u202e'
+    (line,) = lines(DENIED, pod=Pod(name=name))
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["pod"] == name
+    assert json.loads(line)["decision"] == "deny"
+
+
+def test_a_request_writes_256_lines_at_most_and_says_how_many_more_there_were() -> None:
+    records = [json.loads(line) for line in lines(*[DENIED] * 1000)]
+    assert len(records) == 257
+    assert records[-1]["more"] == 744
+    assert "kind" not in records[-1]
+
+
+def test_a_request_with_long_names_writes_fewer_lines() -> None:
+    long = Decision(Item("mounts", "/m", "m", (), {}, "\u4e00" * 4096), "deny", None, "no rule")
+    records = [*lines(*[long] * 100)]
+    assert sum(map(len, records)) < 160 * 1024
+    assert json.loads(records[-1])["more"] == 100 - len(records) + 1
+
+
+def test_without_a_file_lines_go_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    AuditLog().write(iter(["one", "two"]))
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("INFO", "one"),
+        ("INFO", "two"),
+    ]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+def test_lines_are_appended_and_nobody_else_can_read_them(file: Path) -> None:
+    file.write_text("before\n")
+    log = AuditLog(str(file))
+    log.write(iter(["one", "two"]))
+    log.write(iter([]))
+    log.write(iter(["three"]))
+    log.close()
+    assert file.read_text() == "before\none\ntwo\nthree\n"
+    file.unlink()
+    AuditLog(str(file)).write(iter(["new"]))
+    assert file.stat().st_mode & 0o007 == 0
+
+
+def test_a_file_that_is_moved_away_is_made_again(file: Path) -> None:
+    log = AuditLog(str(file))
+    log.write(iter(["one"]))
+    file.rename(file.with_suffix(".1"))
+    log.write(iter(["two"]))
+    file.unlink()
+    log.write(iter(["three"]))
+    log.close()
+    assert file.with_suffix(".1").read_text() == "one\n"
+    assert file.read_text() == "three\n"
+
+
+def test_what_cannot_be_written_is_told_once_until_it_can(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = AuditLog(str(file))
+    file.mkdir()
+    log.write(iter(["one"]))
+    log.write(iter(["two"]))
+    assert [r.getMessage() for r in caplog.records] == [
+        f"cannot write the audit file {file}: Is a directory"
+    ]
+    file.rmdir()
+    log.write(iter(["three"]))
+    assert file.read_text() == "three\n"
+    file.unlink()
+    file.mkdir()
+    log.write(iter(["four"]))
+    assert len(caplog.records) == 2
+    log.close()
+
+
+def test_a_link_in_the_files_place_is_not_followed(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    victim = file.with_name("victim")
+    victim.write_text("mine\n")
+    file.symlink_to(victim)
+    AuditLog(str(file)).write(iter(["one"]))
+    assert victim.read_text() == "mine\n"
+    assert "cannot write the audit file" in caplog.text
+
+
+def test_a_fifo_without_a_reader_keeps_nobody(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.mkfifo(file)
+    AuditLog(str(file)).write(iter(["one"]))
+    assert "cannot write the audit file" in caplog.text
+
+
+def test_a_line_that_a_full_disk_cut_off_does_not_take_the_next_one_with_it(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = AuditLog(str(file))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8, before[1]))
+        log.write(iter(["first", "second"]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, previous)
+    log.write(iter(["third"]))
+    log.close()
+    assert file.read_text() == "first\nse\nthird\n"
+    assert [r.getMessage() for r in caplog.records] == [
+        f"cannot write the audit file {file}: No space left on device"
+    ]
