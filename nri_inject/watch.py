@@ -143,10 +143,13 @@ class Watch:
     def _note_writing(self, number: int, mask: int, name: str) -> None:
         if mask & _OVERFLOW:
             self._written.clear()
-        elif name and mask & _MODIFY:
+        elif name and mask & _MODIFY and self._is_ours(number, name):
             self._written.add((number, name))
         elif mask & (_CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE):
             self._written.discard((number, name))
+
+    def _is_ours(self, number: int, name: str) -> bool:
+        return number in self._whole or name in self._names.get(number, ())
 
     def _matters(self, number: int, mask: int, name: str) -> bool:
         if mask & _OVERFLOW:

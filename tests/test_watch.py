@@ -214,6 +214,22 @@ def test_file_is_being_written_until_it_is_closed(place: Path, watch: Watch) -> 
     assert watch.writing() == set()
 
 
+def test_file_beside_one_that_is_followed_is_not_told_to_be_written(
+    place: Path, watch: Watch
+) -> None:
+    (place / "beside").mkdir()
+    watch.follow([str(place / "beside/real.json")])
+    with (
+        (place / "beside/real.json").open("w") as ours,
+        (place / "beside/b.json").open("w") as not_ours,
+    ):
+        for file in (ours, not_ours):
+            file.write("x")
+            file.flush()
+        assert watch.changed()
+        assert watch.writing() == {"real.json"}
+
+
 @pytest.mark.parametrize("name", ["removed", "renamed", "moved out", "directory removed"])
 def test_file_that_has_gone_is_not_being_written(name: str, place: Path, watch: Watch) -> None:
     with (place / "hooks.d/a.json").open("w"):

@@ -1,9 +1,9 @@
 """Find the devices of a spec's text that are written alike, so that one of each shape is read.
 
-Programs write thousands of devices that differ in a name, a path, a number. The first of them
-becomes a pattern: where it has those, anything may stand that is sound wherever it does, and the
-rest is as it is. So what the pattern matches is sound if the first one is. Whether that is so is
-not decided here: whoever calls `condense` reads the text that is left, with all the rules.
+Programs write thousands of devices that differ in a name, a path, a number. One of them becomes a
+pattern: where it has those, anything may stand that is sound wherever it does, and the rest is as
+it is. So what the pattern matches is sound if that one is. Whether it is so is not decided here:
+whoever calls `condense` reads the text that is left, with all the rules.
 """
 
 from __future__ import annotations

@@ -263,7 +263,7 @@ def parse(data: bytes) -> Parsed:
     """Read the text of a spec, JSON or YAML; never raises, whatever is in it.
 
     The problems have no line and column; `located` adds them. Of many devices that are written
-    alike only the first is read now; if anything is to be said of it, all are.
+    alike only one or two are read now; if anything is to be said of the file, all are.
     """
     alike = _alike(data)
     if alike is not None:

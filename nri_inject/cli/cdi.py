@@ -43,13 +43,17 @@ def command() -> None:
 command.add_command(cdi_generate.command)
 
 
-def _directories(function: F) -> F:
-    unsafe = click.option(
+def _unsafe(function: F) -> F:
+    option = click.option(
         "--unsafe-files",
         "unsafe",
         is_flag=True,
         help="Do not ask who could have written the files.",
     )
+    return option(function)
+
+
+def _directories(function: F) -> F:
     option = click.option(
         "--cdi-dir",
         "directories",
@@ -57,7 +61,7 @@ def _directories(function: F) -> F:
         metavar="DIR",
         help=f"Spec directory; a later one wins. {' and '.join(DEFAULT_DIRECTORIES)} unless given.",
     )
-    return option(unsafe(function))
+    return option(_unsafe(function))
 
 
 def _registry(directories: Sequence[str], unsafe: bool, *, watched: bool = False) -> CdiRegistry:
@@ -263,11 +267,19 @@ def _change_lines(change: Json) -> Iterator[str]:
 
 @command.command(epilog="Example: nri-inject cdi validate /etc/cdi/vendor.yaml")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@_unsafe
 @format_option
-def validate(*, files: tuple[str, ...], output: str) -> int:
+def validate(
+    *,
+    files: tuple[str, ...],
+    unsafe: bool,  # noqa: ARG001 - taken as all commands here take it
+    output: str,
+) -> int:
     """Say everything that is wrong with spec files: errors and warnings, with line and column.
 
-    Ends with status 1 if there is an error in any.
+    Ends with status 1 if there is an error in any. Who could have written the files is not asked
+    here, with or without --unsafe-files, since they may still be on their way to the node; `list`
+    asks.
     """
     found = {file: _validated(file) for file in files}
     document = {"files": {file: [*map(_problem, problems)] for file, problems in found.items()}}

@@ -144,9 +144,10 @@ def documents(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def changed(draw: st.DrawFn, text: str) -> str:
-    """Put something odd in place of one of a text's scalars, with or without quotation marks."""
-    words = list(re.finditer(r"[^\s\"',:{}\[\]-][^\s\"',:{}\[\]]*", text))
-    place = words[draw(st.integers(0, len(words) - 1))]
+    """Put something odd in place of a scalar of a late device, inside quotation marks or not."""
+    words = re.compile(r"[^\s\"',:{}\[\]-][^\s\"',:{}\[\]]*")
+    places = list(words.finditer(text, len(text) // 2))[:20]
+    place = draw(st.sampled_from(places))
     odd = draw(st.sampled_from(ODD + KEYS))
     return f"{text[: place.start()]}{odd}{text[place.end() :]}"
 
@@ -155,6 +156,79 @@ def changed(draw: st.DrawFn, text: str) -> str:
 def test_what_is_found_alike_means_what_it_means_when_all_is_read(data: bytes) -> None:
     parsed = spec.parse(data)
     assert meaning(parsed) == meaning(read_as_a_whole(data))
+
+
+ODD_VALUES: tuple[tuple[str, tuple[object, ...]], ...] = (
+    ("name", ("0", "-a", "a-", "a/b", "", "yes", 7, None, "a:b", "d 1", "é")),
+    ("deviceNodes path", ("", "dev/x", "/dev/x y", "/", None, "/é")),
+    ("deviceNodes major", (5000, -1, 2**63, 1.0, "1", True, None, 0)),
+    ("deviceNodes minor", (2**20, 12.5, "7", 999, 1000)),
+    ("deviceNodes type", ("u", "x", "", None)),
+    ("mounts hostPath", ("", "tmpfs", None)),
+    ("mounts containerPath", ("", "a", "/a: b", "/a #b")),
+    ("mounts type", ("bind", "")),
+    ("hooks hookName", ("poststop", "prestrat")),
+    ("hooks path", ("b", "")),
+    ("hooks timeout", (0, 1, -1)),
+    ("env 0", ("A", "=", "=b", "A=", "9=b", "A=b c", "A=\u007f", "A=b=c: d", 7, None)),
+    ("hooks args 0", ("", "a=b", "yes", 5, None, "-", "{}")),
+    ("mounts options 0", ("", "size=1", "0x1F", 31, "~")),
+)
+
+
+def put(edits: Any, where: str, value: object) -> None:
+    """Set the value at a place of edits; in a list of objects, of its first."""
+    *way, last = where.split()
+    for step in way:
+        edits = edits[step]
+        edits = edits[0] if isinstance(edits[0], dict) else edits
+    edits[int(last) if last.isdigit() else last] = value
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize(
+    ("where", "value"), [(where, value) for where, values in ODD_VALUES for value in values]
+)
+def test_odd_value_in_a_late_device_is_not_taken_for_one_alike(
+    where: str, value: object, write: Any
+) -> None:
+    devices = [device(number) for number in range(MANY)]
+    put(devices[50] if where == "name" else devices[50]["containerEdits"], where, value)
+    data = write(document(devices)).encode()
+    assert meaning(spec.parse(data)) == meaning(read_as_a_whole(data))
+
+
+def test_name_that_begins_with_a_digit_needs_its_version_in_a_late_device_too() -> None:
+    edits = {"env": ["A=1"]}
+    devices = [{"name": f"d{number}", "containerEdits": edits} for number in range(400)]
+    devices[300]["name"] = "300"
+    data = compact({**document(devices), "cdiVersion": "0.3.0"}).encode()
+    assert [problem.code for problem in spec.parse(data).problems] == ["version-too-low"]
+
+
+def test_network_devices_that_are_named_alike_are_told_in_a_late_device_too() -> None:
+    names = ("net0", "net1")
+    nets = [{"hostInterfaceName": f"eth{name}", "name": name} for name in names]
+    devices = [{"name": f"d{n}", "containerEdits": {"netDevices": nets}} for n in range(300)]
+    twice = [nets[0], {**nets[1], "name": "net0"}]
+    devices[200] = {"name": "d200", "containerEdits": {"netDevices": twice}}
+    problems = spec.parse(compact(document(devices)).encode()).problems
+    assert [problem.code for problem in problems] == ["duplicate-net-name"]
+
+
+def test_exponent_is_part_of_a_number() -> None:
+    text = compact(document([device(number) for number in range(MANY)]))
+    first, last = text.replace('"major":195', '"major":1e3').rsplit('"major":1e3', 1)
+    text = f'{first}"major":9e3{last}'
+    assert [problem.code for problem in spec.parse(text.encode()).problems] == ["device-number"]
+
+
+def test_text_with_an_escape_is_read_as_a_whole() -> None:
+    devices = [device(number) for number in range(MANY)]
+    devices[50]["containerEdits"]["hooks"][0]["args"][0] = 'say "path": "/x"'
+    text = compact(document(devices))
+    assert shapes.condense(text, shapes.JSON) is None
+    assert meaning(spec.parse(text.encode())) == meaning(read_as_a_whole(text.encode()))
 
 
 @pytest.mark.parametrize("form", [shapes.JSON, shapes.YAML])

@@ -149,6 +149,12 @@ def test_resolve_of_what_cannot_be_had(directory: Path) -> None:
     assert (status, found) == (1, {"error": sentence, "unresolved": []})
 
 
+@pytest.mark.parametrize("more", [(), ("--unsafe-files",)])
+def test_validate_asks_for_the_content_alone(more: tuple[str, ...], directory: Path) -> None:
+    (directory / "a.json").chmod(0o666)
+    assert run("validate", *more, directory / "a.json") == (0, "")
+
+
 def test_inject(directory: Path) -> None:
     given = '{"ociVersion": "1.2.0", "process": {"env": ["A=0"]}}'
     status, text = run("inject", "--cdi-dir", directory, "--spec", "-", "v.com/d=a", given=given)
