@@ -67,7 +67,7 @@ def cdi(runtime: Containerd, tmp_path: Path) -> Iterator[Cdi]:
     program = tmp_path / "nri-cdi-injector"
     program.write_text(START)
     program.chmod(0o755)
-    options = ("--cdi-dir", str(tmp_path / "cdi"), "-v")
+    options = ("--cdi-dir", str(tmp_path / "cdi"), "--policy", "unrestricted", "-v")
     plugin = External(str(program), runtime, tmp_path / "plugin.log", *options)
     with closing(plugin):
         yield Cdi(runtime, tmp_path, plugin)
