@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from nri_inject import api
+from nri_inject.access import AUTOMATIC, letters
 from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
 from nri_inject.host import DeviceNode, Host, NotADevice, Number
-from nri_inject.policy.kinds import USUAL_ACCESS, letters
 from nri_inject.policy.patterns import is_below, literally
 from nri_inject.policy.rules import Item
 
@@ -150,7 +150,7 @@ def _access(number: Number, rules: Iterable[api.LinuxDeviceCgroup]) -> frozenset
     (pkg/runtime-tools/generate of NRI 0.12). A rule that denies more than this device's access
     takes nothing away that matters here.
     """
-    access = {*USUAL_ACCESS.get(number[0], _ALL_ACCESS)}
+    access = {*AUTOMATIC.get(number[0], _ALL_ACCESS)}
     for rule in rules:
         if _rule_number(rule) == number:
             (access.update if rule.allow else access.difference_update)(rule.access)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from nri_inject import api
+from nri_inject.access import AUTOMATIC, letters
 from nri_inject.annotations import (
     Fault,
     Field,
@@ -80,10 +81,6 @@ def _entries(name: str, *more: Field, read: Reader[Pattern] = read_pattern) -> R
 # --- devices ------------------------------------------------------------------------------------
 
 _TYPES: Final = {"c": "c", "b": "b"}
-# What NRI gives for a device of each type (pkg/runtime-tools/generate of NRI 0.12).
-USUAL_ACCESS: Final[Mapping[str, frozenset[str]]] = {"c": frozenset("rw"), "b": frozenset("rwm")}
-"""The access that a device gets, and that a rule allows unless it says otherwise."""
-
 _device: Final = _entries(
     "path",
     Field("type", choice(_TYPES)),
@@ -113,7 +110,7 @@ def _device_within(entry: Entry, item: Item) -> str | None:
     kind = conditions.get("type", "c")
     if kind != facts["type"]:
         return f"it is for type {kind}, and this is {facts['type']}"
-    access: frozenset[str] = conditions.get("access", USUAL_ACCESS[kind])
+    access: frozenset[str] = conditions.get("access", AUTOMATIC[kind])
     if not facts["access"] <= access:
         return f"its access is {letters(access)}, and {letters(facts['access'])} is asked for"
     return None
@@ -135,11 +132,6 @@ def _numbered(conditions: Mapping[str, Any], facts: Mapping[str, Any], *others: 
     return all(
         facts[key] in (conditions[key], *others) for key in ("major", "minor") if key in conditions
     )
-
-
-def letters(access: Iterable[str]) -> str:
-    """Write access letters in their usual order."""
-    return "".join(letter for letter in "rwm" if letter in access)
 
 
 def _named(entry: Entry, item: Item) -> bool:

@@ -202,13 +202,11 @@ class _Lent(NamedTuple):
         if item.kind != "mounts":
             return None
         for name in item.names:
-            place = name.rpartition("/")[0]
-            if any(pattern.covers(place) for pattern in self.others):
-                return place
-            while place and place not in self.literal:
-                place = place.rpartition("/")[0]
-            if place or (name != "/" and "/" in self.literal):
-                return place or "/"
+            place = name if name.startswith("/") else "/"
+            while place != "/":
+                place = place.rpartition("/")[0] or "/"
+                if place in self.literal or any(each.matches(place) for each in self.others):
+                    return place
         return None
 
 
