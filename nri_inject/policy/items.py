@@ -10,7 +10,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nri_inject import api
 from nri_inject.access import AUTOMATIC, letters
@@ -19,6 +19,9 @@ from nri_inject.api import Adjustment, Container
 from nri_inject.host import DeviceNode, Host, NotADevice, Number
 from nri_inject.policy.patterns import is_below, literally
 from nri_inject.policy.rules import Item
+
+if TYPE_CHECKING:
+    from nri_inject.devices.device import Device
 
 Reach = Callable[[str], bool]
 """Tell whether a path of the host may be looked at: not before some rule could allow it."""
@@ -82,7 +85,7 @@ def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], wor
     told = world.host.numbers.get(number, ())
     if world.reaches_device(path):
         names, trouble = _names(path, number, told, world)
-        facts = _device_facts(number, access)
+        facts = _device_facts(number, access, world)
     else:
         # What the host has there is not known, so neither is what the container would get.
         names, trouble, facts = (), "", _NO_DEVICE
@@ -100,9 +103,34 @@ def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], wor
     )
 
 
-def _device_facts(number: Number, access: frozenset[str]) -> Mapping[str, object]:
+def _device_facts(number: Number, access: frozenset[str], world: World) -> Mapping[str, object]:
     kind, major, minor = number
-    return {"type": kind, "major": major, "minor": minor, "access": access}
+    look = Look(number, world.host)
+    return {"type": kind, "major": major, "minor": minor, "access": access, "device": look}
+
+
+class Look:
+    """Look at what the host has under a number, when a rule asks what it is.
+
+    Looks at the same number are equal: they find the same device.
+    """
+
+    def __init__(self, number: Number, host: Host) -> None:
+        self._number = number
+        self._host = host
+
+    def __call__(self) -> Device | None:
+        """Return the device, or None for a number that the host has nothing under."""
+        if self._host.inventory is None:
+            return None
+        kind, major, minor = self._number
+        return self._host.inventory().of_number(kind, major, minor)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Look) and other._number == self._number
+
+    def __hash__(self) -> int:
+        return hash(self._number)
 
 
 def _shown_device(path: str, resolved: str, known: str) -> str:
@@ -178,7 +206,7 @@ def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item:
         names = world.host.numbers.get((kind, major, minor), ())
     access = frozenset(rule.access)
     shown = _shown_rule(rule)
-    facts = _device_facts((kind, major, minor), access)
+    facts = _device_facts((kind, major, minor), access, world)
     asked = f"access {quoted(rule.access)} to devices {shown}"
     suggestion = _by_number(kind, major, minor, access)
     return Item("devices", key, asked, names, facts, shown, trouble, suggestion)
