@@ -49,6 +49,10 @@ PATIENCE = 120.0
 """How long a runtime may take to configure us and to tell what exists, in seconds. It takes
 connections one after the other, and each silent one in front of ours costs it 5 s."""
 
+MOST_TOLD = 100_000
+"""How many pods and containers a runtime may tell of in a split Synchronize, together. A node has
+some hundreds; what never ends must not fill its memory."""
+
 FAREWELL = 2.0
 """How long the last answer may take on its way out, in seconds: a runtime's own deadline."""
 
@@ -533,6 +537,8 @@ class _Conversation:
         if self._plugin.synchronize is not None:
             self._pods.extend(request.pods)
             self._containers.extend(request.containers)
+        if len(self._pods) + len(self._containers) > MOST_TOLD:
+            raise NriError(f"more than {MOST_TOLD} pods and containers are told of")
         if request.more:
             return SynchronizeResponse(more=True)
         pods, self._pods = self._pods, []

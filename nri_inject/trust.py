@@ -119,9 +119,9 @@ def read(path: str, size: int, *, unsafe: bool = False) -> bytes:
     """Return the first `size` bytes of a configuration or policy file.
 
     A directory of root's that is mounted read-only for us passes whatever its mode: the kubelet
-    makes those of ConfigMaps for everybody, and shows them to nobody else. Raises Untrusted if others could have written it, unless `unsafe`; OSError if it cannot be
-    read or is no regular file. It is opened without waiting, so that a fifo in its place blocks
-    nobody.
+    makes those of ConfigMaps for everybody, and shows them to nobody else. Raises Untrusted if
+    others could have written the file, unless `unsafe`; OSError if it cannot be read or is no
+    regular file. It is opened without waiting, so that a fifo in its place blocks nobody.
     """
     walked = [] if unsafe else [step for step in steps(path) if not _is_sealed(step)]
     refused = trouble(walked)

@@ -21,11 +21,18 @@ def unchanged_log() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs Go where there is none: what we ship is Python."""
-    if shutil.which("go") is None:
-        left_out = [item for item in items if item.get_closest_marker("go")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    """Leave out what needs something that we do not ship and this machine does not have."""
+    left_out = [item for item in items if _lacks_something(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _lacks_something(item: pytest.Item) -> bool:
+    if item.get_closest_marker("go") and shutil.which("go") is None:
+        return True
+    if any(shutil.which(mark.args[0]) is None for mark in item.iter_markers("program")):
+        return True
+    return any(os.cpu_count() != mark.args[0] for mark in item.iter_markers("cpus"))
 
 
 @pytest.hookimpl(trylast=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -48,9 +47,8 @@ def test_a_misspelt_field_would_be_noticed() -> None:
         check(document, "1.34.0")
 
 
+@pytest.mark.program("kubectl")
 def test_kustomize_puts_them_together() -> None:
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not here, and kustomize is in it")
     done = subprocess.run(
         ["kubectl", "kustomize", BASE], capture_output=True, text=True, check=True
     )
@@ -103,9 +101,8 @@ def test_the_unit_is_what_install_writes() -> None:
     assert UNIT.read_text() == texts.unit(command, "containerd")
 
 
+@pytest.mark.program("systemd-analyze")
 def test_systemd_takes_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not here")
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/nri-inject/current/nri-inject", "/bin/true"))
     verified = subprocess.run(

@@ -25,7 +25,7 @@ from nri_inject.errors import ConfigError, ConnectionLost, NriError, ProtocolErr
 from nri_inject.plugin import Plugin
 from nri_inject.runtime.peer import launch
 from nri_inject.runtimes import identify
-from nri_inject.stub import Stub, launched_connection
+from nri_inject.stub import MOST_TOLD, Stub, launched_connection
 from nri_inject.wire import Answer, Call, Failure, Role, Session
 from nri_inject.wire.session import Event
 from nri_inject.wire.ttrpc import Code
@@ -373,6 +373,18 @@ def test_a_plugin_that_does_not_care_what_exists_answers_parts_all_the_same() ->
         assert peer.ask("Synchronize", part) == api.SynchronizeResponse(more=True)
         last = api.SynchronizeRequest(containers=[CONTAINER])
         assert peer.ask("Synchronize", last) == api.SynchronizeResponse()
+
+
+def test_a_runtime_that_never_stops_telling_what_exists_is_left() -> None:
+    with launched(plugin(synchronize=lambda *_: None)) as (peer, running):
+        peer.called("RegisterPlugin")
+        peer.configure()
+        part = api.SynchronizeRequest(pods=[api.Pod()] * (MOST_TOLD // 2), more=True)
+        for _ in range(2):
+            assert peer.ask("Synchronize", part) == api.SynchronizeResponse(more=True)
+        failure = peer.fail("Synchronize", api.SynchronizeRequest(pods=[api.Pod()], more=True))
+        assert failure[2:] == (2, "more than 100000 pods and containers are told of")
+        assert isinstance(running.outcome(), ConnectionLost)
 
 
 def test_a_fault_in_synchronize_is_told_and_ends_the_connection() -> None:

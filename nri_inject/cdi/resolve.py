@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from nri_inject import api, runtimes
+from nri_inject import access, api, runtimes
 from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
 from nri_inject.cdi import names
@@ -384,7 +384,7 @@ def _node(
         if owner is not None:
             getattr(device, name).value = owner
     work.adjust.linux.devices.append(device)
-    rules.setdefault(number, []).append(("rwm" if kind == "b" else "rw", node.access))
+    rules.setdefault(number, []).append((access.letters(access.AUTOMATIC[kind]), node.access))
 
 
 def _owner(node: Node, name: str, container: Container) -> int | None:
@@ -414,22 +414,13 @@ def _access(rules: Mapping[tuple[str, int, int], list[tuple[str, str]]], work: _
     for (kind, major, minor), pairs in rules.items():
         automatic = set().union(*(has for has, _ in pairs))
         wanted = set().union(*(wants for _, wants in pairs))
-        more, less = _letters(wanted - automatic), _letters(automatic - wanted)
-        if loss:
-            # Making nodes (m) is what runc allows any container, for each device there is.
-            if less or more not in ("", "m"):
-                allowed = _letters(wanted) or "none"
-                work.unsupported.append(f"access {allowed} to {kind} {major}:{minor}: {loss}")
-            continue
-        for allow, access in ((True, more), (False, less)):
-            if access:
-                rule = api.LinuxDeviceCgroup(allow=allow, type=kind, access=access)
-                rule.major.value, rule.minor.value = major, minor
-                work.adjust.linux.resources.devices.append(rule)
-
-
-def _letters(access: set[str]) -> str:
-    return "".join(letter for letter in "rwm" if letter in access)
+        if not loss:
+            rules_of = access.rules((kind, major, minor), automatic, wanted)
+            work.adjust.linux.resources.devices.extend(rules_of)
+        # Making nodes (m) is what runc allows any container, for each device there is.
+        elif automatic - wanted or wanted - automatic - {"m"}:
+            allowed = access.letters(wanted) or "none"
+            work.unsupported.append(f"access {allowed} to {kind} {major}:{minor}: {loss}")
 
 
 # --- mounts -------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import signal
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from nri_inject.devices.classes import CLASSES
 from nri_inject.devices.inventory import Inventory
 from nri_inject.devices.source import HostInventory
 from nri_inject.devices.specs import spec_of
+from nri_inject.node.files import write
 from nri_inject.options import format_option
 
 Json = dict[str, Any]
@@ -183,7 +183,7 @@ def _store(directory: Path, made: Mapping[str, tuple[Json | None, str]]) -> dict
             file = directory / name
             before = _ours(file)
             if text and text != before:
-                _replace(file, text)
+                write(file, text.encode(), 0o644)
                 done["wrote"].append(str(file))
             elif text:
                 done["unchanged"].append(str(file))
@@ -204,24 +204,3 @@ def _ours(file: Path) -> str | None:
     if not text.startswith(MARK):
         raise _Refusal(f"{plain(str(file))} was not made by this command; move it away")
     return text
-
-
-def _replace(file: Path, text: str) -> None:
-    """Put a whole file in place in one step, so that nobody reads half of it."""
-    new = file.with_name(f".{file.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
-    with open(descriptor, "w", encoding="utf-8") as opened:  # noqa: PTH123 - of a descriptor
-        os.fchmod(descriptor, 0o644)
-        opened.write(text)
-        opened.flush()
-        os.fsync(descriptor)
-    new.replace(file)
-    _sync(file.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -27,7 +27,7 @@ class Inventory:
         """Yield the devices in order."""
         return iter(self.devices)
 
-    def of_number(self, kind: Type, major: int, minor: int) -> Device | None:
+    def of_number(self, kind: str, major: int, minor: int) -> Device | None:
         """Return the device that a node with these numbers opens, whatever the node is called."""
         return self._by_number.get((kind, major, minor))
 
@@ -36,7 +36,7 @@ class Inventory:
         return self._by_path.get(path)
 
     @cached_property
-    def _by_number(self) -> Mapping[Number, Device]:
+    def _by_number(self) -> Mapping[tuple[str, int, int], Device]:
         return {device.number: device for device in self.devices}
 
     @cached_property

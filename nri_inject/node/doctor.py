@@ -15,6 +15,7 @@ from nri_inject.annotations import plain
 from nri_inject.errors import ConfigError
 from nri_inject.node import files, install, texts
 from nri_inject.node.gather import Gathered
+from nri_inject.policy import document as policies
 from nri_inject.runtimes import Version
 
 _PLUGIN_NAME: Final = re.compile(r"[0-9]{2}-.*")
@@ -232,9 +233,8 @@ def _configurations(seen: Gathered) -> _Found:
         if isinstance(document, str):
             yield _problem(document, f"mend {path}; nri-inject try --config {path} checks it")
             continue
-        rest = {key: value for key, value in document.items() if key != "policy"}
         try:
-            settings = config.checked(rest, path)
+            settings = config.checked(document, path)
         except ConfigError as error:
             yield _problem(str(error), f"mend {path}")
             continue
@@ -267,7 +267,7 @@ def _policy(seen: Gathered) -> _Found:
             )
         elif isinstance(policy, dict) and isinstance(named := policy.get("file"), str):
             try:
-                config.read_document(files.read(seen.node.root, named), named)
+                policies.read(files.read(seen.node.root, named), named)
             except FileNotFoundError:
                 yield _problem(f"{path}: policy file {named} does not exist", f"write {named}")
             except ConfigError as error:

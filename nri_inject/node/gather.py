@@ -153,9 +153,7 @@ def _settings(documents: Mapping[str, Mapping[str, Value] | str]) -> config.Conf
     for path, document in documents.items():
         if not isinstance(document, str):
             try:
-                return config.checked(
-                    {key: value for key, value in document.items() if key != "policy"}, path
-                )
+                return config.checked(document, path)
             except ConfigError:
                 continue
     return config.Config()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from nri_inject import api, runtimes, yamltext
+from nri_inject import access, api, runtimes, yamltext
 from nri_inject.annotations import (
     ENOUGH,
     Fault,
@@ -223,6 +223,14 @@ def _device_type(value: Value) -> str:
 
 _known_device_type: Final = choice(_DEVICE_TYPES)
 
+
+def _access_letters(value: Value) -> str:
+    text = read_short_line(value)
+    if not text or not {*text} <= {*"rwm"}:
+        raise Fault(f"{quoted(text)} is not some of the letters r, w and m")
+    return access.letters(text)
+
+
 # 12 bits of major and 20 bits of minor: MINORBITS in Linux's kdev_t.h.
 _MORE: Final = (
     Field("type", _device_type),
@@ -231,6 +239,7 @@ _MORE: Final = (
     Field("file_mode", integer(0, 0o7777)),
     Field("uid", _UINT32),
     Field("gid", _UINT32),
+    Field("access", _access_letters),
 )
 _DEVICE: Final = map_of((Field("path", _path, required=True), *_MORE))
 
@@ -319,7 +328,7 @@ def _given(device: Values) -> object:
 def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
     """Complete the devices; what is wrong with their format is told beside what the host lacks."""
     faults = dict(devices.faults)
-    items: list[tuple[str, object, api.LinuxDevice]] = []
+    items: list[tuple[str, object, tuple[api.LinuxDevice, str]]] = []
     nodes: dict[str, DeviceNode | Fault] = {}
     for number, device in devices.items.items():
         try:
@@ -331,8 +340,35 @@ def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
     if faults:
         raise Fault(*(sentence for number in sorted(faults) for sentence in faults[number]))
     adjustment = Adjustment()
-    adjustment.linux.devices.extend(_distinct(items))
+    distinct = _distinct(items)
+    adjustment.linux.devices.extend(device for device, _ in distinct)
+    adjustment.linux.resources.devices.extend(_access_rules(distinct, host))
+    if not adjustment.linux.resources.ByteSize():
+        adjustment.linux.ClearField("resources")
     return adjustment
+
+
+def _access_rules(
+    devices: Iterable[tuple[api.LinuxDevice, str]], host: Host
+) -> list[api.LinuxDeviceCgroup]:
+    """Return the rules for devices whose items say something of the access.
+
+    Two nodes of one device have the access of both. Raises Fault on a runtime without rules.
+    """
+    wanted: dict[tuple[str, int, int], set[str]] = {}
+    for device, given in devices:
+        automatic = access.AUTOMATIC.get(device.type, frozenset())
+        number = (device.type, device.major, device.minor)
+        wanted.setdefault(number, set()).update(given or automatic)
+    rules = [
+        rule
+        for number, letters in wanted.items()
+        for rule in access.rules(number, access.AUTOMATIC.get(number[0], frozenset()), letters)
+    ]
+    loss = runtimes.lack("device rules", host.runtime) if rules else None
+    if loss is not None:
+        raise Fault(f"access: {runtimes.sentence(loss, host.runtime)}")
+    return rules
 
 
 def _completed(
@@ -349,7 +385,8 @@ def _completed(
         found = []
     else:
         found = [_complete(device, host, nodes)]
-    return [wanted.owned(each, container, host.runtime) for each in found]
+    given = {"access": device["access"]} if "access" in device else {}
+    return [{**wanted.owned(each, container, host.runtime), **given} for each in found]
 
 
 def _found(device: Values, host: Host) -> list[Values]:
@@ -421,7 +458,7 @@ def _node(path: str, host: Host) -> DeviceNode:
     return node
 
 
-def _device_item(device: Values) -> tuple[str, object, api.LinuxDevice]:
+def _device_item(device: Values) -> tuple[str, object, tuple[api.LinuxDevice, str]]:
     message = api.LinuxDevice(
         path=device["path"],
         type=device["type"],
@@ -435,7 +472,8 @@ def _device_item(device: Values) -> tuple[str, object, api.LinuxDevice]:
         if name in device:
             getattr(message, name).CopyFrom(api.OptionalUInt32(value=device[name]))
     path = _normal(message.path)
-    return path, {**device, "path": path, "minor": message.minor}, message
+    meaning = {**device, "path": path, "minor": message.minor}
+    return path, meaning, (message, device.get("access", ""))
 
 
 # --- mounts -------------------------------------------------------------------------------------

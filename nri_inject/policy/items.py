@@ -18,15 +18,18 @@ from collections.abc import (
     MutableSequence,
 )
 from collections.abc import Set as AbstractSet
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from nri_inject import api
+from nri_inject.access import AUTOMATIC, letters
 from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
 from nri_inject.host import DeviceNode, Host, NotADevice, Number
-from nri_inject.policy.kinds import USUAL_ACCESS, letters
 from nri_inject.policy.patterns import is_below, literally
 from nri_inject.policy.rules import Item
+
+if TYPE_CHECKING:
+    from nri_inject.devices.device import Device
 
 T = TypeVar("T")
 
@@ -92,7 +95,7 @@ def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], wor
     told = world.host.numbers.get(number, ())
     if world.reaches_device(path):
         names, trouble = _names(path, number, told, world)
-        facts = _device_facts(number, access)
+        facts = _device_facts(number, access, world)
     else:
         # What the host has there is not known, so neither is what the container would get.
         names, trouble, facts = (), "", _NO_DEVICE
@@ -110,9 +113,34 @@ def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], wor
     )
 
 
-def _device_facts(number: Number, access: frozenset[str]) -> Mapping[str, object]:
+def _device_facts(number: Number, access: frozenset[str], world: World) -> Mapping[str, object]:
     kind, major, minor = number
-    return {"type": kind, "major": major, "minor": minor, "access": access}
+    look = Look(number, world.host)
+    return {"type": kind, "major": major, "minor": minor, "access": access, "device": look}
+
+
+class Look:
+    """Look at what the host has under a number, when a rule asks what it is.
+
+    Looks at the same number are equal: they find the same device.
+    """
+
+    def __init__(self, number: Number, host: Host) -> None:
+        self._number = number
+        self._host = host
+
+    def __call__(self) -> Device | None:
+        """Return the device, or None for a number that the host has nothing under."""
+        if self._host.inventory is None:
+            return None
+        kind, major, minor = self._number
+        return self._host.inventory().of_number(kind, major, minor)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Look) and other._number == self._number
+
+    def __hash__(self) -> int:
+        return hash(self._number)
 
 
 def _shown_device(path: str, resolved: str, known: str) -> str:
@@ -160,7 +188,7 @@ def _access(number: Number, rules: Iterable[api.LinuxDeviceCgroup]) -> frozenset
     (pkg/runtime-tools/generate of NRI 0.12). A rule that denies more than this device's access
     takes nothing away that matters here.
     """
-    access = {*USUAL_ACCESS.get(number[0], _ALL_ACCESS)}
+    access = {*AUTOMATIC.get(number[0], _ALL_ACCESS)}
     for rule in rules:
         if _rule_number(rule) == number:
             (access.update if rule.allow else access.difference_update)(rule.access)
@@ -188,7 +216,7 @@ def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item:
         names = world.host.numbers.get((kind, major, minor), ())
     access = frozenset(rule.access)
     shown = _shown_rule(rule)
-    facts = _device_facts((kind, major, minor), access)
+    facts = _device_facts((kind, major, minor), access, world)
     asked = f"access {quoted(rule.access)} to devices {shown}"
     suggestion = _by_number(kind, major, minor, access)
     return Item("devices", key, asked, names, facts, shown, trouble, suggestion)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nri_inject import api
+from nri_inject.access import AUTOMATIC, letters
 from nri_inject.annotations import (
     Fault,
     Field,
@@ -27,6 +28,10 @@ from nri_inject.policy.patterns import Pattern, is_below, pattern
 from nri_inject.policy.reading import strict_map
 from nri_inject.policy.rules import Entry, Item, Kind
 from nri_inject.yamltext import Value
+
+if TYPE_CHECKING:
+    from nri_inject.devices.device import Device
+    from nri_inject.devices.selectors import Selector
 
 # --- reading entries ----------------------------------------------------------------------------
 
@@ -80,12 +85,18 @@ def _entries(name: str, *more: Field, read: Reader[Pattern] = read_pattern) -> R
 # --- devices ------------------------------------------------------------------------------------
 
 _TYPES: Final = {"c": "c", "b": "b"}
-# What NRI gives for a device of each type (pkg/runtime-tools/generate of NRI 0.12).
-USUAL_ACCESS: Final[Mapping[str, frozenset[str]]] = {"c": frozenset("rw"), "b": frozenset("rwm")}
-"""The access that a device gets, and that a rule allows unless it says otherwise."""
+
+
+def _selector(value: Value) -> Selector:
+    # Most policies have none, and a plugin that is launched has to be quick.
+    from nri_inject.devices import selectors
+
+    return selectors.parse(read_line(value))
+
 
 _device: Final = _entries(
     "path",
+    Field("device", _selector),
     Field("type", choice(_TYPES)),
     Field("major", integer(0, 2**12 - 1)),
     Field("minor", integer(0, 2**20 - 1)),
@@ -95,11 +106,15 @@ _device: Final = _entries(
 
 
 def read_device(value: Value) -> Entry:
-    """Read what devices a rule names: by path, or by type and number."""
-    entry = _device(value)
+    """Read what devices a rule names: by path, by what they are, or by type and number."""
+    is_selector = isinstance(value, str) and ":" in value.partition("/")[0]
+    entry = _device({"device": value} if is_selector else value)
     numbered = "major" in entry.conditions
-    if entry.pattern is None and not ("type" in entry.conditions and numbered):
-        raise Fault("path is missing, or type and major instead")
+    selected = "device" in entry.conditions
+    if entry.pattern is None and not selected and not ("type" in entry.conditions and numbered):
+        raise Fault("path is missing, or device, or type and major instead")
+    if entry.pattern is not None and selected:
+        raise Fault("path and device are both given")
     if "minor" in entry.conditions and not numbered:
         raise Fault("minor says nothing without major")
     return entry
@@ -107,13 +122,13 @@ def read_device(value: Value) -> Entry:
 
 def _device_within(entry: Entry, item: Item) -> str | None:
     conditions, facts = entry.conditions, item.facts
-    if not _named(entry, item) or not _numbered(conditions, facts):
+    if not _named(entry, item) or not _numbered(conditions, facts) or not _selected(entry, item):
         return ""
     # Whoever writes /dev/* seldom means the disks.
     kind = conditions.get("type", "c")
     if kind != facts["type"]:
         return f"it is for type {kind}, and this is {facts['type']}"
-    access: frozenset[str] = conditions.get("access", USUAL_ACCESS[kind])
+    access: frozenset[str] = conditions.get("access", AUTOMATIC[kind])
     if not facts["access"] <= access:
         return f"its access is {letters(access)}, and {letters(facts['access'])} is asked for"
     return None
@@ -124,7 +139,7 @@ def _device_touches(entry: Entry, item: Item) -> bool:
     # Every minor number, and so every name of those devices.
     is_wide = facts["minor"] < 0 and facts["type"] != ""
     return (
-        (is_wide or _named(entry, item))
+        (is_wide or (_named(entry, item) and _selected(entry, item)))
         and _numbered(conditions, facts, -1)
         and conditions.get("type", facts["type"]) == facts["type"]
         and not facts["access"].isdisjoint(conditions.get("access", facts["access"]))
@@ -137,9 +152,13 @@ def _numbered(conditions: Mapping[str, Any], facts: Mapping[str, Any], *others: 
     )
 
 
-def letters(access: Iterable[str]) -> str:
-    """Write access letters in their usual order."""
-    return "".join(letter for letter in "rwm" if letter in access)
+def _selected(entry: Entry, item: Item) -> bool:
+    selector: Selector | None = entry.conditions.get("device")
+    if selector is None:
+        return True
+    look: Callable[[], Device | None] | None = item.facts.get("device")
+    device = look() if look is not None else None
+    return device is not None and selector.matches(device)
 
 
 def _named(entry: Entry, item: Item) -> bool:
@@ -178,14 +197,6 @@ def read_mount(value: Value) -> Entry:
     if entry.pattern is None and entry.conditions.get("type", "bind") == "bind":
         raise Fault("source is missing, or the type of a file system that needs none")
     return entry
-
-
-def above(path: str) -> Iterator[str]:
-    """Yield a path and every directory above it."""
-    yield path
-    while path != "/":
-        path = path.rpartition("/")[0] or "/"
-        yield path
 
 
 def _mount_within(entry: Entry, item: Item) -> str | None:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from nri_inject.policy.labels import LabelSelector
-from nri_inject.policy.patterns import Pattern
+from nri_inject.policy.patterns import Pattern, above
 
 Effect: TypeAlias = Literal["allow", "deny"]
 Verdict: TypeAlias = Literal["allow", "deny", "skip", "warn"]
@@ -202,13 +202,14 @@ class _Lent(NamedTuple):
         if item.kind != "mounts":
             return None
         for name in item.names:
-            place = name.rpartition("/")[0]
-            if any(place.startswith(p.stem) and p.covers(place) for p in self.others):
-                return place
-            while place and place not in self.literal:
-                place = place.rpartition("/")[0]
-            if place or (name != "/" and "/" in self.literal):
-                return place or "/"
+            if not name.startswith("/") or name == "/":
+                continue
+            parent = name.rpartition("/")[0] or "/"
+            if any(parent.startswith(p.stem) and p.covers(parent) for p in self.others):
+                return parent
+            for place in above(parent):
+                if place in self.literal:
+                    return place
         return None
 
 

@@ -184,18 +184,6 @@ def test_files_of_others_are_left_alone(host: Path, tmp_path: Path) -> None:
     assert (directory / "vendor.yaml").read_text() == "x"
 
 
-def test_a_link_in_the_place_of_the_new_file_is_not_followed(host: Path, tmp_path: Path) -> None:
-    directory = tmp_path / "cdi"
-    directory.mkdir()
-    (directory / ".nri-inject-fuse.yaml.new").symlink_to(tmp_path / "victim")
-    status, _, errors = run("--root", host, "--output", directory, "--class", "fuse")
-    assert (status, errors) == (
-        1,
-        f"Error: {directory}/.nri-inject-fuse.yaml.new: Too many levels of symbolic links\n",
-    )
-    assert not (tmp_path / "victim").exists()
-
-
 def test_a_directory_that_cannot_be_written_is_named(host: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     status, _, errors = run("--root", host, "--output", tmp_path / "file", "--class", "fuse")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -200,9 +199,7 @@ def test_text_is_quiet_about_containers_that_nobody_changed(
 # --- the resource assigner ------------------------------------------------------------------------
 
 ASK = "exclusive-cpus.noderesource.dev/container.main"
-two_cpus = pytest.mark.skipif(
-    os.cpu_count() != 2, reason="what is said of CPUs is true of a host with two"
-)
+two_cpus = pytest.mark.cpus(2)
 EVERYBODY = "resource_assigner: {beyond_requests: ['*']}\n"
 
 

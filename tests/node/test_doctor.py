@@ -237,12 +237,17 @@ BROKEN: Mapping[str, tuple[Break, str, str]] = {
         f"/{CONF}: policy file /etc/nri-inject/policy.yaml does not exist",
     ),
     "policy file broken": (
-        lambda host: host.write("etc/nri-inject/policy.yaml", "- rules\n"),
+        lambda host: host.write("etc/nri-inject/policy.yaml", "rules: [{allow: {devices: [x]}}]"),
         "policy",
         (
-            "/etc/nri-inject/policy.yaml: a mapping of keys to values expected, as in `policy:"
-            " unrestricted`"
+            "/etc/nri-inject/policy.yaml: rules: rule 1: allow: devices: item 1: 'x' is not an"
+            " absolute path without '.', '..' and doubled slashes"
         ),
+    ),
+    "rules in the configuration broken": (
+        lambda host: host.write(CONF, "policy: {rules: [{}]}\n"),
+        "configuration",
+        f"/{CONF}: policy: rules: rule 1: neither allow nor deny",
     ),
 }
 

@@ -108,7 +108,10 @@ DIFFERENCES: dict[str, Adjustment | list[str]] = {
     "devices/path-dotdot": ["item 1: path: '/dev/../etc/x' has a '..' in it"],
     "devices/path-unicode": ["item 1: '/dev/名前' does not exist on the host"],
     "devices/unknown-key": [
-        "item 1: unknown key 'permissions'; known: path, type, major, minor, file_mode, uid, gid"
+        (
+            "item 1: unknown key 'permissions';"
+            " known: path, type, major, minor, file_mode, uid, gid, access"
+        )
     ],
     "devices/duplicate-key": ["line 2, column 3: duplicate key 'path'"],
     "mounts/options-multiline": [
@@ -958,3 +961,50 @@ def refusal(annotations: dict[str, str]) -> str:
     except RequestError as error:
         return str(error)
     return ""
+
+
+# --- access -------------------------------------------------------------------------------------
+
+
+def rule(allow: bool, access: str, minor: int = 3) -> api.LinuxDeviceCgroup:
+    made = api.LinuxDeviceCgroup(allow=allow, type="c", access=access)
+    made.major.value, made.minor.value = 1, minor
+    return made
+
+
+@pytest.mark.parametrize(
+    ("given", "rules"),
+    [
+        ("rw", []),
+        ("r", [rule(False, "w")]),
+        ("wmr", [rule(True, "m")]),
+        ("m", [rule(True, "m"), rule(False, "rw")]),
+    ],
+)
+def test_access_is_narrowed_and_widened_by_rules_after_nris_own(
+    given: str, rules: list[api.LinuxDeviceCgroup]
+) -> None:
+    linux = pod_wide("devices", f"[{{path: /dev/null, access: {given}}}]").linux
+    assert [device.path for device in linux.devices] == ["/dev/null"]
+    assert list(linux.resources.devices) == rules
+
+
+def test_two_nodes_of_one_device_have_the_access_of_both() -> None:
+    text = "[{path: /dev/null, access: r}, {path: /dev/x, type: c, major: 1, minor: 3}]"
+    assert not pod_wide("devices", text).linux.HasField("resources")
+
+
+def test_access_that_a_runtime_cannot_keep_to_is_an_error() -> None:
+    old = Host(HOST.devices, identify("containerd", "1.7.24"))
+    assert faults("devices", "[{path: /dev/null, access: r}]", old) == [
+        (
+            "access: containerd 1.7.24 (NRI 0.6.1) does not apply device rules: needs NRI 0.10.0,"
+            " first in containerd 2.2.0, CRI-O 1.34"
+        )
+    ]
+
+
+def test_access_of_no_letters_is_an_error() -> None:
+    for text in ("rx", "''"):
+        (sentence,) = faults("devices", f"[{{path: /dev/null, access: {text}}}]")
+        assert sentence.endswith("is not some of the letters r, w and m")

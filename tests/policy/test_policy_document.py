@@ -110,7 +110,8 @@ RULE = "rule 1: "
         (
             "rules: [{allow: {devices: [{type: c}, {path: /dev/x, minor: 3}, {}]}}]",
             (
-                "rules: rule 1: allow: devices: item 1: path is missing, or type and major instead;"
+                "rules: rule 1: allow: devices: item 1: path is missing, or device, or type and"
+                " major instead;"
                 " rules: rule 1: allow: devices: item 2: minor says nothing without major;"
                 " rules: rule 1: allow: devices: item 3: path is missing"
             ),
