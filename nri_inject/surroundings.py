@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from nri_inject import audit, config, runtimes
 from nri_inject.adjust import Injector, compose
@@ -29,6 +29,9 @@ from nri_inject.stub import Stub
 from nri_inject.watch import Watch
 
 log = logging.getLogger(__name__)
+
+# Lines for one container: a pod's author must not fill the log.
+_MOST_TOLD: Final = 32
 
 
 class Source(Protocol):
@@ -155,10 +158,12 @@ class Surroundings:
 
     def record(self, permit: Permit, pod: Pod, container: Container, outcome: Outcome) -> None:
         """Write down what was decided; what passed only since nothing is enforced yet, is told."""
-        for decision in permit.decisions:
-            if decision.verdict in ("skip", "warn"):
-                what = "left out" if decision.verdict == "skip" else "would be denied"
-                log.warning("%s: %s: %s", where(pod, container), what, permit.sentence(decision))
+        passed = [d for d in permit.decisions if d.verdict in ("skip", "warn")]
+        for decision in passed[:_MOST_TOLD]:
+            what = "left out" if decision.verdict == "skip" else "would be denied"
+            log.warning("%s: %s: %s", where(pod, container), what, permit.sentence(decision))
+        if len(passed) > _MOST_TOLD:
+            log.warning("%s: and %d more", where(pod, container), len(passed) - _MOST_TOLD)
         if self._audit is not None and permit.decisions:
             lines = audit.lines(
                 permit.decisions,

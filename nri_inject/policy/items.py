@@ -9,8 +9,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+)
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from nri_inject import api
 from nri_inject.access import AUTOMATIC, letters
@@ -22,6 +30,8 @@ from nri_inject.policy.rules import Item
 
 if TYPE_CHECKING:
     from nri_inject.devices.device import Device
+
+T = TypeVar("T")
 
 Reach = Callable[[str], bool]
 """Tell whether a path of the host may be looked at: not before some rule could allow it."""
@@ -556,55 +566,62 @@ _KINDS: Final = (
 
 def without(adjustment: Adjustment, items: Iterable[Item]) -> Adjustment:
     """Return an adjustment without these items of it; the rest is as it was."""
+    keys: dict[str, set[str]] = {}
+    for item in items:
+        keys.setdefault(item.kind, set()).add(item.key)
     left = Adjustment()
     left.CopyFrom(adjustment)
-    for item in items:
-        _REMOVERS[item.kind](left, item.key)
+    for kind, gone in keys.items():
+        _REMOVERS[kind](left, gone)
     return left
 
 
-def _remove_device(left: Adjustment, key: str) -> None:
-    """Take a device out with the rules for its number, or a rule that came without a device.
+def _remove_devices(left: Adjustment, keys: AbstractSet[str]) -> None:
+    """Take devices out with the rules for their numbers, and rules that came without a device.
 
     What another device has the same number for keeps its rules: they may take something away.
     """
-    kept = [device for device in left.linux.devices if device.path != key]
-    gone = {_device_number(device) for device in left.linux.devices if device.path == key}
+    kept = [device for device in left.linux.devices if device.path not in keys]
+    gone = {_device_number(device) for device in left.linux.devices if device.path in keys}
     gone -= {_device_number(device) for device in kept}
     rules = [
         rule
         for rule in left.linux.resources.devices
-        if _rule_number(rule) not in gone and not (rule.allow and _rule_key(rule) == key)
+        if _rule_number(rule) not in gone and not (rule.allow and _rule_key(rule) in keys)
     ]
-    del left.linux.devices[:]
-    left.linux.devices.extend(kept)
+    _replace(left.linux.devices, kept)
     if len(rules) != len(left.linux.resources.devices):
-        del left.linux.resources.devices[:]
-        left.linux.resources.devices.extend(rules)
+        _replace(left.linux.resources.devices, rules)
 
 
 def _device_number(device: api.LinuxDevice) -> Number:
     return device.type, device.major, device.minor
 
 
-def _remove_mount(left: Adjustment, destination: str) -> None:
-    kept = [mount for mount in left.mounts if mount.destination != destination]
-    del left.mounts[:]
-    left.mounts.extend(kept)
+def _remove_mounts(left: Adjustment, keys: AbstractSet[str]) -> None:
+    _replace(left.mounts, [mount for mount in left.mounts if mount.destination not in keys])
 
 
-def _remove_limit(left: Adjustment, kind: str) -> None:
-    kept = [limit for limit in left.rlimits if limit.type != kind]
-    del left.rlimits[:]
-    left.rlimits.extend(kept)
+def _remove_limits(left: Adjustment, keys: AbstractSet[str]) -> None:
+    _replace(left.rlimits, [limit for limit in left.rlimits if limit.type not in keys])
 
 
-_REMOVERS: Final[Mapping[str, Callable[[Adjustment, str], None]]] = {
-    "devices": _remove_device,
-    "mounts": _remove_mount,
-    "ulimits": _remove_limit,
-    "network_devices": lambda left, key: left.linux.net_devices.__delitem__(key),
-    "sysctl": lambda left, key: left.linux.sysctl.__delitem__(key),
+def _replace(items: MutableSequence[T], kept: list[T]) -> None:
+    del items[:]
+    items.extend(kept)
+
+
+def _remove_keys(items: MutableMapping[str, T], keys: AbstractSet[str]) -> None:
+    for key in keys:
+        del items[key]
+
+
+_REMOVERS: Final[Mapping[str, Callable[[Adjustment, AbstractSet[str]], None]]] = {
+    "devices": _remove_devices,
+    "mounts": _remove_mounts,
+    "ulimits": _remove_limits,
+    "network_devices": lambda left, keys: _remove_keys(left.linux.net_devices, keys),
+    "sysctl": lambda left, keys: _remove_keys(left.linux.sysctl, keys),
     "scheduling_policy": lambda left, _: left.linux.ClearField("scheduler"),
     "io_priority": lambda left, _: left.linux.ClearField("io_priority"),
     "memory_policy": lambda left, _: left.linux.ClearField("memory_policy"),

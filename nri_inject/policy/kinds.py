@@ -364,11 +364,7 @@ _POLICIES: Final = tuple(name for name in api.LinuxSchedulerPolicy.keys())  # no
 KINDS: Final[Mapping[str, Kind]] = {
     "devices": Kind(_device_within, _device_touches),
     "cdi_devices": _BY_NAME,
-    "mounts": Kind(
-        _mount_within,
-        _mount_touches,
-        lambda item: [place for name in item.names for place in above(name)],
-    ),
+    "mounts": Kind(_mount_within, _mount_touches),
     "network_devices": _BY_NAME,
     "sysctl": _BY_NAME,
     "scheduling_policy": Kind(_scheduling_within, _named),

@@ -11,7 +11,7 @@ asks for the whole of a directory is stopped by a rule against a part of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -120,15 +120,13 @@ class Kind(NamedTuple):
     """How entries of one kind are held against an item; each says None, or what is in the way.
 
     `within` tells whether the item lies in what the entry names, `touches` whether it meets it.
-    `roots` are the names under which an entry of a literal pattern may be found.
     """
 
     within: Callable[[Entry, Item], str | None]
     touches: Callable[[Entry, Item], bool]
-    roots: Callable[[Item], Iterable[str]] = lambda item: item.names
 
 
-class _Reference(NamedTuple):
+class Reference(NamedTuple):
     """An entry, and the place of its rule in the order."""
 
     order: int
@@ -145,30 +143,32 @@ class _Index(NamedTuple):
     paths at or below which something may be allowed, `allows` tells whether anything is.
     """
 
-    by_stem: Mapping[str, Sequence[_Reference]]
+    by_stem: Mapping[str, Sequence[Reference]]
     lengths: Sequence[int]
-    others: Sequence[_Reference]
+    others: Sequence[Reference]
     directories: AbstractSet[str]
     allows: bool
 
-    def candidates(self, names: Iterable[str]) -> list[_Reference]:
+    def candidates(self, names: Iterable[str]) -> list[Reference]:
         """Return the entries that may speak of a thing with these names, in the rules' order."""
         found = [*self.others]
-        for name in dict.fromkeys(names):
-            for length in self.lengths:
-                if length > len(name):
-                    break
-                found += self.by_stem.get(name[:length], ())
+        for beginning in self._beginnings(names):
+            found += self.by_stem.get(beginning, ())
         found.sort(key=lambda reference: reference.order)
         return found
+
+    def _beginnings(self, names: Iterable[str]) -> Iterable[str]:
+        """Return each once: what several names begin with is not to be compared several times."""
+        lengths = self.lengths
+        return {name[:length]: None for name in names for length in lengths if length <= len(name)}
 
 
 _NO_ENTRIES: Final = _Index({}, (), (), frozenset(), allows=False)
 
 
-def _indexed(kind: str, references: Iterable[_Reference]) -> _Index:
-    by_stem: dict[str, list[_Reference]] = {}
-    others: list[_Reference] = []
+def _indexed(kind: str, references: Iterable[Reference]) -> _Index:
+    by_stem: dict[str, list[Reference]] = {}
+    others: list[Reference] = []
     directories: set[str] = set()
     allows = False
     for reference in references:
@@ -205,7 +205,9 @@ class _Lent(NamedTuple):
             place = name if name.startswith("/") else "/"
             while place != "/":
                 place = place.rpartition("/")[0] or "/"
-                if place in self.literal or any(each.matches(place) for each in self.others):
+                if place in self.literal or any(
+                    place.startswith(each.stem) and each.matches(place) for each in self.others
+                ):
                     return place
         return None
 
@@ -245,35 +247,45 @@ class Policy:
         return self._indexes(namespace).get(kind, _NO_ENTRIES)
 
     def _indexed(self, namespace: str) -> Mapping[str, _Index]:
-        references: dict[str, list[_Reference]] = {}
+        references: dict[str, list[Reference]] = {}
         for order, rule in enumerate(self.rules):
             if rule.who.is_in(namespace):
                 for kind, entries in rule.what.items():
                     known = references.setdefault(kind, [])
-                    known += (_Reference(order, rule, entry) for entry in entries)
+                    known += (Reference(order, rule, entry) for entry in entries)
         return {kind: _indexed(kind, of_kind) for kind, of_kind in references.items()}
 
-    def decide(self, kind: Kind, subject: Subject, item: Item) -> Decision:
+    def candidates(self, namespace: str, item: Item) -> Sequence[Reference]:
+        """Return what `decide` has to compare an item with that is asked for in a namespace."""
+        return self.index(namespace, item.kind).candidates(item.names)
+
+    def decide(
+        self, kind: Kind, subject: Subject, item: Item, candidates: Iterable[Reference]
+    ) -> Decision:
         """Return what becomes of an item that a container asks for."""
-        rule, reason = self._first(kind, subject, item)
+        rule, reason = self._first(kind, subject, item, candidates)
         if rule is not None and rule.effect == "allow":
             place = self._lent.above(item)
             if place is None:
                 return Decision(item, "allow", rule.name)
-            reason = f"it lies in {place}, where containers may write and put a link in its place"
+            reason = f"it lies in {place!r}, where containers may write and put a link in its place"
         verdict: Verdict = "deny" if self.on_deny == "fail" else "skip"
         if self.mode == "warn":
             verdict = "warn"
         return Decision(item, verdict, rule.name if rule else None, reason)
 
-    def _first(self, kind: Kind, subject: Subject, item: Item) -> tuple[Rule | None, str]:
+    def _first(
+        self, kind: Kind, subject: Subject, item: Item, candidates: Iterable[Reference]
+    ) -> tuple[Rule | None, str]:
         """Return the first rule that speaks of the item, and why it is not allowed."""
         if self.trouble:
             return None, self.trouble
         if item.trouble:
             return None, item.trouble
         near = ""
-        for rule, entry in self._spoken_of(kind, subject, item):
+        for _, rule, entry in candidates:
+            if not rule.who.includes(subject):
+                continue
             if rule.effect == "deny":
                 if kind.touches(entry, item):
                     return rule, f"rule {rule.name!r} of {self.origin} denies it"
@@ -283,9 +295,3 @@ class Policy:
                 return rule, ""
             near = near or (f"; rule {rule.name!r} comes near, but {missing}" if missing else "")
         return None, f"no rule of {self.origin} allows it{near}"
-
-    def _spoken_of(self, kind: Kind, subject: Subject, item: Item) -> Iterator[tuple[Rule, Entry]]:
-        index = self.index(subject.namespace, item.kind)
-        for _, rule, entry in index.candidates(kind.roots(item)):
-            if rule.who.includes(subject):
-                yield rule, entry

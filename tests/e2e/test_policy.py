@@ -113,8 +113,8 @@ def test_preinstalled_without_a_configuration_it_denies_too_and_others_go_on(
     daemon = new_runtime()
     install(COMMAND, daemon, "10-device-injector")
     daemon.start()
-    for annotations, reason in DENIED.values():
-        assert refused(daemon, annotations) == NOBODY_MAY + reason
+    for asked, reason in DENIED.values():
+        assert refused(daemon, asked) == NOBODY_MAY + reason
     assert not opens_fuse(daemon, created(daemon, {}))
 
 
@@ -126,8 +126,7 @@ def test_a_policy_allows_exactly_what_it_names(
     assert opens_fuse(runtime, created(runtime, FUSE))
 
     assert refused(runtime, FAKE).endswith(
-        "device '/dev/fuse' (c 1:1, /dev/mem): "
-        "the host's '/dev/fuse' is c 10:229, another device"
+        "device '/dev/fuse' (c 1:1, /dev/mem): the host's '/dev/fuse' is c 10:229, another device"
     )
     assert f"mount of '/' at '/host': no rule of {policy} allows it" in refused(runtime, ROOT)
     other = {"devices.noderesource.dev": "- path: /dev/full\n"}

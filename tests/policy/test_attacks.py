@@ -181,7 +181,7 @@ def test_a_source_inside_of_what_containers_may_write(place: Path) -> None:
     rules = for_source(place / "data", access="rw")
     assert permit(rules).granted(mount(place / "data", "/in", "bind", "rw"), real_host()).mounts
     assert refused(mount(place / "data/below"), rules).endswith(
-        f"it lies in {place}/data, where containers may write and put a link in its place"
+        f"it lies in '{place}/data', where containers may write and put a link in its place"
     )
 
 

@@ -74,13 +74,17 @@ device_paths = st.sampled_from(
     [*HOST.devices.keys(), "/dev/dir", "/dev/new", "/srv/new", "/opt/new", "/opt/dev/fuse"]
 )
 numbers = st.sampled_from([*HOST.numbers, ("c", 7, 7), ("b", 7, 0)])
-devices = st.builds(
+true_devices = st.sampled_from([*HOST.devices.values()]).map(
+    lambda node: api.LinuxDevice(path=node.path, type=node.type, major=node.major, minor=node.minor)
+)
+claimed_devices = st.builds(
     lambda path, number: api.LinuxDevice(
         path=path, type=number[0], major=number[1], minor=number[2]
     ),
     device_paths,
-    st.one_of(numbers, numbers),
+    numbers,
 )
+devices = st.one_of(true_devices, claimed_devices)
 access_rules = st.builds(
     lambda allow, number, access: api.LinuxDeviceCgroup(
         allow=allow,
@@ -96,21 +100,29 @@ access_rules = st.builds(
 destinations = st.sampled_from(
     ["/in", "/in/x", "/data", "/etc", "/etc/passwd", "/proc/x", "/sys", "/dev/shm", "/deva", "/"]
 )
-options = st.lists(
-    st.sampled_from(
-        ["bind", "rbind", "rbind", "ro", "ro", "rro", "rw", "nosuid", "rslave", "size=1k"]
-    ),
+usual_options = st.sampled_from([["bind", "ro"], ["rbind", "rro"], ["bind", "rw"], ["ro"]])
+odd_options = st.lists(
+    st.sampled_from(["bind", "rbind", "ro", "rro", "rw", "nosuid", "rslave", "size=1k"]),
     max_size=4,
 )
-mounts = st.builds(
+bind_mounts = st.builds(
+    lambda source, destination, options: api.Mount(
+        source=source, destination=destination, type="bind", options=options
+    ),
+    st.sampled_from(["/", "/srv", "/srv/a", "/srv/a/b", "/etc", "/etc/ssl", "/home/bob/.ssh"]),
+    st.sampled_from(["/in", "/in/x", "/data", "/etc/passwd"]),
+    usual_options,
+)
+odd_mounts = st.builds(
     lambda source, destination, kind, options: api.Mount(
         source=source, destination=destination, type=kind, options=options
     ),
-    st.sampled_from([*HOST.files, *HOST.files, "/srv/none", "tmpfs", "", "nas:/x"]),
+    st.sampled_from([*HOST.files, "/srv/none", "tmpfs", "", "nas:/x"]),
     destinations,
-    st.sampled_from(["bind", "bind", "", "none", "tmpfs", "nfs"]),
-    options,
+    st.sampled_from(["bind", "", "none", "tmpfs", "nfs"]),
+    st.one_of(usual_options, odd_options),
 )
+mounts = st.one_of(bind_mounts, odd_mounts)
 sysctl_keys = st.sampled_from(
     ["net.core.x", "net/core/x", "net.core//x", "kernel.shm", "net.ipv4.a", "/kernel/shm"]
 )
@@ -255,11 +267,11 @@ who = st.fixed_dictionaries(
 )
 rules = st.builds(
     lambda whom, effect, things: ({"who": whom} if whom else {}) | {effect: things},
-    st.one_of(st.just({}), who),
+    st.one_of(st.just({}), st.just({}), who),
     st.sampled_from(["allow", "allow", "allow", "deny"]),
     what,
 )
-policies = st.fixed_dictionaries({"rules": st.lists(rules, max_size=6)})
+policies = st.fixed_dictionaries({"rules": st.lists(rules, min_size=2, max_size=8)})
 
 # --- who asks -----------------------------------------------------------------------------------
 

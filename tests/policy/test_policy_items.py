@@ -78,6 +78,7 @@ def leaves(message: Message, place: str = "") -> Iterator[str]:
     for field in message.DESCRIPTOR.fields:
         name = f"{place}{field.name}"
         if name in NESTED:
+            assert field.message_type is not None
             assert field.message_type.full_name == NESTED[name]
             yield from leaves(getattr(message, field.name), f"{name}.")
         else:
@@ -113,6 +114,7 @@ def _fill(message: Any, field: FieldDescriptor) -> None:
 
 
 def _fill_map(value: Any, field: FieldDescriptor) -> None:
+    assert field.message_type is not None
     if field.message_type.fields_by_name["value"].message_type is None:
         value["x"] = "x"
     else:

@@ -18,7 +18,10 @@ SUBJECT = Subject("ci", {"app": "web"}, "runc", "main", "10-injector")
 
 
 def decide(text: str, item: Item, subject: Subject = SUBJECT) -> Decision:
-    return document.read(text, "policy.yaml").decide(KINDS[item.kind], subject, item)
+    policy = document.read(text, "policy.yaml")
+    return policy.decide(
+        KINDS[item.kind], subject, item, policy.candidates(subject.namespace, item)
+    )
 
 
 def device(
@@ -274,4 +277,6 @@ def test_the_index_finds_what_going_through_all_rules_finds(
     for letters in product("abc", repeat=2):
         for name in ("a", "".join(letters), "abc"):
             item = named("hooks", name, "hook")
-            assert policy.decide(KINDS["hooks"], SUBJECT, item).rule == searched(policy, item)
+            candidates = policy.candidates(SUBJECT.namespace, item)
+            decision = policy.decide(KINDS["hooks"], SUBJECT, item, candidates)
+            assert decision.rule == searched(policy, item)

@@ -1,0 +1,152 @@
+"""What one request may cost, however much it asks for and however many rules there are."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+
+import pytest
+
+from nri_inject import api
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.command import Options
+from nri_inject.config import Config
+from nri_inject.errors import RequestError
+from nri_inject.host import Host, Place
+from nri_inject.policy import document
+from nri_inject.policy.items import named, without
+from nri_inject.policy.permit import Permit
+from nri_inject.policy.rules import Item, Policy
+from nri_inject.surroundings import Surroundings
+
+POD = Pod(namespace="ci", name="p")
+CONTAINER = Container(name="main")
+COSTLY = "what is asked for takes more than 100000 comparisons"
+
+
+def policy_of(rules: int, entry: str, **more: str) -> Policy:
+    text = "\n".join([f"- allow: {entry}"] * rules)
+    head = "".join(f"{key}: {value}\n" for key, value in more.items())
+    return document.read(f"{head}rules:\n{text}", "policy.yaml")
+
+
+def permit_of(policy: Policy) -> Permit:
+    return Permit(policy, POD, CONTAINER, "10-injector")
+
+
+def test_what_takes_too_many_comparisons_is_denied_and_the_rest_is_not() -> None:
+    permit = permit_of(policy_of(1000, "{sysctl: ['*.x']}"))
+    names = [f"net.a{number}.x" for number in range(102)]
+    with pytest.raises(RequestError, match=COSTLY):
+        permit.granted_names("sysctl", names, "sysctl")
+    assert [d.verdict for d in permit.decisions] == ["allow"] * 100 + ["deny"] * 2
+    assert {d.reason for d in permit.decisions[100:]} == {COSTLY}
+
+
+def test_rules_for_other_names_take_no_comparison() -> None:
+    rules = "\n".join(f"- allow: {{sysctl: [net.a{number}.*]}}" for number in range(2000))
+    permit = permit_of(document.read(f"rules:\n{rules}", "policy.yaml"))
+    names = [f"net.a{number}.x" for number in range(1000)]
+    assert permit.granted_names("sysctl", names, "sysctl") == names
+
+
+def test_a_source_is_compared_once_with_an_entry_however_deep_it_lies() -> None:
+    policy = policy_of(500, "{mounts: ['/srv/**']}")
+    deep = Item("mounts", "/in", "mount", ("/srv" + "/a" * 60,), {})
+    assert len(policy.candidates("ci", deep)) == 500
+    several = Item("mounts", "/in", "mount", ("/srv/a", "/srv/b"), {})
+    assert len(policy.candidates("ci", several)) == 500
+
+
+def test_the_deepest_source_that_is_looked_at_has_64_parts() -> None:
+    def verdicts(source: str) -> list[str]:
+        permit = permit_of(policy_of(1, "{mounts: [/srv]}"))
+        mount = api.Mount(source=source, destination="/in", type="bind", options=["ro"])
+        host = Host({}, files={source: Place(source)})
+        with contextlib.suppress(RequestError):
+            permit.granted(Adjustment(mounts=[mount]), host)
+        return [decision.reason for decision in permit.decisions]
+
+    assert verdicts("/srv" + "/a" * 63) == [""]
+    assert verdicts("/srv" + "/a" * 64) == ["its source has more than 64 parts"]
+
+
+def test_a_mount_with_more_than_64_options_is_denied() -> None:
+    permit = permit_of(policy_of(1, "{mounts: [{source: /srv, options: ['*']}]}"))
+    options = ["ro", *(f"o{number}" for number in range(64))]
+    mount = api.Mount(source="/srv", destination="/in", type="bind", options=options)
+    with pytest.raises(RequestError, match="it has more than 64 options"):
+        permit.granted(Adjustment(mounts=[mount]), Host({}, files={"/srv": Place("/srv")}))
+
+
+@pytest.mark.parametrize(("count", "expected"), [(32, 32), (33, 33), (1000, 33)])
+def test_the_log_has_33_lines_at_most_of_what_passed_or_was_left_out(
+    count: int, expected: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    around = Surroundings((), Options(idx="10", name="injector"), Config(audit="off"))
+    permit = permit_of(policy_of(1, "{hooks: [a]}", mode="warn"))
+    permit.granted_names("sysctl", [f"net.a{number}" for number in range(count)], "sysctl")
+    around.record(permit, POD, CONTAINER, "injected")
+    lines = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(lines) == expected
+    if count > 32:
+        assert lines[-1] == f"pod ci/p, container main: and {count - 32} more"
+
+
+# --- what is left out ---------------------------------------------------------------------------
+
+
+def rule(allow: bool, minor: int, access: str) -> api.LinuxDeviceCgroup:
+    return api.LinuxDeviceCgroup(
+        allow=allow,
+        type="c",
+        major=api.OptionalInt64(value=10),
+        minor=api.OptionalInt64(value=minor),
+        access=access,
+    )
+
+
+def device(path: str, minor: int) -> api.LinuxDevice:
+    return api.LinuxDevice(path=path, type="c", major=10, minor=minor)
+
+
+def linux(devices: list[api.LinuxDevice], rules: list[api.LinuxDeviceCgroup]) -> Adjustment:
+    resources = api.LinuxResources(devices=rules)
+    return Adjustment(linux=api.LinuxContainerAdjustment(devices=devices, resources=resources))
+
+
+def item(key: str) -> Item:
+    return named("devices", key, "device")
+
+
+def test_the_rules_of_a_device_go_with_it() -> None:
+    whole = linux(
+        [device("/dev/a", 1), device("/dev/b", 2)], [rule(True, 1, "m"), rule(True, 2, "m")]
+    )
+    assert without(whole, [item("/dev/a")]) == linux([device("/dev/b", 2)], [rule(True, 2, "m")])
+
+
+def test_a_rule_that_takes_access_away_stays_for_another_device_of_its_number() -> None:
+    whole = linux([device("/dev/a", 1), device("/other", 1)], [rule(False, 1, "w")])
+    left = without(whole, [item("/other")])
+    assert left == linux([device("/dev/a", 1)], [rule(False, 1, "w")])
+
+
+def test_a_rule_that_came_without_a_device_is_left_out_too() -> None:
+    policy = policy_of(1, "{hooks: [a]}", on_deny="skip")
+    whole = linux([], [rule(True, 7, "rwm"), rule(False, 7, "w")])
+    assert permit_of(policy).granted(whole, Host({})) == linux([], [rule(False, 7, "w")])
+
+
+def test_a_thousand_things_are_left_out_together() -> None:
+    whole = Adjustment()
+    for number in range(1000):
+        whole.mounts.add(source="/", destination=f"/in/{number}")
+        whole.linux.sysctl[f"net.a{number}"] = "1"
+        whole.linux.net_devices[f"e{number}"].name = "in"
+    whole.rlimits.add(type="RLIMIT_NOFILE", hard=1)
+    whole.linux.scheduler.policy = api.LinuxSchedulerPolicy.SCHED_FIFO
+    setattr(whole.linux.io_priority, "class", api.IOPrioClass.IOPRIO_CLASS_RT)
+    whole.linux.memory_policy.mode = api.MpolMode.MPOL_BIND
+    left = permit_of(policy_of(1, "{hooks: [a]}", on_deny="skip")).granted(whole, Host({}))
+    assert left == Adjustment(linux=api.LinuxContainerAdjustment())
