@@ -132,7 +132,8 @@ class HostDevices(Mapping[str, DeviceNode]):
     Nothing is remembered, and nothing is opened: opening a device can block, rewind a tape or
     start a watchdog. Links are followed inside the root, also absolute ones and those that climb
     with `..`; that is why the kernel is not asked to follow them. A path that does not exist is a
-    KeyError, one that is something else a NotADevice.
+    KeyError, one that is something else a NotADevice; so is one that does not exist yet, where
+    others than root could put something.
     """
 
     def __init__(self, root: str | os.PathLike[str] = "/") -> None:
@@ -177,19 +178,19 @@ class HostDevices(Mapping[str, DeviceNode]):
         links = 0
         parts = len(pending)
         _check_parts(path, parts)
-        walked = [self._look(path, "/", "")]
+        walked = [self._look(path, "/")]
         while pending:
             name = pending.pop()
             if name in ("", "."):
                 continue
             if name == "..":
                 at = at.rpartition("/")[0]
-                walked.append(self._look(path, at or "/", link))
+                walked.append(self._look(path, at or "/", walked, link))
                 continue
             if not stat.S_ISDIR(walked[-1].status.st_mode):
                 raise _missing(path, link)
             here = f"{at}/{name}"
-            walked.append(self._look(path, here, link))
+            walked.append(self._look(path, here, walked, link))
             if not stat.S_ISLNK(walked[-1].status.st_mode):
                 at = here
                 continue
@@ -199,18 +200,18 @@ class HostDevices(Mapping[str, DeviceNode]):
             link = self._target(path, here)
             if link.startswith("/"):
                 at = ""
-            walked.append(self._look(path, at or "/", link))
+            walked.append(self._look(path, at or "/", walked, link))
             more = link.split("/")[::-1]
             parts += len(more)
             _check_parts(path, parts)
             pending += more
         return walked
 
-    def _look(self, path: str, place: str, link: str) -> Step:
+    def _look(self, path: str, place: str, walked: Sequence[Step] = (), link: str = "") -> Step:
         try:
             return Step(place, os.lstat(self._root + place))
         except (FileNotFoundError, NotADirectoryError):
-            raise _missing(path, link) from None
+            raise _missing(path, link, walked) from None
         except OSError as error:
             raise _refused(path, error) from error
 
@@ -226,8 +227,11 @@ def _check_parts(path: str, parts: int) -> None:
         raise NotADevice(path, f"has more than {_MOST_PARTS} parts, links followed")
 
 
-def _missing(path: str, link: str) -> KeyError:
-    return NotADevice(path, f"is a dangling link to {link}") if link else KeyError(path)
+def _missing(path: str, link: str, walked: Sequence[Step] = ()) -> KeyError:
+    if link:
+        return NotADevice(path, f"is a dangling link to {link}")
+    doubt = trust.fillable([*walked]) if walked else None
+    return NotADevice(path, f"does not exist, and {doubt}") if doubt else KeyError(path)
 
 
 def _refused(path: str, error: OSError) -> NotADevice:

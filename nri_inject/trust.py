@@ -102,6 +102,18 @@ def planted(walked: list[Step]) -> str | None:
     return trouble(walked[:-1]) or _in_sticky(last, parent) or _movable(last, parent)
 
 
+def fillable(walked: list[Step]) -> str | None:
+    """Say who else could put something where a path leads to nothing; None if nobody.
+
+    The last thing that the path leads through is the directory in which the next one is missing.
+    """
+    last = walked[-1]
+    fault = trouble(walked)
+    if fault or not last.status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
+        return fault
+    return f"others can put files in {_shown(last)}"
+
+
 def _directories(walked: list[Step]) -> dict[str, Step]:
     """Return the directories by path. With `..` in it a path comes back to one of before."""
     return {step.path: step for step in walked if stat.S_ISDIR(step.status.st_mode)}

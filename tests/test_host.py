@@ -15,7 +15,7 @@ from nri_inject.runtimes import NEWEST
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Return the root of a host that has nothing but an empty /dev."""
-    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev").mkdir(mode=0o755)
     return tmp_path
 
 
@@ -106,6 +106,25 @@ def test_what_does_not_exist_is_a_plain_key_error(root: Path, path: str) -> None
     assert type(caught.value) is KeyError
     assert path not in HostDevices(root)
     assert HostDevices(root).get(path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "doubt"),
+    [
+        ("/dev/shm/new", 0o1777, "others can put files in /dev/shm"),
+        ("/dev/shm/new/below", 0o1777, "others can put files in /dev/shm"),
+        ("/dev/shm/new", 0o777, "/dev/shm can be written by everybody (mode 0777)"),
+        ("/dev/shm/made/new", 0o777, "/dev/shm can be written by everybody (mode 0777)"),
+    ],
+)
+def test_what_others_could_put_there_is_told_before_they_do(
+    root: Path, path: str, mode: int, doubt: str
+) -> None:
+    (root / "dev/shm/made").mkdir(parents=True, mode=0o755)
+    (root / "dev/shm").chmod(mode)
+    devices = HostDevices(root)
+    assert why(devices, path) == f"does not exist, and {doubt}"
+    assert path not in devices
 
 
 def test_what_is_no_device_says_what_it_is(root: Path) -> None:

@@ -70,7 +70,9 @@ def check(
         unsafe_files=unsafe_files,
     )
     try:
-        configured = Config() if config_file is None else config.read_file(config_file)
+        configured = (
+            Config() if config_file is None else config.read_file(config_file, unsafe=unsafe_files)
+        )
         planned = [one for pod in pods for one in _manifest(pod)]
     except ConfigError as error:
         click.echo(f"Error: {error}", err=True)

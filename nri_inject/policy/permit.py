@@ -103,8 +103,9 @@ class Permit:
         """Say what is denied and why, and which rule would allow it."""
         item = decision.item
         place = f"annotation {plain(origin)}: " if origin else ""
+        could = decision.rule is None and not (item.trouble or self._policy.trouble)
         advice = ""
-        if decision.rule is None and item.suggestion and not item.trouble and self._is_named():
+        if could and item.suggestion and self._is_named():
             advice = f"; a rule that does: {self._rule_for(item)}"
         return f"{place}{item.asked}: {decision.reason}{advice}"
 

@@ -1,0 +1,363 @@
+"""What an attacker tries, and what holds it off; docs/security.md has the table.
+
+Where it matters what a path is, the host is the real one, with /dev/null allowed or /dev/full
+denied: everybody has those, and it takes no privilege to link to them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nri_inject import api
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.errors import RequestError
+from nri_inject.host import DeviceNode, Host, Remembered, real_host
+from nri_inject.plugins.device_injector import inject
+from nri_inject.policy import document
+from nri_inject.policy.permit import Permit
+
+CONTAINER = Container(name="main")
+
+
+def permit(rules: str) -> Permit:
+    policy = document.read(f"rules: [{rules}]", "policy")
+    return Permit(policy, Pod(namespace="ci", name="evil"), CONTAINER, "10-injector")
+
+
+def annotated(kind: str, text: str, rules: str, host: Host | None = None) -> Adjustment:
+    """Return what a pod gets that asks in an annotation, RequestError if that is nothing."""
+    pod = Pod(name="evil", namespace="ci", annotations={f"{kind}.noderesource.dev": text})
+    return inject(pod, CONTAINER, dataclasses.replace(host or real_host(), permit=permit(rules)))
+
+
+def refusal(kind: str, text: str, rules: str, host: Host | None = None) -> str:
+    with pytest.raises(RequestError) as caught:
+        annotated(kind, text, rules, host)
+    return "; ".join(caught.value.faults)
+
+
+def refused(adjustment: Adjustment, rules: str, host: Host | None = None) -> str:
+    """Return why another plugin may not give this, whose spelling no reader of ours has seen."""
+    with pytest.raises(RequestError) as caught:
+        permit(rules).granted(adjustment, host or real_host())
+    return "; ".join(caught.value.faults)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Return a directory that only we can write, and nobody can lead elsewhere."""
+    place = tmp_path / "place"
+    place.mkdir(mode=0o755)
+    return place
+
+
+def device(path: str, minor: int, *, major: int = 1, kind: str = "c") -> Adjustment:
+    asked = api.LinuxDevice(path=path, type=kind, major=major, minor=minor)
+    return Adjustment(linux=api.LinuxContainerAdjustment(devices=[asked]))
+
+
+NULL_ALLOWED = "{name: bin, allow: {devices: [/dev/null]}}"
+FULL_DENIED = "{name: never, deny: {devices: [/dev/full]}}, {allow: {devices: ['/**']}}"
+IS_DENIED = "rule 'never' of policy denies it"
+
+
+# --- devices ------------------------------------------------------------------------------------
+
+
+def test_a_fake_number_under_an_allowed_name() -> None:
+    text = "[{path: /dev/null, type: c, major: 1, minor: 7}]"
+    expected = "the host's '/dev/null' is c 1:3, another device"
+    assert refusal("devices", text, NULL_ALLOWED).endswith(expected)
+    as_disk = "[{path: /dev/null, type: b, major: 8, minor: 0}]"
+    assert refusal("devices", as_disk, NULL_ALLOWED).endswith(expected)
+
+
+def test_dots_that_climb_out_of_an_allowed_directory(place: Path) -> None:
+    (place / "dev").mkdir()
+    climbing = f"{place}/dev/../../../../../../../../dev/full"
+    rules = f"{{allow: {{devices: ['{place}/**']}}}}"
+    assert "has a '..' in it" in refusal("devices", f"[{{path: {climbing}}}]", rules)
+    assert "no rule of policy allows it" in refused(device(climbing, 7), rules)
+
+
+@pytest.mark.parametrize("path", ["//dev/full", "/dev//full", "/./dev/full", "/dev/../dev/full"])
+def test_an_odd_spelling_of_a_denied_device(path: str) -> None:
+    assert refused(device(path, 7), FULL_DENIED).endswith(IS_DENIED)
+
+
+def test_a_link_of_an_allowed_name_to_a_denied_device(place: Path) -> None:
+    (place / "harmless").symlink_to("/dev/full")
+    asked = f"[{{path: {place}/harmless}}]"
+    assert refusal("devices", asked, FULL_DENIED).endswith(IS_DENIED)
+
+
+def test_a_denied_device_by_its_number_at_another_path(place: Path) -> None:
+    asked = f"[{{path: {place}/other, type: c, major: 1, minor: 7}}]"
+    assert refusal("devices", asked, FULL_DENIED).endswith(IS_DENIED)
+
+
+def test_a_link_in_a_directory_that_others_can_write(place: Path) -> None:
+    shared = place / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    (shared / "link").symlink_to("/dev/null")
+    rules = f"{{allow: {{devices: [/dev/null, '{place}/**']}}}}"
+    asked = f"[{{path: {shared}/link}}]"
+    assert refusal("devices", asked, rules).endswith("can be written by everybody (mode 0777)")
+
+
+def test_a_block_device_under_a_harmless_name() -> None:
+    disk = DeviceNode("/dev/harmless", "b", 8, 0, 0o660, 0, 6, "/dev/harmless")
+    host = Host({disk.path: disk}, numbers={disk.number: ("/dev/sda",)})
+    rules = "{name: wide, allow: {devices: ['/dev/*']}}"
+    told = refusal("devices", "[{path: /dev/harmless}]", rules, host)
+    assert "rule 'wide' comes near, but it is for type c, and this is b" in told
+
+
+def test_a_file_of_the_host_in_the_place_of_an_allowed_device(place: Path) -> None:
+    """In a user namespace runc mounts what the host has at the path, whatever the number."""
+    (place / "shadow").touch()
+    rules = f"{{allow: {{devices: [/dev/null, '{place}/**']}}}}"
+    asked = f"[{{path: {place}/shadow, type: c, major: 1, minor: 3}}]"
+    assert refusal("devices", asked, rules).endswith("shadow' is a regular file")
+
+
+def test_a_path_that_is_filled_after_the_check(place: Path) -> None:
+    """The same, by a link that somebody puts there before the runtime looks."""
+    shared = place / "shm"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    rules = f"{{allow: {{devices: [/dev/null, '{place}/**']}}}}"
+    asked = f"[{{path: {shared}/new, type: c, major: 1, minor: 3}}]"
+    assert refusal("devices", asked, rules).endswith(
+        f"does not exist, and others can put files in {shared}"
+    )
+
+
+# --- mounts -------------------------------------------------------------------------------------
+
+
+def mount(source: Path | str, to: str = "/in", kind: str = "bind", *options: str) -> Adjustment:
+    asked = api.Mount(source=str(source), destination=to, type=kind, options=options or ("ro",))
+    return Adjustment(mounts=[asked])
+
+
+def for_source(source: Path | str, **more: str) -> str:
+    keys = {"source": str(source), **more}
+    entry = ", ".join(f"{key}: {value}" for key, value in keys.items())
+    return f"{{name: data, allow: {{mounts: [{{{entry}}}]}}}}"
+
+
+def test_a_link_out_of_an_allowed_source(place: Path) -> None:
+    for name in ("models", "secret"):
+        (place / name).mkdir()
+    (place / "models/link").symlink_to("../secret")
+    rules = for_source(place / "models")
+    assert permit(rules).granted(mount(place / "models"), real_host()).mounts
+    told = refused(mount(place / "models/link"), rules)
+    assert told.startswith(f"mount of '{place}/models/link' ({place}/secret) at '/in': no rule of")
+    climbing = refused(mount(f"{place}/models/../secret"), rules)
+    assert "no rule of policy allows it" in climbing
+
+
+def test_a_source_that_others_could_lead_elsewhere(place: Path) -> None:
+    shared = place / "shared"
+    (shared / "below").mkdir(parents=True)
+    shared.chmod(0o777)
+    told = refused(mount(shared / "below"), for_source(place))
+    assert told.endswith(
+        f"others could lead its source elsewhere: {shared} can be written by everybody (mode 0777)"
+    )
+
+
+def test_a_source_inside_of_what_containers_may_write(place: Path) -> None:
+    """Root in a container that writes there is root to the host's files as well."""
+    (place / "data/below").mkdir(parents=True)
+    rules = for_source(place / "data", access="rw")
+    assert permit(rules).granted(mount(place / "data", "/in", "bind", "rw"), real_host()).mounts
+    assert refused(mount(place / "data/below"), rules).endswith(
+        f"it lies in '{place}/data', where containers may write and put a link in its place"
+    )
+
+
+def test_a_denied_source_by_a_mount_of_what_is_above_it(place: Path) -> None:
+    (place / "secret").mkdir()
+    rules = f"{{name: never, deny: {{mounts: [{place}/secret]}}}}, {for_source(place)}"
+    for source in (place, place / "secret"):
+        assert refused(mount(source), rules).endswith(IS_DENIED)
+
+
+@pytest.mark.parametrize(
+    ("destination", "protected"),
+    [
+        ("/proc", "/proc"),
+        ("/proc/sys/kernel", "/proc"),
+        ("/sys/fs/cgroup", "/sys"),
+        ("/dev/shm", "/dev"),
+        ("/etc/passwd", "/etc/passwd"),
+        ("/etc/shadow", "/etc/shadow"),
+        ("/etc", "/etc/passwd"),
+        ("/", "/proc"),
+        ("//etc//./passwd/", "/etc/passwd"),
+        ("/in/../etc/passwd", "/etc/passwd"),
+        ("etc/passwd", "/etc/passwd"),
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"destination": "'/**'"}], ids=["none named", "all named"])
+def test_a_destination_over_what_tells_a_container_who_it_is(
+    place: Path, destination: str, protected: str, more: dict[str, str]
+) -> None:
+    told = refused(mount(place, destination), for_source(place, **more))
+    assert told.partition("; a rule that does")[0].endswith(
+        f"comes near, but it does not name a destination at {protected}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["ro", "rw"], "it is for reading only (access: ro)"),
+        (["rw", "ro"], "it has ro and rw"),
+        (["rbind", "ro"], "with rbind, ro leaves what is mounted below writable"),
+        (["bind", "ro", "rshared"], "it does not have the options 'rshared'"),
+        (["bind", "ro", "slave"], "it does not have the options 'slave'"),
+        (["bind", "ro", "remount"], "it does not have the options 'remount'"),
+        (["bind", "ro", "suid", "dev"], "it does not have the options 'dev', 'suid'"),
+        (["bind", "RO"], "it is for reading only (access: ro)"),
+    ],
+)
+def test_options_that_undo_read_only_or_reach_other_mounts(
+    place: Path, options: list[str], reason: str
+) -> None:
+    assert reason in refused(mount(place, "/in", "bind", *options), for_source(place))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "shown"),
+    [
+        ("overlay", ["ro", "lowerdir=/"], "overlay"),
+        ("ext4", ["ro"], "ext4"),
+        ("proc", ["ro"], "proc"),
+        ("ext4", ["bind", "ro"], "ext4 with bind"),
+        ("tmpfs", ["rbind", "ro"], "tmpfs with bind"),
+        ("none", ["ro"], "none"),
+    ],
+)
+def test_a_file_system_under_a_rule_for_bind_mounts(
+    place: Path, kind: str, options: list[str], shown: str
+) -> None:
+    told = refused(mount(place, "/in", kind, *options), for_source(place))
+    assert f"it is for type bind, and this is '{shown}'" in told
+
+
+# --- sysctls and names --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["kernel/shm_rmid_forced", "/kernel/shm_rmid_forced"])
+def test_a_denied_sysctl_with_slashes(name: str) -> None:
+    rules = "{name: never, deny: {sysctl: ['kernel.*']}}, {allow: {sysctl: ['**']}}"
+    assert refusal("sysctl", f"{{{name}: '1'}}", rules).endswith(IS_DENIED)
+
+
+def test_a_sysctl_that_climbs_out_of_an_allowed_directory() -> None:
+    rules = "{allow: {sysctl: ['net.*']}}"
+    name = "net/../kernel/x"
+    assert "is not a name that a sysctl can have" in refusal("sysctl", f"{{{name}: '1'}}", rules)
+    adjustment = Adjustment(linux=api.LinuxContainerAdjustment(sysctl={name: "1"}))
+    # Dots are slashes to runc, so what it writes is net//kernel/x, which is below net.
+    assert permit(rules).granted(adjustment, real_host()) is adjustment
+
+
+def test_names_that_write_lines_or_move_the_cursor() -> None:
+    told = refused(device("/dev/a\n2026 all is well\x1b[2J\u202e", 7), NULL_ALLOWED)
+    assert told.isprintable()
+    assert r"'/dev/a\n2026 all is well\x1b[2J\u202e'" in told
+
+
+# --- texts --------------------------------------------------------------------------------------
+
+SIZE = 256 * 1024
+BOMB = "a0: &a0 [x]\n" + "".join(
+    f"a{level}: &a{level} [{','.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 20)
+)
+HOSTILE = {
+    "256 KiB of brackets": "[" * SIZE,
+    "256 KiB of maps": "{a: " * (SIZE // 4),
+    "more than 256 KiB": "- {path: /dev/null}\n" * (SIZE // 19),
+    "a bomb of aliases": BOMB,
+    "a number of 10,000 digits": f"[{{path: /dev/null, type: c, major: {'9' * 10_000}}}]",
+    "a key twice": "[{path: /dev/null, path: /dev/full}]",
+    "a key twice in two letter cases": "[{path: /dev/null, PATH: /dev/full}]",
+    "NUL": '[{path: "/dev/null\\0/x"}]',
+    "half of a surrogate pair": '[{path: "/dev/\\ud800"}]',
+    "1,001 devices": "- {path: /dev/null, type: c, major: 1}\n" * 1001,
+    "257 devices to look up": "".join(f"- {{path: /dev/{n}}}\n" for n in range(257)),
+    "9 searches": "".join(f"- 'usb:1a86:{n:04}'\n" for n in range(9)),
+    "a path of 300 KiB by an alias": f"[&p {'/x' * 60_000}, *p, *p]",
+}
+
+
+class Counted(Mapping[Any, Any]):
+    """A part of the host that has nothing, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __getitem__(self, key: object) -> Any:
+        self.looks += 1
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_text_costs_its_own_container_a_short_sentence(text: str) -> None:
+    everything = "{allow: {devices: ['/**', {path: '/**', type: b}]}}"
+    devices, numbers = Counted(), Counted()
+    host = Host(devices, numbers=numbers)
+    annotations = {
+        "devices.noderesource.dev/container.main": text,
+        "sysctl.noderesource.dev/container.other": "{a.b: '1'}",
+    }
+    pod = Pod(name="evil", namespace="ci", annotations=annotations)
+    judged = permit(everything)
+    with pytest.raises(RequestError) as caught:
+        inject(pod, CONTAINER, dataclasses.replace(host, permit=judged))
+    assert len(str(caught.value).encode()) < 2048
+    assert str(caught.value).isprintable()
+    assert (devices.looks, numbers.looks, judged.decisions) == (0, 0, [])
+
+    other = Container(name="other")
+    allowing = Permit(document.read("rules: [{allow: {sysctl: [a.b]}}]", "p"), pod, other, "10-x")
+    left = inject(pod, other, dataclasses.replace(host, permit=allowing))
+    assert left.linux.sysctl == {"a.b": "1"}
+
+
+@pytest.mark.parametrize(("count", "looks"), [(512, 512), (513, 0), (1000, 0)])
+def test_thousands_of_devices_take_a_look_each_up_to_512_and_none_beyond(
+    count: int, looks: int
+) -> None:
+    text = "".join(f"- {{path: /dev/x{n}, type: c, major: 7, minor: {n}}}\n" for n in range(count))
+    devices, numbers = Counted(), Counted()
+    host = Host(Remembered(devices), numbers=Remembered(numbers))
+    told = refusal("devices", text, "{allow: {devices: ['/dev/y*']}}", host)
+    assert devices.looks == looks
+    assert numbers.looks <= count
+    assert ("more than 512 devices" in told) is (looks == 0)
+
+
+def test_who_may_have_nothing_makes_nobody_look() -> None:
+    devices, files = Counted(), Counted()
+    host = Host(devices, files=files)
+    refusal("devices", "[{path: /dev/null}, {path: /home/bob/x}]", "", host)
+    refusal("mounts", "[{source: /net/far, destination: /in, type: bind}]", "", host)
+    assert (devices.looks, files.looks) == (0, 0)
