@@ -18,13 +18,14 @@ from collections.abc import (
     MutableSequence,
 )
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from nri_inject import api
 from nri_inject.access import AUTOMATIC, letters
 from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
 from nri_inject.host import DeviceNode, Host, NotADevice, Number
+from nri_inject.policy.kinds import HARMLESS, PROTECTED
 from nri_inject.policy.patterns import is_below, literally
 from nri_inject.policy.rules import Item
 
@@ -99,6 +100,7 @@ def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], wor
     else:
         # What the host has there is not known, so neither is what the container would get.
         names, trouble, facts = (), "", _NO_DEVICE
+    is_nameless = facts is not _NO_DEVICE and not names
     resolved = f"{device.type} {device.major}:{device.minor}" if device.type else ""
     known = next(iter(names or told), "")
     return Item(
@@ -109,7 +111,9 @@ def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], wor
         facts,
         f"{resolved} {known}".strip(),
         trouble,
-        _suggested_device(path, known, number, access if device.type else ()),
+        _by_number(*number, access)
+        if is_nameless
+        else _suggested_device(path, known, number, access if device.type else ()),
     )
 
 
@@ -235,6 +239,9 @@ def _rule_key(rule: api.LinuxDeviceCgroup) -> str:
 
 def _suggested_device(path: str, known: str, number: Number, access: Iterable[str]) -> str:
     """Return what a rule has to name: the device, and a path that is looked at for no other."""
+    if not path.startswith("/"):
+        # A selector that nobody has looked for; one with a wildcard would open more than it is.
+        return _scalar(path) if ":" in path and path == literally(path) else ""
     places = [known] if known else []
     if not known or not is_below(path, "/dev"):
         places.append(clean(path))
@@ -361,13 +368,18 @@ def _writable(mount: api.Mount) -> tuple[bool, str]:
     return False, ""
 
 
-def _suggested_mount(source: str, facts: Mapping[str, object]) -> str:
+def _suggested_mount(source: str, facts: Mapping[str, Any]) -> str:
+    destination, options = facts["destination"], facts["options"]
+    if any(is_below(place, destination) and place != destination for place in PROTECTED):
+        return ""  # whoever covers /etc/passwd says so, and not /etc
     parts = [f"source: {written(source)}"] if source.startswith("/") else []
     if facts["type"] != "bind":
-        parts.append(f"type: {_scalar(str(facts['type']))}")
+        parts.append(f"type: {_scalar(facts['type'])}")
     if facts["writable"]:
         parts.append("access: rw")
-    parts.append(f"destination: {written(str(facts['destination']))}")
+    parts.append(f"destination: {written(destination)}")
+    if unusual := sorted(options - HARMLESS):
+        parts.append(f"options: [{', '.join(map(written, unusual))}]")
     return f"{{{', '.join(parts)}}}"
 
 

@@ -5,11 +5,13 @@ NRI_INJECT_POLICY_EXAMPLES says how many policies with requests are tried.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from typing import Any
 
 import naive_policy
+import yaml
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -323,3 +325,25 @@ def test_what_is_left_of_a_request_is_what_the_naive_evaluation_allows(
     kept = {key for key, is_allowed in naive_policy.allowed(policy, asker, left).items()}
     assert kept == {key for key, is_allowed in expected.items() if is_allowed}
     assert all(naive_policy.allowed(policy, asker, left).values())
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(adjustments())
+def test_an_admin_who_takes_each_advice_gets_to_a_policy_that_allows_it(
+    adjustment: Adjustment,
+) -> None:
+    """What no rule could allow was not looked at, so its whole rule may come at a later attempt."""
+    policy: dict[str, Any] = {"rules": []}
+    for _ in range(5):
+        permit = Permit(document.checked(policy, "policy"), Pod(namespace="ci"), Container(), "")
+        with contextlib.suppress(RequestError):
+            permit.granted(adjustment, HOST)
+        advice = [
+            permit.sentence(decision).partition("; a rule that does: ")[2]
+            for decision in permit.decisions
+            if decision.verdict == "deny"
+        ]
+        if not any(advice):
+            return
+        policy["rules"] += [yaml.safe_load(rule) for rule in advice if rule]
+    raise AssertionError(f"advice without end: {policy}")

@@ -65,3 +65,23 @@ def test_access_and_type_count_beside_the_selector() -> None:
         granted("{allow: {devices: [{device: 'udev:SUBSYSTEM=mem', access: r}]}}", NULL)
     with pytest.raises(RequestError, match="it is for type b, and this is c"):
         granted("{allow: {devices: [{device: 'udev:SUBSYSTEM=mem', type: b}]}}", NULL)
+
+
+@pytest.mark.parametrize(
+    ("selector", "written"),
+    [
+        ("class:fuse", '["class:fuse"]'),
+        ("usb:10c4:ea60", '["usb:10c4:ea60"]'),
+        ("udev:ID_MODEL=a, devices: [/", None),
+        ("udev:SUBSYSTEM=*", None),
+    ],
+)
+def test_the_rule_for_a_selector_is_the_selector_unless_it_has_a_wildcard(
+    selector: str, written: str | None
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        granted("{deny: {hooks: [a]}}", api.LinuxDevice(path=selector))
+    _, _, rule = caught.value.faults[0].partition("; a rule that does: ")
+    assert rule == (
+        f"{{who: {{namespaces: [ci]}}, allow: {{devices: {written}}}}}" if written else ""
+    )
