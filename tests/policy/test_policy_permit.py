@@ -203,7 +203,7 @@ def test_names_are_granted_one_by_one() -> None:
     granting = permit(rules)
     names = ["vendor.com/gpu=0", "vendor.com/net=0", "vendor.com/gpu=all"]
     assert granting.granted_names("cdi_devices", names, "CDI device") == [names[0], names[2]]
-    with pytest.raises(RequestError, match="CDI device 'vendor.com/net=0': no rule of"):
+    with pytest.raises(RequestError, match=r"CDI device 'vendor.com/net=0': no rule of"):
         permit(rules.removeprefix("on_deny: skip\n")).granted_names(
             "cdi_devices", names, "CDI device"
         )
@@ -213,7 +213,9 @@ def test_hooks_are_the_admins_own_and_only_a_deny_keeps_them_away() -> None:
     tolerating = permit("rules: [{name: never, deny: {hooks: [99-*]}}]")
     assert tolerating.tolerated_names("hooks", ["10-a.json"], "hook") == ["10-a.json"]
     assert [d.reason for d in tolerating.decisions] == ["the node's admin has put it there"]
-    with pytest.raises(RequestError, match=r"hook '99-b.json': rule 'never' of policy.yaml denies it"):
+    with pytest.raises(
+        RequestError, match=r"hook '99-b.json': rule 'never' of policy.yaml denies it"
+    ):
         tolerating.tolerated_names("hooks", ["99-b.json"], "hook")
     skipping = permit("on_deny: skip\nrules: [{deny: {hooks: [99-*]}}]")
     assert skipping.tolerated_names("hooks", ["10-a", "99-b"], "hook") == ["10-a"]
