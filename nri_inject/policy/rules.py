@@ -142,7 +142,8 @@ class _Index(NamedTuple):
     Most are found by the beginning of a name: the characters of their pattern in front of the
     first special one. `lengths` are those of all such beginnings. The others are gone through.
     That is what keeps a policy of many rules as fast as a short one. `directories` are the
-    paths at or below which something may be allowed, `allows` tells whether anything is.
+    paths at or below which something may be allowed, `allows` tells whether anything is. `size`
+    is the number of all entries.
     """
 
     by_stem: Mapping[str, Sequence[_Reference]]
@@ -150,6 +151,7 @@ class _Index(NamedTuple):
     others: Sequence[_Reference]
     directories: AbstractSet[str]
     allows: bool
+    size: int
 
     def candidates(self, names: Iterable[str]) -> list[_Reference]:
         """Return the entries that may speak of a thing with these names, in the rules' order."""
@@ -163,10 +165,10 @@ class _Index(NamedTuple):
         return found
 
 
-_NO_ENTRIES: Final = _Index({}, (), (), frozenset(), allows=False)
+_NO_ENTRIES: Final = _Index({}, (), (), frozenset(), allows=False, size=0)
 
 
-def _indexed(kind: str, references: Iterable[_Reference]) -> _Index:
+def _indexed(kind: str, references: Sequence[_Reference]) -> _Index:
     by_stem: dict[str, list[_Reference]] = {}
     others: list[_Reference] = []
     directories: set[str] = set()
@@ -184,7 +186,7 @@ def _indexed(kind: str, references: Iterable[_Reference]) -> _Index:
         if pattern is not None and is_allowing:
             directories.add(pattern.directory)
     lengths = sorted({len(stem) for stem in by_stem})
-    return _Index(by_stem, lengths, others, directories, allows)
+    return _Index(by_stem, lengths, others, directories, allows, len(references))
 
 
 class _Lent(NamedTuple):
@@ -254,6 +256,11 @@ class Policy:
                     known = references.setdefault(kind, [])
                     known += (_Reference(order, rule, entry) for entry in entries)
         return {kind: _indexed(kind, of_kind) for kind, of_kind in references.items()}
+
+    def effort(self, namespace: str, kind: str) -> int:
+        """Return how many comparisons a decision about one thing of a kind takes at most."""
+        lent = len(self._lent.others) if kind == "mounts" else 0
+        return self.index(namespace, kind).size + lent
 
     def decide(self, kind: Kind, subject: Subject, item: Item) -> Decision:
         """Return what becomes of an item that a container asks for."""

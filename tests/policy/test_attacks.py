@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.host import DeviceNode, Host, Remembered, real_host
+from nri_inject.host import DeviceNode, Host, Place, Remembered, real_host
 from nri_inject.plugins.device_injector import inject
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
@@ -353,6 +354,26 @@ def test_thousands_of_devices_take_a_look_each_up_to_512_and_none_beyond(
     assert devices.looks == looks
     assert numbers.looks <= count
     assert ("more than 512 devices" in told) is (looks == 0)
+
+
+@pytest.mark.parametrize(("count", "judged"), [(200, 200), (201, 200)])
+def test_many_things_under_many_rules_are_judged_up_to_200_000_comparisons(
+    count: int, judged: int
+) -> None:
+    rules = "".join(f"{{deny: {{mounts: [/opt/*/x{n}]}}}}, " for n in range(999))
+    judging = permit(rules + "{name: data, allow: {mounts: [/srv]}}")
+    mounts = [
+        api.Mount(source="/srv", destination=f"/in{n}", type="bind", options=["ro"])
+        for n in range(count)
+    ]
+    host = Host({}, files={"/srv": Place("/srv")})
+    with suppress(RequestError):
+        judging.granted(Adjustment(mounts=mounts), host)
+    allowed = [decision for decision in judging.decisions if decision.rule == "data"]
+    assert len(allowed) == judged
+    assert {d.reason for d in judging.decisions} == (
+        {""} if count == judged else {"", "more is asked for than can be judged in time"}
+    )
 
 
 def test_who_may_have_nothing_makes_nobody_look() -> None:
