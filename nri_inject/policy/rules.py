@@ -204,13 +204,15 @@ class _Lent(NamedTuple):
         if item.kind != "mounts":
             return None
         for name in item.names:
-            place = name.rpartition("/")[0]
+            if name == "/":
+                continue
+            place = name.rpartition("/")[0] or "/"
             if any(pattern.covers(place) for pattern in self.others):
                 return place
-            while place and place not in self.literal:
-                place = place.rpartition("/")[0]
-            if place or (name != "/" and "/" in self.literal):
-                return place or "/"
+            while place != "/" and place not in self.literal:
+                place = place.rpartition("/")[0] or "/"
+            if place in self.literal:
+                return place
         return None
 
 

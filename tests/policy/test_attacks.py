@@ -186,6 +186,13 @@ def test_a_source_inside_of_what_containers_may_write(place: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("root", ["/", "'/**'", "'/*'"])
+def test_a_source_right_below_a_root_that_containers_may_write(root: str) -> None:
+    host = Host({}, files={"/srv": Place("/srv"), "/srv/a": Place("/srv/a")})
+    asked = mount("/srv" if root != "'/*'" else "/srv/a")
+    assert "where containers may write" in refused(asked, for_source(root, access="rw"), host)
+
+
 def test_a_denied_source_by_a_mount_of_what_is_above_it(place: Path) -> None:
     (place / "secret").mkdir()
     rules = f"{{name: never, deny: {{mounts: [{place}/secret]}}}}, {for_source(place)}"
