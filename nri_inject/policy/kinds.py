@@ -139,7 +139,7 @@ def _device_touches(entry: Entry, item: Item) -> bool:
     # Every minor number, and so every name of those devices.
     is_wide = facts["minor"] < 0 and facts["type"] != ""
     return (
-        (is_wide or (_named(entry, item) and _selected(entry, item)))
+        (is_wide or (_named(entry, item) and _may_be_selected(entry, item)))
         and _numbered(conditions, facts, -1)
         and conditions.get("type", facts["type"]) == facts["type"]
         and not facts["access"].isdisjoint(conditions.get("access", facts["access"]))
@@ -153,12 +153,20 @@ def _numbered(conditions: Mapping[str, Any], facts: Mapping[str, Any], *others: 
 
 
 def _selected(entry: Entry, item: Item) -> bool:
-    selector: Selector | None = entry.conditions.get("device")
-    if selector is None:
-        return True
+    return "device" not in entry.conditions or _meant(entry, item) is True
+
+
+def _may_be_selected(entry: Entry, item: Item) -> bool:
+    """Tell the same for a rule that denies: what is not known may be what it means."""
+    return "device" not in entry.conditions or _meant(entry, item) is not False
+
+
+def _meant(entry: Entry, item: Item) -> bool | None:
+    """Tell whether an entry's selector means a device, None if it is not known what that is."""
+    selector: Selector = entry.conditions["device"]
     look: Callable[[], Device | None] | None = item.facts.get("device")
     device = look() if look is not None else None
-    return device is not None and selector.matches(device)
+    return None if device is None else selector.matches(device)
 
 
 def _named(entry: Entry, item: Item) -> bool:
@@ -197,14 +205,6 @@ def read_mount(value: Value) -> Entry:
     if entry.pattern is None and entry.conditions.get("type", "bind") == "bind":
         raise Fault("source is missing, or the type of a file system that needs none")
     return entry
-
-
-def above(path: str) -> Iterator[str]:
-    """Yield a path and every directory above it."""
-    yield path
-    while path != "/":
-        path = path.rpartition("/")[0] or "/"
-        yield path
 
 
 def _mount_within(entry: Entry, item: Item) -> str | None:

@@ -8,6 +8,7 @@ name alone, whatever the name: a pod's author may have chosen it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -81,6 +82,14 @@ def pattern(text: str) -> Pattern:
 def literally(text: str) -> str:
     """Return the pattern that stands for a text and for nothing else."""
     return _SPECIAL.sub(r"[\g<0>]", text)
+
+
+def above(path: str) -> Iterator[str]:
+    """Yield a path and every directory above it."""
+    yield path
+    while path != "/":
+        path = path.rpartition("/")[0] or "/"
+        yield path
 
 
 def is_below(path: str, directory: str) -> bool:

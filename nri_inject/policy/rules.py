@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from nri_inject.policy.labels import LabelSelector
-from nri_inject.policy.patterns import Pattern
+from nri_inject.policy.patterns import Pattern, above
 
 Effect: TypeAlias = Literal["allow", "deny"]
 Verdict: TypeAlias = Literal["allow", "deny", "skip", "warn"]
@@ -202,12 +202,13 @@ class _Lent(NamedTuple):
         if item.kind != "mounts":
             return None
         for name in item.names:
-            place = name if name.startswith("/") else "/"
-            while place != "/":
-                place = place.rpartition("/")[0] or "/"
-                if place in self.literal or any(
-                    place.startswith(each.stem) and each.matches(place) for each in self.others
-                ):
+            if not name.startswith("/") or name == "/":
+                continue
+            parent = name.rpartition("/")[0] or "/"
+            if any(parent.startswith(p.stem) and p.covers(parent) for p in self.others):
+                return parent
+            for place in above(parent):
+                if place in self.literal:
                     return place
         return None
 

@@ -50,6 +50,16 @@ def test_a_number_that_the_host_has_nothing_under_is_nothing_that_a_selector_mea
         granted("{allow: {devices: ['udev:SUBSYSTEM=*']}}", nothing)
 
 
+def test_a_selector_denies_what_nobody_knows() -> None:
+    unknown = api.LinuxDevice(path="/dev/nothing", type="c", major=4000, minor=77)
+    rules = (
+        "{name: disks, deny: {devices: ['class:block']}},"
+        " {allow: {devices: [{type: c, major: 4000}]}}"
+    )
+    with pytest.raises(RequestError, match="rule 'disks' of policy denies it"):
+        granted(rules, unknown)
+
+
 def test_access_and_type_count_beside_the_selector() -> None:
     with pytest.raises(RequestError, match="its access is r, and rw is asked for"):
         granted("{allow: {devices: [{device: 'udev:SUBSYSTEM=mem', access: r}]}}", NULL)

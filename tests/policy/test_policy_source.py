@@ -217,7 +217,7 @@ def test_a_loop_of_links_is_no_policy(file: Path, opened: Opened) -> None:
 def test_a_gigabyte_of_nothing_is_not_read(file: Path, opened: Opened) -> None:
     with file.open("wb") as sparse:
         sparse.truncate(1 << 30)
-    assert opened(file).error == f"{file}: more than 16777216 bytes of YAML"
+    assert opened(file).error == f"{file}: more than 2097152 bytes of YAML"
 
 
 def test_text_that_is_no_utf_8_is_a_fault(file: Path, opened: Opened) -> None:
