@@ -221,9 +221,13 @@ class Surroundings:
 
 
 class ConfigFile:
-    """Call `changed` when a configuration file may have; a Watch of the stub's loop."""
+    """Call `changed` when a configuration file may have; a Watch of the stub's loop.
+
+    While a program writes the file it is left alone: half of it may be a configuration, too.
+    """
 
     def __init__(self, path: str, changed: Callable[[], None]) -> None:
+        self._path = path
         self._changed = changed
         self._watch = Watch(())
         self._watch.follow([path])
@@ -235,7 +239,7 @@ class ConfigFile:
 
     def ready(self) -> None:
         """Call, if it has."""
-        if self._watch.changed():
+        if self._watch.changed() and not self._watch.is_writing(self._path):
             self._changed()
 
     def close(self) -> None:

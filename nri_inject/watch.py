@@ -107,6 +107,11 @@ class Watch:
         """
         return {name for _, name in self._written}
 
+    def is_writing(self, file: str) -> bool:
+        """Tell the same of a file that is followed, also behind a link."""
+        names = map(os.path.basename, (file, os.path.realpath(file)))
+        return not self.writing().isdisjoint(names)
+
     def wait(self, seconds: float) -> None:
         """Wait until `changed` may have something to tell, or until so much time has passed."""
         poll = select.poll()

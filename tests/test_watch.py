@@ -244,3 +244,19 @@ def test_waiting_ends_with_a_change(place: Path, watch: Watch) -> None:
     assert watch.changed()
     watch.wait(0)
     assert not watch.changed()
+
+
+def test_a_followed_file_is_being_written_until_it_is_closed_also_behind_a_link(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "link").symlink_to("real")
+    link = str(tmp_path / "link")
+    with closing(Watch(())) as watch:
+        watch.follow([link])
+        with (tmp_path / "real").open("w") as file:
+            file.write("half")
+            file.flush()
+            watch.changed()
+            assert watch.is_writing(link)
+        watch.changed()
+        assert not watch.is_writing(link)

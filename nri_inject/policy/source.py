@@ -1,7 +1,8 @@
 """A policy in a file, kept current. What is in force is always a policy that could be read.
 
 A file that cannot be read, or that others could have written, denies everything as long as no
-good version of it has been seen; after that the last good version stays in force.
+good version of it has been seen; after that the last good version stays in force. So it does while
+a program writes the file: half a policy may be a policy, and allow more than the whole.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 DENY_ALL: Final = Policy(origin="this node's policy (none is configured)")
 """The policy of who has none."""
 
+# A file that changes while it is read is read again, but not for ever.
+_MOST_READS: Final = 3
+
 
 class PolicyFile:
     """The policy that a file holds; `unsafe` does not ask who could have written it.
@@ -38,6 +42,7 @@ class PolicyFile:
         self._error = ""
         self._policy = Policy(origin=self._path, trouble="the policy has not been read yet")
         self._has_been_good = False
+        self._watch.changed()  # which is so after `follow`
         self._look()
 
     def current(self) -> Policy:
@@ -65,7 +70,10 @@ class PolicyFile:
 
     def _look(self) -> None:
         try:
-            data = trust.read(self._path, document.LIMITS.size + 1, unsafe=self._unsafe)
+            data = self._read()
+            if self._watch.is_writing(self._path):  # its end is told as a change
+                self._keep(f"{plain(self._path)} is being written")
+                return
             if data == self._data and not self._error:
                 return
             found = document.read(data, plain(self._path))
@@ -82,13 +90,26 @@ class PolicyFile:
         self._data, self._policy, self._error = data, found, ""
         self._has_been_good = True
 
+    def _read(self) -> bytes:
+        for _ in range(_MOST_READS):
+            data = trust.read(self._path, document.LIMITS.size + 1, unsafe=self._unsafe)
+            if not self._watch.changed():
+                break
+        return data
+
     def _fail(self, error: str) -> None:
         if error == self._error:
             return
-        self._error = error
         if self._has_been_good:
             log.error("policy not taken over, the version before it stays in force: %s", error)
+        else:
+            log.error("policy not usable, so everything is denied: %s", error)
+        self._keep(error)
+
+    def _keep(self, error: str) -> None:
+        """Leave in force what is, and deny everything if that is nothing."""
+        self._error = error
+        if self._has_been_good:
             return
-        log.error("policy not usable, so everything is denied: %s", error)
         reason = f"the policy on this node cannot be used: {error}"
         self._policy = Policy(origin=plain(self._path), trouble=reason)

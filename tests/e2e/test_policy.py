@@ -17,8 +17,8 @@ from .plugin import External, install
 
 COMMAND = "nri-device-injector"
 FUSE = {"devices.noderesource.dev": "- path: /dev/fuse\n"}
-# The number of /dev/mem, under the name of a device that a rule allows.
-FAKE = {"devices.noderesource.dev": "- {path: /dev/fuse, type: c, major: 1, minor: 1}\n"}
+# The number of /dev/full, under the name of a device that a rule allows.
+FAKE = {"devices.noderesource.dev": "- {path: /dev/fuse, type: c, major: 1, minor: 7}\n"}
 ROOT = {
     "mounts.noderesource.dev": (
         "- {source: /, destination: /host, type: bind, options: [rbind, rw]}\n"
@@ -52,9 +52,9 @@ DENIED = {
     "fake number": (
         FAKE,
         (
-            "devices.noderesource.dev: device '/dev/fuse' (c 1:1, /dev/mem): "
+            "devices.noderesource.dev: device '/dev/fuse' (c 1:7, /dev/full): "
             + NO_POLICY
-            + "{who: {namespaces: [ci]}, allow: {devices: [/dev/mem]}}"
+            + "{who: {namespaces: [ci]}, allow: {devices: [/dev/full]}}"
         ),
     ),
 }
@@ -96,7 +96,8 @@ def created(daemon: Containerd, annotations: dict[str, str]) -> str:
 
 
 def opens_fuse(daemon: Containerd, container: str) -> bool:
-    return daemon.cri.exec(container, "sh", "-c", "exec 3<>/dev/fuse").exit_code == 0
+    script = "test -c /dev/fuse && exec 3<>/dev/fuse"
+    return daemon.cri.exec(container, "sh", "-c", script).exit_code == 0
 
 
 @pytest.mark.parametrize(("annotations", "reason"), DENIED.values(), ids=DENIED)
@@ -126,11 +127,11 @@ def test_a_policy_allows_exactly_what_it_names(
     assert opens_fuse(runtime, created(runtime, FUSE))
 
     assert refused(runtime, FAKE).endswith(
-        "device '/dev/fuse' (c 1:1, /dev/mem): the host's '/dev/fuse' is c 10:229, another device"
+        "device '/dev/fuse' (c 1:7, /dev/full): the host's '/dev/fuse' is c 10:229, another device"
     )
     assert f"mount of '/' at '/host': no rule of {policy} allows it" in refused(runtime, ROOT)
-    other = {"devices.noderesource.dev": "- path: /dev/full\n"}
-    assert f"device '/dev/full': no rule of {policy} allows it" in refused(runtime, other)
+    other = {"devices.noderesource.dev": "- path: /dev/zero\n"}
+    assert f"device '/dev/zero' (c 1:5): no rule of {policy} allows it" in refused(runtime, other)
     elsewhere = refused(runtime, FUSE, namespace="lab")
     assert f"device '/dev/fuse': no rule of {policy} allows it" in elsewhere
 

@@ -16,7 +16,7 @@ import pytest
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.host import DeviceNode, Host, Remembered, real_host
+from nri_inject.host import DeviceNode, Host, Place, Remembered, real_host
 from nri_inject.plugins.device_injector import inject
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
@@ -183,6 +183,13 @@ def test_a_source_inside_of_what_containers_may_write(place: Path) -> None:
     assert refused(mount(place / "data/below"), rules).endswith(
         f"it lies in '{place}/data', where containers may write and put a link in its place"
     )
+
+
+@pytest.mark.parametrize("root", ["/", "'/**'", "'/*'"])
+def test_a_source_right_below_a_root_that_containers_may_write(root: str) -> None:
+    host = Host({}, files={"/srv": Place("/srv"), "/srv/a": Place("/srv/a")})
+    asked = mount("/srv" if root != "'/*'" else "/srv/a")
+    assert "where containers may write" in refused(asked, for_source(root, access="rw"), host)
 
 
 def test_a_denied_source_by_a_mount_of_what_is_above_it(place: Path) -> None:

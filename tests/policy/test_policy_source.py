@@ -87,6 +87,47 @@ def test_a_bad_version_leaves_the_one_before_in_force_and_says_so_once(
     assert source.error == ""
 
 
+def test_a_version_that_is_being_written_waits_until_it_is_whole(
+    file: Path, opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    file.write_text(GOOD)
+    source = opened(file)
+    with file.open("w") as half:  # which cuts it off: an empty policy would be a good one
+        assert names(source.current()) == ["one"]
+        assert source.error == f"{file} is being written"
+        half.write("rules: [{name: two, allow: {hooks: [a]}}")
+        half.flush()
+        assert names(source.current()) == ["one"]
+        half.write("]")
+    assert is_told(source)
+    assert (names(source.current()), source.error) == (["two"], "")
+    assert caplog.messages == []
+
+
+def test_a_first_version_that_is_being_written_denies_everything(
+    file: Path, opened: Opened
+) -> None:
+    source = opened(file)
+    with file.open("w") as half:
+        half.write("rules: [")
+        half.flush()
+        assert source.current().trouble == (
+            f"the policy on this node cannot be used: {file} is being written"
+        )
+        half.write("]")
+    assert source.current().trouble == ""
+
+
+def test_what_is_written_beside_it_does_not_matter(file: Path, opened: Opened) -> None:
+    file.write_text(GOOD)
+    source = opened(file)
+    with (file.parent / "other").open("w") as half:
+        half.write("x")
+        half.flush()
+        file.write_text(OTHER)
+        assert names(source.current()) == ["two"]
+
+
 def test_a_first_version_that_is_bad_denies_everything_and_gives_the_reason(
     file: Path, opened: Opened, caplog: pytest.LogCaptureFixture
 ) -> None:
