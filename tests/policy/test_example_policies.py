@@ -41,7 +41,7 @@ def read(name: str) -> Policy:
 
 def verdicts(name: str, pod: Pod, kind: str, texts: list[str]) -> list[str]:
     """Return what becomes of each text, an item of the annotation of this kind."""
-    found = []
+    found: list[str] = []
     for text in texts:
         permit = Permit(read(name), pod, Container(name="main"), "10-device-injector")
         asking = Pod(annotations={f"{kind}.noderesource.dev": f"[{text}]"})
