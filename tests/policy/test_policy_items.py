@@ -78,9 +78,9 @@ def leaves(message: Message, place: str = "") -> Iterator[str]:
     for field in message.DESCRIPTOR.fields:
         name = f"{place}{field.name}"
         if name in NESTED:
-            assert field.message_type is not None
-            assert field.message_type.full_name == NESTED[name]
-            yield from leaves(getattr(message, field.name), f"{name}.")
+            nested: Message = getattr(message, field.name)
+            assert nested.DESCRIPTOR.full_name == NESTED[name]
+            yield from leaves(nested, f"{name}.")
         else:
             yield name
 
@@ -98,27 +98,25 @@ def filled(place: str) -> Adjustment:
 
 def _fill(message: Any, field: FieldDescriptor) -> None:
     value = getattr(message, field.name)
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        _fill_map(value, field)
-    elif field.message_type is not None and field.is_repeated:
+    if hasattr(value, "keys"):
+        _fill_map(value)
+    elif hasattr(value, "add"):
         added = value.add()
         if "allow" in added.DESCRIPTOR.fields_by_name:
             added.allow = True
-    elif field.message_type is not None:
-        value.SetInParent()
-    elif field.is_repeated:
+    elif hasattr(value, "append"):
         value.append("x")
+    elif isinstance(value, Message):
+        value.SetInParent()
     else:
-        is_text = field.cpp_type == FieldDescriptor.CPPTYPE_STRING
-        setattr(message, field.name, "x" if is_text else 1)
+        setattr(message, field.name, "x" if isinstance(value, str) else 1)
 
 
-def _fill_map(value: Any, field: FieldDescriptor) -> None:
-    assert field.message_type is not None
-    if field.message_type.fields_by_name["value"].message_type is None:
+def _fill_map(value: Any) -> None:
+    if hasattr(value, "get_or_create"):  # of messages
+        value.get_or_create("x")
+    else:
         value["x"] = "x"
-    else:
-        value["x"].SetInParent()
 
 
 ALL = sorted(leaves(Adjustment()))
