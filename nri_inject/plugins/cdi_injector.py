@@ -33,6 +33,7 @@ from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.host import Host
 from nri_inject.injecting import service_of
+from nri_inject.policy.permit import Permit
 from nri_inject.runtimes import Runtime
 from nri_inject.surroundings import Part
 from nri_inject.yamltext import Value
@@ -63,7 +64,7 @@ def injecting(
         if faults:
             raise RequestError(faults, where=where(pod, container))
         if host.permit is not None:
-            wanted = host.permit.granted_names("cdi_devices", wanted, "CDI device")
+            wanted = _granted(wanted, pod, container, host.permit)
         if not wanted:
             return Adjustment()
         if mode == "native":
@@ -87,6 +88,24 @@ def _resolved(
         return resolve(wanted, found, host.devices, container=container, runtime=runtime)
     except RequestError as error:
         raise RequestError(error.faults, where=where(pod, container)) from error
+
+
+def _granted(wanted: list[str], pod: Pod, container: Container, permit: Permit) -> list[str]:
+    """Return the names that the policy grants.
+
+    A device plugin hands its names to the kubelet, which annotates the container with them; no
+    pod's author can do that. So those need no rule, and only a `deny` takes them away.
+    """
+    own = {key: text for key, text in container.annotations.items() if key not in pod.annotations}
+    handed = {*_of_kubelet(own)}
+    noun = "CDI device"
+    asked = [name for name in wanted if name not in handed]
+    given = [name for name in wanted if name in handed]
+    granted = {
+        *permit.granted_names("cdi_devices", asked, noun),
+        *permit.tolerated_names("cdi_devices", given, noun),
+    }
+    return [name for name in wanted if name in granted]
 
 
 inject: Final = injecting()

@@ -86,7 +86,7 @@ class Permit:
     def _tolerate(self, item: Item) -> Decision:
         decision = self._decided(item)
         if decision.rule is None and not (self._policy.trouble or decision.item.trouble):
-            decision = Decision(item, "allow", None, "the node's admin has put it there")
+            decision = Decision(item, "allow", None, "the node has put it there")
         self.decisions.append(decision)
         return decision
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 
@@ -14,6 +15,8 @@ from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.host import Host
 from nri_inject.plugins.cdi_injector import PART, inject, injecting, main, refusal, requested
+from nri_inject.policy import document
+from nri_inject.policy.permit import Permit
 from nri_inject.runtimes import NEWEST
 
 KEY, OLD_KEY = "cdi-devices.noderesource.dev", "cdi-devices.nri.io"
@@ -167,3 +170,32 @@ def test_command_is_configured() -> None:
     assert configured(pod(**{KEY: "[v.com/d=gids]"}), MAIN, HOST) == Adjustment()
     assert (main.name, main.idx, [*PART.sources]) == ("cdi-injector", "20", ["cdi"])
     assert issubclass(ConfigError, Exception)
+
+
+# --- under a policy -----------------------------------------------------------------------------
+
+
+def permitted(rules: str, asking: Pod, container: Container = MAIN) -> Adjustment:
+    permit = Permit(document.read(rules, "policy"), asking, container, "20-cdi-injector")
+    return inject(asking, container, dataclasses.replace(HOST, permit=permit))
+
+
+def test_a_name_that_a_pod_asks_for_needs_a_rule() -> None:
+    with pytest.raises(RequestError, match=r"CDI device 'v\.com/d=a': no rule of policy allows"):
+        permitted("", pod(**{KEY: "[v.com/d=a]"}))
+    allowed = "rules: [{allow: {cdi_devices: ['v.com/d=*']}}]"
+    assert variables(permitted(allowed, pod(**{KEY: "[v.com/d=a]"}))) == ["A"]
+
+
+def test_a_name_that_a_device_plugin_has_handed_over_needs_none_and_may_be_denied() -> None:
+    handed = Container(name="main", annotations={"cdi.k8s.io/vendor_gpu": "v.com/d=a"})
+    assert variables(permitted("", pod(), handed)) == ["A"]
+    with pytest.raises(RequestError, match="rule '#1' of policy denies it"):
+        permitted("rules: [{deny: {cdi_devices: [v.com/d=a]}}]", pod(), handed)
+
+
+def test_a_name_that_a_pod_hands_over_itself_needs_a_rule_as_well() -> None:
+    annotations = {"cdi.k8s.io/mine": "v.com/d=a"}
+    for container in (MAIN, Container(name="main", annotations=annotations)):
+        with pytest.raises(RequestError, match="no rule of policy allows it"):
+            permitted("", pod(**annotations), container)

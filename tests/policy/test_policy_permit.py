@@ -212,7 +212,7 @@ def test_names_are_granted_one_by_one() -> None:
 def test_hooks_are_the_admins_own_and_only_a_deny_keeps_them_away() -> None:
     tolerating = permit("rules: [{name: never, deny: {hooks: [99-*]}}]")
     assert tolerating.tolerated_names("hooks", ["10-a.json"], "hook") == ["10-a.json"]
-    assert [d.reason for d in tolerating.decisions] == ["the node's admin has put it there"]
+    assert [d.reason for d in tolerating.decisions] == ["the node has put it there"]
     with pytest.raises(RequestError, match=r"99-b\.json': rule 'never' of policy\.yaml"):
         tolerating.tolerated_names("hooks", ["99-b.json"], "hook")
     skipping = permit("on_deny: skip\nrules: [{deny: {hooks: [99-*]}}]")
