@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
 from collections.abc import Iterator, Mapping
@@ -108,24 +109,33 @@ def _for_ever(
 
     What has not changed is not told.
     """
-    with closing(HostInventory(root)) as source, _ended_by_sigterm():
+    with closing(HostInventory(root)) as source, _ended_by_sigterm() as signals:
         try:
             while True:
                 done = _store(Path(directory), texts(classes, version, source.inventory()))
                 _tell({word: done[word] for word in ("wrote", "removed")}, output)
-                select.select([source.fileno()], [], [])
+                select.select([source.fileno(), signals], [], [])
         except KeyboardInterrupt:
             return
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Take SIGTERM, with which services are ended, for an interrupt."""
+def _ended_by_sigterm() -> Iterator[int]:
+    """Take SIGTERM, with which services are ended, for an interrupt.
+
+    Give a descriptor that can be read after a signal: one that comes just before a wait begins
+    would be slept over otherwise.
+    """
+    told, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    told_before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     try:
-        yield
+        yield told
     finally:
+        signal.set_wakeup_fd(told_before)
         signal.signal(signal.SIGTERM, before)
+        os.close(told)
+        os.close(tell)
 
 
 # --- texts --------------------------------------------------------------------------------------

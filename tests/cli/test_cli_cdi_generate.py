@@ -208,13 +208,17 @@ def test_text_says_what_was_done(host: Path, tmp_path: Path) -> None:
 def test_watching_ends_well_with_a_signal(host: Path, tmp_path: Path, word: int) -> None:
     arguments = ("cdi", "generate", "--watch", "--root", host, "--output", tmp_path / "cdi")
     with subprocess.Popen(
-        [PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, env={**os.environ, "COLUMNS": "80"}
+        [PROGRAM, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "80"},
+        # A shell has its jobs in the background ignore SIGINT, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         process.send_signal(word)
-        process.stdout.read()
-        assert process.wait(BOUND) == 0
+        process.communicate(timeout=BOUND)
+        assert process.returncode == 0
     assert first.startswith(b"wrote ")
 
 
