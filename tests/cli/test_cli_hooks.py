@@ -219,7 +219,11 @@ def test_monitor_prints_changes_until_it_is_interrupted(hooks: Path) -> None:
     program = "from nri_inject.cli.hooks import command; command()"
     arguments = ["monitor", "--hooks-dir", str(hooks), "--format", "json"]
     with subprocess.Popen(
-        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell has its jobs in the background ignore SIGINT, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         lines = iter(process.stdout)
