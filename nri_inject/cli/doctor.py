@@ -72,4 +72,5 @@ def _show(node: Node, findings: Sequence[Finding], output: str) -> None:
         click.echo(one_line(f"         do: {finding.do}"))
     problems = sum(finding.level == "problem" for finding in findings)
     release = f" {dotted(node.release)}" if node.release else ""
-    click.echo(f"{problems} problems with NRI on {node.distribution.name}{release}")
+    noun = "problem" if problems == 1 else "problems"
+    click.echo(f"{problems} {noun} with NRI on {node.distribution.name}{release}")

@@ -185,7 +185,8 @@ def _suite_and_parts(seen: Gathered) -> _Found:
 def _owners(seen: Gathered) -> _Found:
     unsafe = {plugin.path: plugin.unsafe for plugin in seen.plugins if plugin.unsafe}
     for path, why in {**unsafe, **seen.unsafe}.items():
-        yield _problem(f"{path}: {why}", "chown it to root, and chmod it go-w")
+        what = why if why.startswith(f"{path} ") else f"{path}: {why}"  # a directory above it
+        yield _problem(what, "chown it to root, and chmod it go-w")
 
 
 def _registered(seen: Gathered) -> _Found:

@@ -83,6 +83,13 @@ def test_doctor_says_what_is_wrong_and_what_to_do(host: Path) -> None:
     )
 
 
+def test_doctor_counts_one_problem_as_one(host: Path) -> None:
+    config = host / "etc/containerd/config.toml"
+    config.write_text('version = 2\n[plugins."io.containerd.nri.v1.nri"]\ndisable = false\n')
+    output = ended("doctor", "--root", host)[1]
+    assert output.splitlines()[-1] == "1 problem with NRI on containerd"
+
+
 def test_doctor_for_programs(host: Path) -> None:
     status, output, _ = ended("doctor", "--root", host, "--format", "json")
     said = json.loads(output)

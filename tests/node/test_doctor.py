@@ -180,15 +180,12 @@ BROKEN: Mapping[str, tuple[Break, str, str]] = {
     "plugin writable by others": (
         lambda host: (host.root / PLUGINS / "20-nri-inject").chmod(0o777),
         "owners",
-        (
-            "/opt/nri/plugins/20-nri-inject: /opt/nri/plugins/20-nri-inject can be written by"
-            " everybody (mode 0777)"
-        ),
+        "/opt/nri/plugins/20-nri-inject can be written by everybody (mode 0777)",
     ),
     "configuration writable by others": (
         lambda host: (host.root / CONF).chmod(0o666),
         "owners",
-        f"/{CONF}: /{CONF} can be written by everybody (mode 0666)",
+        f"/{CONF} can be written by everybody (mode 0666)",
     ),
     "plugin dropped": (
         nobody,
