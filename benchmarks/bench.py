@@ -102,11 +102,10 @@ class Bench:
 
     # --- launching ---
 
-    def start(self, chain: Chain, existing: Existing | None = None) -> Peer:
+    def start(self, chain: tuple[Program, ...], existing: Existing | None = None) -> Peer:
         """Launch plugins as a runtime launches what is pre-installed."""
         place, configs = self._place(), self._place()
         for number, program in enumerate(chain):
-            assert isinstance(program, Program)  # noqa: S101 - a missing chain is not started
             file = place / f"{number + 1}0-{program.name}"
             (configs / f"{file.name}.conf").write_text(program.config)
             if program.etc is None:

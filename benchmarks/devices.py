@@ -17,13 +17,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from machine import many, write
 
-from nri_inject.devices.selectors import parse
+from nri_inject.devices.inventory import Inventory
+from nri_inject.devices.selectors import Selector, parse
 from nri_inject.devices.source import HostInventory
 from nri_inject.devices.uevents import Uevents
 
@@ -53,6 +55,11 @@ def milliseconds(action: Callable[[], object], rounds: int = ROUNDS) -> str:
     return f"{statistics.median(taken):8.2f} ms, worst {max(taken):8.2f} ms"
 
 
+def asked(selector: Selector, look: Callable[[], Inventory]) -> None:
+    """Look at the host, and for the devices that a selector means."""
+    selector.select(look())
+
+
 def started(statements: list[str]) -> None:
     """Start a Python that runs these statements."""
     subprocess.run([sys.executable, "-c", "; ".join(statements)], check=True)
@@ -80,9 +87,9 @@ def measure(root: Path, nodes: int) -> None:
 
         print(f"look after news of a device:  {milliseconds(told)}")
         for text in SELECTORS:
-            selector = parse(text)
-            first = milliseconds(lambda s=selector: s.select(look()), 1)  # type: ignore[misc] # mypy cannot infer a default's type
-            later = milliseconds(lambda s=selector: s.select(look()))  # type: ignore[misc] # likewise
+            ask = partial(asked, parse(text), look)
+            first = milliseconds(ask, 1)
+            later = milliseconds(ask)
             print(f"{text[:44]:44} first {first.split(',')[0]}, then {later}")
     print(f"memory for all of this: {memory() - before:.1f} MiB")
 

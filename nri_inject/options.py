@@ -148,47 +148,47 @@ def _options(defaults: Options, given: dict[str, Any]) -> Options:
 
 def _parameters() -> list[click.Parameter]:
     return [
-        _option("--idx", metavar="NN", help="Plugin index, two digits. Also NRI_PLUGIN_IDX."),
-        _option("--name", metavar="NAME", help="Plugin name. Also NRI_PLUGIN_NAME."),
-        _option(
+        option("--idx", metavar="NN", help="Plugin index, two digits. Also NRI_PLUGIN_IDX."),
+        option("--name", metavar="NAME", help="Plugin name. Also NRI_PLUGIN_NAME."),
+        option(
             "--socket-path",
             metavar="PATH",
             help=f"The runtime's NRI socket, {DEFAULT_SOCKET} unless given.",
         ),
-        _option(
+        option(
             "--config",
             metavar="FILE",
             help="Configuration (YAML). The drop-in file that a runtime sends wins.",
         ),
-        _option("--policy", metavar="FILE", help="Who may inject what; the word unrestricted."),
-        _option(
+        option("--policy", metavar="FILE", help="Who may inject what; the word unrestricted."),
+        option(
             "--cdi-dir",
             multiple=True,
             metavar="DIR",
             help="Directory of CDI specs; repeatable, rising priority.",
         ),
-        _option(
+        option(
             "--hooks-dir",
             multiple=True,
             metavar="DIR",
             help="Directory of OCI hooks; repeatable, rising priority.",
         ),
-        _option(
+        option(
             "--unsafe-files",
             is_flag=True,
             help="Do not ask who could have written the CDI and hook files.",
         ),
-        _option(
+        option(
             "--metrics-address",
             metavar="HOST:PORT",
             callback=_address,
             help="Where Prometheus finds metrics. Needs nri-inject[metrics].",
         ),
-        _option("--disable-watch", is_flag=True, hidden=True, expose_value=False),
-        _option("--log-format", type=click.Choice(["text", "json"]), help="text unless given."),
-        _option("-v", "--verbose", count=True, help="Log more."),
-        _option("-q", "--quiet", is_flag=True, help="Log errors only."),
-        _option(
+        option("--disable-watch", is_flag=True, hidden=True, expose_value=False),
+        option("--log-format", type=click.Choice(["text", "json"]), help="text unless given."),
+        option("-v", "--verbose", count=True, help="Log more."),
+        option("-q", "--quiet", is_flag=True, help="Log errors only."),
+        option(
             "--version",
             is_flag=True,
             is_eager=True,
@@ -199,5 +199,6 @@ def _parameters() -> list[click.Parameter]:
     ]
 
 
-def _option(*names: str, **attributes: Any) -> click.Option:
+def option(*names: str, **attributes: Any) -> click.Option:
+    """Make an option of a command: `names` as they are typed, the rest as click has it."""
     return click.Option(names, **attributes)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from children import children
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +19,14 @@ def unchanged_log() -> Iterator[None]:
     yield
     root.handlers[:] = before
     root.setLevel(level)
+
+
+@pytest.fixture
+def no_process_is_left() -> Iterator[None]:
+    """Look for processes that a test left behind."""
+    before = children()
+    yield
+    assert children() == before
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -22,7 +22,6 @@ from nri_inject.annotations import (
     described,
     integer,
     map_of,
-    plain,
     quoted,
     read_short_line,
 )
@@ -30,6 +29,7 @@ from nri_inject.api import Container
 from nri_inject.devices.device import Device
 from nri_inject.devices.inventory import Inventory
 from nri_inject.devices.naming import stable_selector
+from nri_inject.devices.node import node_at
 from nri_inject.devices.selectors import Selector, parse
 from nri_inject.host import DeviceNode, NotADevice
 from nri_inject.runtimes import Runtime
@@ -153,7 +153,7 @@ def _at(
     path: str, linked: bool, nodes: Mapping[str, DeviceNode], inventory: Callable[[], Inventory]
 ) -> Found:
     """Return what a path leads to; the inventory is only needed for its links."""
-    node = _node(path, nodes)
+    node = node_at(path, nodes)
     if not linked:
         return Found(node)
     known = inventory().of_number("b" if node.type == "b" else "c", node.major, node.minor)
@@ -161,22 +161,10 @@ def _at(
 
 
 def _of(device: Device, nodes: Mapping[str, DeviceNode]) -> Found:
-    node = _node(device.path, nodes)
+    node = node_at(device.path, nodes)
     if (node.type, node.major, node.minor) != device.number:
         raise Fault(f"{quoted(device.path)} is being replaced by another device; try again")
     return Found(node, device.links, device)
-
-
-def _node(path: str, nodes: Mapping[str, DeviceNode]) -> DeviceNode:
-    try:
-        node = nodes[path]
-    except NotADevice as error:
-        raise Fault(f"{quoted(path)} {plain(error.why)}") from error
-    except KeyError as error:
-        raise Fault(f"{quoted(path)} does not exist on the host") from error
-    if node.type == "p":
-        raise Fault(f"{quoted(path)} is a fifo; use a mount of it")
-    return node
 
 
 def _facts(node: DeviceNode) -> Values:

@@ -41,8 +41,9 @@ from nri_inject.annotations import (
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.command import Command, Options
 from nri_inject.config import Config
+from nri_inject.devices.node import node_at
 from nri_inject.errors import RequestError
-from nri_inject.host import DeviceNode, Host, NotADevice
+from nri_inject.host import DeviceNode, Host
 from nri_inject.injecting import service_of
 from nri_inject.surroundings import Part, Source
 from nri_inject.yamltext import Value
@@ -437,24 +438,12 @@ def _node_once(path: str, host: Host, nodes: dict[str, DeviceNode | Fault]) -> D
     """Look at the host if this call has not yet; `nodes` is what it saw."""
     if path not in nodes:
         try:
-            nodes[path] = _node(path, host)
+            nodes[path] = node_at(path, host.devices)
         except Fault as fault:
             nodes[path] = Fault(*fault.sentences)
     node = nodes[path]
     if isinstance(node, Fault):
         raise Fault(*node.sentences)
-    return node
-
-
-def _node(path: str, host: Host) -> DeviceNode:
-    try:
-        node = host.devices[path]
-    except NotADevice as error:
-        raise Fault(f"{quoted(path)} {plain(error.why)}") from error
-    except KeyError as error:
-        raise Fault(f"{quoted(path)} does not exist on the host") from error
-    if node.type == "p":
-        raise Fault(f"{quoted(path)} is a fifo; use a mount of it")
     return node
 
 

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -252,8 +252,7 @@ class Differ:
 def _parameters() -> Sequence[Any]:
     import click
 
-    def option(*names: str, **attributes: Any) -> click.Option:
-        return click.Option(names, **attributes)
+    from nri_inject.options import option
 
     return [
         option(
@@ -265,14 +264,10 @@ def _parameters() -> Sequence[Any]:
         option("--format", type=click.Choice(["text", "json"]), help="text unless given."),
         option("--log-file", metavar="FILE", help="Append to FILE; standard output unless given."),
         option("--unchanged", is_flag=True, help="Mention what nobody changed, too."),
-        *_go_options(option),
+        # What the Go differ has and ours has no need of, so that its unit files keep working.
+        option("--verbose-level", type=int, hidden=True, expose_value=False),
+        option("--yaml", is_flag=True, hidden=True, expose_value=False),
     ]
-
-
-def _go_options(option: Callable[..., Any]) -> Iterator[Any]:
-    """Yield what the Go differ has and ours has no need of, so that its unit files keep working."""
-    yield option("--verbose-level", type=int, hidden=True, expose_value=False)
-    yield option("--yaml", is_flag=True, hidden=True, expose_value=False)
 
 
 main: Final = Command(

@@ -274,8 +274,7 @@ def _as_ours(given: Mapping[str, Value]) -> dict[str, Value]:
 def _parameters() -> Sequence[Any]:
     import click
 
-    def option(*names: str, **attributes: Any) -> click.Option:
-        return click.Option(names, **attributes)
+    from nri_inject.options import option
 
     return [
         option(

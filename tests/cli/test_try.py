@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from children import children
 
 from nri_inject import options
 from nri_inject.cli import program
 
+pytestmark = pytest.mark.usefixtures("no_process_is_left")
+
 Outcome = tuple[int, str, str]
 Try = Callable[..., Outcome]
-
-
-@pytest.fixture(autouse=True)
-def no_process_is_left() -> Iterator[None]:
-    """Look for processes that a command left behind."""
-    before = children()
-    yield
-    assert children() == before
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lives import live
 
 from nri_inject import api
 from nri_inject.api import ContainerState, Pod
@@ -61,16 +62,6 @@ def start(program: Path, log: Path) -> Iterator[Start]:
     yield started
     for runtime in opened:
         runtime.close()
-
-
-def a_whole_life(runtime: FakeRuntime) -> None:
-    runtime.run_pod(POD)
-    runtime.create(MAIN)
-    runtime.start(MAIN.id)
-    runtime.update_container(MAIN.id, api.LinuxResources())
-    runtime.stop(MAIN.id)
-    runtime.stop_pod(POD.id)
-    runtime.remove_pod(POD.id)
 
 
 def test_every_event_of_a_life_reaches_it(start: Start, log: Path) -> None:
@@ -165,6 +156,6 @@ def test_an_older_runtime_refuses_it_as_real_ones_do(start: Start) -> None:
 
 def test_a_whole_life_leaves_nothing(start: Start, log: Path) -> None:
     runtime = start()
-    a_whole_life(runtime)
+    live(runtime, POD, MAIN)
     assert (runtime.pods, runtime.containers, runtime.faults) == ({}, {}, [])
     assert log.read_text().splitlines()[-1] == "RemovePodSandbox web"

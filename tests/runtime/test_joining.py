@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from children import children
 from google.protobuf.message import Message
 
 from nri_inject import api
@@ -28,6 +27,8 @@ from nri_inject.runtime.peer import Peer, Timeouts
 from nri_inject.runtimes import Runtime, identify
 from nri_inject.stub import Stub
 from nri_inject.wire.session import Answer, Call, Role, Session
+
+pytestmark = pytest.mark.usefixtures("no_process_is_left")
 
 BOUND = 10.0
 SHORT = Timeouts(registration=0.3, request=0.3)
@@ -56,13 +57,6 @@ WANTS_UPDATES = """
 def synchronize(pods, containers):
     return [api.ContainerUpdate(container_id=f"{pods[0].id}-{containers[0].id}")]
 """
-
-
-@pytest.fixture(autouse=True)
-def no_process_is_left() -> Iterator[None]:
-    before = children()
-    yield
-    assert children() == before
 
 
 @pytest.fixture

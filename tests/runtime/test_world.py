@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from lives import live
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, ContainerState, ContainerUpdate, Pod
@@ -63,16 +64,6 @@ def listener(told: Told, name: str = "web", index: str = "10", **handlers: Any) 
     return Plugin(name=name, index=index, **{**hearing, **handlers})
 
 
-def a_whole_life(runtime: FakeRuntime) -> None:
-    runtime.run_pod(POD)
-    runtime.create(MAIN)
-    runtime.start(MAIN.id)
-    runtime.update_container(MAIN.id, api.LinuxResources())
-    runtime.stop(MAIN.id)
-    runtime.stop_pod(POD.id)
-    runtime.remove_pod(POD.id)
-
-
 LIFE = [
     "run_pod_sandbox",
     "create_container main 0",
@@ -93,7 +84,7 @@ def test_events_come_in_the_order_of_a_life(new_runtime: NewRuntime, runtime: Ru
     told: Told = []
     world = new_runtime(runtime)
     world.connect(listener(told))
-    a_whole_life(world)
+    live(world, POD, MAIN)
     older = runtime.name == "containerd"
     assert told == [
         "stop_container main 3" if older and event.startswith("stop_container") else event
@@ -354,14 +345,14 @@ def by_state_change(method: str) -> tuple[str, str]:
 def test_since_nri_0_12_every_event_has_a_call_of_its_own(new_runtime: NewRuntime) -> None:
     world = new_runtime()
     with scripted(world, empty, MASK) as called:
-        a_whole_life(world)
+        live(world, POD, MAIN)
     assert called == [(method, "UNKNOWN") for method in METHODS]
 
 
 def test_before_that_most_are_told_by_state_change(new_runtime: NewRuntime) -> None:
     world = new_runtime(CONTAINERD_2)
     with scripted(world, empty, MASK) as called:
-        a_whole_life(world)
+        live(world, POD, MAIN)
     assert called == [by_state_change(method) for method in METHODS]
 
 
@@ -370,7 +361,7 @@ def test_a_plugin_without_those_calls_is_asked_for_one_of_them_once(
 ) -> None:
     world = new_runtime()
     with scripted(world, old, MASK) as called:
-        a_whole_life(world)
+        live(world, POD, MAIN)
     assert called == [("RunPodSandbox", "UNKNOWN"), *map(by_state_change, METHODS)]
     assert world.faults == []
 
