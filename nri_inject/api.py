@@ -6,6 +6,10 @@ beside these: they compare with `==`, print, and convert to protobuf JSON.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
 from nri_inject._pb.nri_pb2 import (
     DESCRIPTOR,
     CDIDevice,
@@ -204,3 +208,13 @@ __all__ = [
     "ValidateContainerAdjustmentRequest",
     "ValidateContainerAdjustmentResponse",
 ]
+
+
+_M = TypeVar("_M", bound=Message)
+
+
+def copy_of(message: _M) -> _M:
+    """Return a message that is equal to this one and shares nothing with it."""
+    same = type(message)()
+    same.CopyFrom(message)
+    return same

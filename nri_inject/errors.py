@@ -21,6 +21,11 @@ from typing import Final
 class NriError(Exception):
     """Base class of the package's own errors."""
 
+    @property
+    def reason(self) -> str:
+        """What is wrong, in the words of the one who found it."""
+        return str(self)
+
 
 class ProtocolError(NriError):
     """Say how the peer broke the multiplexer's, ttrpc's or NRI's rules."""
@@ -36,6 +41,11 @@ class RemoteError(NriError):
         super().__init__(f"{message} (status {code})")
         self.code = code
         self.message = message
+
+    @property
+    def reason(self) -> str:
+        """The peer's own text."""
+        return self.message
 
 
 class ConnectionLost(NriError):

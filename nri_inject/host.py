@@ -105,7 +105,6 @@ class NotADevice(KeyError):
         return f"{self.path} {self.why}"
 
 
-_MOST_LINKS: Final = 40  # as Linux: MAXSYMLINKS
 # Whoever plants links in a directory of the host could make one path cost a hundred thousand looks.
 _MOST_PARTS: Final = 256
 
@@ -195,7 +194,7 @@ class HostDevices(Mapping[str, DeviceNode]):
                 at = here
                 continue
             links += 1
-            if links > _MOST_LINKS:
+            if links > trust.MOST_LINKS:
                 raise NotADevice(path, "is a symlink loop")
             link = self._target(path, here)
             if link.startswith("/"):

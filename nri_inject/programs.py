@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Final
 
 SUITE: Final = "nri-inject"
-MOST_LINKS: Final = 40  # as Linux: MAXSYMLINKS
+_MOST_LINKS: Final = 40  # as Linux: MAXSYMLINKS
 
 
 def programs() -> Mapping[str, EntryPoint]:
@@ -40,7 +40,7 @@ def named(path: str, known: Mapping[str, EntryPoint]) -> str:
 
 def _names(path: str) -> Iterator[str]:
     """Yield the last part of a path, and of what it links to, link by link."""
-    for _ in range(MOST_LINKS):
+    for _ in range(_MOST_LINKS):
         yield PurePath(path).name
         try:
             path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120 - the exact text

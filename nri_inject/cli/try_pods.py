@@ -24,8 +24,15 @@ from nri_inject import api, config, logs, runtimes, yamltext
 from nri_inject.annotations import container_name, find, plain, quoted, where
 from nri_inject.cli.decisions import Decider, explained, read_policy
 from nri_inject.command import FAILED, MISUSED, Options
-from nri_inject.errors import ConfigError, NriError, RemoteError
-from nri_inject.plugins import cdi_injector, device_injector, hook_injector, suite
+from nri_inject.errors import ConfigError, NriError
+from nri_inject.plugins import (
+    cdi_injector,
+    device_injector,
+    hook_injector,
+    policy_validator,
+    resource_assigner,
+    suite,
+)
 from nri_inject.runtime import discovery, manifests
 from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.manifests import Planned
@@ -46,12 +53,15 @@ PARTS: Final[Mapping[str, Sequence[Part]]] = {
 """What each injector of the suite is made of."""
 
 PLUGINS: Final[Mapping[str, str]] = {
-    SUITE: "20",
-    "device-injector": "10",
-    "cdi-injector": "20",
-    "hook-injector": "30",
-    "resource-assigner": "40",
-    "policy-validator": "95",
+    plugin.main.name: plugin.main.idx
+    for plugin in (
+        suite,
+        device_injector,
+        cdi_injector,
+        hook_injector,
+        resource_assigner,
+        policy_validator,
+    )
 }
 """The plugins of the suite, and the index that each is launched with."""
 
@@ -168,7 +178,7 @@ def _add(adaptation: Adaptation, plugin: str, flags: Mapping[str, Any], text: st
             raise
         name = f"{adaptation.runtime.name} {adaptation.runtime.version}"
         raise NriError(
-            f"{_text(error)}; {name} would end, since it cannot do without it"
+            f"{error.reason}; {name} would end, since it cannot do without it"
         ) from error
 
 
@@ -218,11 +228,10 @@ def _created(world: _World, group: list[Planned]) -> Iterator[Outcome]:
     try:
         world.run_pod(group[0].pod)
     except NriError as error:
-        yield from (Outcome(one, None, f"RunPodSandbox: {_text(error)}") for one in group)
+        yield from (Outcome(one, None, f"RunPodSandbox: {error.reason}") for one in group)
         return
     for one in group:
-        container = api.Container()
-        container.CopyFrom(one.container)
+        container = api.copy_of(one.container)
         container.pod_sandbox_id = one.pod.id
         outcome = _outcome(world, one, container)
         if lost := "; ".join(world.adaptation.dropped[dropped:]):
@@ -236,12 +245,8 @@ def _outcome(world: _World, planned: Planned, container: api.Container) -> Outco
     try:
         made = world.create(container)
     except NriError as error:
-        return Outcome(planned, None, _text(error))
+        return Outcome(planned, None, error.reason)
     return Outcome(planned, made, updates=list(made.created.merged.updates))
-
-
-def _text(error: NriError) -> str:
-    return error.message if isinstance(error, RemoteError) else str(error)
 
 
 def _lived(world: _World, pod_id: str, outcomes: list[Outcome]) -> list[Outcome]:
@@ -266,7 +271,7 @@ def _step(
     try:
         step(target)
     except NriError as error:
-        outcome.made, outcome.error = None, outcome.error or f"{name}: {_text(error)}"
+        outcome.made, outcome.error = None, outcome.error or f"{name}: {error.reason}"
     faults, dropped = world.faults[before[0] :], world.adaptation.dropped[before[1] :]
     updates = world.updates[before[2] :]
     outcome.updates.extend(updates)
@@ -307,8 +312,7 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
 
 def _without_empty(message: _M) -> _M:
     """Leave out the empty messages with which the reference's merging always begins."""
-    result = type(message)()
-    result.CopyFrom(message)
+    result = api.copy_of(message)
     _prune(result)
     return result
 

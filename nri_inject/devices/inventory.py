@@ -15,6 +15,7 @@ from typing import Final
 
 from nri_inject.devices.device import Device, Number, Type, natural
 from nri_inject.devices.sysfs import Sysfs
+from nri_inject.trust import MOST_LINKS
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,8 @@ def assemble(devices: Iterable[Device], tree: Tree) -> Inventory:
     return Inventory(tuple(sorted(linked, key=lambda device: natural(device.path))))
 
 
-_MOST_LINKS: Final = 40  # as Linux: MAXSYMLINKS
-
-
 def _behind(path: str, links: Mapping[str, str], known: Mapping[str, Number]) -> Number | None:
-    for _ in range(_MOST_LINKS):
+    for _ in range(MOST_LINKS):
         if path in known or path not in links:
             break
         path = links[path]

@@ -45,6 +45,7 @@ from nri_inject.devices.node import node_at
 from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, Host
 from nri_inject.injecting import service_of
+from nri_inject.policy.kinds import LIMITS
 from nri_inject.surroundings import Part, Source
 from nri_inject.yamltext import Value
 
@@ -683,24 +684,6 @@ def _linux(linux: api.LinuxContainerAdjustment) -> Wish:
 
 # --- ulimits ------------------------------------------------------------------------------------
 
-_LIMITS: Final = (
-    "AS",
-    "CORE",
-    "CPU",
-    "DATA",
-    "FSIZE",
-    "LOCKS",
-    "MEMLOCK",
-    "MSGQUEUE",
-    "NICE",
-    "NOFILE",
-    "NPROC",
-    "RSS",
-    "RTPRIO",
-    "RTTIME",
-    "SIGPENDING",
-    "STACK",
-)
 _UNLIMITED: Final = 2**64 - 1  # RLIM_INFINITY
 _WORDS_FOR_UNLIMITED: Final = frozenset({"unlimited", "infinity", "-1"})
 
@@ -709,8 +692,8 @@ def _limit_type(value: Value) -> str:
     text = read_text(value)
     # Not all letters whose capitals are ASCII are: the dotless i has I.
     name = text.upper().removeprefix("RLIMIT_")
-    if name not in _LIMITS or not text.isascii():
-        known = tuple(f"RLIMIT_{limit}" for limit in _LIMITS)
+    if name not in LIMITS or not text.isascii():
+        known = tuple(f"RLIMIT_{limit}" for limit in LIMITS)
         raise Fault(f"{quoted(text)} is unknown; {suggestion(text, known)}")
     return f"RLIMIT_{name}"
 

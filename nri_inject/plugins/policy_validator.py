@@ -19,7 +19,7 @@ from nri_inject.api import (
     ValidateContainerAdjustmentRequest,
 )
 from nri_inject.audit import Outcome
-from nri_inject.command import Command, Options, Service
+from nri_inject.command import Command, Options
 from nri_inject.config import Config
 from nri_inject.errors import NriError, RequestError
 from nri_inject.host import Host
@@ -58,6 +58,11 @@ class Validating:
     def close(self) -> None:
         """Stop watching them."""
         self._surroundings.close()
+
+    @property
+    def config_error(self) -> str:
+        """Why the newest version of the configuration file is not in force; empty if it is."""
+        return self._surroundings.config_error
 
     def configure(self, request: ConfigureRequest) -> None:
         """Configure, and say if this runtime will never ask."""
@@ -159,14 +164,10 @@ class _Permits:
         return self._known[plugin]
 
 
-def _service(options: Options, configured: Config) -> Service:
-    return Validating(options, configured)
-
-
 main: Final = Command(
     name="policy-validator",
     idx="95",
-    service=_service,
+    service=Validating,
     help="Reject what any plugin wants for a container and the policy does not allow.",
     example="nri-policy-validator --idx 95 --policy /etc/nri-inject/policy.yaml",
 )

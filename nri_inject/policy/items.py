@@ -26,7 +26,7 @@ from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
 from nri_inject.host import DeviceNode, Host, NotADevice, Number
 from nri_inject.policy.kinds import HARMLESS, PROTECTED
-from nri_inject.policy.patterns import is_below, literally
+from nri_inject.policy.patterns import clean, is_below, literally
 from nri_inject.policy.rules import Item
 
 if TYPE_CHECKING:
@@ -338,17 +338,6 @@ def _source(source: str, kind: str, world: World) -> tuple[tuple[str, ...], str]
     if place.doubt is not None:
         return (), f"others could lead its source elsewhere: {place.doubt}"
     return (place.real,), ""
-
-
-def clean(path: str) -> str:
-    """Return a path without doubled slashes and `.`; each `..` takes away the part before."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            del parts[-1:]
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/" + "/".join(parts)
 
 
 def _writable(mount: api.Mount) -> tuple[bool, str]:

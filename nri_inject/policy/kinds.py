@@ -24,7 +24,7 @@ from nri_inject.annotations import (
     read_line,
     suggestion,
 )
-from nri_inject.policy.patterns import Pattern, is_below, pattern
+from nri_inject.policy.patterns import Pattern, clean, is_below, pattern
 from nri_inject.policy.reading import strict_map
 from nri_inject.policy.rules import Entry, Item, Kind
 from nri_inject.yamltext import Value
@@ -44,17 +44,9 @@ def read_pattern(value: Value) -> Pattern:
 def _path_pattern(value: Value) -> Pattern:
     found = read_pattern(value)
     text = found.text
-    if not text.startswith("/") or text != _clean(text):
+    if not text.startswith("/") or text != clean(text):
         raise Fault(f"{quoted(text)} is not an absolute path without '.', '..' and doubled slashes")
     return found
-
-
-def _clean(path: str) -> str:
-    return "/" if path == "/" else "/" + "/".join(p for p in path.split("/") if _is_part(p))
-
-
-def _is_part(part: str) -> bool:
-    return part not in ("", ".", "..")
 
 
 def _letters(value: Value) -> frozenset[str]:
@@ -342,7 +334,8 @@ LIMITS: Final = (
 def _limit_name(value: Value) -> Pattern:
     text = read_line(value)
     name = text.upper().removeprefix("RLIMIT_")
-    if name not in LIMITS:
+    # The capital of the dotless i is the I of ASCII.
+    if name not in LIMITS or not text.isascii():
         raise Fault(f"{quoted(text)} is unknown; {suggestion(text, LIMITS)}")
     return pattern(f"RLIMIT_{name}")
 

@@ -5,20 +5,20 @@ NRI tells it by field, and by key where a field has keys (OwningPlugins, NRI 0.1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from nri_inject.api import Field, FieldOwners
 from nri_inject.policy.rules import Item
 
-# Kind of item -> the field of NRI, and the key by which the field tells the item.
-_COMPOUND: Final[Mapping[str, tuple[int, Callable[[Item], str]]]] = {
-    "devices": (Field.Devices, lambda item: item.key),
-    "cdi_devices": (Field.CdiDevices, lambda item: item.key),
-    "mounts": (Field.Mounts, lambda item: item.key),
-    "network_devices": (Field.LinuxNetDevices, lambda item: item.key),
-    "sysctl": (Field.Sysctl, lambda item: item.key),
-    "ulimits": (Field.Rlimits, lambda item: item.key),
+# Kind of item -> the field of NRI that tells owners by the item's key.
+_COMPOUND: Final[Mapping[str, int]] = {
+    "devices": Field.Devices,
+    "cdi_devices": Field.CdiDevices,
+    "mounts": Field.Mounts,
+    "network_devices": Field.LinuxNetDevices,
+    "sysctl": Field.Sysctl,
+    "ulimits": Field.Rlimits,
 }
 _SIMPLE: Final[Mapping[str, int]] = {
     "scheduling_policy": Field.LinuxSched,
@@ -38,8 +38,8 @@ def owner(item: Item, owners: FieldOwners) -> str:
     Several plugins that added hooks stand beside each other, with commas.
     """
     if item.kind in _COMPOUND:
-        field, key = _COMPOUND[item.kind]
-        found = owners.compound[field].owners.get(key(item)) if field in owners.compound else None
+        field = _COMPOUND[item.kind]
+        found = owners.compound[field].owners.get(item.key) if field in owners.compound else None
         return found or UNKNOWN
     if item.kind in _SIMPLE:
         return owners.simple.get(_SIMPLE[item.kind]) or UNKNOWN

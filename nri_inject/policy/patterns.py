@@ -84,6 +84,17 @@ def literally(text: str) -> str:
     return _SPECIAL.sub(r"[\g<0>]", text)
 
 
+def clean(path: str) -> str:
+    """Return a path without doubled slashes and `.`; each `..` takes away the part before."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
 def above(path: str) -> Iterator[str]:
     """Yield a path and every directory above it."""
     yield path

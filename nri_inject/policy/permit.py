@@ -13,9 +13,9 @@ from nri_inject.annotations import container_name, plain, where
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host import Host
-from nri_inject.policy.items import World, clean, items_of, named, without, written
+from nri_inject.policy.items import World, items_of, named, without, written
 from nri_inject.policy.kinds import KINDS
-from nri_inject.policy.patterns import above
+from nri_inject.policy.patterns import above, clean
 from nri_inject.policy.rules import Decision, Item, Policy, Subject
 
 # Of an item and a rule's entry. Each costs some 3 µs, and a request must not take a second.

@@ -195,7 +195,7 @@ class _Lent(NamedTuple):
     """
 
     literal: AbstractSet[str]
-    others: Sequence[Pattern]
+    others: Sequence[tuple[str, Pattern]]  # a pattern's stem, and the pattern
 
     def above(self, item: Item) -> str | None:
         """Return which of them an item's source lies inside of, None for none."""
@@ -205,7 +205,7 @@ class _Lent(NamedTuple):
             if not name.startswith("/") or name == "/":
                 continue
             parent = name.rpartition("/")[0] or "/"
-            if any(parent.startswith(p.stem) and p.covers(parent) for p in self.others):
+            if any(parent.startswith(stem) and p.covers(parent) for stem, p in self.others):
                 return parent
             for place in above(parent):
                 if place in self.literal:
@@ -217,7 +217,7 @@ def _lent(rules: Iterable[Rule]) -> _Lent:
     entries = [e for rule in rules if rule.effect == "allow" for e in rule.what.get("mounts", ())]
     patterns = [e.pattern for e in entries if e.pattern and e.conditions.get("access")]
     literal = frozenset(pattern.text for pattern in patterns if pattern.literal)
-    return _Lent(literal, [pattern for pattern in patterns if not pattern.literal])
+    return _Lent(literal, [(p.stem, p) for p in patterns if not p.literal])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -521,10 +521,8 @@ def _reason(pending: Pending) -> str:
     title = pending.peer.title
     try:
         verdict = pending.result(ValidateContainerAdjustmentResponse)
-    except RemoteError as error:
-        return f'validator "{title}" failed: {error.message}'
     except NriError as error:
-        return f'validator "{title}" failed: {error}'
+        return f'validator "{title}" failed: {error.reason}'
     if not verdict.reject:
         return ""
     return _rejected(title, verdict.reason or "unknown rejection reason")

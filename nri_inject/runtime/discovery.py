@@ -74,9 +74,7 @@ def find(directory: str | Path) -> tuple[list[Installed], list[str]]:
 def _executables(directory: Path) -> list[Path]:
     try:
         with os.scandir(directory) as entries:
-            names = sorted(
-                (entry.name for entry in entries if _is_candidate(entry)), key=os.fsencode
-            )
+            names = [entry.name for entry in entries if _is_candidate(entry)]
     except FileNotFoundError:
         return []
     except OSError as error:

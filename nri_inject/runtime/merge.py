@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from google.protobuf.message import Message
 
@@ -22,7 +22,6 @@ from nri_inject.runtimes import NEWEST, Version
 
 Request = api.CreateContainerRequest | api.UpdateContainerRequest | api.StopContainerRequest
 Response = api.CreateContainerResponse | api.UpdateContainerResponse | api.StopContainerResponse
-_M = TypeVar("_M", bound=Message)
 
 MARK: Final = "-"
 """What a key begins with when a plugin wants the entry removed."""
@@ -115,9 +114,9 @@ class Collected:
     """
 
     def __init__(self, request: Request, nri: Version = NEWEST.nri) -> None:
-        self._request = _copy(request)
+        self._request = api.copy_of(request)
         _fill(self._request)
-        self._pristine = _copy(self._request)
+        self._pristine = api.copy_of(self._request)
         self._owners = Owners(remembers_removals=nri >= (0, 10, 0))
         self._loses_marks = nri < (0, 7, 0)
         self._adjust = api.Adjustment()
@@ -129,11 +128,11 @@ class Collected:
     @property
     def owners(self) -> api.OwningPlugins:
         """Who has set what so far."""
-        return _copy(self._owners.message)
+        return api.copy_of(self._owners.message)
 
     def request_for_next(self) -> Request:
         """Give the request as the plugins so far have changed it."""
-        return _copy(self._request)
+        return api.copy_of(self._request)
 
     def take(self, plugin: str, response: Response) -> None:
         """Add a plugin's answer, or raise Conflict or another NriError.
@@ -148,10 +147,10 @@ class Collected:
 
     def result(self) -> Merged:
         """Give what all answers together come to."""
-        updates = {name: _copy(update) for name, update in self._updates.items()}
+        updates = {name: api.copy_of(update) for name, update in self._updates.items()}
         updated = isinstance(self._request, api.UpdateContainerRequest)
         own = updates.pop(self._request.container.id, None) if updated else None
-        adjust = _copy(self._adjust)
+        adjust = api.copy_of(self._adjust)
         if self._loses_marks:
             marks = [mount.destination for mount in adjust.mounts if unmarked(mount.destination)[0]]
             _discarded(adjust.mounts, marks, attrgetter("destination"))
@@ -183,7 +182,7 @@ class Collected:
         if not asked.linux.HasField("resources"):
             return
         requested = self._requested(name)
-        draft = _copy(update.linux.resources if requested is None else requested)
+        draft = api.copy_of(update.linux.resources if requested is None else requested)
         try:
             _update_resources(partial(self._owners.claim, name, plugin), asked, draft)
         except Conflict:
@@ -510,12 +509,6 @@ def _discarded(entries: Any, keys: Collection[str], key_of: Callable[[Any], str]
     """Take the entries with these keys out of a repeated field, and give them."""
     found = [number for number, entry in enumerate(entries) if key_of(entry) in keys]
     return [entries.pop(number) for number in reversed(found)]
-
-
-def _copy(message: _M) -> _M:
-    same = type(message)()
-    same.CopyFrom(message)
-    return same
 
 
 def _fill(request: Request) -> None:

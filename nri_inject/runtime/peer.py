@@ -52,8 +52,6 @@ class Timeouts:
     request: float = REQUEST_TIMEOUT
 
 
-_USUAL: Final = Timeouts()
-
 _READ: Final = 1 << 16
 _MOST_UNSENT: Final = 8 << 20
 """How much a plugin that does not read may leave with us, in bytes, before we stop to read too."""
@@ -155,13 +153,12 @@ class Peer:
         runtime: Runtime,
         config: str = "",
         timeout: float = REQUEST_TIMEOUT,
-        told: Timeouts = _USUAL,
     ) -> None:
         """Hand the plugin its configuration, and learn which events it wants.
 
         NriError if it wants an event that this runtime does not know.
         """
-        request = configuration(runtime, config, told)
+        request = configuration(runtime, config, Timeouts())
         self.subscribe(self.request("Configure", request, ConfigureResponse, timeout), runtime)
 
     def subscribe(self, response: ConfigureResponse, runtime: Runtime) -> None:

@@ -11,14 +11,14 @@ from google.protobuf.message import Message
 
 from nri_inject.api import ContainerUpdate, UpdateContainersRequest
 from nri_inject.errors import ConnectionLost, RemoteError
-from nri_inject.runtime.peer import REQUEST_TIMEOUT, Peer
+from nri_inject.runtime.peer import Peer
 from nri_inject.wire.recording import Exchange
 from nri_inject.wire.session import Role
 
 _SHORT = 400  # characters of a message in a sentence
 
 
-def replay(peer: Peer, recorded: Iterable[Exchange], timeout: float = REQUEST_TIMEOUT) -> list[str]:
+def replay(peer: Peer, recorded: Iterable[Exchange]) -> list[str]:
     """Let a plugin register, ask it what it was asked, and return a sentence for each difference.
 
     Updates that it asks for by itself are taken as made, and compared as one list in the end:
@@ -37,17 +37,17 @@ def replay(peer: Peer, recorded: Iterable[Exchange], timeout: float = REQUEST_TI
         peer.register()
         for number, exchange in enumerate(recorded, 1):
             if exchange.caller is Role.RUNTIME:
-                answered = _ask(peer, exchange, timeout)
+                answered = _ask(peer, exchange)
                 differences.extend(_difference(f"{number}. {_title(exchange)}", exchange, answered))
     except ConnectionLost as error:
         return [*differences, str(error)]
     return [*differences, *_difference_of_updates(recorded, asked)]
 
 
-def _ask(peer: Peer, exchange: Exchange, timeout: float) -> Message | tuple[int, str]:
+def _ask(peer: Peer, exchange: Exchange) -> Message | tuple[int, str]:
     response_type = type(exchange.response) if exchange.response is not None else Message
     try:
-        return peer.request(exchange.method, exchange.request, response_type, timeout)
+        return peer.request(exchange.method, exchange.request, response_type)
     except RemoteError as error:
         return error.code, error.message
 

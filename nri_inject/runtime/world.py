@@ -10,13 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
-
-from google.protobuf.message import Message
+from typing import Final
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, ContainerState, ContainerUpdate, Event, Pod
-from nri_inject.errors import NriError, RemoteError
+from nri_inject.errors import NriError
 from nri_inject.runtime import resources
 from nri_inject.runtime.adaptation import Adaptation, Created
 from nri_inject.runtime.apply import CdiInjector, Resolvers, Spec, apply
@@ -24,7 +22,6 @@ from nri_inject.runtime.manifests import oci_spec
 
 log = logging.getLogger(__name__)
 
-_M = TypeVar("_M", bound=Message)
 _PID: Final = 2**22 + 2  # one that the kernel never gives out: its largest is 2**22
 
 
@@ -99,7 +96,7 @@ class World:
         """Run a pod; its id must be new (ValueError). A plugin that refuses it ends it again."""
         if pod.id in self.pods:
             raise ValueError(f"there is a pod {pod.id!r} already")
-        self.pods[pod.id] = _copy(pod)
+        self.pods[pod.id] = api.copy_of(pod)
         try:
             self._tell(Event.RUN_POD_SANDBOX, pod.id)
         except NriError:
@@ -111,7 +108,7 @@ class World:
     ) -> None:
         """Change a pod's resources."""
         pod = self.pods[pod_id]
-        self.adaptation.update_pod_sandbox(_copy(pod), overhead, wanted)
+        self.adaptation.update_pod_sandbox(api.copy_of(pod), overhead, wanted)
         pod.linux.pod_overhead.CopyFrom(overhead)
         pod.linux.pod_resources.CopyFrom(wanted)
         self._try_to_tell(Event.POST_UPDATE_POD_SANDBOX, pod_id)
@@ -150,7 +147,7 @@ class World:
             if not self._is_crio:
                 self._take_back(pod, container)
             raise
-        created = _copy(container)
+        created = api.copy_of(container)
         created.state = ContainerState.CONTAINER_CREATED
         self.containers[container.id] = created
         self._make(made.created.merged.updates)
@@ -175,7 +172,7 @@ class World:
         """Change a container's resources to what is wanted, or to what plugins make of that."""
         container = self.containers[container_id]
         pod = self.pods[container.pod_sandbox_id]
-        merged = self.adaptation.update_container(_copy(pod), _copy(container), wanted)
+        merged = self.adaptation.update_container(api.copy_of(pod), api.copy_of(container), wanted)
         self._make(merged.updates)
         final = wanted if merged.own is None else merged.own.linux.resources
         self._set_resources(container, final)
@@ -186,7 +183,7 @@ class World:
         container = self.containers[container_id]
         if not _lives(container):
             return
-        told = _copy(container)
+        told = api.copy_of(container)
         container.state, container.pid = ContainerState.CONTAINER_STOPPED, 0
         self._stop(self.pods[container.pod_sandbox_id], container if self._stops_first else told)
 
@@ -199,7 +196,7 @@ class World:
     # --- inside -----------------------------------------------------------------------------------
 
     def _made(self, pod: Pod, container: Container, before: Spec) -> Made:
-        created = self.adaptation.create_container(_copy(pod), container)
+        created = self.adaptation.create_container(api.copy_of(pod), container)
         spec = apply(
             before,
             created.merged.adjust,
@@ -225,7 +222,7 @@ class World:
 
     def _stop(self, pod: Pod, container: Container) -> None:
         try:
-            merged = self.adaptation.stop_container(_copy(pod), _copy(container))
+            merged = self.adaptation.stop_container(api.copy_of(pod), api.copy_of(container))
         except NriError as error:
             self._note(Event.STOP_CONTAINER, error)
         else:
@@ -241,8 +238,8 @@ class World:
         resources.update(container.linux.resources, wanted, everything=self._is_crio)
 
     def _tell(self, event: Event, pod_id: str, container: Container | None = None) -> None:
-        told = None if container is None else _copy(container)
-        self.adaptation.tell(event, _copy(self.pods[pod_id]), told)
+        told = None if container is None else api.copy_of(container)
+        self.adaptation.tell(event, api.copy_of(self.pods[pod_id]), told)
 
     def _try_to_tell(self, event: Event, pod_id: str, container: Container | None = None) -> None:
         try:
@@ -251,8 +248,7 @@ class World:
             self._note(event, error)
 
     def _note(self, event: Event, error: NriError) -> None:
-        text = error.message if isinstance(error, RemoteError) else str(error)
-        self._fault(f"{Event.Name(event)}: {text}")
+        self._fault(f"{Event.Name(event)}: {error.reason}")
 
     def _fault(self, text: str) -> None:
         log.warning("%s", text)
@@ -261,10 +257,3 @@ class World:
 
 def _lives(container: Container) -> bool:
     return container.state != ContainerState.CONTAINER_STOPPED
-
-
-def _copy(message: _M) -> _M:
-    """Copy: what plugins are told is of that moment, and theirs to keep in tests."""
-    same = type(message)()
-    same.CopyFrom(message)
-    return same
