@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -122,6 +123,15 @@ def format_option(function: F) -> F:
         default="text",
         help="text for people, json for programs.",
     )(function)
+
+
+def show(output: str, document: Mapping[str, Any], lines: Iterable[str]) -> None:
+    """Print an answer as `format_option` was given: the document as JSON, or the lines."""
+    if output == "json":
+        click.echo(json.dumps(document))
+        return
+    for line in lines:
+        click.echo(line)
 
 
 def print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

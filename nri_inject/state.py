@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 MOST_MISSED: Final = 1000
@@ -62,18 +63,23 @@ class State:
             self.unlisted += 1
 
 
+@cache
+def _version() -> str:
+    from importlib.metadata import version  # for those who ask: a launch does without it
+
+    return version("nri-inject")
+
+
 def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
     """Return what `nri-inject status` shows of one plugin; `phase` is the stub's.
 
     It is ready when a runtime asks it about containers: once it is synchronized, and where the
     runtime launched it, once it is configured, since runtimes before NRI 0.7 do no more.
     """
-    from importlib.metadata import version  # for those who ask: a launch does without it
-
     shown = list(state.missed.values())[:SHOWN_MISSED]
     return {
         "plugin": state.title,
-        "version": version("nri-inject"),
+        "version": _version(),
         "pid": state.pid,
         "phase": phase,
         "ready": phase == "synchronized" or (launched and phase == "configured"),

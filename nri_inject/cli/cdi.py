@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import select
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -28,7 +28,7 @@ from nri_inject.cdi.spec import Problem
 from nri_inject.cli import cdi_generate
 from nri_inject.command import FAILED
 from nri_inject.host import HostDevices
-from nri_inject.options import format_option
+from nri_inject.options import format_option, show
 from nri_inject.runtimes import Runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -73,14 +73,6 @@ def _snapshot(directories: Sequence[str], unsafe: bool) -> Snapshot:
         return registry.current()
 
 
-def _show(output: str, document: Mapping[str, Any], lines: Iterable[str]) -> None:
-    if output == "json":
-        click.echo(json.dumps(document))
-        return
-    for line in lines:
-        click.echo(line)
-
-
 # --- list, dirs, specs --------------------------------------------------------------------------
 
 
@@ -93,7 +85,7 @@ def list_(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
     Ends with status 0 even if specs are wrong; `validate` is for asking that.
     """
     found = _snapshot(directories, unsafe)
-    _show(output, _listing(found), _listing_lines(found))
+    show(output, _listing(found), _listing_lines(found))
     return 0
 
 
@@ -129,7 +121,7 @@ def dirs(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
     found = _snapshot(directories, unsafe)
     rows = [_directory(found, path) for path in found.priorities]
     lines = (_directory_line(row) for row in rows)
-    _show(output, {"directories": rows}, lines)
+    show(output, {"directories": rows}, lines)
     return FAILED if any(row["errors"] for row in rows) else 0
 
 
@@ -160,7 +152,7 @@ def specs(
     found = _snapshot(directories, unsafe)
     files = [file for file in found.files if not vendors or _vendor(file) in vendors]
     rows = [_spec(found, file) for file in files]
-    _show(output, {"specs": rows}, (line for row in rows for line in _spec_lines(row)))
+    show(output, {"specs": rows}, (line for row in rows for line in _spec_lines(row)))
     unknown = {*vendors} - {_vendor(file) for file in files}
     for vendor in sorted(unknown):
         click.echo(f"Error: no spec of vendor {vendor!r}", err=True)
@@ -230,7 +222,7 @@ def monitor(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
 def _show_change(before: Snapshot, found: Snapshot, output: str) -> None:
     change = difference(before, found)
     if any(change.values()) or before.errors != found.errors:
-        _show(output, change, _change_lines(change))
+        show(output, change, _change_lines(change))
         sys.stdout.flush()
 
 
@@ -288,7 +280,7 @@ def validate(
         for file, problems in found.items()
         for problem in problems
     )
-    _show(output, document, lines)
+    show(output, document, lines)
     errors = (problem for problems in found.values() for problem in problems if not problem.warning)
     return FAILED if any(errors) else 0
 
@@ -354,7 +346,7 @@ def resolve_(
         *(f"not carried: {sentence}" for sentence in resolution.unsupported),
         *(f"warning: {sentence}" for sentence in resolution.warnings),
     ]
-    _show(output, document, lines)
+    show(output, document, lines)
     return 0
 
 

@@ -18,7 +18,7 @@ from nri_inject.devices.inventory import Inventory
 from nri_inject.devices.naming import classes, stable_selector
 from nri_inject.devices.selectors import Miss, Selector, misses, parse
 from nri_inject.host import DeviceNode, HostDevices
-from nri_inject.options import format_option
+from nri_inject.options import format_option, show
 
 F = TypeVar("F", bound=Callable[..., Any])
 Json = dict[str, Any]
@@ -59,7 +59,7 @@ def list_(*, selectors: tuple[str, ...], root: str, output: str) -> int:
     picked = {selector.text: _selected(selector, found, nodes) for selector in wanted}
     devices = _distinct(picked.values()) if wanted else found.devices
     rows = [_row(device, found, nodes) for device in devices]
-    _show(output, {"devices": rows}, (line for row in rows for line in _lines(row)))
+    show(output, {"devices": rows}, (line for row in rows for line in _lines(row)))
     empty = [text for text, meant in picked.items() if not meant]
     for text in empty:
         click.echo(f"Error: {plain(text)} means no device; nri-inject devices explain it", err=True)
@@ -85,7 +85,7 @@ def explain(*, selector: str, root: str, output: str) -> int:
         "devices": [{**_row(d, found, nodes), "because": _because(wanted, d)} for d in meant],
         "nearest": [{**_row(m.device, found, nodes), "unmet": _unmet(m)} for m in near],
     }
-    _show(output, document, _explanation(document, len(found.devices)))
+    show(output, document, _explanation(document, len(found.devices)))
     return 0 if meant else FAILED
 
 
@@ -150,14 +150,6 @@ def _unmet(miss: Miss) -> list[Json]:
 
 
 # --- text ---------------------------------------------------------------------------------------
-
-
-def _show(output: str, document: Json, lines: Iterable[str]) -> None:
-    if output == "json":
-        click.echo(json.dumps(document))
-        return
-    for line in lines:
-        click.echo(line)
 
 
 def _lines(row: Json) -> Iterator[str]:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,13 +14,13 @@ from nri_inject import config, logs
 from nri_inject.annotations import where
 from nri_inject.audit import record
 from nri_inject.cli.decisions import Decided, Decider, explained, read_policy
+from nri_inject.cli.reading import planned_in
 from nri_inject.command import FAILED, MISUSED, Options
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError
 from nri_inject.options import format_option
 from nri_inject.plugins.suite import PARTS
 from nri_inject.policy.rules import Policy
-from nri_inject.runtime import manifests
 from nri_inject.runtime.manifests import Planned
 
 
@@ -73,7 +72,7 @@ def check(
         configured = (
             Config() if config_file is None else config.read_file(config_file, unsafe=unsafe_files)
         )
-        planned = [one for pod in pods for one in _manifest(pod)]
+        planned = [*planned_in(pods)]
     except ConfigError as error:
         click.echo(f"Error: {error}", err=True)
         return MISUSED
@@ -81,14 +80,6 @@ def check(
     with closing(Decider(PARTS, options, configured)) as decider:
         decided = [decider.decide(one.pod, one.container) for one in planned]
     return _show([*zip(planned, decided, strict=True)], output)
-
-
-def _manifest(file: str) -> Iterator[Planned]:
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read manifest {file}: {error}") from error
-    yield from manifests.read(text, file)
 
 
 def _show_policy(policy: Policy, output: str) -> int:

@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 from nri_inject import api, config, logs, runtimes, yamltext
 from nri_inject.annotations import container_name, find, plain, quoted, where
 from nri_inject.cli.decisions import Decider, explained, read_policy
+from nri_inject.cli.reading import planned_in, reason
 from nri_inject.command import FAILED, MISUSED, Options
 from nri_inject.errors import ConfigError, NriError
 from nri_inject.plugins import (
@@ -33,7 +34,7 @@ from nri_inject.plugins import (
     resource_assigner,
     suite,
 )
-from nri_inject.runtime import discovery, manifests
+from nri_inject.runtime import discovery
 from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.manifests import Planned
 from nri_inject.runtime.peer import TRIED, Peer, launch, launch_as
@@ -150,7 +151,7 @@ def command(
         raise click.UsageError(f"--idx {quoted(flags['idx'])}: two digits expected, as in 10")
     logs.configure(flags["log_format"], logs.USUAL - 1 + flags["verbose"] - flags["quiet"])
     try:
-        planned = [*_requested(requests), *_manifests(pods)]
+        planned = [*_requested(requests), *planned_in(pods)]
         text = _configuration(flags)
         with Adaptation(_runtime(runtime)) as adaptation:
             for plugin in plugins or (SUITE,):
@@ -515,15 +516,6 @@ def _runtime(text: str | None) -> runtimes.Runtime:
     return runtimes.named(text, "--runtime")
 
 
-def _manifests(files: Iterable[str]) -> Iterator[Planned]:
-    for file in files:
-        try:
-            text = Path(file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read manifest {file}: {_reason(error)}") from error
-        yield from manifests.read(text, file)
-
-
 def _requested(file: str | None) -> Iterator[Planned]:
     if file is None:
         return
@@ -533,12 +525,7 @@ def _requested(file: str | None) -> Iterator[Planned]:
                 if line.strip():
                     yield _request(line, f"{file}, line {number}")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read requests {file}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    text = isinstance(error, OSError) and error.strerror
-    return text or " ".join(str(error).split())
+        raise ConfigError(f"cannot read requests {file}: {reason(error)}") from error
 
 
 def _request(line: str, place: str) -> Planned:
@@ -546,6 +533,6 @@ def _request(line: str, place: str) -> Planned:
         request = json_format.Parse(line, api.CreateContainerRequest())
     except json_format.ParseError as error:
         raise ConfigError(
-            f"{place}: no CreateContainerRequest in protobuf JSON: {_reason(error)}"
+            f"{place}: no CreateContainerRequest in protobuf JSON: {reason(error)}"
         ) from error
     return Planned(request.pod, request.container)
