@@ -1,6 +1,6 @@
 """What a request costs inside of a plugin, without runtime and kernel, and in which functions.
 
-    .venv/bin/python benchmarks/inside.py [--profile N] devices|cdi|hooks|suite
+    .venv/bin/python benchmarks/inside.py [--profile N] devices|cdi|hooks|suite|policy
 
 Both ends of the session are in this process, and nothing is waited for, so caches are warm: what a
 container waits for a plugin that has slept is more. The figures show what costs how much beside
@@ -32,7 +32,7 @@ from nri_inject.command import Options
 from nri_inject.config import Config
 from nri_inject.injecting import service_of
 from nri_inject.plugin import Plugin, dispatch
-from nri_inject.plugins import cdi_injector, device_injector, hook_injector
+from nri_inject.plugins import cdi_injector, device_injector, hook_injector, suite
 from nri_inject.wire.session import Call, Role, Session
 
 TIMES = 3000
@@ -42,13 +42,17 @@ _PARTS: Final = {
     "devices": (device_injector.PART,),
     "cdi": (cdi_injector.PART,),
     "hooks": (hook_injector.PART,),
-    "suite": (device_injector.PART, cdi_injector.PART, hook_injector.PART),
+    "suite": suite.PARTS,
+    "policy": suite.PARTS,
 }
+_CONFIGS: Final = {"policy": samples.policy(100)}
+"""The configuration of what is not unrestricted: here the decisions and the audit are measured."""
 _REQUESTS: Final[Mapping[str, Callable[[], CreateContainerRequest]]] = {
     "devices": lambda: request_of(samples.DEVICES),
     "cdi": lambda: request_of(samples.cdi_annotation(*samples.wanted(10, 1000))),
     "hooks": lambda: request_of(samples.HOOKED, samples.COMMAND),
     "suite": samples.everything,
+    "policy": samples.everything,
 }
 
 
@@ -91,7 +95,7 @@ def _plugin(what: str, directory: Path) -> Plugin:
     )
     plugin = service_of(*_PARTS[what])(options, Config()).plugin
     if plugin.configure is not None:
-        plugin.configure(ConfigureRequest(config=UNRESTRICTED))
+        plugin.configure(ConfigureRequest(config=_CONFIGS.get(what, UNRESTRICTED)))
     return plugin
 
 
