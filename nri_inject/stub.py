@@ -225,8 +225,8 @@ class Stub:
             for conversation in conversations:
                 self._wait_for(conversation.socket.fileno(), conversation.ready)
                 conversation.start()
-            while not (self._stopping or any([each.ended for each in conversations])):
-                self._turn(_shortest([each.patience() for each in conversations]))
+            while not (self._stopping or any(each.ended for each in conversations)):
+                self._turn(_shortest(each.patience() for each in conversations))
         finally:
             self._conversations = ()
             for conversation in conversations:
