@@ -337,15 +337,15 @@ class HostNumbers(Mapping[Number, tuple[str, ...]]):
         directory = {"b": "block", "c": "char"}.get(kind)
         if directory is None:
             raise KeyError(number)
-        device = f"{self._root}/sys/dev/{directory}/{major}:{minor}/uevent"
+        device = f"{self._root}/sys/dev/{directory}/{major}:{minor}"
         record = f"{self._root}/run/udev/data/{kind}{major}:{minor}"
-        # A device that is there is not given another name, and udev puts a new file in the place
-        # of the old one.
+        # A device is not given another name while it is there, and has another link in sysfs when
+        # it comes back. udev puts a new file in the place of the old one.
         state = (_version(device), _version(record))
         known = self._known.get(number)
         if known is not None and known[0] == state:
             return known[1]
-        names = _names(device, record)
+        names = _names(f"{device}/uevent", record)
         if not names:
             raise KeyError(number)
         self._known.put(number, (state, names))
@@ -362,7 +362,7 @@ class HostNumbers(Mapping[Number, tuple[str, ...]]):
 def _version(path: str) -> tuple[int, int, int, int] | None:
     """Return what tells a file from one that was written later; None if there is none."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - asked for each device of a container
+        found = os.lstat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

@@ -107,15 +107,13 @@ class Permit:
         noun: str,
         origins: Mapping[str, str],
     ) -> list[str]:
-        decisions: list[Decision] = []
-        for name in names:
-            key = (self._seen, decide.__name__, kind, name, noun)
-            known = self._policy.decided.find(key)
-            if known is None:
-                known = (decide(named(kind, name, noun)),)
-                if len(name) <= _LONGEST_RECALLED:
-                    self._recall(key, known)
-            decisions += known
+        names = tuple(names)
+        key = (self._seen, decide.__name__, kind, noun, names)
+        decisions = self._policy.decided.find(key)
+        if decisions is None:
+            decisions = tuple(decide(named(kind, name, noun)) for name in names)
+            if sum(map(len, names)) <= _LONGEST_RECALLED:
+                self._recall(key, decisions)
         self.decisions += decisions
         self._refuse(decisions, origins)
         return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
