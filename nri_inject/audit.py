@@ -11,11 +11,12 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from json.encoder import encode_basestring_ascii
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from nri_inject.annotations import container_name
 from nri_inject.api import Container, Pod
-from nri_inject.logs import timestamp
+from nri_inject.logs import timestamp, write_lines
 
 if TYPE_CHECKING:
     from nri_inject.policy.rules import Decision
@@ -45,39 +46,59 @@ def lines(
     the first of them written down, and how many more there were: a pod's author must not fill a
     node's disk.
     """
-    about = {
-        "time": timestamp(now),
-        "plugin": plugin,
-        "namespace": pod.namespace,
-        "pod": pod.name,
-        "pod_uid": pod.uid,
-        "container": container_name(container),
-        "container_id": container.id,
-        "outcome": outcome,
-    }
+    about = _ABOUT % (
+        _text(timestamp(now)),
+        _text(plugin),
+        _text(pod.namespace),
+        _text(pod.name),
+        _text(pod.uid),
+        _text(container_name(container)),
+        _text(container.id),
+        _text(outcome),
+    )
     written = length = 0
     for decision in decisions[:_MOST_LINES]:
-        line = json.dumps(about | record(decision))
+        line = f"{{{about}, {_members(decision)}}}"
         yield line
         written += 1
         length += len(line)
         if length > _LONGEST:
             break
     if len(decisions) > written:
-        yield json.dumps(about | {"more": len(decisions) - written})
+        yield f'{{{about}, "more": {len(decisions) - written}}}'
 
 
-def record(decision: Decision) -> dict[str, Any]:
+def record(decision: Decision) -> dict[str, str | None]:
     """Return what is written down of a decision itself."""
-    item = decision.item
-    return {
-        "kind": item.kind,
-        "requested": item.asked,
-        "resolved": item.resolved,
-        "decision": decision.verdict,
-        "rule": decision.rule,
-        "reason": decision.reason,
-    }
+    found: dict[str, str | None] = json.loads(f"{{{_members(decision)}}}")
+    return found
+
+
+def _members(decision: Decision) -> str:
+    item, rule = decision.item, decision.rule
+    return _DECISION % (
+        _text(item.kind),
+        _text(item.asked),
+        _text(item.resolved),
+        _text(decision.verdict),
+        "null" if rule is None else _text(rule),
+        _text(decision.reason),
+    )
+
+
+def _places(*names: str) -> str:
+    """Return members of a JSON object, with a %s for each value."""
+    return ", ".join(f'"{name}": %s' for name in names)
+
+
+# A container waits for its lines. So they are put together from texts, in a fraction of the time
+# that json.dumps takes for a dict; what it writes of a text, this writes too.
+_text: Final = encode_basestring_ascii
+
+_ABOUT: Final = _places(
+    "time", "plugin", "namespace", "pod", "pod_uid", "container", "container_id", "outcome"
+)
+_DECISION: Final = _places("kind", "requested", "resolved", "decision", "rule", "reason")
 
 
 class AuditLog:
@@ -96,8 +117,7 @@ class AuditLog:
     def write(self, record: Iterator[str]) -> None:
         """Write the lines of one request."""
         if self._path is None:
-            for line in record:
-                log.info("%s", line)
+            write_lines(log, record)
             return
         text = "".join(f"{line}\n" for line in record)
         if not text:

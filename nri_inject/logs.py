@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import select
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TextIO
 
 LogFormat = Literal["text", "json"]
 
@@ -25,8 +27,7 @@ USUAL = 2
 
 def configure(log_format: LogFormat = "text", verbosity: int = USUAL) -> None:
     """Send the log to standard error; `verbosity` is 0 (errors) to 3 (everything)."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    handler = _Handler(sys.stderr, _Json() if log_format == "json" else _Text())
     level = _LEVELS[max(0, min(verbosity, len(_LEVELS) - 1))]
     logging.basicConfig(handlers=[handler], level=level, force=True)
     # No line says who wrote it, so nobody needs to find out (Python's logging howto, Optimization).
@@ -34,33 +35,123 @@ def configure(log_format: LogFormat = "text", verbosity: int = USUAL) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
+def write_lines(log: logging.Logger, messages: Iterable[str]) -> None:
+    """Log messages that belong together, at level INFO, each as a record of its own.
+
+    A container waits for them. So where `configure` alone has decided what becomes of them, they
+    are written at once; handlers and filters of others see the records that they always see.
+    """
+    if not log.isEnabledFor(logging.INFO):
+        return
+    handler = _sole_handler(log)
+    if handler is not None:
+        handler.write_lines(log.name, [*messages])
+        return
+    for message in messages:
+        log.info("%s", message)
+
+
+def _sole_handler(log: logging.Logger) -> _Handler | None:
+    """Return our handler, if nobody else has a say in what becomes of a logger's records."""
+    handlers = [*log.handlers]
+    above = log
+    while above.propagate and above.parent is not None:
+        above = above.parent
+        handlers += above.handlers
+    if len(handlers) != 1 or log.filters or handlers[0].filters:
+        return None
+    return handlers[0] if isinstance(handlers[0], _Handler) else None
+
+
+class _Handler(logging.Handler):
+    """Write to a stream, which no other thread may do meanwhile; for that it has a lock."""
+
+    def __init__(self, stream: TextIO, form: _Text | _Json) -> None:
+        super().__init__()
+        self._stream = stream
+        self._form = form
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        try:
+            self._write(f"{self._form.format(record)}\n")
+        except Exception:  # whatever becomes of the log, a container gets its answer
+            self.handleError(record)
+
+    def write_lines(self, name: str, messages: Sequence[str]) -> None:
+        """Write messages of level INFO as if each had come in a record of the logger `name`."""
+        self.acquire()
+        try:
+            begin = self._form.begin(name, "INFO", time.time())
+            lines = [f"{self._form.line(begin, message)}\n" for message in messages]
+            for piece in _pieces(lines):
+                self._write(piece)
+        except Exception:  # as above
+            self.handleError(logging.makeLogRecord({"name": name, "msg": messages}))
+        finally:
+            self.release()
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def _pieces(lines: Sequence[str]) -> Sequence[str]:
+    """Return lines as they may be written together.
+
+    Several processes may write to one pipe, as plugins do that a runtime has launched. Up to
+    PIPE_BUF bytes nothing of theirs comes between (POSIX, write), and more than that is no
+    longer sure to stay whole lines.
+    """
+    whole = "".join(lines)
+    return [whole] if whole.isascii() and len(whole) <= select.PIPE_BUF else lines
+
+
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_when(record)} {record.levelname.lower():7} {one_line(record.getMessage())}"
+        begin = self.begin(record.name, record.levelname, record.created)
+        line = self.line(begin, record.getMessage())
         if record.exc_info:
             # Indented, so that no text in an exception can pass for a record of its own.
             trace = self.formatException(record.exc_info).split("\n")
             line += "".join(f"\n    {one_line(part)}" for part in trace)
         return line
 
+    def begin(self, _: str, level: str, seconds: float) -> str:
+        """Return what the lines of a logger begin with that are written at a time."""
+        return f"{timestamp(seconds)} {level.lower():7} "
+
+    def line(self, begin: str, message: str) -> str:
+        """Return a whole line."""
+        return begin + one_line(message)
+
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        import json
-
-        fields = {
-            "time": _when(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
+        begin = self.begin(record.name, record.levelname, record.created)
+        line = self.line(begin, record.getMessage())
         if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(fields)
+            trace = self._text(self.formatException(record.exc_info))
+            line = f'{line[:-1]}, "traceback": {trace}}}'
+        return line
 
+    def __init__(self) -> None:
+        super().__init__()
+        # Most plugins write text, and what is launched has to be quick.
+        from json.encoder import encode_basestring_ascii
 
-def _when(record: logging.LogRecord) -> str:
-    return timestamp(record.created)
+        self._text = encode_basestring_ascii  # json.dumps(text), without its preparations
+
+    def begin(self, name: str, level: str, seconds: float) -> str:
+        """Return the members that lines begin with."""
+        return (
+            f'{{"time": "{timestamp(seconds)}", "level": "{level.lower()}",'
+            f' "logger": {self._text(name)}, "message": '
+        )
+
+    def line(self, begin: str, message: str) -> str:
+        """Return a whole line, an object."""
+        return f"{begin}{self._text(message)}}}"
 
 
 def timestamp(seconds: float) -> str:

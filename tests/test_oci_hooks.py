@@ -26,6 +26,7 @@ from nri_inject.oci_hooks import (
     read,
 )
 from nri_inject.oci_hooks.gojson import DEEPEST, Malformed, Number, Object, parse
+from nri_inject.oci_hooks.patterns import remembering
 
 
 def document(**changes: Any) -> bytes:
@@ -374,3 +375,34 @@ def test_names_that_differ_in_case_have_a_fixed_order() -> None:
     names.reverse()
     assert sorted(names, key=order) == expected
     assert order("/z/a.json") == order("/b/a.json")
+
+
+def test_mounts_are_looked_at_when_a_condition_asks_for_them_and_once() -> None:
+    looks = []
+
+    def has_bind_mounts() -> bool:
+        looks.append("look")
+        return True
+
+    subject = Subject({}, [], has_bind_mounts)
+    assert decide(When(always=True), subject).matched
+    assert looks == []
+    assert decide(When(has_bind_mounts=True), subject).matched
+    assert decide(When(has_bind_mounts=True), subject).matched
+    assert looks == ["look"]
+
+
+def test_answers_to_short_texts_are_remembered_and_not_without_bound() -> None:
+    asked = []
+
+    def length(text: str) -> int:
+        asked.append(text)
+        return len(text)
+
+    remembered = remembering(length, most=2)
+    long = "x" * 257
+    assert [remembered(text) for text in ("", "", "ab", "ab", long, long)] == [0, 0, 2, 2, 257, 257]
+    assert asked == ["", "ab", long, long]
+    remembered("abc")  # no room for it
+    remembered("")
+    assert asked == ["", "ab", long, long, "abc", ""]

@@ -134,5 +134,5 @@ def test_patterns_too_large_together_are_asked_one_by_one() -> None:
 
 
 def test_a_pattern_that_is_not_there_yet_is_nobodys() -> None:
-    assert Definitions().candidates(["key"], "/bin/sh") == []
+    assert Definitions().candidates(["key"], "/bin/sh") == ()
     assert which([])(b"text") == []

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final, Literal, NamedTuple
 
 from nri_inject import api
@@ -46,25 +46,41 @@ AS_GO: Final = Choices(bind_mounts="any", empty_command="fail", present="keep")
 class Subject:
     """What conditions are held against: a container's annotations, command and mounts.
 
-    `argv` is None where there is no process at all; then `commands` is no condition.
+    `argv` is None where there is no process at all; then `commands` is no condition. Few
+    definitions ask for mounts, so `has_bind_mounts` may be a function that looks at them.
     """
 
     def __init__(
         self,
         annotations: Mapping[str, str],
         argv: Sequence[str] | None,
-        has_bind_mounts: bool,
+        has_bind_mounts: bool | Callable[[], bool],
         choices: Choices = Choices(),
     ) -> None:
         self.annotations = annotations
+        self.names = tuple(annotations)
         self.argv = argv
-        self.has_bind_mounts = has_bind_mounts
         self.choices = choices
+        self._has_bind_mounts = has_bind_mounts
+        self._values: dict[bytes, bytes] = {}
 
     @cached_property
-    def encoded(self) -> Mapping[bytes, bytes]:
-        """The annotations as patterns search them, encoded once and not once for each pattern."""
-        return {utf8(key): utf8(value) for key, value in self.annotations.items()}
+    def has_bind_mounts(self) -> bool:
+        """Whether the container has any."""
+        has = self._has_bind_mounts
+        return has if isinstance(has, bool) else has()
+
+    @cached_property
+    def keys(self) -> Mapping[bytes, str]:
+        """The annotations' keys by what patterns search, encoded once and not for each pattern."""
+        return {utf8(key): key for key in self.names}
+
+    def value(self, key: bytes) -> bytes:
+        """Return the value under one of `keys` as patterns search it, encoded once as well."""
+        value = self._values.get(key)
+        if value is None:
+            value = self._values[key] = utf8(self.annotations[self.keys[key]])
+        return value
 
 
 class Finding(NamedTuple):
@@ -113,23 +129,24 @@ def _findings(when: When, subject: Subject) -> Iterator[Finding]:
         holds = when.has_bind_mounts and subject.has_bind_mounts
         yield Finding(holds, _mounts_words, (when.has_bind_mounts, subject.has_bind_mounts))
     for condition in when.annotations:
-        yield _annotation_finding(condition, subject.encoded)
+        yield _annotation_finding(condition, subject)
     if when.commands and subject.argv is not None:
         yield _command_finding(when.commands, subject)
 
 
-def _annotation_finding(condition: Annotation, annotations: Mapping[bytes, bytes]) -> Finding:
-    exact, value_matches = condition.key.exact, condition.value.search
-    if exact is not None:
-        value = annotations.get(exact)
-        if value is not None and value_matches(value):
-            return Finding(True, _annotation_words, (exact, value, condition))
-        return Finding(False, _no_annotation_words, (condition,))
-    key_matches = condition.key.search
-    for key, value in annotations.items():
-        if key_matches(key) and value_matches(value):
+def _annotation_finding(condition: Annotation, subject: Subject) -> Finding:
+    value_matches = condition.value.search
+    for key in _keys_matched(condition.key, subject.keys):
+        value = subject.value(key)
+        if value_matches(value):
             return Finding(True, _annotation_words, (key, value, condition))
     return Finding(False, _no_annotation_words, (condition,))
+
+
+def _keys_matched(pattern: Pattern, keys: Mapping[bytes, str]) -> Iterable[bytes]:
+    if pattern.exact is None:
+        return filter(pattern.search, keys)
+    return (pattern.exact,) if pattern.exact in keys else ()
 
 
 def _command_finding(patterns: Iterable[Pattern], subject: Subject) -> Finding:
@@ -245,13 +262,19 @@ def _in_question(definitions: Iterable[Definition], subject: Subject) -> Iterabl
     """Leave out those of which an index says that they cannot match."""
     if not isinstance(definitions, Definitions):
         return definitions
-    return definitions.candidates(subject.annotations, subject.argv[0] if subject.argv else None)
+    return definitions.candidates(subject.names, subject.argv[0] if subject.argv else None)
 
 
 def message(definition: Definition) -> api.Hook:
-    """Return the hook as NRI carries it; no timeout and a timeout of 0 are not the same."""
-    timeout = None if definition.timeout is None else api.OptionalInt(value=definition.timeout)
-    return api.Hook(path=definition.path, args=definition.args, env=definition.env, timeout=timeout)
+    """Return the hook as NRI carries it; it is for all who ask, and must not be changed."""
+    return _message(definition.path, definition.args, definition.env, definition.timeout)
+
+
+@lru_cache(maxsize=64)
+def _message(path: str, args: Sequence[str], env: Sequence[str], timeout: int | None) -> api.Hook:
+    # No timeout and a timeout of 0 are not the same.
+    optional = None if timeout is None else api.OptionalInt(value=timeout)
+    return api.Hook(path=path, args=args, env=env, timeout=optional)
 
 
 def _drop(hooks: api.Hooks, present: api.Hooks) -> None:

@@ -41,16 +41,9 @@ class Definitions(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have n
 
         `command` is the first of argv, None if there is none.
         """
-        numbers = set(self._always)
-        for key in keys:
-            found = self._keys.find(key)
-            if found is None:
-                return self
-            numbers |= found
-        found = self._commands.everyone if command is None else self._commands.find(command)
-        if found is None:
-            return self
-        return [self[number] for number in sorted(numbers | found)]
+        by_command = self._commands.everyone if command is None else self._commands.find(command)
+        numbers = self._always.union(by_command, *map(self._keys.find, keys))
+        return self if len(numbers) == len(self) else [self[number] for number in sorted(numbers)]
 
 
 def _gate(when: When) -> tuple[Sequence[Pattern], Sequence[Pattern]]:
@@ -80,11 +73,10 @@ class _Index:
         self._which: Final = which(by_pattern)
         self.find: Final = remembering(self._find, _MOST_REMEMBERED) if by_pattern else _nobody
 
-    def _find(self, text: str) -> frozenset[int] | None:
-        """Return numbers, or None if the patterns have to be asked one by one."""
+    def _find(self, text: str) -> frozenset[int]:
         slots = self._which(utf8(text))
-        if slots is None:
-            return None
+        if slots is None:  # the patterns have to be asked one by one
+            return self.everyone
         return frozenset[int]().union(*(self._numbers[slot] for slot in slots))
 
 

@@ -109,20 +109,28 @@ _LONGEST_REMEMBERED: Final = 256
 
 
 def remembering(answer: Callable[[Text], T], most: int = _MOST_REMEMBERED) -> Callable[[Text], T]:
-    """Return a function that remembers the answers, other than None, to some short texts."""
-    answers: dict[Text, T] = {}
+    """Return a function that remembers the answers to some short texts."""
+    return _Answers(answer, most).__getitem__
 
-    def remembered(text: Text) -> T:
-        known = answers.get(text)
-        if known is None:
-            known = answer(text)
-            if len(text) <= _LONGEST_REMEMBERED:
-                if len(answers) >= most:
-                    answers.clear()
-                answers[text] = known
-        return known
 
-    return remembered
+class _Answers(dict[Text, T]):
+    """The answers that are remembered; looking up another text asks for its answer.
+
+    So the usual text is looked up in C. An lru_cache would keep long texts as well.
+    """
+
+    def __init__(self, answer: Callable[[Text], T], most: int) -> None:
+        super().__init__()
+        self._answer = answer
+        self._most = most
+
+    def __missing__(self, text: Text) -> T:
+        answer = self._answer(text)
+        if len(text) <= _LONGEST_REMEMBERED:
+            if len(self) >= self._most:
+                self.clear()
+            self[text] = answer
+        return answer
 
 
 # --- many patterns at once ----------------------------------------------------------------------

@@ -7,7 +7,7 @@ hook-injector (NRI 0.12) is in docs/differences-hooks.md.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from nri_inject.adjust import Injector
@@ -104,11 +104,35 @@ inject: Final = injector(Choices())
 def subject_of(pod: Pod, container: Container, choices: Choices) -> Subject:
     """Return what conditions are held against; under one key the pod's annotation counts."""
     return Subject(
-        {**container.annotations, **pod.annotations},
+        _Annotations(pod.annotations, container.annotations),
         container.args,
-        has_bind_mounts(container.mounts, choices),
+        lambda: has_bind_mounts(container.mounts, choices),
         choices,
     )
+
+
+class _Annotations(Mapping[str, str]):
+    """The annotations of a pod over those of a container.
+
+    Of most of them conditions look at the key alone, and a copy would read the values as well.
+    """
+
+    def __init__(self, pod: Mapping[str, str], container: Mapping[str, str]) -> None:
+        self._pod = pod
+        self._container = container
+        self._keys = dict.fromkeys(container) | dict.fromkeys(pod)
+
+    def __getitem__(self, key: str) -> str:
+        for layer in (self._pod, self._container):
+            if key in layer:  # a map of protobuf would make up what it lacks
+                return layer[key]
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def has_bind_mounts(mounts: Iterable[Mount], choices: Choices) -> bool:

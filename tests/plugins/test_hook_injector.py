@@ -15,7 +15,7 @@ from nri_inject import api
 from nri_inject.errors import RequestError
 from nri_inject.hook_registry import HookRegistry
 from nri_inject.host import Host
-from nri_inject.oci_hooks import AS_GO, Choices, Definition, When, compiled
+from nri_inject.oci_hooks import AS_GO, Annotation, Choices, Definition, When, compiled
 from nri_inject.plugins.hook_injector import inject, injector
 
 VECTORS = {vector["name"]: vector for vector in hook_vectors.load("plugin")}
@@ -107,6 +107,26 @@ def test_bind_mounts_are_those_that_the_pod_asked_for(
     container = api.Container(name="main", args=["/bin/sh"], mounts=mounts)
     host = host_with(hook(when=When(has_bind_mounts=True)))
     assert inject(POD, container, host).HasField("hooks") is expected
+
+
+def test_the_pods_annotation_counts_and_reading_them_changes_none() -> None:
+    pod = api.Pod(name="web", annotations={"both": "pod's", "pod": "x"})
+    container = api.Container(name="main", annotations={"both": "container's", "container": "y"})
+    before = (str(pod), str(container))
+
+    def gets_hook(key: str, value: str) -> bool:
+        condition = Annotation(compiled(key), compiled(value))
+        return inject(
+            pod, container, host_with(hook(when=When(annotations=(condition,))))
+        ).HasField("hooks")
+
+    assert gets_hook("^both$", "^pod's$")
+    assert not gets_hook("^both$", "^container's$")
+    assert gets_hook("^p.d$", "x")
+    assert gets_hook("^container$", "y")
+    assert gets_hook("container", "y")
+    assert not gets_hook("^neither$", "")
+    assert (str(pod), str(container)) == before
 
 
 def test_any_mount_is_a_bind_mount_if_the_admin_chooses_so() -> None:
