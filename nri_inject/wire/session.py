@@ -10,12 +10,12 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from google.protobuf import message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from nri_inject._pb import nri_pb2, ttrpc_pb2
 from nri_inject.errors import ProtocolError
+from nri_inject.protobuf import message_class
 from nri_inject.wire import mux, ttrpc
 from nri_inject.wire.ttrpc import Code, Type
 
@@ -69,8 +69,8 @@ class _Service:
         self.channel = channel
         self.methods: dict[str, tuple[type[Message], type[Message]]] = {
             method.name: (
-                message_factory.GetMessageClass(method.input_type),
-                message_factory.GetMessageClass(method.output_type),
+                message_class(method.input_type),
+                message_class(method.output_type),
             )
             for method in descriptor.methods
         }
