@@ -96,7 +96,7 @@ class NotADevice(KeyError):
     """Say why something that is there is no device; a KeyError, as the mapping lacks it."""
 
     def __init__(self, path: str, why: str) -> None:
-        super().__init__(path)
+        super().__init__(path, why)
         self.path = path
         self.why = why
 
@@ -388,36 +388,27 @@ def _lines(path: str) -> list[str]:
         os.close(descriptor)
 
 
-class Remembered(Mapping[K, V]):
-    """A mapping that is asked once for each key.
+class Remembered(dict[K, V]):
+    """A mapping that is asked once for each key, and knows no more than it was asked.
 
     What is decided and what is injected in one request is then the same look at the host.
     """
 
     def __init__(self, source: Mapping[K, V]) -> None:
+        super().__init__()
         self._source = source
-        self._known: dict[K, V | KeyError] = {}
+        self._absent: dict[K, KeyError] = {}
 
-    def __getitem__(self, key: K) -> V:
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = self._look(key)
-        if isinstance(known, KeyError):
+    def __missing__(self, key: K) -> V:
+        known = self._absent.get(key)
+        if known is not None:
             raise known.with_traceback(None)
-        return known
-
-    def __iter__(self) -> Iterator[K]:
-        """Yield what the source does."""
-        return iter(self._source)
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def _look(self, key: K) -> V | KeyError:
         try:
-            return self._source[key]
+            value = self[key] = self._source[key]
         except KeyError as error:
-            return error
+            self._absent[key] = error
+            raise
+        return value
 
 
 # A path with more steps than this, links followed, is nobody's honest one.

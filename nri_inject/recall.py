@@ -36,25 +36,18 @@ class Latest(Generic[K, V]):
             del self._values[next(iter(self._values))]
 
 
-class _Absence(NamedTuple):
-    """That something is not there, and the reason that was told."""
-
-    kind: type[KeyError]
-    reason: str
-
-
 class Noted(Mapping[K, V]):
     """A mapping that notes what it is asked and what comes of it; not for going through."""
 
     def __init__(self, source: Mapping[K, V]) -> None:
         self._source = source
-        self.looks: Final[dict[K, V | _Absence]] = {}
+        self.looks: Final[dict[K, object]] = {}
 
     def __getitem__(self, key: K) -> V:
         try:
             value = self.looks[key] = self._source[key]
         except KeyError as error:
-            self.looks[key] = _Absence(type(error), str(error))
+            self.looks[key] = _absence(error)
             raise
         return value
 
@@ -88,7 +81,11 @@ class Recall(Generic[V]):
             return None
         for looks, source in zip(kept.looks, sources, strict=True):
             for place, before in looks.items():
-                if _look(source, place) != before:
+                try:
+                    now = source[place]
+                except KeyError as error:
+                    now = _absence(error)
+                if now != before:
                     return None
         value: V = kept.value
         return value
@@ -98,8 +95,6 @@ class Recall(Generic[V]):
         self._kept.put(key, _Kept([one.looks for one in noted], value))
 
 
-def _look(source: Mapping[K, V], key: K) -> V | _Absence:
-    try:
-        return source[key]
-    except KeyError as error:
-        return _Absence(type(error), str(error))
+def _absence(error: KeyError) -> object:
+    """Return what tells one reason for not being there from another; no value is like it."""
+    return type(error), error.args
