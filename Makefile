@@ -34,7 +34,8 @@ unit: $(VENV)/.developed ## All tests; as root, with Debian's archive, on real c
 
 oldest: $(VENV)/oldest/.installed ## The tests of messages and wire on the oldest protobuf we claim
 	$(SAY) "tests: wire and messages on the oldest protobuf that pyproject.toml claims"
-	@$(VENV)/oldest/bin/python -m pytest --quiet tests/wire tests/test_plugin.py tests/test_adjust.py
+	@$(VENV)/oldest/bin/python -m pytest --quiet tests/wire tests/test_plugin.py tests/test_protobuf.py \
+	    tests/test_adjust.py
 
 e2e: $(VENV)/.developed ## Only the end-to-end tests
 	$(SAY) "end-to-end tests on containerd 1.7 and 2.x; needs root and Debian's archive"

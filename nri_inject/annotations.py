@@ -6,7 +6,6 @@ their order are those of NRI's sample plugins (device-injector of NRI 0.12).
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -52,6 +51,7 @@ class Field:
 _NAME_LABEL: Final = "io.kubernetes.container.name"
 
 
+@lru_cache(maxsize=128)
 def candidates(prefix: str, old_prefix: str, container: str) -> tuple[str, ...]:
     """Return the keys that may hold a container's annotation, the one that counts first.
 
@@ -132,6 +132,8 @@ def nearest(name: str, known: tuple[str, ...]) -> str | None:
 
     Words that all known names begin with, such as SCHED_, say nothing and may be missing.
     """
+    import difflib  # for an error, so a launched plugin does without
+
     prefix = _shared_words(known).casefold()
     stems = {candidate.casefold().removeprefix(prefix): candidate for candidate in known}
     near = difflib.get_close_matches(name.casefold().removeprefix(prefix), stems, n=1)

@@ -12,9 +12,10 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from nri_inject import trust
+from nri_inject.recall import Latest
 from nri_inject.runtimes import NEWEST, Runtime
 from nri_inject.trust import Step
 
@@ -30,8 +31,7 @@ V = TypeVar("V")
 DeviceType: TypeAlias = Literal["c", "b", "p"]
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceNode:
+class DeviceNode(NamedTuple):
     """A node of the host: a character or block device, or a fifo (whose numbers are 0).
 
     `path` is the one that was asked for, though it may be a link; `mode` has the permission bits.
@@ -59,8 +59,7 @@ Number: TypeAlias = tuple[str, int, int]
 """A device's type, c or b, its major and its minor number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A file or directory of the host: its path without links, and `doubt` as for a node."""
 
     real: str
@@ -105,6 +104,9 @@ class NotADevice(KeyError):
         return f"{self.path} {self.why}"
 
 
+# Characters of all that a path leads through, far more than a device's have.
+_LONGEST_WALK: Final = 2048
+
 # Whoever plants links in a directory of the host could make one path cost a hundred thousand looks.
 _MOST_PARTS: Final = 256
 
@@ -125,24 +127,69 @@ _REFUSALS: Final = {
 }
 
 
+class _Walks(Generic[V]):
+    """Paths that were walked, and what each led to, for as long as it leads through the same.
+
+    Pods' authors choose paths, so neither many nor long ones are kept.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._known: Latest[str, tuple[Sequence[Step], str, V]] = Latest(128)
+
+    def end(self, path: str) -> V | None:
+        """Return what a path leads to, None if that has to be worked out; look at all of it."""
+        known = self._known.get(path)
+        if known is None or not trust.unchanged(known[0], self._root, known[1]):
+            return None
+        return known[2]
+
+    def keep(self, path: str, walked: Sequence[Step], value: V, gone: str = "") -> None:
+        """Keep what a path led to; `gone` is the place where it did not go on."""
+        if sum(len(step.path) + len(step.target) for step in walked) <= _LONGEST_WALK:
+            self._known.put(path, (walked, gone, value))
+
+
 class HostDevices(Mapping[str, DeviceNode]):
     """Map absolute paths to the nodes of a host whose file tree is below `root`.
 
-    Nothing is remembered, and nothing is opened: opening a device can block, rewind a tape or
-    start a watchdog. Links are followed inside the root, also absolute ones and those that climb
-    with `..`; that is why the kernel is not asked to follow them. A path that does not exist is a
-    KeyError, one that is something else a NotADevice; so is one that does not exist yet, where
-    others than root could put something.
+    Each time a path is asked for it is looked at, and so is all that it leads through; what
+    follows from that is worked out anew only if something has changed. Nothing is opened: opening
+    a device can block, rewind a tape or start a watchdog. Links are followed inside the root, also
+    absolute ones and those that climb with `..`; that is why the kernel is not asked to follow
+    them. A path that does not exist is a KeyError, one that is something else a NotADevice; so is
+    one that does not exist yet, where others than root could put something.
     """
 
     def __init__(self, root: str | os.PathLike[str] = "/") -> None:
         self._root = os.fspath(root).rstrip("/")
+        self._walks = _Walks[DeviceNode | str](self._root)
 
     def __getitem__(self, path: str) -> DeviceNode:
-        if not path.startswith("/") or "\0" in path:
-            raise KeyError(path)
-        walked = self._follow(path)
-        real, found = walked[-1]
+        found = self._walks.end(path)
+        if found is None:
+            if not path.startswith("/") or "\0" in path:
+                raise KeyError(path)
+            found = self._found(path)
+        if isinstance(found, DeviceNode):
+            return found
+        raise NotADevice(path, found) if found else KeyError(path)
+
+    def _found(self, path: str) -> DeviceNode | str:
+        """Return what is there, or say why there is nothing; without a word if that is plain."""
+        walked: list[Step] = []
+        try:
+            self._follow(path, walked)
+            found = self._node(path, walked)
+        except _Gone as gone:
+            why = _why_missing(walked)
+            self._walks.keep(path, walked, why, gone.place)
+            return why
+        self._walks.keep(path, walked, found)
+        return found
+
+    def _node(self, path: str, walked: Sequence[Step]) -> DeviceNode:
+        real, found, _ = walked[-1]
         kind = _TYPES.get(stat.S_IFMT(found.st_mode))
         if kind is None:
             raise NotADevice(path, _OTHERS.get(stat.S_IFMT(found.st_mode), "is not a device"))
@@ -169,56 +216,56 @@ class HostDevices(Mapping[str, DeviceNode]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def _follow(self, path: str) -> list[Step]:
-        """Return what a path leads through, from the root to its end."""
+    def _follow(self, path: str, walked: list[Step]) -> None:
+        """Walk a path from the root to its end; raise _Gone where it does not go on."""
         pending = path.split("/")[::-1]
         at = ""
-        link = ""
         links = 0
         parts = len(pending)
         _check_parts(path, parts)
-        walked = [self._look(path, "/")]
+        walked.append(self._look(path, "/"))
         while pending:
             name = pending.pop()
             if name in ("", "."):
                 continue
             if name == "..":
                 at = at.rpartition("/")[0]
-                walked.append(self._look(path, at or "/", walked, link))
+                walked.append(self._look(path, at or "/"))
                 continue
-            if not stat.S_ISDIR(walked[-1].status.st_mode):
-                raise _missing(path, link)
             here = f"{at}/{name}"
-            walked.append(self._look(path, here, walked, link))
+            if not stat.S_ISDIR(walked[-1].status.st_mode):
+                raise _Gone(here)
+            walked.append(self._look(path, here))
             if not stat.S_ISLNK(walked[-1].status.st_mode):
                 at = here
                 continue
             links += 1
             if links > trust.MOST_LINKS:
                 raise NotADevice(path, "is a symlink loop")
-            link = self._target(path, here)
+            link = walked[-1].target
             if link.startswith("/"):
                 at = ""
-            walked.append(self._look(path, at or "/", walked, link))
+            walked.append(self._look(path, at or "/"))
             more = link.split("/")[::-1]
             parts += len(more)
             _check_parts(path, parts)
             pending += more
-        return walked
 
-    def _look(self, path: str, place: str, walked: Sequence[Step] = (), link: str = "") -> Step:
+    def _look(self, path: str, place: str) -> Step:
         try:
-            return Step(place, os.lstat(self._root + place))
+            return trust.look(self._root, place)
         except (FileNotFoundError, NotADirectoryError):
-            raise _missing(path, link, walked) from None
+            raise _Gone(place) from None
         except OSError as error:
             raise _refused(path, error) from error
 
-    def _target(self, path: str, place: str) -> str:
-        try:
-            return os.readlink(self._root + place)  # noqa: PTH115 - the exact text
-        except OSError as error:  # replaced since we looked, or not for us
-            raise _refused(path, error) from error
+
+class _Gone(Exception):
+    """Say where a path does not go on, as seen from the root."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        self.place = place
 
 
 def _check_parts(path: str, parts: int) -> None:
@@ -226,11 +273,15 @@ def _check_parts(path: str, parts: int) -> None:
         raise NotADevice(path, f"has more than {_MOST_PARTS} parts, links followed")
 
 
-def _missing(path: str, link: str, walked: Sequence[Step] = ()) -> KeyError:
-    if link:
-        return NotADevice(path, f"is a dangling link to {link}")
-    doubt = trust.fillable([*walked]) if walked else None
-    return NotADevice(path, f"does not exist, and {doubt}") if doubt else KeyError(path)
+def _why_missing(walked: Sequence[Step]) -> str:
+    """Say why a path leads to nothing, if that is more than that nothing is there."""
+    for step in reversed(walked):
+        if step.target:
+            return f"is a dangling link to {step.target}"
+    if not walked or not stat.S_ISDIR(walked[-1].status.st_mode):
+        return ""
+    doubt = trust.fillable(walked)
+    return f"does not exist, and {doubt}" if doubt else ""
 
 
 def _refused(path: str, error: OSError) -> NotADevice:
@@ -246,15 +297,21 @@ class HostFiles(Mapping[str, Place]):
 
     def __init__(self, root: str | os.PathLike[str] = "/") -> None:
         self._root = os.fspath(root)
+        self._walks = _Walks[Place](self._root.rstrip("/"))
 
     def __getitem__(self, path: str) -> Place:
+        seen = self._walks.end(path)
+        if seen is not None:
+            return seen
         try:
             walked = list(islice(trust.steps(path, self._root), _MOST_STEPS))
         except (OSError, ValueError) as error:
             raise KeyError(trust.unreachable(path, error)) from error
         if len(walked) == _MOST_STEPS:
             raise KeyError(f"{path!r} leads through {_MOST_STEPS} places or more")
-        return Place(walked[-1].path, trust.planted(walked))
+        place = Place(walked[-1].path, trust.planted(walked))
+        self._walks.keep(path, walked, place)
+        return place
 
     def __iter__(self) -> Iterator[str]:
         """Yield nothing: nobody wants all files of a host."""
@@ -273,19 +330,26 @@ class HostNumbers(Mapping[Number, tuple[str, ...]]):
 
     def __init__(self, root: str | os.PathLike[str] = "/") -> None:
         self._root = os.fspath(root).rstrip("/")
+        self._known: Latest[Number, tuple[object, tuple[str, ...]]] = Latest(128)
 
     def __getitem__(self, number: Number) -> tuple[str, ...]:
         kind, major, minor = number
         directory = {"b": "block", "c": "char"}.get(kind)
         if directory is None:
             raise KeyError(number)
-        told = self._lines(f"/sys/dev/{directory}/{major}:{minor}/uevent")
-        names = [line[8:] for line in told if line.startswith("DEVNAME=")]
+        device = f"{self._root}/sys/dev/{directory}/{major}:{minor}"
+        record = f"{self._root}/run/udev/data/{kind}{major}:{minor}"
+        # A device is not given another name while it is there, and has another link in sysfs when
+        # it comes back. udev puts a new file in the place of the old one.
+        state = (_version(device), _version(record))
+        known = self._known.get(number)
+        if known is not None and known[0] == state:
+            return known[1]
+        names = _names(f"{device}/uevent", record)
         if not names:
             raise KeyError(number)
-        links = self._lines(f"/run/udev/data/{kind}{major}:{minor}")
-        names += [line[2:] for line in links if line.startswith("S:")]
-        return tuple(f"/dev/{name}" for name in names)
+        self._known.put(number, (state, names))
+        return names
 
     def __iter__(self) -> Iterator[Number]:
         """Yield nothing: one asks for a number that one has."""
@@ -294,17 +358,34 @@ class HostNumbers(Mapping[Number, tuple[str, ...]]):
     def __len__(self) -> int:
         return 0
 
-    def _lines(self, path: str) -> list[str]:
-        try:
-            descriptor = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
-            return []
-        try:
-            return os.read(descriptor, _MOST_TOLD).decode(errors="replace").split("\n")
-        except OSError:  # the device has gone meanwhile
-            return []
-        finally:
-            os.close(descriptor)
+
+def _version(path: str) -> tuple[int, int, int, int] | None:
+    """Return what tells a file from one that was written later; None if there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _names(device: str, record: str) -> tuple[str, ...]:
+    names = [line[8:] for line in _lines(device) if line.startswith("DEVNAME=")]
+    if names:
+        names += [line[2:] for line in _lines(record) if line.startswith("S:")]
+    return tuple(f"/dev/{name}" for name in names)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return []
+    try:
+        return os.read(descriptor, _MOST_TOLD).decode(errors="replace").split("\n")
+    except OSError:  # the device has gone meanwhile
+        return []
+    finally:
+        os.close(descriptor)
 
 
 class Remembered(Mapping[K, V]):

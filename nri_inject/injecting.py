@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from google.protobuf.message import Message
+
 from nri_inject import runtimes
 from nri_inject.annotations import where
 from nri_inject.api import Adjustment, Container, Pod
@@ -81,7 +83,7 @@ class Injecting:
 def summary(adjustment: Adjustment) -> str:
     """Say in a few words what an adjustment has, as in `2 devices, 1 sysctl`."""
     counts = [
-        (len(value) if hasattr(value, "__len__") else 1, descriptor.name)
+        (1 if isinstance(value, Message) else len(value), descriptor.name)
         for message in (adjustment, adjustment.linux)
         for descriptor, value in message.ListFields()
         if descriptor.name != "linux"

@@ -6,7 +6,6 @@ like any other, so the loop that answers the runtime is the one that proves to b
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 from collections.abc import Mapping
@@ -67,17 +66,16 @@ class Watchdog:
         os.close(self._descriptor)
 
 
-class _Itimerspec(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_long) for name in ("every_s", "every_ns", "first_s", "first_ns")]
-
-
 def _timer(pause: float) -> int:
     """Return a timerfd that expires every `pause` seconds (os has them from Python 3.13 on)."""
+    import ctypes  # a plugin that a runtime launches has no watchdog
+
     libc = ctypes.CDLL(None, use_errno=True)
     flags = os.O_CLOEXEC | os.O_NONBLOCK  # TFD_CLOEXEC and TFD_NONBLOCK are the same bits
     descriptor = int(libc.timerfd_create(_CLOCK_MONOTONIC, flags))
     seconds, nanoseconds = divmod(max(int(pause * 1e9), 1), 1_000_000_000)
-    times = _Itimerspec(seconds, nanoseconds, seconds, nanoseconds)
+    # struct itimerspec: every so often, and so long before the first time.
+    times = (ctypes.c_long * 4)(seconds, nanoseconds, seconds, nanoseconds)
     if descriptor < 0 or libc.timerfd_settime(descriptor, 0, ctypes.byref(times), None) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

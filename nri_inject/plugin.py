@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
 from nri_inject.api import (
     DESCRIPTOR,
@@ -29,6 +28,7 @@ from nri_inject.api import (
     ValidateContainerAdjustmentResponse,
 )
 from nri_inject.errors import RequestError
+from nri_inject.protobuf import message_class
 
 Updates = Iterable[ContainerUpdate] | None
 PodHandler = Callable[[Pod], None]
@@ -175,7 +175,7 @@ def _snake(name: str) -> str:
 _METHODS = DESCRIPTOR.services_by_name["Plugin"].methods_by_name
 
 _RESPONSES: dict[str, type[Message]] = {
-    name: GetMessageClass(method.output_type) for name, method in _METHODS.items()
+    name: message_class(method.output_type) for name, method in _METHODS.items()
 }
 
 _HANDLERS: dict[str, tuple[str, tuple[str, ...]]] = {

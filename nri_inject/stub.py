@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import select
-import selectors
 import signal
 import socket
 import time
@@ -63,6 +62,7 @@ LONGEST_PAUSE = 30.0
 """The longest pause between two attempts to connect, in seconds."""
 
 _READ = 1 << 16
+_MOST_READY = 16
 
 NO_HANDLERS = Plugin(name="none", index="00")
 """What answers for a plugin where its own answer does not matter."""
@@ -112,13 +112,14 @@ class Stub:
         self._updates: deque[tuple[UpdateContainersRequest, Then | None]] = deque()
         self._stopping = False
         self._has_served = False
-        self._first: _Conversation | None = None
         self._pauses = _pauses()
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
+        self._ready: dict[int, Callable[[], None]] = {}
+        self._conversations: Sequence[_Conversation] = ()
         self._wake_end, self._woken_end = socket.socketpair()
         for end in (self._wake_end, self._woken_end):
             end.setblocking(False)
-        self._selector.register(self._woken_end, selectors.EVENT_READ, self._woken)
+        self._wait_for(self._woken_end.fileno(), self._woken)
         for watch in watches:
             self.watch(watch)
 
@@ -155,14 +156,14 @@ class Stub:
                 else:
                     self._serve_for_ever()
         finally:
-            self._selector.close()
+            self._epoll.close()
             self._wake_end.close()
             self._woken_end.close()
 
     @property
     def phase(self) -> Phase:
         """How far we have come with the runtime."""
-        return "disconnected" if self._first is None else self._first.phase
+        return self._conversations[0].phase if self._conversations else "disconnected"
 
     def stop(self) -> None:
         """End `run` as soon as the handler that is running has answered. Any thread may call."""
@@ -174,12 +175,11 @@ class Stub:
 
         One that fails is logged and no longer waited for.
         """
-        ready = partial(self._watched, watch)
-        self._selector.register(watch.fileno(), selectors.EVENT_READ, ready)
+        self._wait_for(watch.fileno(), partial(self._watched, watch))
 
     def unwatch(self, watch: Watch) -> None:
         """Wait for it no longer; its descriptor must still be open."""
-        self._selector.unregister(watch.fileno())
+        self._wait_no_longer_for(watch.fileno())
 
     def update(self, updates: Iterable[ContainerUpdate], then: Then | None = None) -> None:
         """Ask the runtime to change containers that exist. Any thread, and any handler, may call.
@@ -220,53 +220,52 @@ class Stub:
 
     def _serve(self, connections: Sequence[socket.socket]) -> None:
         """Serve to the end of the first that ends; raise what ended it, if that was a fault."""
-        conversations = self._conversations(connections)
-        self._first = conversations[0]
+        conversations = self._conversations = self._begun(connections)
         try:
             for conversation in conversations:
+                self._wait_for(conversation.socket.fileno(), conversation.ready)
                 conversation.start()
-                self._selector.register(
-                    conversation.socket, selectors.EVENT_READ, conversation.ready
-                )
             while not (self._stopping or any(each.ended for each in conversations)):
                 self._turn(_shortest(each.patience() for each in conversations))
-                for conversation in conversations:
-                    conversation.flush()
-                    self._selector.modify(
-                        conversation.socket, conversation.interest(), conversation.ready
-                    )
         finally:
-            self._first = None
+            self._conversations = ()
             for conversation in conversations:
-                self._close(conversation)
+                conversation.finish()
+                self._wait_no_longer_for(conversation.socket.fileno())
+                conversation.close()
             if all(each.synchronized for each in conversations):
                 self._has_served = True
                 self._pauses = _pauses()
         for conversation in conversations:
             conversation.check()
 
-    def _conversations(self, connections: Sequence[socket.socket]) -> list[_Conversation]:
+    def _begun(self, connections: Sequence[socket.socket]) -> list[_Conversation]:
         first, *others = connections
         return [
             _Conversation(
-                *(self.plugin, first, self._updates),
+                *(self.plugin, first, self._updates, self._epoll.modify),
                 launched=self.launched,
                 observer=self._observer,
             ),
             *(
-                _Conversation(plugin, connection, deque(), launched=False)
+                _Conversation(plugin, connection, deque(), self._epoll.modify, launched=False)
                 for plugin, connection in zip(self._others, others, strict=True)
             ),
         ]
 
-    def _close(self, conversation: _Conversation) -> None:
-        if conversation.socket.fileno() in self._selector.get_map():
-            self._selector.unregister(conversation.socket)
-        conversation.close()
+    def _wait_for(self, descriptor: int, ready: Callable[[], None]) -> None:
+        self._epoll.register(descriptor, select.EPOLLIN)
+        self._ready[descriptor] = ready
+
+    def _wait_no_longer_for(self, descriptor: int) -> None:
+        self._epoll.unregister(descriptor)
+        del self._ready[descriptor]
 
     def _turn(self, timeout: float | None) -> None:
-        for key, _ in self._selector.select(timeout):
-            key.data()
+        for descriptor, _ in self._epoll.poll(timeout, _MOST_READY):
+            # What came before it may have ended the wait for it.
+            if ready := self._ready.get(descriptor):
+                ready()
 
     def _watched(self, watch: Watch) -> None:
         try:
@@ -287,6 +286,8 @@ class Stub:
     def _woken(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._woken_end.recv(_READ)
+        for conversation in self._conversations:
+            conversation.flush()
 
 
 def serve(plugin: Plugin, *, socket_path: str = DEFAULT_SOCKET) -> None:
@@ -332,6 +333,7 @@ class _Conversation:
         plugin: Plugin,
         connection: socket.socket,
         updates: deque[tuple[UpdateContainersRequest, Then | None]],
+        wait: Callable[[int, int], None],
         *,
         launched: bool,
         observer: Observer | None = None,
@@ -344,6 +346,8 @@ class _Conversation:
         self._left_by = Role.PLUGIN
         self._session = Session(Role.PLUGIN)
         self._unsent = b""
+        self._wait = wait
+        self._waits_for_room = False
         self._updates = updates
         self._asked: dict[int, Then | None] = {}
         self._pods: list[Pod] = []
@@ -375,9 +379,12 @@ class _Conversation:
         self.flush()
 
     def ready(self) -> None:
-        """Send what could not be sent before; read what is there and act on it."""
-        self.flush()
+        """Send what could not be sent before, or read what is there and act on it.
+
+        A peer that does not read is not read from either.
+        """
         if self._unsent:
+            self.flush()
             return
         try:
             data = self.socket.recv(_READ)
@@ -396,6 +403,7 @@ class _Conversation:
                 self._act(event)
         except ProtocolError as error:
             self._end(error)
+        self.flush()
 
     def flush(self) -> None:
         """Send as much as the socket takes; requests of our own wait for their turn."""
@@ -407,12 +415,16 @@ class _Conversation:
             try:
                 sent = self.socket.send(self._unsent, socket.MSG_NOSIGNAL)
             except (BlockingIOError, InterruptedError):
-                return
+                break
             except OSError as error:
                 self._end(ConnectionLost(f"the connection to the runtime broke: {error.strerror}"))
                 return
             self._unsent = self._unsent[sent:]
-        if self._leaving:
+        if self._waits_for_room != bool(self._unsent):
+            self._waits_for_room = not self._waits_for_room
+            events = select.EPOLLOUT if self._waits_for_room else select.EPOLLIN
+            self._wait(self.socket.fileno(), events)
+        if self._leaving and not self._unsent:
             self._end(None)
 
     def finish(self) -> None:
@@ -426,10 +438,6 @@ class _Conversation:
             poll.register(self.socket, select.POLLOUT)
             poll.poll(left * 1000)
             self.flush()
-
-    def interest(self) -> int:
-        """Return what to wait for: a peer that does not read is not read from either."""
-        return selectors.EVENT_WRITE if self._unsent else selectors.EVENT_READ
 
     def patience(self) -> float | None:
         """Return how long to wait for the runtime, in seconds; for ever once we belong to it.
@@ -446,7 +454,6 @@ class _Conversation:
 
     def close(self) -> None:
         """Close the connection, and tell those who wait for an answer that none will come."""
-        self.finish()
         self.socket.close()
         self._observe(self._left_by, b"")
         while self._asked:

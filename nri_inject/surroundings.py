@@ -5,7 +5,6 @@ All of it is read anew when a runtime configures us, and what stands in files wh
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -137,14 +136,13 @@ class Surroundings:
     def host(self, permit: Permit | None = None) -> Host:
         """Return the host for one request, with what its files say at this moment."""
         host = self._host
-        current = {name: source.current() for name, source in self._sources.items()}
-        return dataclasses.replace(
-            host,
-            devices=Remembered(host.devices),
+        return Host(
+            Remembered(host.devices),
+            host.runtime,
             numbers=Remembered(host.numbers),
             files=Remembered(host.files),
             permit=permit,
-            **current,
+            **{name: source.current() for name, source in self._sources.items()},
         )
 
     def policy(self) -> Policy | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 MOST_LINKS: Final = 40
@@ -20,11 +20,12 @@ class Step(NamedTuple):
     """A directory, link or file that a path leads through.
 
     `path` is free of links and relative to the root; `status` is the thing's own, not a link's
-    target's.
+    target's, and `target` what a link says.
     """
 
     path: str
     status: os.stat_result
+    target: str = ""
 
 
 def steps(path: str, root: str = "/") -> Iterator[Step]:
@@ -37,7 +38,7 @@ def steps(path: str, root: str = "/") -> Iterator[Step]:
     root = root.rstrip("/")
     if not path.startswith("/"):
         path = f"{os.getcwd()}/{path}"  # noqa: PTH109 - the exact text
-    at, step = "", _look(root, "/")
+    at, step = "", look(root, "/")
     yield step
     pending = path.split("/")[::-1]
     links = 0
@@ -49,9 +50,9 @@ def steps(path: str, root: str = "/") -> Iterator[Step]:
             raise NotADirectoryError(errno.ENOTDIR, "is not a directory", step.path)
         if name == "..":
             at = at.rpartition("/")[0]
-            step = _look(root, at or "/")
+            step = look(root, at or "/")
             continue
-        here = _look(root, f"{at}/{name}")
+        here = look(root, f"{at}/{name}")
         yield here
         if not stat.S_ISLNK(here.status.st_mode):
             at, step = here.path, here
@@ -59,12 +60,55 @@ def steps(path: str, root: str = "/") -> Iterator[Step]:
         links += 1
         if links > MOST_LINKS:
             raise OSError(errno.ELOOP, "leads through too many links", here.path)
-        target = _target(root, here.path)
-        if target.startswith("/"):
-            at, step = "", _look(root, "/")
-        pending += target.split("/")[::-1]
+        if here.target.startswith("/"):
+            at, step = "", look(root, "/")
+        pending += here.target.split("/")[::-1]
     if path.endswith("/") and not stat.S_ISDIR(step.status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, "is not a directory", step.path)
+
+
+def look(root: str, path: str) -> Step:
+    """Return what is at a path whose links have been followed; OSError names the path."""
+    try:
+        status = os.lstat(root + path)
+        is_link = stat.S_ISLNK(status.st_mode)
+        return Step(path, status, os.readlink(root + path) if is_link else "")  # noqa: PTH115 - the exact text
+    except OSError as error:  # of a link: replaced since we looked, or not for us
+        error.filename = path
+        raise
+
+
+def unchanged(walked: Sequence[Step], root: str = "/", gone: str = "") -> bool:
+    """Tell whether all that a path led through is as it was, so that it leads there again.
+
+    Compared is what this module judges by: type and permissions, owners, which device a node is,
+    and where links lead. `gone` is a place where there was nothing, and has to be nothing still.
+    """
+    root = root.rstrip("/")
+    for path, before, target in walked:
+        try:
+            now = os.lstat(root + path)
+            if (
+                now.st_mode != before.st_mode
+                or now.st_uid != before.st_uid
+                or now.st_gid != before.st_gid
+                or now.st_rdev != before.st_rdev
+                or (target and os.readlink(root + path) != target)  # noqa: PTH115 - the exact text
+            ):
+                return False
+        except OSError:
+            return False
+    return not gone or _is_gone(root + gone)
+
+
+def _is_gone(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def untrusted(path: str, *, root: str = "/") -> str | None:
@@ -81,7 +125,7 @@ def untrusted(path: str, *, root: str = "/") -> str | None:
         return unreachable(path, error)
 
 
-def trouble(walked: list[Step]) -> str | None:
+def trouble(walked: Sequence[Step]) -> str | None:
     """Say what is wrong with the things that a path leads through, if anything is."""
     directories = _directories(walked)
     for step in walked:
@@ -91,7 +135,7 @@ def trouble(walked: list[Step]) -> str | None:
     return None
 
 
-def planted(walked: list[Step]) -> str | None:
+def planted(walked: Sequence[Step]) -> str | None:
     """Say who else could have put the last thing where it is; what it is itself is not asked.
 
     Who may write a directory above it can put another thing there at any moment, also between a
@@ -102,7 +146,7 @@ def planted(walked: list[Step]) -> str | None:
     return trouble(walked[:-1]) or _in_sticky(last, parent) or _movable(last, parent)
 
 
-def fillable(walked: list[Step]) -> str | None:
+def fillable(walked: Sequence[Step]) -> str | None:
     """Say who else could put something where a path leads to nothing; None if nobody.
 
     The last thing that the path leads through is the directory in which the next one is missing.
@@ -114,7 +158,7 @@ def fillable(walked: list[Step]) -> str | None:
     return f"others can put files in {_shown(last)}"
 
 
-def _directories(walked: list[Step]) -> dict[str, Step]:
+def _directories(walked: Sequence[Step]) -> dict[str, Step]:
     """Return the directories by path. With `..` in it a path comes back to one of before."""
     return {step.path: step for step in walked if stat.S_ISDIR(step.status.st_mode)}
 
@@ -167,22 +211,6 @@ def unreachable(path: str, error: OSError | ValueError) -> str:
     if not missing or missing == os.path.abspath(path):  # noqa: PTH100 - the exact text
         return f"{shown} does not exist"
     return f"{shown} does not exist: there is no {missing!r}"
-
-
-def _look(root: str, path: str) -> Step:
-    try:
-        return Step(path, os.lstat(root + path))
-    except OSError as error:
-        error.filename = path
-        raise
-
-
-def _target(root: str, path: str) -> str:
-    try:
-        return os.readlink(root + path)  # noqa: PTH115 - the exact text
-    except OSError as error:  # replaced since we looked, or not for us
-        error.filename = path
-        raise
 
 
 def _fault(step: Step) -> str | None:

@@ -6,17 +6,18 @@ package for it would bring.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 import select
 import stat
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nri_inject.trust import steps
+
+if TYPE_CHECKING:
+    import ctypes
 
 # <sys/inotify.h>
 _MODIFY: Final = 0x2
@@ -222,15 +223,15 @@ class Watch:
         """Watch a directory and return the watch's number; None if that failed."""
         if self._descriptor is None:
             return None
-        data = os.fsencode(self._root + path)
-        number = int(_libc().inotify_add_watch(self._descriptor, data, mask | _MASK_ADD))
-        if number >= 0:
+        try:
+            number = _add_watch(self._descriptor, self._root + path, mask | _MASK_ADD)
+        except (FileNotFoundError, NotADirectoryError):
+            self._stale = True  # it went away meanwhile
+        except OSError:
+            self._blind = True  # no watches left, or no leave to look: so it may always change
+        else:
             self._names.setdefault(number, set())
             return number
-        if ctypes.get_errno() in (errno.ENOENT, errno.ENOTDIR):
-            self._stale = True  # it went away meanwhile
-        else:
-            self._blind = True  # no watches left, or no leave to look: so it may always change
         return None
 
     def _look(self) -> list[tuple[int, int] | None]:
@@ -255,8 +256,21 @@ def _open() -> int | None:
     return descriptor if descriptor >= 0 else None
 
 
+def _add_watch(descriptor: int, path: str, mask: int) -> int:
+    """Return the number of a new watch; OSError if there can be none."""
+    import ctypes
+
+    number = int(_libc().inotify_add_watch(descriptor, os.fsencode(path), mask))
+    if number < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), path)
+    return number
+
+
 @cache
 def _libc() -> ctypes.CDLL:
+    import ctypes  # a plugin that has nothing to watch does without
+
     libc = ctypes.CDLL(None, use_errno=True)
     libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
     return libc

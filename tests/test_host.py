@@ -3,12 +3,13 @@
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nri_inject.host import DeviceNode, Host, HostDevices, NotADevice
+from nri_inject.host import DeviceNode, Host, HostDevices, HostFiles, HostNumbers, NotADevice
 from nri_inject.runtimes import NEWEST
 
 
@@ -186,6 +187,90 @@ def test_nothing_is_remembered(root: Path) -> None:
     assert "/dev/pipe" in devices
     (root / "dev/pipe").unlink()
     assert "/dev/pipe" not in devices
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda root: (root / "dev/pipe").chmod(0o600), {"mode": 0o600}),
+        (lambda root: os.chown(root / "dev/pipe", -1, 7), {"gid": 7}),
+        (lambda root: os.chown(root / "dev/pipe", 7, -1), {"uid": 7}),
+        (lambda root: (root / "dev/link").unlink(), None),
+        (lambda root: (root / "dev/pipe").unlink(), "is a dangling link to pipe"),
+        (
+            lambda root: (root / "dev").chmod(0o777),
+            {"doubt": "/dev can be written by everybody (mode 0777)"},
+        ),
+    ],
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_a_path_that_is_known_is_looked_at_again(
+    root: Path, change: Callable[[Path], None], told: dict[str, Any] | str | None
+) -> None:
+    fifo(root / "dev/pipe")
+    (root / "dev/link").symlink_to("pipe")
+    devices = HostDevices(root)
+    before = devices["/dev/link"]
+    assert devices["/dev/link"] == before
+    change(root)
+    if isinstance(told, dict):
+        assert devices["/dev/link"] == before._replace(**told)
+    elif told is None:
+        assert "/dev/link" not in devices
+    else:
+        assert why(devices, "/dev/link") == told
+        assert why(devices, "/dev/link") == told
+
+
+def test_a_link_that_leads_elsewhere_is_followed_there(root: Path) -> None:
+    fifo(root / "dev/one", 0o600)
+    fifo(root / "dev/two", 0o640)
+    (root / "dev/link").symlink_to("one")
+    devices, files = HostDevices(root), HostFiles(root)
+    assert (devices["/dev/link"].real, files["/dev/link"].real) == ("/dev/one", "/dev/one")
+    (root / "dev/new").symlink_to("two")
+    (root / "dev/new").rename(root / "dev/link")
+    assert (devices["/dev/link"].real, files["/dev/link"].real) == ("/dev/two", "/dev/two")
+    assert devices["/dev/link"].mode == 0o640
+
+
+def test_what_was_missing_is_found_when_it_is_there(root: Path) -> None:
+    devices = HostDevices(root)
+    for _ in range(2):
+        assert "/dev/deep/pipe" not in devices
+    (root / "dev/deep").mkdir(mode=0o755)
+    for _ in range(2):
+        assert "/dev/deep/pipe" not in devices
+    fifo(root / "dev/deep/pipe")
+    assert devices["/dev/deep/pipe"].type == "p"
+
+
+def test_others_who_may_put_something_there_are_told_of_when_they_may(root: Path) -> None:
+    devices = HostDevices(root)
+    assert "/dev/new" not in devices
+    (root / "dev").chmod(0o777)
+    assert why(devices, "/dev/new").startswith("does not exist, and /dev can be written by")
+
+
+def test_a_number_has_the_names_that_it_has_now(root: Path) -> None:
+    uevent = root / "sys/dev/char/10:229/uevent"
+    record = root / "run/udev/data/c10:229"
+    uevent.parent.mkdir(parents=True)
+    record.parent.mkdir(parents=True)
+    numbers = HostNumbers(root)
+    assert ("c", 10, 229) not in numbers
+    uevent.write_text("MAJOR=10\nDEVNAME=fuse\n")
+    for _ in range(2):
+        assert numbers["c", 10, 229] == ("/dev/fuse",)
+    record.write_text("S:by-id/fuse\n")
+    for _ in range(2):
+        assert numbers["c", 10, 229] == ("/dev/fuse", "/dev/by-id/fuse")
+    new = record.with_name("new")
+    new.write_text("S:by-id/else\n")
+    new.rename(record)
+    assert numbers["c", 10, 229] == ("/dev/fuse", "/dev/by-id/else")
+    uevent.unlink()
+    assert ("c", 10, 229) not in numbers
 
 
 def test_the_nodes_below_dev_can_be_listed(root: Path) -> None:

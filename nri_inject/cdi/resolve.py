@@ -9,8 +9,8 @@ does when CDI itself edits a container.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from nri_inject import access, api, runtimes
@@ -22,6 +22,7 @@ from nri_inject.cdi.registry import CdiDevice, Snapshot
 from nri_inject.cdi.spec import Edits, Hook, IntelRdt, Mount
 from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, NotADevice
+from nri_inject.recall import Noted
 from nri_inject.runtimes import NEWEST, Runtime
 
 
@@ -274,6 +275,9 @@ class _Work:
 
 _NO_CONTAINER: Final = Container()
 
+# Names of one container; what more of them become is worked out anew each time.
+_MOST_RECALLED: Final = 32
+
 
 def resolve(
     wanted: Iterable[str],
@@ -289,9 +293,39 @@ def resolve(
     that cannot be carried are not wrong, but listed: whether they may be left out is the
     caller's to say.
     """
-    edits = collect(look_up(wanted, snapshot))
-    in_user_namespace = any(space.type == "user" for space in container.linux.namespaces)
-    work = _Work(devices, container, runtime, in_user_namespace)
+    wanted = tuple(wanted)
+    key = (wanted, runtime, *_of_container(container))
+    known = snapshot.resolved.find(key, devices)
+    if known is None:
+        noted = Noted(devices)
+        known = _translated(look_up(wanted, snapshot), noted, container, runtime)
+        if len(wanted) <= _MOST_RECALLED:
+            snapshot.resolved.keep(key, known, noted)
+    return replace(known, adjust=api.copy_of(known.adjust))
+
+
+def _of_container(container: Container) -> tuple[Hashable, ...]:
+    """Return all of a container that makes a difference here."""
+    return (
+        _in_user_namespace(container),
+        container.user.uid,
+        container.user.gid,
+        container.hooks.SerializeToString(deterministic=True),
+    )
+
+
+def _in_user_namespace(container: Container) -> bool:
+    return any(space.type == "user" for space in container.linux.namespaces)
+
+
+def _translated(
+    found: Iterable[CdiDevice],
+    devices: Mapping[str, DeviceNode],
+    container: Container,
+    runtime: Runtime,
+) -> Resolution:
+    edits = collect(found)
+    work = _Work(devices, container, runtime, _in_user_namespace(container))
     for translate in (_env, _nodes, _mounts, _hooks, _net_devices, _rdt, _gids):
         translate(edits, work)
     if work.faults:

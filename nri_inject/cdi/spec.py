@@ -7,7 +7,6 @@ what runtimes accept and what was hardly meant. Files and directories are not kn
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -602,9 +601,16 @@ class _Object:
 
 def _unknown(key: str, path: Path, reading: _Reading, known: Mapping[str, Any]) -> None:
     choices = [name for name in known if name not in _DROPPED]
-    near = difflib.get_close_matches(key[:80], choices, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(choices)}"
+    hint = _near(key[:80], choices)
     reading.error("unknown-field", (*path, key), f"is an unknown key; {hint}", field=key)
+
+
+def _near(text: str, known: Sequence[str]) -> str:
+    """Say what a misspelt word may have meant, or what there is."""
+    import difflib  # most files have no such word, and a launched plugin does without
+
+    near = difflib.get_close_matches(text, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
 
 
 # --- what is checked ----------------------------------------------------------------------------
@@ -678,9 +684,7 @@ def _check_mount(values: dict[str, Any], path: Path, reading: _Reading) -> None:
 def _check_hook(values: dict[str, Any], path: Path, reading: _Reading) -> None:
     stage = values.get("hook_name", "")
     if stage is not None and stage not in HOOK_NAMES:
-        near = difflib.get_close_matches(stage[:40], HOOK_NAMES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(HOOK_NAMES)}"
-        sentence = f"{quoted(stage)} is not a stage; {hint}"
+        sentence = f"{quoted(stage)} is not a stage; {_near(stage[:40], HOOK_NAMES)}"
         reading.error("invalid-hook-name", (*path, "hookName"), sentence)
     program = _required(values, "path", "path", "empty-hook-path", path, reading)
     _absolute(program, "path", path, reading)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
@@ -46,6 +46,7 @@ from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, Host
 from nri_inject.injecting import service_of
 from nri_inject.policy.kinds import LIMITS
+from nri_inject.recall import Noted, Recall
 from nri_inject.surroundings import Part, Source
 from nri_inject.yamltext import Value
 
@@ -280,10 +281,16 @@ _MOST_SEARCHES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class _Devices:
-    """What a list of devices says: what is right, what is wrong, by the item's number."""
+    """What a list of devices says: what is right, what is wrong, by the item's number.
+
+    `paths` are those that are looked up on the host, None if more than that is looked for.
+    `completed` is what it has become, and lives as long as the reading does.
+    """
 
     items: Mapping[int, Values]
     faults: Mapping[int, Sequence[str]]
+    paths: tuple[str, ...] | None
+    completed: Recall[Adjustment] = field(default_factory=lambda: Recall(2))
 
 
 def _read_devices(value: Value) -> Wish | None:
@@ -307,7 +314,8 @@ def _read_devices(value: Value) -> Wish | None:
             f"{searches} devices by `links` or by a selector that is no path,"
             f" at most {_MOST_SEARCHES} allowed"
         )
-    return partial(_devices, _Devices(kept, faults))
+    searching = any(not _OURS.isdisjoint(device) for device in kept.values())
+    return partial(_devices, _Devices(kept, faults, None if searching else tuple(paths)))
 
 
 def _sought(device: Values) -> str:
@@ -328,6 +336,21 @@ def _given(device: Values) -> object:
 
 
 def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
+    """Complete the devices, or recall what they became on a host that looks the same."""
+    if devices.paths is None:
+        return _all_completed(devices, host, container)
+    reached = tuple(_reaches(path, host) for path in devices.paths)
+    key = (host.runtime, reached)
+    known = devices.completed.find(key, host.devices)
+    if known is None:
+        noted = Noted(host.devices)
+        looked_at = Host(noted, host.runtime, permit=host.permit)
+        known = _all_completed(devices, looked_at, container)
+        devices.completed.keep(key, known, noted)
+    return known
+
+
+def _all_completed(devices: _Devices, host: Host, container: Container) -> Adjustment:
     """Complete the devices; what is wrong with their format is told beside what the host lacks."""
     faults = dict(devices.faults)
     items: list[tuple[str, object, tuple[api.LinuxDevice, str]]] = []

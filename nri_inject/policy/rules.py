@@ -11,7 +11,7 @@ asks for the whole of a directory is stopped by a rule against a part of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from nri_inject.policy.labels import LabelSelector
 from nri_inject.policy.patterns import Pattern, above
+from nri_inject.recall import Recall
 
 Effect: TypeAlias = Literal["allow", "deny"]
 Verdict: TypeAlias = Literal["allow", "deny", "skip", "warn"]
@@ -163,6 +164,9 @@ class _Index(NamedTuple):
         return {name[:length]: None for name in names for length in lengths if length <= len(name)}
 
 
+# Of what was decided last. A decision takes some 2 kB, and only short requests are kept.
+_MOST_DECIDED: Final = 128
+
 _NO_ENTRIES: Final = _Index({}, (), (), frozenset(), allows=False)
 
 
@@ -234,14 +238,24 @@ class Policy:
     on_deny: Literal["fail", "skip"] = "fail"
     origin: str = "the policy"
     trouble: str = ""
+    decided: Recall[Sequence[Decision]] = field(init=False)
     _indexes: Callable[[str], Mapping[str, _Index]] = field(init=False)
     _lent: _Lent = field(init=False)
+    _reads_labels: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        """Remember what concerns the namespaces asked about last, and what all may write in."""
+        """Remember what was decided last, what concerns which namespaces, what all may write in."""
         remembered = lru_cache(maxsize=64)(self._indexed)
+        object.__setattr__(self, "decided", Recall(_MOST_DECIDED))
         object.__setattr__(self, "_indexes", remembered)
         object.__setattr__(self, "_lent", _lent(self.rules))
+        reads_labels = any(rule.who.pods is not None for rule in self.rules)
+        object.__setattr__(self, "_reads_labels", reads_labels)
+
+    def seen_of(self, subject: Subject) -> Hashable:
+        """Return all of a container that can make a difference to this policy."""
+        namespace, labels, *others = subject
+        return namespace, frozenset(labels.items()) if self._reads_labels else None, *others
 
     def index(self, namespace: str, kind: str) -> _Index:
         """Return the entries of a kind that may concern a namespace."""

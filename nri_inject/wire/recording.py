@@ -27,10 +27,10 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
 
 from nri_inject._pb import nri_pb2, ttrpc_pb2
 from nri_inject.errors import NriError, ProtocolError
+from nri_inject.protobuf import message_class
 from nri_inject.wire import mux, ttrpc
 from nri_inject.wire.session import Role
 from nri_inject.wire.ttrpc import Code, Type
@@ -187,7 +187,7 @@ class _Messages:
 
 def _exchange(sender: Role, channel: int, message: ttrpc.Message) -> Exchange:
     envelope = ttrpc_pb2.Request.FromString(message.data or b"")
-    request = GetMessageClass(_method(channel, envelope.method).input_type)
+    request = message_class(_method(channel, envelope.method).input_type)
     return Exchange(
         sender, envelope.method, request.FromString(envelope.payload), envelope.timeout_nano
     )
@@ -198,7 +198,7 @@ def _answer(exchange: Exchange, channel: int, message: ttrpc.Message) -> None:
     if envelope.status.code != Code.OK:
         exchange.status = envelope.status.code, envelope.status.message
     else:
-        response = GetMessageClass(_method(channel, exchange.method).output_type)
+        response = message_class(_method(channel, exchange.method).output_type)
         exchange.response = response.FromString(envelope.payload)
 
 

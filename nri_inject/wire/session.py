@@ -8,15 +8,14 @@ fetched with `outgoing()`. It owns no socket, no clock, no thread and no log.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from google.protobuf import message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from nri_inject._pb import nri_pb2, ttrpc_pb2
 from nri_inject.errors import ProtocolError
+from nri_inject.protobuf import message_class
 from nri_inject.wire import mux, ttrpc
 from nri_inject.wire.ttrpc import Code, Type
 
@@ -70,8 +69,8 @@ class _Service:
         self.channel = channel
         self.methods: dict[str, tuple[type[Message], type[Message]]] = {
             method.name: (
-                message_factory.GetMessageClass(method.input_type),
-                message_factory.GetMessageClass(method.output_type),
+                message_class(method.input_type),
+                message_class(method.output_type),
             )
             for method in descriptor.methods
         }
@@ -118,11 +117,9 @@ class Session:
         events: list[Event] = []
         for channel, piece in self._demux.receive(data):
             if channel == self._serves.channel:
-                for message in self._requests.receive(piece):
-                    events.extend(self._requested(message))
+                events += filter(None, map(self._requested, self._requests.receive(piece)))
             elif channel == self._calls.channel:
-                for message in self._responses.receive(piece):
-                    events.extend(self._responded(message))
+                events += filter(None, map(self._responded, self._responses.receive(piece)))
         return events
 
     def call(self, method: str, request: Message, timeout: int = 0) -> int:
@@ -193,51 +190,48 @@ class Session:
             raise ProtocolError(f"the connection ended before the answer to {methods}")
         return []
 
-    def _requested(self, message: ttrpc.Message) -> Iterator[Event]:
+    def _requested(self, message: ttrpc.Message) -> Event | None:
         if message.type == Type.DATA:
-            self._refuse(message.stream, Code.INVALID_ARGUMENT, _NO_STREAM)
+            return self._refused(message.stream, Code.INVALID_ARGUMENT, _NO_STREAM)
         if message.type != Type.REQUEST:
-            return
+            return None
         if message.stream % 2 == 0:
-            self._refuse(message.stream, Code.INVALID_ARGUMENT, _EVEN_STREAM)
-        elif message.stream <= self._last_stream:
-            self._refuse(message.stream, Code.INVALID_ARGUMENT, _OLD_STREAM)
-        else:
-            self._last_stream = message.stream
-            yield from self._called(message)
+            return self._refused(message.stream, Code.INVALID_ARGUMENT, _EVEN_STREAM)
+        if message.stream <= self._last_stream:
+            return self._refused(message.stream, Code.INVALID_ARGUMENT, _OLD_STREAM)
+        self._last_stream = message.stream
+        return self._called(message)
 
-    def _called(self, message: ttrpc.Message) -> Iterator[Event]:
+    def _called(self, message: ttrpc.Message) -> Event | None:
         stream = message.stream
         if message.data is None:
             text = f"message is longer than the {ttrpc.MAX_DATA} bytes that are allowed"
-            return self._refuse(stream, Code.RESOURCE_EXHAUSTED, text)
+            return self._refused(stream, Code.RESOURCE_EXHAUSTED, text)
         try:
             envelope = ttrpc_pb2.Request.FromString(message.data)
         except DecodeError as error:
             text = f"request cannot be decoded: {error}"
-            return self._refuse(stream, Code.INVALID_ARGUMENT, text)
+            return self._refused(stream, Code.INVALID_ARGUMENT, text)
         if envelope.service != self._serves.name:
-            return self._refuse(stream, Code.UNIMPLEMENTED, f"service {envelope.service}")
+            return self._refused(stream, Code.UNIMPLEMENTED, f"service {envelope.service}")
         types = self._serves.methods.get(envelope.method)
         if types is None:
-            return self._refuse(stream, Code.UNIMPLEMENTED, f"method {envelope.method}")
+            return self._refused(stream, Code.UNIMPLEMENTED, f"method {envelope.method}")
         if envelope.timeout_nano < 0:
-            return self._refuse(stream, Code.DEADLINE_EXCEEDED, "the caller's deadline has passed")
+            return self._refused(stream, Code.DEADLINE_EXCEEDED, "the caller's deadline has passed")
         try:
             request = types[0].FromString(envelope.payload)
         except DecodeError as error:
             text = f"payload cannot be decoded as {types[0].DESCRIPTOR.full_name}: {error}"
-            return self._refuse(stream, Code.INTERNAL, text)
-        metadata = tuple((pair.key, pair.value) for pair in envelope.metadata)
-        yield Call(stream, envelope.method, request, envelope.timeout_nano, metadata)
-        return None
+            return self._refused(stream, Code.INTERNAL, text)
+        metadata = tuple([(pair.key, pair.value) for pair in envelope.metadata])
+        return Call(stream, envelope.method, request, envelope.timeout_nano, metadata)
 
-    def _responded(self, message: ttrpc.Message) -> Iterator[Event]:
+    def _responded(self, message: ttrpc.Message) -> Event | None:
         if message.type != Type.RESPONSE:
-            return
+            return None
         method = self._waiting.pop(message.stream, None)
-        if method is not None:
-            yield self._answered(message, method)
+        return None if method is None else self._answered(message, method)
 
     def _answered(self, message: ttrpc.Message, method: str) -> Answer | Failure:
         if message.data is None:
@@ -254,6 +248,11 @@ class Session:
             status = envelope.status
             return Failure(message.stream, method, status.code, status.message)
         return Answer(message.stream, method, response)
+
+    def _refused(self, stream: int, code: Code, text: str) -> Event | None:
+        """Refuse what is then no event for anybody."""
+        self._refuse(stream, code, text)
+        return None
 
     def _refuse(self, stream: int, code: Code, text: str) -> None:
         readable = text[: ttrpc.MAX_DATA // 8].encode(errors="backslashreplace").decode()

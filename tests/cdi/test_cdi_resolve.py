@@ -388,3 +388,46 @@ def test_unknown_names_are_kept_in_order_with_repeats() -> None:
         resolve(["b", "v.com/d=0", "a", "b"], known({"env": ["A=1"]}), {})
     assert caught.value.unresolved == ("b", "a", "b")
     assert len(caught.value.faults) == 2
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        Container(),
+        Container(user=api.User(uid=7)),
+        Container(user=api.User(gid=7)),
+        Container(hooks=api.Hooks(create_runtime=[api.Hook(path="/bin/prepare")])),
+        Container(linux=api.LinuxContainer(namespaces=[api.LinuxNamespace(type="user")])),
+    ],
+)
+@pytest.mark.parametrize("runtime", [NEWEST, OLD])
+def test_what_was_resolved_for_one_container_does_not_change_what_another_gets(
+    container: Container, runtime: Runtime
+) -> None:
+    hook = {"hookName": "createRuntime", "path": "/bin/prepare"}
+    edits = {**node(hostPath="/dev/sda"), "hooks": [hook]}
+    known_before = known(edits)
+    for other in (Container(), Container(user=api.User(uid=1, gid=1)), container):
+        resolve(["v.com/d=0"], known_before, DEVICES, container=other)
+    again = resolve(["v.com/d=0"], known_before, DEVICES, container=container, runtime=runtime)
+    assert again == resolve(
+        ["v.com/d=0"], known(edits), DEVICES, container=container, runtime=runtime
+    )
+
+
+def test_what_a_host_had_yesterday_is_not_given_today() -> None:
+    snapshot = known(node())
+    assert (
+        resolve(["v.com/d=0"], snapshot, DEVICES).adjust.linux.devices[0].file_mode.value == 0o666
+    )
+    today = {"/dev/null": DEVICES["/dev/null"]._replace(mode=0o600)}
+    assert resolve(["v.com/d=0"], snapshot, today).adjust.linux.devices[0].file_mode.value == 0o600
+    with pytest.raises(CdiError):
+        resolve(["v.com/d=0"], snapshot, {})
+
+
+def test_who_changes_an_answer_does_not_change_the_next() -> None:
+    snapshot = known(node())
+    first = resolve(["v.com/d=0"], snapshot, DEVICES)
+    first.adjust.linux.devices[0].path = "/dev/other"
+    assert resolve(["v.com/d=0"], snapshot, DEVICES).adjust.linux.devices[0].path == "/dev/null"

@@ -399,6 +399,25 @@ def test_the_host_is_asked_once_for_what_it_lacks() -> None:
     assert looks.seen == ["/dev/none"]
 
 
+def test_the_next_replica_gets_what_the_host_has_then() -> None:
+    text = "- path: /dev/null\n- {path: /dev/other, type: c, major: 1, minor: 5}\n"
+    before = pod_wide("devices", text)
+    assert pod_wide("devices", text) == before
+    node = HOST.devices["/dev/null"]
+    changed = pod_wide("devices", text, Host({node.path: node._replace(mode=0o600, gid=7)}))
+    assert [device.file_mode.value for device in changed.linux.devices] == [0o600, 0]
+    assert [device.gid.value for device in changed.linux.devices] == [7, 0]
+    assert faults("devices", text, Host({})) == ["item 1: '/dev/null' does not exist on the host"]
+    old = identify("containerd", "1.7.24")
+    assert pod_wide("devices", text, Host(HOST.devices, old)) == before
+
+
+def test_who_changes_an_answer_does_not_change_the_next() -> None:
+    first = pod_wide("devices", "- path: /dev/null\n")
+    first.linux.devices[0].path = "/dev/other"
+    assert pod_wide("devices", "- path: /dev/null\n").linux.devices[0].path == "/dev/null"
+
+
 def test_at_most_256_devices_are_looked_up() -> None:
     looks = Looks()
     text = "".join(f"- {{path: /dev/none{number}}}\n" for number in range(257))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from google.protobuf import json_format
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from wirebytes import PLUGIN, RUNTIME, Raw, Reply, frames_in, messages_in, replies_in
@@ -53,6 +54,19 @@ def has_several_integer_keys(value: Any) -> bool:
     return integers > 1 or any(map(has_several_integer_keys, value.values()))
 
 
+def with_plain_details(value: Any) -> Any:
+    """Write a status's details as the bytes that they are for us; Go's JSON looks into them."""
+    if not isinstance(value, dict):
+        return value
+    plain = {key: with_plain_details(inner) for key, inner in value.items()}
+    if "details" in plain:
+        plain["details"] = [
+            base64.b64encode(json_format.ParseDict(one, AnyMessage()).SerializeToString()).decode()
+            for one in plain["details"]
+        ]
+    return plain
+
+
 @pytest.mark.parametrize("case", MESSAGES)
 def test_messages_decode_and_encode_as_in_go(case: dict[str, Any]) -> None:
     message_class, data = class_of(case["type"]), base64.b64decode(case["b64"])
@@ -61,10 +75,11 @@ def test_messages_decode_and_encode_as_in_go(case: dict[str, Any]) -> None:
             message_class.FromString(data)
         return
     decoded = message_class.FromString(data)
-    assert json_format.MessageToDict(decoded) == case["json"]
+    said = with_plain_details(case["json"]) if "ttrpc" in message_class.__module__ else case["json"]
+    assert json_format.MessageToDict(decoded) == said
     if case.get("canonical") is False:
         return
-    built = json_format.ParseDict(case["json"], message_class())
+    built = json_format.ParseDict(said, message_class())
     assert built == decoded
     if has_several_integer_keys(case["json"]):
         assert message_class.FromString(built.SerializeToString()) == decoded

@@ -1,0 +1,105 @@
+"""What follows from the host's looks, worked out once for as long as it looks the same.
+
+Pods come in replicas, and a container that was refused is tried again and again. The host is
+looked at for each of them all the same. But what has been worked out counts again, if every look
+that it came from shows again what it showed then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Latest(Generic[K, V]):
+    """The values of the keys that were used last, so many of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most: Final = most
+        self._values: dict[K, V] = {}
+
+    def get(self, key: K) -> V | None:
+        """Return a key's value, None if there is none any more."""
+        value = self._values.pop(key, None)
+        if value is not None:
+            self._values[key] = value  # at the end, where it is safe for longest
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value, in the place of the one that nobody has asked for since longest."""
+        self._values.pop(key, None)
+        self._values[key] = value
+        if len(self._values) > self._most:
+            del self._values[next(iter(self._values))]
+
+
+class _Absence(NamedTuple):
+    """That something is not there, and the reason that was told."""
+
+    kind: type[KeyError]
+    reason: str
+
+
+class Noted(Mapping[K, V]):
+    """A mapping that notes what it is asked and what comes of it; not for going through."""
+
+    def __init__(self, source: Mapping[K, V]) -> None:
+        self._source = source
+        self.looks: Final[dict[K, V | _Absence]] = {}
+
+    def __getitem__(self, key: K) -> V:
+        try:
+            value = self.looks[key] = self._source[key]
+        except KeyError as error:
+            self.looks[key] = _Absence(type(error), str(error))
+            raise
+        return value
+
+    def __iter__(self) -> Iterator[K]:
+        """Refuse: what is not there is nothing that could be noted."""
+        raise TypeError("whoever goes through all that is there cannot be recalled")
+
+    def __len__(self) -> int:
+        return len(self.looks)
+
+
+class _Kept(NamedTuple):
+    looks: Sequence[Mapping[Any, object]]
+    value: Any
+
+
+class Recall(Generic[V]):
+    """What was worked out last for some keys, each with the looks that it came from.
+
+    A key has to hold everything that the value depends on, but for what is looked up in the
+    sources. These are mappings, always the same ones in the same order.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._kept: Latest[Hashable, _Kept] = Latest(most)
+
+    def find(self, key: Hashable, *sources: Mapping[Any, object]) -> V | None:
+        """Return a key's value, None if it has to be worked out; the sources are looked at."""
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        for looks, source in zip(kept.looks, sources, strict=True):
+            for place, before in looks.items():
+                if _look(source, place) != before:
+                    return None
+        value: V = kept.value
+        return value
+
+    def keep(self, key: Hashable, value: V, *noted: Noted[Any, Any]) -> None:
+        """Keep what was worked out with looks at these sources only."""
+        self._kept.put(key, _Kept([one.looks for one in noted], value))
+
+
+def _look(source: Mapping[K, V], key: K) -> V | _Absence:
+    try:
+        return source[key]
+    except KeyError as error:
+        return _Absence(type(error), str(error))
