@@ -8,9 +8,13 @@ answers of plugins (pkg/adaptation/result.go of NRI 0.12).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, MutableMapping, MutableSequence
-from typing import Any, Final, TypeAlias
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final, TypeAlias, cast
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from nri_inject.annotations import quoted, where
@@ -83,13 +87,96 @@ def combine(adjustments: Iterable[Adjustment]) -> Adjustment:
     Lists are joined in order. Two different values for one field, or for one key of a list or
     map, raise RequestError with a fault for each; equal ones become one.
     """
+    wanted = [*adjustments]
+    joined = _joined(wanted)
+    if _is_without_overlap(wanted, joined):
+        return joined
     merged = Adjustment()
     merger = _Merger()
-    for adjustment in adjustments:
+    for adjustment in wanted:
         merger.merge(merged, adjustment, "")
     if merger.faults:
         raise RequestError(merger.faults)
     return merged
+
+
+# --- nothing is claimed twice, as usual ---------------------------------------------------------
+
+_Claims: TypeAlias = defaultdict[FieldDescriptor, list[object]]
+_KeysOf: TypeAlias = Callable[[Any], Iterable[object]]
+
+
+def _joined(adjustments: Iterable[Adjustment]) -> Adjustment:
+    """Merge as protobuf does: that is the same where nothing is claimed twice, and quick."""
+    merged = Adjustment()
+    for adjustment in adjustments:
+        merged.MergeFrom(adjustment)
+    return merged
+
+
+def _is_without_overlap(adjustments: Iterable[Adjustment], joined: Adjustment) -> bool:
+    """Tell whether nothing is claimed twice, not even with equal values or by one adjustment."""
+    claims = _claims([joined])
+    if not _OVERWRITTEN.isdisjoint(claims):  # then some claims may not show in it
+        claims = _claims(adjustments)
+    return all(len(keys) == len(set(keys)) for keys in claims.values())
+
+
+def _claims(adjustments: Iterable[Adjustment]) -> _Claims:
+    claims: _Claims = defaultdict(list)
+    for adjustment in adjustments:
+        _note_claims(adjustment, claims)
+    return claims
+
+
+def _note_claims(message: Message, claims: _Claims) -> None:
+    """Add the keys that a message claims, by field; what has no keys claims the field with None."""
+    for field, value in message.ListFields():
+        keys_of = _KEYS_OF[field]
+        if keys_of is None:
+            _note_claims(value, claims)
+        else:
+            claims[field] += keys_of(value)
+
+
+def _no_key(_: object) -> Iterable[object]:
+    return (None,)
+
+
+def _nothing(_: object) -> Iterable[object]:
+    return ()
+
+
+def _tabled(message: Message) -> dict[FieldDescriptor, _KeysOf | None]:
+    """Return how to find the keys in each field of a message; None is for a compound one."""
+    table: dict[FieldDescriptor, _KeysOf | None] = {}
+    # Its type stubs know the class by two names.
+    for field in cast("Iterable[FieldDescriptor]", message.DESCRIPTOR.fields):
+        value = getattr(message, field.name)
+        if isinstance(value, Message) and value.DESCRIPTOR.name in _COMPOUND:
+            table |= {field: None, **_tabled(value)}
+        elif isinstance(value, MutableMapping):
+            table[field] = iter
+        elif isinstance(value, MutableSequence) and field.name not in _WHOLE:
+            table[field] = _keys_of_list(field)
+        else:
+            table[field] = _no_key
+    return table
+
+
+def _keys_of_list(field: FieldDescriptor) -> _KeysOf:
+    key = KEYS.get(field.message_type.name) if field.message_type is not None else None
+    return _nothing if key is None else partial(map, attrgetter(key))
+
+
+_KEYS_OF: Final = _tabled(Adjustment())
+_OVERWRITTEN: Final = frozenset(
+    field for field, keys_of in _KEYS_OF.items() if keys_of in (_no_key, iter)
+)
+"""The fields of which a later claim takes the place of an earlier one when protobuf merges."""
+
+
+# --- something is claimed twice -----------------------------------------------------------------
 
 
 class _Merger:

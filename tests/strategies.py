@@ -1,9 +1,11 @@
-"""Hypothesis strategies for bytes that a peer might send."""
+"""Hypothesis strategies: for bytes that a peer might send, and for adjustments."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import MutableMapping, MutableSequence
 from itertools import pairwise
+from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
@@ -173,3 +175,49 @@ def big(number: int) -> bytes:
 
 
 roles = st.sampled_from(Role)
+
+
+# --- adjustments --------------------------------------------------------------------------------
+
+# Few, so that what several adjustments ask for is often about one thing, and often equal.
+FEW: dict[type, st.SearchStrategy[object]] = {
+    bool: st.booleans(),
+    int: st.integers(0, 2),
+    str: st.sampled_from(["", "a", "b"]),
+}
+
+
+@st.composite
+def adjustments(draw: st.DrawFn) -> api.Adjustment:
+    """Return an adjustment with some fields of any kind, also messages with nothing in them."""
+    adjustment = api.Adjustment()
+    fill(draw, adjustment)
+    return adjustment
+
+
+def fill(draw: st.DrawFn, message: Any) -> None:
+    """Put something into some fields of an empty message."""
+    fields = st.sampled_from(list(message.DESCRIPTOR.fields))
+    for field in draw(st.lists(fields, max_size=3, unique=True)):
+        value = getattr(message, field.name)
+        if isinstance(value, Message):
+            value.SetInParent()
+            fill(draw, value)
+        elif isinstance(value, MutableMapping):
+            fill_map(draw, value)
+        elif hasattr(value, "add"):
+            for _ in range(draw(st.integers(1, 2))):
+                fill(draw, value.add())
+        elif isinstance(value, MutableSequence):
+            value.extend(draw(st.lists(FEW[str if field.enum_type is None else int], max_size=2)))
+        else:
+            setattr(message, field.name, draw(FEW[type(value)]))
+
+
+def fill_map(draw: st.DrawFn, target: Any) -> None:
+    """Put something under some keys of an empty map."""
+    for key in draw(st.lists(FEW[str], max_size=2)):
+        if hasattr(target, "get_or_create"):  # of messages
+            fill(draw, target.get_or_create(key))
+        else:
+            target[key] = draw(FEW[str])

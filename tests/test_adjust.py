@@ -1,6 +1,11 @@
 """Merging what several injectors want."""
 
+from collections.abc import Sequence
+
 import pytest
+import strategies
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nri_inject import api
 from nri_inject.adjust import Injector, combine, compose
@@ -142,6 +147,33 @@ def test_two_different_wishes_for_one_thing_are_an_error_that_names_it(
     with pytest.raises(RequestError) as caught:
         combine([one, other])
     assert caught.value.faults == (f"two different requests for {fault}",)
+
+
+def outcome(adjustments: Sequence[Adjustment]) -> Adjustment | Sequence[str]:
+    try:
+        return combine(adjustments)
+    except RequestError as error:
+        return error.faults
+
+
+@given(st.lists(strategies.adjustments(), max_size=3))
+def test_whether_something_else_is_asked_for_twice_makes_no_difference(
+    adjustments: list[Adjustment],
+) -> None:
+    # With it each claim is held against the others, without it protobuf may merge them.
+    twice = Adjustment(annotations={"twice": "yes"})
+    before = [adjustment.SerializeToString(deterministic=True) for adjustment in adjustments]
+    expected = outcome([*adjustments, twice, twice])
+    if isinstance(expected, Adjustment):
+        del expected.annotations["twice"]
+    assert outcome(adjustments) == expected
+    assert [one.SerializeToString(deterministic=True) for one in adjustments] == before
+
+
+def test_an_adjustment_can_disagree_with_itself() -> None:
+    mounts = [api.Mount(destination="/a"), api.Mount(destination="/a", source="/b")]
+    assert outcome([Adjustment(mounts=mounts)]) == ("two different requests for mounts '/a'",)
+    assert outcome([Adjustment(mounts=mounts[:1] * 2)]) == Adjustment(mounts=mounts[:1])
 
 
 def test_a_removal_and_a_new_value_of_the_same_key_go_together() -> None:
