@@ -77,8 +77,8 @@ def record(decision: Decision) -> dict[str, str | None]:
 
 def _members(decision: Decision) -> str:
     item, reason = decision.item, decision.reason
-    # All others are quoted and cut, or are an admin's own words.
-    short = len(item.resolved) + len(reason) <= _LONGEST_REMEMBERED
+    # The other texts are our own words or the admin's.
+    short = len(item.asked) + len(item.resolved) + len(reason) <= _LONGEST_REMEMBERED
     write = _remembered if short else _written
     return write(item.kind, item.asked, item.resolved, decision.verdict, decision.rule, reason)
 
