@@ -166,9 +166,10 @@ class Bench:
             measure.gives[name] = _summary(peer.play(requests, WARMED_UP).response.adjust)
         for _ in range(self.rounds):
             seconds: dict[str, list[float]] = {name: [] for name in running}
-            for _ in range(BLOCKS):
+            for block in range(BLOCKS):
+                some = _in_turn(requests, block * BLOCK)
                 for name, peer in running.items():
-                    seconds[name] += peer.play(requests, BLOCK).seconds
+                    seconds[name] += peer.play(some, BLOCK).seconds
             nothing = statistics.median(seconds[self.floor[0]])
             for name, peer in running.items():
                 figures = _figures(seconds[name], nothing)
@@ -185,6 +186,14 @@ class Bench:
         if Path("/etc/ld.so.cache").exists():
             shutil.copy("/etc/ld.so.cache", etc)
         return etc
+
+
+def _in_turn(
+    requests: Sequence[CreateContainerRequest], first: int
+) -> Sequence[CreateContainerRequest]:
+    """Return the requests of one block, so that all of them have their turn."""
+    count = len(requests)
+    return [requests[number % count] for number in range(first, first + min(count, BLOCK))]
 
 
 def present(peers: Mapping[str, Chain]) -> dict[str, tuple[Program, ...]]:
