@@ -12,6 +12,8 @@ from players import request_of
 
 HOOK_COUNTS = (20, 21, 1000)
 RULE_COUNTS = (1, 100, 1000)
+DIFFERENT = 200
+"""More requests than our plugins remember texts of."""
 DEVICES = "device-injector (ours)"
 GO_DEVICES = "Go device-injector"
 SUITE = "suite (ours)"
@@ -98,11 +100,13 @@ def everything(bench: Bench) -> Iterator[Measure]:
         GO_CHAIN: bench.theirs("device-injector", "hook-injector", etc=etc),
     }
     against = {peer: GO_CHAIN for peer in peers if peer != GO_CHAIN}
-    for title, request in (
-        ("nothing asked", request_of({})),
-        ("all asked", samples.everything()),
+    all_asked = samples.everything()
+    for title, requests in (
+        ("nothing asked", [request_of({})]),
+        ("all asked", [all_asked]),
+        ("all asked, in new words", samples.different(all_asked, DIFFERENT)),
     ):
-        yield bench.latency(f"suite: {title}", [request], peers, against)
+        yield bench.latency(f"suite: {title}", requests, peers, against)
 
 
 def policy(bench: Bench) -> Iterator[Measure]:

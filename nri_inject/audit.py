@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -75,15 +76,29 @@ def record(decision: Decision) -> dict[str, str | None]:
 
 
 def _members(decision: Decision) -> str:
-    item, rule = decision.item, decision.rule
+    item, reason = decision.item, decision.reason
+    # The other texts are our own words or the admin's.
+    short = len(item.asked) + len(item.resolved) + len(reason) <= _LONGEST_REMEMBERED
+    write = _remembered if short else _written
+    return write(item.kind, item.asked, item.resolved, decision.verdict, decision.rule, reason)
+
+
+def _written(
+    kind: str, requested: str, resolved: str, verdict: str, rule: str | None, reason: str
+) -> str:
     return _DECISION % (
-        _text(item.kind),
-        _text(item.asked),
-        _text(item.resolved),
-        _text(decision.verdict),
+        _text(kind),
+        _text(requested),
+        _text(resolved),
+        _text(verdict),
         "null" if rule is None else _text(rule),
-        _text(decision.reason),
+        _text(reason),
     )
+
+
+# Pods come in replicas.
+_remembered: Final = lru_cache(maxsize=128)(_written)
+_LONGEST_REMEMBERED: Final = 512  # characters
 
 
 def _places(*names: str) -> str:

@@ -18,6 +18,7 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.audit import Outcome
 from nri_inject.command import Options, Service
 from nri_inject.config import Config
+from nri_inject.logs import write_lines
 from nri_inject.plugin import Plugin
 from nri_inject.stub import Stub
 from nri_inject.surroundings import Part, Surroundings
@@ -76,7 +77,7 @@ class Injecting:
         for loss in runtimes.lost(adjustment, around.runtime):
             log.warning("%s: %s", where(pod, container), runtimes.sentence(loss, around.runtime))
         if log.isEnabledFor(logging.INFO):
-            log.info("%s: injected %s", where(pod, container), summary(adjustment))
+            write_lines(log, [f"{where(pod, container)}: injected {summary(adjustment)}"])
         return adjustment
 
 

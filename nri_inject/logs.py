@@ -127,6 +127,13 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__()
+        # Most plugins write text, and what is launched has to be quick.
+        from json.encoder import encode_basestring_ascii
+
+        self._text = encode_basestring_ascii  # json.dumps(text), without its preparations
+
     def format(self, record: logging.LogRecord) -> str:
         begin = self.begin(record.name, record.levelname, record.created)
         line = self.line(begin, record.getMessage())
@@ -134,13 +141,6 @@ class _Json(logging.Formatter):
             trace = self._text(self.formatException(record.exc_info))
             line = f'{line[:-1]}, "traceback": {trace}}}'
         return line
-
-    def __init__(self) -> None:
-        super().__init__()
-        # Most plugins write text, and what is launched has to be quick.
-        from json.encoder import encode_basestring_ascii
-
-        self._text = encode_basestring_ascii  # json.dumps(text), without its preparations
 
     def begin(self, name: str, level: str, seconds: float) -> str:
         """Return the members that lines begin with."""

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from nri_inject import api
@@ -62,18 +62,24 @@ class Subject:
         self.argv = argv
         self.choices = choices
         self._has_bind_mounts = has_bind_mounts
+        self._keys: Mapping[bytes, str] | None = None
         self._values: dict[bytes, bytes] = {}
 
-    @cached_property
+    # No cached_property: before Python 3.12 it takes a lock, for longer than this takes.
+
+    @property
     def has_bind_mounts(self) -> bool:
         """Whether the container has any."""
-        has = self._has_bind_mounts
-        return has if isinstance(has, bool) else has()
+        if not isinstance(self._has_bind_mounts, bool):
+            self._has_bind_mounts = self._has_bind_mounts()
+        return self._has_bind_mounts
 
-    @cached_property
+    @property
     def keys(self) -> Mapping[bytes, str]:
         """The annotations' keys by what patterns search, encoded once and not for each pattern."""
-        return {utf8(key): key for key in self.names}
+        if self._keys is None:
+            self._keys = {utf8(name): name for name in self.names}
+        return self._keys
 
     def value(self, key: bytes) -> bytes:
         """Return the value under one of `keys` as patterns search it, encoded once as well."""
