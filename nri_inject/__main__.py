@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from nri_inject.programs import SUITE, named, programs
+from nri_inject.programs import SUITE, load, named
 
 
 def main() -> None:
@@ -17,10 +17,9 @@ def main() -> None:
     A runtime launches a plugin with no argument and a socket in NRI_PLUGIN_SOCKET (NRI,
     pkg/adaptation/plugin.go), and nobody calls the command `nri-inject` like that.
     """
-    known = programs()
-    program = named(sys.argv[0], known)
+    program = named(sys.argv[0])
     if program != SUITE:
-        known[program].load()()
+        load(program)()
     elif len(sys.argv) == 1 and os.environ.get("NRI_PLUGIN_SOCKET"):
         from nri_inject.plugins import suite
 

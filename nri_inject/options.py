@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -16,6 +15,7 @@ from nri_inject.command import Command, Options, run
 from nri_inject.errors import ConfigError
 from nri_inject.logs import USUAL
 from nri_inject.stub import DEFAULT_SOCKET, NRI_VERSION
+from nri_inject.version import VERSION
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -137,7 +137,7 @@ def show(output: str, document: Mapping[str, Any], lines: Iterable[str]) -> None
 def print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     """Print our version and the protocol's, and end."""
     if wanted:
-        click.echo(f"nri-inject {version('nri-inject')}, NRI {NRI_VERSION}")
+        click.echo(f"nri-inject {VERSION}, NRI {NRI_VERSION}")
         context.exit()
 
 

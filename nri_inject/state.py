@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Final, NamedTuple
+
+from nri_inject.version import VERSION
 
 MOST_MISSED: Final = 1000
 """How many missed containers are remembered; of more, only the number is."""
@@ -63,13 +64,6 @@ class State:
             self.unlisted += 1
 
 
-@cache
-def _version() -> str:
-    from importlib.metadata import version  # for those who ask: a launch does without it
-
-    return version("nri-inject")
-
-
 def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
     """Return what `nri-inject status` shows of one plugin; `phase` is the stub's.
 
@@ -79,7 +73,7 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
     shown = list(state.missed.values())[:SHOWN_MISSED]
     return {
         "plugin": state.title,
-        "version": _version(),
+        "version": VERSION,
         "pid": state.pid,
         "phase": phase,
         "ready": phase == "synchronized" or (launched and phase == "configured"),

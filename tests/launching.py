@@ -17,6 +17,36 @@ from nri_inject.runtimes import NEWEST, Runtime
 BOUND = 20.0
 """How long anything may take before its test fails, in seconds."""
 
+NOT_NEEDED = frozenset(
+    {
+        "asyncio",
+        "click",
+        "ctypes",  # but by who watches files
+        "difflib",
+        "email",
+        "google.protobuf.any_pb2",
+        "google.protobuf.descriptor_pool",
+        "google.protobuf.internal.builder",
+        "google.protobuf.internal.python_message",
+        "google.protobuf.json_format",
+        "google.protobuf.message_factory",
+        "google.protobuf.symbol_database",
+        "google.protobuf.text_format",
+        "grpc",
+        "importlib.metadata",
+        "importlib_metadata",
+        "ipaddress",
+        "jsonschema",
+        "pathlib",
+        "pickle",
+        "pyudev",
+        "subprocess",
+        "urllib",
+        "zipfile",
+    }
+)
+"""Modules that an injector does without when it is launched, asked, and asked how it is."""
+
 
 @dataclass
 class Running:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import launching
 import pytest
-from launching import BOUND, Running
+from launching import BOUND, NOT_NEEDED, Running
 
 from nri_inject import api
 from nri_inject.command import Command, Handlers, identity
@@ -24,6 +24,7 @@ from nri_inject.injecting import summary
 from nri_inject.plugin import Plugin
 from nri_inject.runtime.peer import Peer
 from nri_inject.runtimes import NEWEST, Runtime, identify
+from nri_inject.status import ask_all
 from nri_inject.wire.session import Call, Role, Session
 from nri_inject.wire.ttrpc import Code
 
@@ -403,21 +404,35 @@ def test_a_plugin_dials_the_socket_that_it_is_told_and_ends_well_on_sigterm(
 # --- what a launch costs -------------------------------------------------------------------------
 
 
-def test_launched_without_arguments_it_never_imports_what_it_does_not_need() -> None:
+@pytest.mark.parametrize(
+    ("name", "main", "watching"),
+    [
+        ("10-device-injector", "nri_inject.plugins.device_injector", set()),
+        ("10-device-injector", "nri_inject.__main__", set()),
+        ("20-nri-inject", "nri_inject.__main__", {"ctypes"}),  # hook and CDI directories
+    ],
+)
+def test_launched_without_arguments_it_never_imports_what_it_does_not_need(
+    name: str, main: str, watching: set[str], tmp_path: Path
+) -> None:
     program = (
         "import atexit, json, sys\n"
         "atexit.register(lambda: print(json.dumps(list(sys.modules))))\n"
-        "sys.argv = ['/opt/nri/plugins/10-device-injector']\n"
-        "from nri_inject.plugins.device_injector import main\n"
+        f"sys.argv = ['/opt/nri/plugins/{name}']\n"
+        f"from {main} import main\n"
         "main()\n"
     )
-    with launched("-c", program, program=Path(sys.executable)) as running:
+    where = str(tmp_path)
+    with launched(
+        "-c", program, program=Path(sys.executable), NRI_INJECT_STATUS_DIR=where
+    ) as running:
         assert ask(configured(running, "policy: unrestricted"), SYSCTL).linux.sysctl
+        assert [said and said["plugin"] for said in ask_all(where).values()] == [name]
         status, output, _ = running.end()
-    top = {name.partition(".")[0] for name in json.loads(output)}
+    loaded = set(json.loads(output))
     assert status == 0
-    assert "nri_inject" in top
-    assert not top & {"click", "jsonschema", "pyudev", "grpc", "asyncio", "importlib_metadata"}
+    assert "nri_inject.plugins.device_injector" in loaded
+    assert loaded & NOT_NEEDED == watching
 
 
 def test_a_summary_counts_what_an_adjustment_has() -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from launching import NOT_NEEDED
 
 import nri_inject
 
@@ -22,12 +23,12 @@ WAITING = {
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Return the top-level modules that a new process has after a statement."""
+    """Return the modules that a new process has after a statement."""
     program = f"{statement}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, timeout=BOUND, check=True
     )
-    return {name.partition(".")[0] for name in json.loads(done.stdout)}
+    return set(json.loads(done.stdout))
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,13 @@ def test_a_plugin_command_does_not_load_click_before_it_has_arguments(plugin: st
     loaded = loaded_by(f"import nri_inject.plugins.{plugin}")
     assert not loaded & unwanted
     assert "nri_inject" in loaded
+
+
+@pytest.mark.parametrize("plugin", ["cdi_injector", "device_injector", "hook_injector", "suite"])
+def test_an_injector_loads_nothing_that_it_can_do_without(plugin: str) -> None:
+    loaded = loaded_by(f"import nri_inject.plugins.{plugin}")
+    assert not loaded & NOT_NEEDED
+    assert "google.protobuf.descriptor" in loaded
 
 
 def test_what_pytest_loads_for_every_run_loads_no_runtime() -> None:

@@ -18,7 +18,7 @@ from nri_inject.node.files import inside
 from nri_inject.node.gather import gather
 from nri_inject.node.runtime import Node, look
 from nri_inject.options import format_option
-from nri_inject.programs import SUITE, programs
+from nri_inject.programs import PROGRAMS, SUITE
 from nri_inject.runtimes import dotted
 
 
@@ -49,7 +49,7 @@ def command(
     logs.configure(verbosity=0)  # what is wrong is the answer
     try:
         node = look(root, name=runtime or "", config=runtime_config)
-        known = [name.removeprefix("nri-") for name in programs()] + [SUITE]
+        known = [name.removeprefix("nri-") for name in PROGRAMS] + [SUITE]
         said = status.ask_all(status_dir or str(inside(root, status.directory())))
         findings = diagnose(gather(node, known, said, cdi_dirs=cdi_dirs, hooks_dirs=hooks_dirs))
     except (ConfigError, OSError) as error:

@@ -6,7 +6,6 @@ import json
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +18,8 @@ from nri_inject.node.install import PREFIX, Build, Change
 from nri_inject.node.layout import DISTRIBUTIONS
 from nri_inject.node.runtime import Node, look
 from nri_inject.options import format_option
-from nri_inject.programs import SUITE, programs
+from nri_inject.programs import SUITE
+from nri_inject.version import VERSION
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,7 +90,7 @@ def command(
     try:
         node = look(root, name=runtime or "", config=runtime_config)
         build = _build(root)
-        chosen = [install.chosen(name, programs()) for name in plugins or [SUITE]]
+        chosen = [install.chosen(name) for name in plugins or [SUITE]]
         steps = install.plan(node, build, chosen, prefix=prefix, systemd=systemd)
         if enable_nri and node.nri.enabled is not True:
             steps.insert(0, install.enabling(node))
@@ -107,7 +107,7 @@ def _build(root: str) -> Build:
     """Return what is to be installed; ConfigError if it would not run on the host."""
     if getattr(sys, "frozen", False):  # PyInstaller says so
         folder = Path(sys.executable).resolve().parent
-        return Build(str(folder), install.release_of(folder, version("nri-inject")))
+        return Build(str(folder), install.release_of(folder, VERSION))
     if root.rstrip("/"):
         raise ConfigError(
             "with --root the programs are copied, and these need this Python; use the"

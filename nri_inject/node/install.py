@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import EntryPoint
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, TypeAlias
 
@@ -21,7 +20,7 @@ from nri_inject.command import Command
 from nri_inject.errors import ConfigError
 from nri_inject.node import files, texts
 from nri_inject.node.runtime import Node
-from nri_inject.programs import SUITE
+from nri_inject.programs import PROGRAMS, SUITE, load
 
 RECORD: Final = "/var/lib/nri-inject/installed.json"
 PREFIX: Final = "/opt/nri-inject"
@@ -108,18 +107,18 @@ class Change:
     path: str
 
 
-def chosen(name: str, known: Mapping[str, EntryPoint]) -> Program:
+def chosen(name: str) -> Program:
     """Return the program that somebody means: a plugin's name, with an index `NN-` if need be.
 
     ConfigError for a name that no plugin of ours has.
     """
     idx, base = (name[:2], name[3:]) if name[:2].isdigit() and name[2:3] == "-" else ("", name)
-    script = base if base in known else f"nri-{base}"
-    command = known[script].load() if script in known else None
+    script = base if base in PROGRAMS else f"nri-{base}"
+    command = load(script) if script in PROGRAMS else None
     if script == SUITE:
         from nri_inject.plugins.suite import main as command
     if not isinstance(command, Command):
-        plugins = ", ".join(sorted(one.removeprefix("nri-") for one in known if one != SUITE))
+        plugins = ", ".join(sorted(one.removeprefix("nri-") for one in PROGRAMS if one != SUITE))
         raise ConfigError(f"no plugin {base!r}; known: {SUITE}, {plugins}")
     return Program(script, idx or command.idx, command.name)
 

@@ -12,7 +12,6 @@ from nri_inject.errors import ConfigError
 from nri_inject.node import files, install, texts
 from nri_inject.node.install import Build, Change, File, Link, Program, Step, Tree
 from nri_inject.node.runtime import Node, look
-from nri_inject.programs import programs
 
 SUITE = Program("nri-inject", "20", "nri-inject")
 CONF = "/etc/nri/conf.d/20-nri-inject.conf"
@@ -267,12 +266,12 @@ def test_k3s_is_changed_in_its_template(tmp_path: Path) -> None:
     ],
 )
 def test_a_plugin_is_chosen_by_name_and_perhaps_index(name: str, program: Program) -> None:
-    assert install.chosen(name, programs()) == program
+    assert install.chosen(name) == program
 
 
 def test_a_name_that_no_plugin_has_is_an_error_with_those_that_there_are() -> None:
     with pytest.raises(ConfigError, match=r"^no plugin 'fly'; known: nri-inject, cdi-injector, "):
-        install.chosen("fly", programs())
+        install.chosen("fly")
 
 
 def test_the_release_of_a_folder_follows_its_content(build: Build) -> None:
