@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from gopeers import GoPrograms
 from measure import Measure, as_json, table
 from sides import EmbeddedSide, GoSide, Side
 from targets import report
+
+import nri_inject
 
 MEASURES: Final[Mapping[str, Callable[[Bench], Iterator[Measure]]]] = {
     "devices": latency.devices,
@@ -50,6 +53,12 @@ def measured(arguments: argparse.Namespace) -> Iterator[Measure]:
             yield from MEASURES[name](bench)
 
 
+def _compile() -> None:
+    """Have our modules compiled, as they are where they have been installed."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    compileall.compile_dir(Path(nri_inject.__file__).parent, quiet=1)
+
+
 def _side(go: GoPrograms) -> Side:
     """Return NRI's own adaptation where there is Go, else our embedded runtime side."""
     if "driver" in go.programs:
@@ -61,6 +70,7 @@ def _side(go: GoPrograms) -> Side:
 def main(argv: Sequence[str]) -> None:
     """Measure, and print the tables."""
     arguments = _arguments(argv)
+    _compile()
     measures = list(measured(arguments))
     print("\n".join((*table(measures), "", *report(measures))))
     if arguments.json:

@@ -402,11 +402,12 @@ class Remembered(dict[K, V]):
     def __missing__(self, key: K) -> V:
         known = self._absent.get(key)
         if known is not None:
-            raise known.with_traceback(None)
+            raise type(known)(*known.args)
         try:
             value = self[key] = self._source[key]
         except KeyError as error:
-            self._absent[key] = error
+            # Not this one: its traceback holds the whole request, and us with it.
+            self._absent[key] = type(error)(*error.args)
             raise
         return value
 

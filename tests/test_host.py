@@ -1,5 +1,6 @@
 """Looking at the host's devices."""
 
+import gc
 import os
 import stat
 import tempfile
@@ -9,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from nri_inject.host import DeviceNode, Host, HostDevices, HostFiles, HostNumbers, NotADevice
+from nri_inject.host import (
+    DeviceNode,
+    Host,
+    HostDevices,
+    HostFiles,
+    HostNumbers,
+    NotADevice,
+    Remembered,
+)
 from nri_inject.runtimes import NEWEST
 
 
@@ -281,6 +290,20 @@ def test_the_nodes_below_dev_can_be_listed(root: Path) -> None:
     fifo(root / "dev/bus/pipe")
     assert sorted(devices) == ["/dev/bus/pipe", "/dev/pipe"]
     assert len(devices) == 2
+
+
+def test_what_is_remembered_of_a_missing_device_holds_nothing_of_the_request(root: Path) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        remembered = Remembered(HostDevices(root))
+        for _ in range(2):
+            with pytest.raises(KeyError):
+                remembered["/dev/none"]
+        del remembered
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_a_host_is_a_value_whose_devices_may_be_a_dict() -> None:
