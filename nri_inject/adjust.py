@@ -58,6 +58,8 @@ def compose(*injectors: Injector) -> Injector:
 
     Its RequestError has the faults of all of them.
     """
+    if len(injectors) == 1:
+        return injectors[0]
     combined: Latest[tuple[bytes, ...], Adjustment] = Latest(_MOST_RECALLED)
 
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:

@@ -16,7 +16,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal, Protocol
+from operator import attrgetter
+from typing import Final, Literal, Protocol
 
 from google.protobuf.message import Message
 
@@ -225,8 +226,11 @@ class Stub:
             for conversation in conversations:
                 self._wait_for(conversation.socket.fileno(), conversation.ready)
                 conversation.start()
-            while not (self._stopping or any(each.ended for each in conversations)):
-                self._turn(_shortest(each.patience() for each in conversations))
+            patient = False  # for ever, once the runtime has taken all of them in
+            while not (self._stopping or any(map(_HAS_ENDED, conversations))):
+                wait = None if patient else _shortest(map(_Conversation.patience, conversations))
+                patient = wait is None
+                self._turn(wait)
         finally:
             self._conversations = ()
             for conversation in conversations:
@@ -342,7 +346,7 @@ class _Conversation:
         self.socket = connection
         self._plugin = plugin
         self._launched = launched
-        self._observe = observer or _unobserved
+        self._observe = observer
         self._left_by = Role.PLUGIN
         self._session = Session(Role.PLUGIN)
         self._unsent = b""
@@ -397,7 +401,8 @@ class _Conversation:
             self._left_by = Role.RUNTIME
             self._end(None)
             return
-        self._observe(Role.RUNTIME, data)
+        if self._observe is not None:
+            self._observe(Role.RUNTIME, data)
         try:
             for event in self._session.receive(data):
                 self._act(event)
@@ -407,9 +412,11 @@ class _Conversation:
 
     def flush(self) -> None:
         """Send as much as the socket takes; requests of our own wait for their turn."""
-        self._ask()
+        if self._updates:
+            self._ask()
         if data := self._session.outgoing():
-            self._observe(Role.PLUGIN, data)
+            if self._observe is not None:
+                self._observe(Role.PLUGIN, data)
             self._unsent += data
         while self._unsent and not self.ended:
             try:
@@ -455,7 +462,8 @@ class _Conversation:
     def close(self) -> None:
         """Close the connection, and tell those who wait for an answer that none will come."""
         self.socket.close()
-        self._observe(self._left_by, b"")
+        if self._observe is not None:
+            self._observe(self._left_by, b"")
         while self._asked:
             _, then = self._asked.popitem()
             _tell(then, ConnectionLost("the connection ended before the runtime answered"))
@@ -616,8 +624,7 @@ class _Signals:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us
 
 
-def _unobserved(_sender: Role, _data: bytes) -> None:
-    pass
+_HAS_ENDED: Final[Callable[[_Conversation], bool]] = attrgetter("ended")
 
 
 def _shortest(waits: Iterable[float | None]) -> float | None:

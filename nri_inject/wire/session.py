@@ -180,6 +180,8 @@ class Session:
 
     def outgoing(self) -> bytes:
         """Return the bytes to be sent to the peer, and forget them."""
+        if not self._outgoing:  # as after each piece of a message but the last
+            return b""
         data = b"".join(self._outgoing)
         self._outgoing.clear()
         return data
