@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import statistics
 import sys
@@ -161,15 +162,21 @@ class Bench:
         requests: Sequence[CreateContainerRequest],
         running: Mapping[str, Peer],
     ) -> None:
-        """Play to peers in blocks that take turns, so that a busy moment meets each of them."""
+        """Play to peers in blocks that take turns, so that a busy moment meets each of them.
+
+        The order of turns is another one each time, and the same in each run: what a peer leaves
+        behind, such as the threads of Go's runtime and what is in the processor's caches, is met by
+        whoever comes next.
+        """
+        turns = random.Random(BLOCKS)  # noqa: S311 - an order, no secret
         for name, peer in running.items():
             measure.gives[name] = _summary(peer.play(requests, WARMED_UP).response.adjust)
         for _ in range(self.rounds):
             seconds: dict[str, list[float]] = {name: [] for name in running}
             for block in range(BLOCKS):
                 some = _in_turn(requests, block * BLOCK)
-                for name, peer in running.items():
-                    seconds[name] += peer.play(some, BLOCK).seconds
+                for name in turns.sample([*running], len(running)):
+                    seconds[name] += running[name].play(some, BLOCK).seconds
             nothing = statistics.median(seconds[self.floor[0]])
             for name, peer in running.items():
                 figures = _figures(seconds[name], nothing)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 from google.protobuf.message import Message
@@ -64,6 +64,8 @@ class Injecting:
     def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
         """Inject what is allowed, and log what was injected or what is going to be dropped."""
         around = self._surroundings
+        if not around.concerns(pod, container):
+            return None
         permit = around.permit(pod, container)
         outcome: Outcome = "failed"
         try:
@@ -83,6 +85,16 @@ class Injecting:
 
 def summary(adjustment: Adjustment) -> str:
     """Say in a few words what an adjustment has, as in `2 devices, 1 sysctl`."""
+    data = adjustment.SerializeToString(deterministic=True)
+    return (_summary if len(data) <= _LONGEST_REMEMBERED else _summary.__wrapped__)(data)
+
+
+_LONGEST_REMEMBERED: Final = 4096
+
+
+@lru_cache(maxsize=64)
+def _summary(data: bytes) -> str:
+    adjustment = Adjustment.FromString(data)
     counts = [
         (1 if isinstance(value, Message) else len(value), descriptor.name)
         for message in (adjustment, adjustment.linux)

@@ -10,6 +10,8 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -33,6 +35,8 @@ from nri_inject.protobuf import message_class
 Updates = Iterable[ContainerUpdate] | None
 PodHandler = Callable[[Pod], None]
 ContainerHandler = Callable[[Pod, Container], None]
+
+_Arguments = Callable[[Message], tuple[Any, ...]]
 
 _NAME = re.compile(r"[A-Za-z0-9._+-]+")
 _INDEX = re.compile(r"[0-9]{2}")
@@ -118,7 +122,7 @@ def dispatch(plugin: Plugin, method: str, request: Message) -> Message:
         return response_type()
     if isinstance(request, ValidateContainerAdjustmentRequest):
         return _verdict(handler, request)
-    result = handler(*(getattr(request, name) for name in arguments))
+    result = handler(*arguments(request))
     return _response(method, response_type, result)
 
 
@@ -132,15 +136,15 @@ def only_tells(method: str, request: Message) -> bool:
     return field.startswith(("post_", "remove_", "stop_pod", "shutdown"))
 
 
-def _handler_of(method: str, request: Message) -> tuple[str, tuple[str, ...]]:
-    """Return the field of Plugin that a call is for, and the names of its arguments.
+def _handler_of(method: str, request: Message) -> tuple[str, _Arguments]:
+    """Return the field of Plugin that a call is for, and how to get its arguments.
 
     Runtimes before NRI 0.12 tell most events by StateChange. An event that we do not know has
     no field; nor has one with more than StateChange can carry or with something to answer.
     """
     if isinstance(request, StateChangeEvent):
         field = _FIELD_OF_EVENT.get(request.event, "")
-        return field, ("pod", "container") if field.endswith("_container") else ("pod",)
+        return field, _OF_CONTAINER if field.endswith("_container") else _OF_POD
     return _HANDLERS[method]
 
 
@@ -178,13 +182,26 @@ _RESPONSES: dict[str, type[Message]] = {
     name: message_class(method.output_type) for name, method in _METHODS.items()
 }
 
-_HANDLERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    name: (_snake(name), tuple(field.name for field in method.input_type.fields))
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    _snake(name): tuple(field.name for field in method.input_type.fields)
     for name, method in _METHODS.items()
 }
-
-ARGUMENTS: dict[str, tuple[str, ...]] = dict(_HANDLERS.values())
 """Field of Plugin -> the fields of the request that it is about."""
+
+
+def _getter(names: Sequence[str]) -> _Arguments:
+    """Return what gets these fields of a request at once."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda request: tuple(getattr(request, name) for name in names)
+
+
+_OF_POD = _getter(("pod",))
+_OF_CONTAINER = _getter(("pod", "container"))
+
+_HANDLERS: dict[str, tuple[str, _Arguments]] = {
+    name: (_snake(name), _getter(ARGUMENTS[_snake(name)])) for name in _METHODS
+}
 
 EVENTS: dict[str, int] = {
     field.name: Event.Value(field.name.upper())
@@ -195,8 +212,8 @@ EVENTS: dict[str, int] = {
 
 _FIELD_OF_EVENT = {
     EVENTS[field]: field
-    for method, (field, arguments) in _HANDLERS.items()
+    for method, (field, _) in _HANDLERS.items()
     if field in EVENTS
-    and set(arguments) <= {"pod", "container"}
+    and set(ARGUMENTS[field]) <= {"pod", "container"}
     and not _RESPONSES[method].DESCRIPTOR.fields
 }

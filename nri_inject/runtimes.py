@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache, reduce
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from google.protobuf.message import Message
 
@@ -22,8 +21,7 @@ from nri_inject.errors import ConfigError
 Version: TypeAlias = tuple[int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(NamedTuple):
     """A container runtime; `name` and `version` in its own words, `nri` as far as we know it.
 
     `assumed` means that neither the runtime nor our table told what `nri` is.
@@ -35,8 +33,7 @@ class Runtime:
     assumed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(NamedTuple):
     """A part of an adjustment that a runtime would drop.
 
     `needs` is the NRI version that carries it, None where the version is not what is missing;
@@ -48,8 +45,7 @@ class Loss:
     releases: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
     """A part of a ContainerAdjustment: where it stands, and which NRI version brought it."""
 
     path: tuple[str, ...]

@@ -55,10 +55,13 @@ class Part:
 
     `build` makes the injector for a configuration and a runtime; it raises ConfigError if the
     two do not go together. `sources` are what the injector finds in the host, by field of Host.
+    `concerns` tells of a container quickly whether the injector could have anything for it; None
+    if only the injector can tell.
     """
 
     build: Callable[[Config, Runtime], Injector]
     sources: Mapping[str, Callable[[Options, Config], Source]] = field(default_factory=dict)
+    concerns: Callable[[Pod, Container], bool] | None = None
 
 
 class Surroundings:
@@ -72,6 +75,8 @@ class Surroundings:
         self.options = options
         self.runtime = NEWEST
         self._parts = parts
+        concerned = [part.concerns for part in parts if part.concerns is not None]
+        self._concerned = concerned if len(concerned) == len(parts) else None
         self.injector = self._built(configured)
         self._stub: Stub | None = None
         self._host = real_host()
@@ -132,6 +137,10 @@ class Surroundings:
             log.info("%s has changed; the runtime's drop-in file wins", self.options.config)
         else:
             log.info("%s has changed and is in force", self.options.config)
+
+    def concerns(self, pod: Pod, container: Container) -> bool:
+        """Tell whether there could be anything for a container; for most there is nothing."""
+        return self._concerned is None or any(each(pod, container) for each in self._concerned)
 
     def host(self, permit: Permit | None = None) -> Host:
         """Return the host for one request, with what its files say at this moment."""

@@ -9,7 +9,7 @@ does when CDI itself edits a container.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from nri_inject import access, api, runtimes
@@ -302,7 +302,7 @@ def resolve(
         known = _translated(look_up(wanted, snapshot), noted, container, runtime)
         if len(wanted) <= _MOST_RECALLED:
             snapshot.resolved.keep(key, known, noted)
-    return replace(known, adjust=api.copy_of(known.adjust))
+    return Resolution(api.copy_of(known.adjust), known.unsupported, known.warnings)
 
 
 def _of_container(container: Container) -> tuple[Hashable, ...]:

@@ -155,6 +155,19 @@ def requested(pod: Pod, container: Container) -> tuple[list[str], list[str]]:
     return wanted, faults
 
 
+_OURS: Final = (f"{PREFIX}/", f"{OLD_PREFIX}/", names.ANNOTATION_PREFIX)
+_WITHOUT_SCOPE: Final = frozenset({PREFIX, OLD_PREFIX})
+
+
+def concerns(pod: Pod, container: Container) -> bool:
+    """Tell whether any annotation could name a CDI device."""
+    return any(
+        key.startswith(_OURS) or key in _WITHOUT_SCOPE
+        for annotations in (pod.annotations, container.annotations)
+        for key in annotations
+    )
+
+
 def _of_kubelet(annotations: Mapping[str, str]) -> list[str]:
     for key in annotations:
         if key.startswith(names.ANNOTATION_PREFIX):
@@ -214,7 +227,7 @@ def _source(options: Options, config: Config) -> CdiRegistry:
     )
 
 
-PART: Final = Part(build=_configured, sources={"cdi": _source})
+PART: Final = Part(build=_configured, sources={"cdi": _source}, concerns=concerns)
 
 main: Final = Command(
     name="cdi-injector",

@@ -84,7 +84,6 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     """
     adjustment = Adjustment()
     annotations = pod.annotations
-    # Most containers ask for nothing, and this runs for each of them.
     prefixes = {key.partition("/")[0] for key in annotations}
     if prefixes.isdisjoint(_PREFIXES):
         return adjustment
@@ -102,6 +101,11 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     if host.permit is None or not adjustment.ByteSize():
         return adjustment
     return host.permit.granted(adjustment, host, origins)
+
+
+def concerns(pod: Pod, _: Container) -> bool:
+    """Tell whether a pod has any annotation that is meant for us."""
+    return not _PREFIXES.isdisjoint([key.partition("/")[0] for key in pod.annotations])
 
 
 def _add(
@@ -799,7 +803,11 @@ def _inventory(_options: Options, _config: Config) -> Source:
     return HostInventory()
 
 
-PART: Final = Part(build=lambda _config, _runtime: inject, sources={"inventory": _inventory})
+PART: Final = Part(
+    build=lambda _config, _runtime: inject,
+    sources={"inventory": _inventory},
+    concerns=concerns,
+)
 
 main: Final = Command(
     name="device-injector",
