@@ -18,10 +18,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from nri_inject.annotations import quoted, where
-from nri_inject.api import Adjustment, Container, Pod, copy_of
+from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host import Host
-from nri_inject.recall import Latest
 
 Injector: TypeAlias = Callable[[Pod, Container, Host], Adjustment]
 
@@ -60,7 +59,6 @@ def compose(*injectors: Injector) -> Injector:
     """
     if len(injectors) == 1:
         return injectors[0]
-    combined: Latest[tuple[bytes, ...], Adjustment] = Latest(_MOST_RECALLED)
 
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
         adjustments: list[Adjustment] = []
@@ -77,23 +75,12 @@ def compose(*injectors: Injector) -> Injector:
         asked = [adjustment for adjustment in adjustments if adjustment.ByteSize()]
         if len(asked) < 2:  # as nearly always, and then there is nothing in anybody's way
             return asked[0] if asked else Adjustment()
-        key = tuple(each.SerializeToString(deterministic=True) for each in asked)
-        known = combined.get(key)
-        if known is None:
-            try:
-                known = combine(asked)
-            except RequestError as error:
-                raise RequestError(error.faults, where=where(pod, container)) from error
-            if sum(map(len, key)) <= _LONGEST_RECALLED:
-                combined.put(key, known)
-        return copy_of(known)
+        try:
+            return combine(asked)
+        except RequestError as error:
+            raise RequestError(error.faults, where=where(pod, container)) from error
 
     return inject
-
-
-# Of what was combined last, for the next replica. Bytes as they are sent.
-_MOST_RECALLED: Final = 64
-_LONGEST_RECALLED: Final = 4096
 
 
 def combine(adjustments: Iterable[Adjustment]) -> Adjustment:

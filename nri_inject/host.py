@@ -66,6 +66,10 @@ class Place(NamedTuple):
     doubt: str | None = None
 
 
+def _unheard(_sentence: str) -> None:
+    """Be told what nobody wants to hear."""
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """The world that an injector sees.
@@ -74,7 +78,8 @@ class Host:
     asked; a plugin that reads none of them has None and nothing. `numbers` has the host's own
     names of a device, `files` what is at a path. `inventory` looks at all devices of the host, for
     who asks for one by what it is. `permit` is what the policy grants the
-    container that asks; None grants all of it.
+    container that asks; None grants all of it. `warn` is told, without the container's name, what
+    somebody should look at.
     """
 
     devices: Mapping[str, DeviceNode]
@@ -85,6 +90,7 @@ class Host:
     files: Mapping[str, Place] = field(default_factory=dict)
     permit: Permit | None = None
     inventory: Callable[[], Inventory] | None = None
+    warn: Callable[[str], object] = _unheard
 
 
 def real_host(runtime: Runtime = NEWEST, root: str = "/") -> Host:

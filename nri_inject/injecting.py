@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Final
 
-from google.protobuf.message import Message
-
-from nri_inject import runtimes
 from nri_inject.annotations import where
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.audit import Outcome
@@ -64,41 +61,20 @@ class Injecting:
     def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
         """Inject what is allowed, and log what was injected or what is going to be dropped."""
         around = self._surroundings
-        if not around.concerns(pod, container):
+        files = around.current()
+        asked = around.asked(pod, container, files)
+        if asked is None:
             return None
         permit = around.permit(pod, container)
         outcome: Outcome = "failed"
         try:
-            adjustment = around.injector(pod, container, around.host(permit))
+            answer = around.answers.give(asked, pod, container, around.host(permit, files))
             outcome = "injected"
         finally:
             if permit is not None:
                 around.record(permit, pod, container, outcome)
-        if not adjustment.ByteSize():
-            return None
-        for loss in runtimes.lost(adjustment, around.runtime):
-            log.warning("%s: %s", where(pod, container), runtimes.sentence(loss, around.runtime))
-        if log.isEnabledFor(logging.INFO):
-            write_lines(log, [f"{where(pod, container)}: injected {summary(adjustment)}"])
-        return adjustment
-
-
-def summary(adjustment: Adjustment) -> str:
-    """Say in a few words what an adjustment has, as in `2 devices, 1 sysctl`."""
-    data = adjustment.SerializeToString(deterministic=True)
-    return (_summary if len(data) <= _LONGEST_REMEMBERED else _summary.__wrapped__)(data)
-
-
-_LONGEST_REMEMBERED: Final = 4096
-
-
-@lru_cache(maxsize=64)
-def _summary(data: bytes) -> str:
-    adjustment = Adjustment.FromString(data)
-    counts = [
-        (1 if isinstance(value, Message) else len(value), descriptor.name)
-        for message in (adjustment, adjustment.linux)
-        for descriptor, value in message.ListFields()
-        if descriptor.name != "linux"
-    ]
-    return ", ".join(f"{count} {name}" for count, name in counts)
+        for sentence in answer.warnings:
+            log.warning("%s: %s", where(pod, container), sentence)
+        if answer.adjustment is not None and log.isEnabledFor(logging.INFO):
+            write_lines(log, [f"{where(pod, container)}: injected {answer.summary}"])
+        return answer.adjustment

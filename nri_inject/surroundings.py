@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from nri_inject import audit, config, runtimes
 from nri_inject.adjust import Injector, compose
 from nri_inject.annotations import where
+from nri_inject.answers import ANEW, Answers, Asks
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.audit import AuditLog, Outcome
 from nri_inject.command import Options, config_of, with_policy
@@ -55,13 +56,13 @@ class Part:
 
     `build` makes the injector for a configuration and a runtime; it raises ConfigError if the
     two do not go together. `sources` are what the injector finds in the host, by field of Host.
-    `concerns` tells of a container quickly whether the injector could have anything for it; None
-    if only the injector can tell.
+    `asks` makes, for a configuration, what tells beforehand all that an answer depends on; without
+    it no answer is recalled.
     """
 
     build: Callable[[Config, Runtime], Injector]
     sources: Mapping[str, Callable[[Options, Config], Source]] = field(default_factory=dict)
-    concerns: Callable[[Pod, Container], bool] | None = None
+    asks: Callable[[Config], Asks] | None = None
 
 
 class Surroundings:
@@ -75,9 +76,7 @@ class Surroundings:
         self.options = options
         self.runtime = NEWEST
         self._parts = parts
-        concerned = [part.concerns for part in parts if part.concerns is not None]
-        self._concerned = concerned if len(concerned) == len(parts) else None
-        self.injector = self._built(configured)
+        self._build(configured)
         self._stub: Stub | None = None
         self._host = real_host()
         self._sources: dict[str, Source] = {}
@@ -115,7 +114,7 @@ class Surroundings:
 
     def _take(self, configured: Config) -> None:
         """Put a configuration in force; ConfigError, and the one before stays, if it can't be."""
-        self.injector = self._built(configured)
+        self._build(configured)
         self.config = configured
         lenient = configured.on_unsupported == "warn"
         self._host = real_host(NEWEST if lenient else self.runtime, configured.host_root)
@@ -138,12 +137,19 @@ class Surroundings:
         else:
             log.info("%s has changed and is in force", self.options.config)
 
-    def concerns(self, pod: Pod, container: Container) -> bool:
-        """Tell whether there could be anything for a container; for most there is nothing."""
-        return self._concerned is None or any(each(pod, container) for each in self._concerned)
+    def current(self) -> dict[str, Any]:
+        """Return what the host's files say at this moment, by field of Host."""
+        return {name: source.current() for name, source in self._sources.items()}
 
-    def host(self, permit: Permit | None = None) -> Host:
-        """Return the host for one request, with what its files say at this moment."""
+    def asked(
+        self, pod: Pod, container: Container, files: Mapping[str, Any]
+    ) -> Sequence[Hashable] | None:
+        """Return what an answer depends on; None for a container for which there is nothing."""
+        asked = [asks(pod, container, files) for asks in self._asks]
+        return None if all(each is None for each in asked) else asked
+
+    def host(self, permit: Permit | None = None, files: Mapping[str, Any] | None = None) -> Host:
+        """Return the host for one request; its files as they are now, if not yet known."""
         host = self._host
         return Host(
             Remembered(host.devices),
@@ -151,7 +157,7 @@ class Surroundings:
             numbers=Remembered(host.numbers),
             files=Remembered(host.files),
             permit=permit,
-            **{name: source.current() for name, source in self._sources.items()},
+            **(self.current() if files is None else files),
         )
 
     def policy(self) -> Policy | None:
@@ -191,8 +197,10 @@ class Surroundings:
         if self._file is not None:
             self._file.close()
 
-    def _built(self, configured: Config) -> Injector:
-        return compose(*(part.build(configured, self.runtime) for part in self._parts))
+    def _build(self, configured: Config) -> None:
+        self.injector = compose(*(part.build(configured, self.runtime) for part in self._parts))
+        self.answers = Answers(self.injector, self.runtime)
+        self._asks = [_anew if p.asks is None else p.asks(configured) for p in self._parts]
 
     def _open_audit(self) -> None:
         if self._audit is not None:
@@ -225,6 +233,11 @@ class Surroundings:
     def _watched(self) -> list[Source]:
         policy = [] if self._policy is None else [self._policy]
         return [source for source in (*policy, *self._sources.values()) if source.fileno() >= 0]
+
+
+def _anew(_pod: Pod, _container: Container, _files: Mapping[str, Any]) -> Hashable:
+    """Be the Asks of a part that has none."""
+    return ANEW
 
 
 class ConfigFile:

@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from nri_inject import trust, yamltext
 from nri_inject.annotations import plain, quoted
 from nri_inject.cdi import names, spec
 from nri_inject.cdi.spec import Device, Edits, Problem, Spec, Written
-from nri_inject.recall import Recall
 from nri_inject.watch import Watch
 
 DEFAULT_DIRECTORIES: Final = ("/etc/cdi", "/var/run/cdi")
@@ -90,8 +89,7 @@ class Snapshot:
     `errors` and `warnings` map files and directories to sentences; `conflicts` maps the names
     that several files of one directory define to those files, whether or not a higher directory
     defines the device; `shadowed` maps those that have lost against a higher directory.
-    `priorities` ranks the directories; missing ones are in `missing`. `resolved` is what names
-    have become with this snapshot, for `cdi.resolve`.
+    `priorities` ranks the directories; missing ones are in `missing`.
     """
 
     devices: Mapping[str, CdiDevice] = field(default_factory=lambda: MappingProxyType({}))
@@ -104,7 +102,6 @@ class Snapshot:
     priorities: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     missing: tuple[str, ...] = ()
     files: tuple[SpecFile, ...] = ()
-    resolved: Recall[Any] = field(default_factory=lambda: Recall(64), repr=False, compare=False)
 
 
 EMPTY: Final = Snapshot()

@@ -21,7 +21,6 @@ from nri_inject.cdi.registry import CdiDevice, Snapshot
 from nri_inject.cdi.spec import Edits, Hook, IntelRdt, Mount
 from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, NotADevice
-from nri_inject.recall import Noted
 from nri_inject.runtimes import NEWEST, Runtime
 
 
@@ -276,9 +275,6 @@ class _Work:
 
 _NO_CONTAINER: Final = Container()
 
-# Names of one container; what more of them become is worked out anew each time.
-_MOST_RECALLED: Final = 32
-
 
 def resolve(
     wanted: Iterable[str],
@@ -294,19 +290,17 @@ def resolve(
     that cannot be carried are not wrong, but listed: whether they may be left out is the
     caller's to say.
     """
-    wanted = tuple(wanted)
-    key = (wanted, runtime, *_of_container(container))
-    known = snapshot.resolved.find(key, devices)
-    if known is None:
-        noted = Noted(devices)
-        known = _translated(look_up(wanted, snapshot), noted, container, runtime)
-        if len(wanted) <= _MOST_RECALLED:
-            snapshot.resolved.keep(key, known, noted)
-    return Resolution(api.copy_of(known.adjust), known.unsupported, known.warnings)
+    edits = collect(look_up(wanted, snapshot))
+    work = _Work(devices, container, runtime, _in_user_namespace(container))
+    for translate in (_env, _nodes, _mounts, _hooks, _net_devices, _rdt, _gids):
+        translate(edits, work)
+    if work.faults:
+        raise CdiError(work.faults, nodes=work.nodes)
+    return Resolution(work.adjust, tuple(work.unsupported), tuple(work.warnings))
 
 
-def _of_container(container: Container) -> tuple[Hashable, ...]:
-    """Return all of a container that makes a difference here."""
+def of_container(container: Container) -> Hashable:
+    """Return all of a container that makes a difference to `resolve`."""
     return (
         _in_user_namespace(container),
         container.user.uid,
@@ -317,21 +311,6 @@ def _of_container(container: Container) -> tuple[Hashable, ...]:
 
 def _in_user_namespace(container: Container) -> bool:
     return any(space.type == "user" for space in container.linux.namespaces)
-
-
-def _translated(
-    found: Iterable[CdiDevice],
-    devices: Mapping[str, DeviceNode],
-    container: Container,
-    runtime: Runtime,
-) -> Resolution:
-    edits = collect(found)
-    work = _Work(devices, container, runtime, _in_user_namespace(container))
-    for translate in (_env, _nodes, _mounts, _hooks, _net_devices, _rdt, _gids):
-        translate(edits, work)
-    if work.faults:
-        raise CdiError(work.faults, nodes=work.nodes)
-    return Resolution(work.adjust, tuple(work.unsupported), tuple(work.warnings))
 
 
 def _removes(text: str, what: str, work: _Work) -> bool:

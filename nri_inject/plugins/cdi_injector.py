@@ -7,9 +7,9 @@ names in silence; or they are handed to the runtime where the configuration says
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import lru_cache, partial
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from nri_inject import api, runtimes, yamltext
 from nri_inject.adjust import Injector
@@ -24,10 +24,11 @@ from nri_inject.annotations import (
     read_line,
     where,
 )
+from nri_inject.answers import ANEW
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import names, registry
 from nri_inject.cdi.registry import CdiRegistry
-from nri_inject.cdi.resolve import Resolution, resolve
+from nri_inject.cdi.resolve import Resolution, of_container, resolve
 from nri_inject.command import Command, Options
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
@@ -74,7 +75,7 @@ def injecting(
         if resolution.unsupported and not lenient:
             raise RequestError(resolution.unsupported, where=where(pod, container))
         for sentence in (*resolution.unsupported, *resolution.warnings):
-            log.warning("%s: %s", where(pod, container), sentence)
+            host.warn(sentence)
         return resolution.adjust
 
     return inject
@@ -96,8 +97,7 @@ def _granted(wanted: list[str], pod: Pod, container: Container, permit: Permit) 
     A device plugin hands its names to the kubelet, which annotates the container with them; no
     pod's author can do that. So those need no rule, and only a `deny` takes them away.
     """
-    own = {key: text for key, text in container.annotations.items() if key not in pod.annotations}
-    handed = {*_of_kubelet(own)}
+    handed = _handed(pod, container)
     noun = "CDI device"
     if not handed:
         return permit.granted_names("cdi_devices", wanted, noun)
@@ -108,6 +108,12 @@ def _granted(wanted: list[str], pod: Pod, container: Container, permit: Permit) 
         *permit.tolerated_names("cdi_devices", given, noun),
     }
     return [name for name in wanted if name in granted]
+
+
+def _handed(pod: Pod, container: Container) -> dict[str, None]:
+    """Return the names that come from the kubelet."""
+    own = {key: text for key, text in container.annotations.items() if key not in pod.annotations}
+    return dict.fromkeys(_of_kubelet(own))
 
 
 inject: Final = injecting()
@@ -155,17 +161,18 @@ def requested(pod: Pod, container: Container) -> tuple[list[str], list[str]]:
     return wanted, faults
 
 
-_OURS: Final = (f"{PREFIX}/", f"{OLD_PREFIX}/", names.ANNOTATION_PREFIX)
-_WITHOUT_SCOPE: Final = frozenset({PREFIX, OLD_PREFIX})
+# Characters of all names; whoever writes more of them is answered anew each time.
+_LONGEST_RECALLED: Final = 4096
 
 
-def concerns(pod: Pod, container: Container) -> bool:
-    """Tell whether any annotation could name a CDI device."""
-    return any(
-        key.startswith(_OURS) or key in _WITHOUT_SCOPE
-        for annotations in (pod.annotations, container.annotations)
-        for key in annotations
-    )
+def asks(pod: Pod, container: Container, _: Mapping[str, Any]) -> Hashable | None:
+    """Return what the answer depends on: the names, who asks for which, and the container."""
+    wanted, faults = requested(pod, container)
+    if faults or sum(map(len, wanted)) > _LONGEST_RECALLED:
+        return ANEW
+    if not wanted:
+        return None
+    return (*wanted, None, *_handed(pod, container), of_container(container))
 
 
 def _of_kubelet(annotations: Mapping[str, str]) -> list[str]:
@@ -227,7 +234,7 @@ def _source(options: Options, config: Config) -> CdiRegistry:
     )
 
 
-PART: Final = Part(build=_configured, sources={"cdi": _source}, concerns=concerns)
+PART: Final = Part(build=_configured, sources={"cdi": _source}, asks=lambda _config: asks)
 
 main: Final = Command(
     name="cdi-injector",

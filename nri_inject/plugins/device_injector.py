@@ -7,10 +7,10 @@ The annotations and their meaning are those of NRI's device-injector and ulimit-
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from nri_inject import access, api, runtimes, yamltext
 from nri_inject.annotations import (
@@ -38,6 +38,7 @@ from nri_inject.annotations import (
     suggestion,
     where,
 )
+from nri_inject.answers import ANEW
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.command import Command, Options
 from nri_inject.config import Config
@@ -46,7 +47,6 @@ from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, Host
 from nri_inject.injecting import service_of
 from nri_inject.policy.kinds import LIMITS
-from nri_inject.recall import Noted, Recall
 from nri_inject.surroundings import Part, Source
 from nri_inject.yamltext import Value
 
@@ -103,9 +103,23 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     return host.permit.granted(adjustment, host, origins)
 
 
-def concerns(pod: Pod, _: Container) -> bool:
-    """Tell whether a pod has any annotation that is meant for us."""
-    return not _PREFIXES.isdisjoint([key.partition("/")[0] for key in pod.annotations])
+def asks(pod: Pod, container: Container, _: Mapping[str, Any]) -> Hashable | None:
+    """Return what the answer depends on: the annotations that count, and whose they may be."""
+    annotations = pod.annotations
+    # Most containers ask for nothing, and this runs for each of them.
+    prefixes = {key.partition("/")[0] for key in annotations}
+    if prefixes.isdisjoint(_PREFIXES):
+        return None
+    name = container_name(container)
+    found = [
+        find(annotations, kind.prefix, kind.old_prefix, name)
+        for kind in KINDS
+        if kind.prefix in prefixes or kind.old_prefix in prefixes
+    ]
+    if sum(len(one[1]) for one in found if one is not None) > _LONGEST_REMEMBERED:
+        return ANEW
+    user = container.user.SerializeToString() if container.HasField("user") else None
+    return (*found, user, *(limit.SerializeToString() for limit in container.rlimits))
 
 
 def _add(
@@ -285,16 +299,10 @@ _MOST_SEARCHES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class _Devices:
-    """What a list of devices says: what is right, what is wrong, by the item's number.
-
-    `paths` are those that are looked up on the host, None if more than that is looked for.
-    `completed` is what it has become, and lives as long as the reading does.
-    """
+    """What a list of devices says: what is right, what is wrong, by the item's number."""
 
     items: Mapping[int, Values]
     faults: Mapping[int, Sequence[str]]
-    paths: tuple[str, ...] | None
-    completed: Recall[Adjustment] = field(default_factory=lambda: Recall(2))
 
 
 def _read_devices(value: Value) -> Wish | None:
@@ -318,8 +326,7 @@ def _read_devices(value: Value) -> Wish | None:
             f"{searches} devices by `links` or by a selector that is no path,"
             f" at most {_MOST_SEARCHES} allowed"
         )
-    searching = any(not _OURS.isdisjoint(device) for device in kept.values())
-    return partial(_devices, _Devices(kept, faults, None if searching else tuple(paths)))
+    return partial(_devices, _Devices(kept, faults))
 
 
 def _sought(device: Values) -> str:
@@ -340,21 +347,6 @@ def _given(device: Values) -> object:
 
 
 def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
-    """Complete the devices, or recall what they became on a host that looks the same."""
-    if devices.paths is None:
-        return _all_completed(devices, host, container)
-    reached = tuple(_reaches(path, host) for path in devices.paths)
-    key = (host.runtime, reached)
-    known = devices.completed.find(key, host.devices)
-    if known is None:
-        noted = Noted(host.devices)
-        looked_at = Host(noted, host.runtime, permit=host.permit)
-        known = _all_completed(devices, looked_at, container)
-        devices.completed.keep(key, known, noted)
-    return known
-
-
-def _all_completed(devices: _Devices, host: Host, container: Container) -> Adjustment:
     """Complete the devices; what is wrong with their format is told beside what the host lacks."""
     faults = dict(devices.faults)
     items: list[tuple[str, object, tuple[api.LinuxDevice, str]]] = []
@@ -806,7 +798,7 @@ def _inventory(_options: Options, _config: Config) -> Source:
 PART: Final = Part(
     build=lambda _config, _runtime: inject,
     sources={"inventory": _inventory},
-    concerns=concerns,
+    asks=lambda _config: asks,
 )
 
 main: Final = Command(

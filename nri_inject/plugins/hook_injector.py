@@ -7,11 +7,12 @@ hook-injector (NRI 0.12) is in docs/differences-hooks.md.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from nri_inject.adjust import Injector
 from nri_inject.annotations import plain, where
+from nri_inject.answers import ANEW, Asks
 from nri_inject.api import Adjustment, Container, Mount, Pod
 from nri_inject.command import Command, Options
 from nri_inject.config import Config
@@ -70,12 +71,32 @@ def injector(choices: Choices) -> Injector:
         if unusable and choices.unusable_program == "fail":
             raise RequestError(unusable, where=where(pod, container))
         for sentence in unusable:
-            log.warning("%s: left out: %s", where(pod, container), sentence)
+            host.warn(f"left out: {sentence}")
         if not result.hooks.ByteSize():
             return Adjustment()
         return Adjustment(hooks=result.hooks)
 
     return inject
+
+
+def asking(choices: Choices) -> Asks:
+    """Return what tells the definitions that a container is going to get hooks of."""
+
+    def asks(pod: Pod, container: Container, files: Mapping[str, Any]) -> Hashable | None:
+        definitions = files["hooks"]
+        if not definitions:
+            return None
+        try:
+            found = injection(definitions, subject_of(pod, container, choices), container.hooks)
+        except NoCommand:
+            return ANEW
+        matches = (*found.matched, None, *found.skipped)
+        if len(matches) == 1:
+            return None
+        files_of = (match and match.definition.file for match in matches)
+        return (*files_of, container.hooks.SerializeToString(deterministic=True))
+
+    return asks
 
 
 def _permitted(found: Injection, subject: Subject, container: Container, host: Host) -> Injection:
@@ -155,15 +176,21 @@ def _sentence(match: Match) -> str:
     return f"hook {plain(definition.file)} cannot be run: {definition.unusable}"
 
 
-def _configured(config: Config, _: Runtime) -> Injector:
-    return injector(
-        Choices(
-            bind_mounts=config.hooks.bind_mounts,
-            empty_command=config.hooks.empty_command,
-            unusable_program=config.hooks.unusable_program,
-            present=config.hooks.present,
-        )
+def _choices(config: Config) -> Choices:
+    return Choices(
+        bind_mounts=config.hooks.bind_mounts,
+        empty_command=config.hooks.empty_command,
+        unusable_program=config.hooks.unusable_program,
+        present=config.hooks.present,
     )
+
+
+def _configured(config: Config, _: Runtime) -> Injector:
+    return injector(_choices(config))
+
+
+def _asks(config: Config) -> Asks:
+    return asking(_choices(config))
 
 
 def _source(options: Options, config: Config) -> HookRegistry:
@@ -174,7 +201,7 @@ def _source(options: Options, config: Config) -> HookRegistry:
     )
 
 
-PART: Final = Part(build=_configured, sources={"hooks": _source})
+PART: Final = Part(build=_configured, sources={"hooks": _source}, asks=_asks)
 
 main: Final = Command(
     name="hook-injector",

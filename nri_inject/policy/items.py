@@ -31,6 +31,7 @@ from nri_inject.policy.rules import Item
 
 if TYPE_CHECKING:
     from nri_inject.devices.device import Device
+    from nri_inject.devices.inventory import Inventory
 
 T = TypeVar("T")
 
@@ -119,7 +120,7 @@ def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], wor
 
 def _device_facts(number: Number, access: frozenset[str], world: World) -> Mapping[str, object]:
     kind, major, minor = number
-    look = Look(number, world.host)
+    look = Look(number, world.host.inventory)
     return {"type": kind, "major": major, "minor": minor, "access": access, "device": look}
 
 
@@ -129,16 +130,16 @@ class Look:
     Looks at the same number are equal: they find the same device.
     """
 
-    def __init__(self, number: Number, host: Host) -> None:
+    def __init__(self, number: Number, inventory: Callable[[], Inventory] | None) -> None:
         self._number = number
-        self._host = host
+        self._inventory = inventory
 
     def __call__(self) -> Device | None:
         """Return the device, or None for a number that the host has nothing under."""
-        if self._host.inventory is None:
+        if self._inventory is None:
             return None
         kind, major, minor = self._number
-        return self._host.inventory().of_number(kind, major, minor)
+        return self._inventory().of_number(kind, major, minor)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Look) and other._number == self._number

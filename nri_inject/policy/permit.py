@@ -6,8 +6,8 @@ A permit belongs to one request. It notes every decision, for the audit to write
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Final
 
 from nri_inject.annotations import container_name, plain, where
 from nri_inject.api import Adjustment, Container, Pod
@@ -17,17 +17,9 @@ from nri_inject.policy.items import World, items_of, named, without, written
 from nri_inject.policy.kinds import KINDS
 from nri_inject.policy.patterns import above, clean
 from nri_inject.policy.rules import Decision, Item, Policy, Subject
-from nri_inject.recall import Noted
-
-if TYPE_CHECKING:
-    from nri_inject.devices.inventory import Inventory
 
 # Of an item and a rule's entry. Each costs some 3 µs, and a request must not take a second.
 _MOST_COMPARISONS: Final = 100_000
-
-# Bytes of an adjustment or a name. What is longer is decided anew each time: a pod's author must
-# not fill the memory with what is kept of it.
-_LONGEST_RECALLED: Final = 2048
 
 _NO_ORIGINS: Final[Mapping[str, str]] = {}
 
@@ -38,14 +30,18 @@ class Permit:
     def __init__(self, policy: Policy, pod: Pod, container: Container, plugin: str) -> None:
         self.decisions: list[Decision] = []
         self.plugin = plugin
-        self._policy = policy
+        self.policy = policy
         self._comparisons = 0
         self._pod = pod
         self._container = container
         self._subject = Subject(
             pod.namespace, pod.labels, pod.runtime_handler, container_name(container), plugin
         )
-        self._seen = policy.seen_of(self._subject)
+
+    @property
+    def seen(self) -> Hashable:
+        """All of the container that can make a difference to the policy's decisions."""
+        return self.policy.seen_of(self._subject)
 
     def granted(
         self, adjustment: Adjustment, host: Host, origins: Mapping[str, str] = _NO_ORIGINS
@@ -55,36 +51,11 @@ class Permit:
         `origins` has the annotation that asked, by kind. Raises RequestError with everything
         that is denied, where the policy is to fail the container.
         """
-        decisions = self._decisions(adjustment, host)
-        self.decisions += decisions
+        world = World(host, self._container, self.reaches_device, self.reaches_source)
+        decisions = [self.decide(item) for item in items_of(adjustment, world)]
         self._refuse(decisions, origins)
         skipped = [decision.item for decision in decisions if decision.verdict == "skip"]
         return without(adjustment, skipped) if skipped else adjustment
-
-    def _decisions(self, adjustment: Adjustment, host: Host) -> Sequence[Decision]:
-        """Decide, or recall what was decided for another container, if all of it is the same."""
-        sources = (host.devices, host.numbers, host.files)
-        data = adjustment.SerializeToString(deterministic=True)
-        limits = self._container.rlimits if adjustment.rlimits else ()
-        key = (self._seen, data, *(limit.SerializeToString() for limit in limits))
-        known = self._policy.decided.find(key, *sources)
-        if known is not None:
-            return known
-        devices, numbers, files = noted = tuple(Noted(source) for source in sources)
-        inventory = host.inventory and _Inventory(host.inventory)
-        host = Host(devices, host.runtime, numbers=numbers, files=files, inventory=inventory)
-        world = World(host, self._container, self.reaches_device, self.reaches_source)
-        decisions = tuple(self._decided(item) for item in items_of(adjustment, world))
-        if len(data) <= _LONGEST_RECALLED and not (inventory and inventory.asked):
-            self._recall(key, decisions, *noted)
-        return decisions
-
-    def _recall(
-        self, key: Hashable, decisions: Sequence[Decision], *noted: Noted[Any, Any]
-    ) -> None:
-        """Keep decisions for the next one, unless they are due to what was compared before."""
-        if self._comparisons <= _MOST_COMPARISONS:
-            self._policy.decided.keep(key, decisions, *noted)
 
     def granted_names(
         self, kind: str, names: Iterable[str], noun: str, origins: Mapping[str, str] = _NO_ORIGINS
@@ -93,29 +64,14 @@ class Permit:
 
         Raises RequestError as `granted` does.
         """
-        return self._named(self._decided, kind, names, noun, origins)
+        decisions = [self.decide(named(kind, name, noun)) for name in names]
+        self._refuse(decisions, origins)
+        return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
 
     def tolerated_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
         """Do the same for what the node's admin has put there, which only a `deny` forbids."""
-        return self._named(self._tolerated, kind, names, noun, _NO_ORIGINS)
-
-    def _named(
-        self,
-        decide: Callable[[Item], Decision],
-        kind: str,
-        names: Iterable[str],
-        noun: str,
-        origins: Mapping[str, str],
-    ) -> list[str]:
-        names = tuple(names)
-        key = (self._seen, decide.__name__, kind, noun, names)
-        decisions = self._policy.decided.find(key)
-        if decisions is None:
-            decisions = tuple(decide(named(kind, name, noun)) for name in names)
-            if sum(map(len, names)) <= _LONGEST_RECALLED:
-                self._recall(key, decisions)
-        self.decisions += decisions
-        self._refuse(decisions, origins)
+        decisions = [self._tolerate(named(kind, name, noun)) for name in names]
+        self._refuse(decisions, _NO_ORIGINS)
         return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
 
     def decide(self, item: Item) -> Decision:
@@ -125,17 +81,18 @@ class Permit:
         return decision
 
     def _decided(self, item: Item) -> Decision:
-        candidates = self._policy.candidates(self._subject.namespace, item)
+        candidates = self.policy.candidates(self._subject.namespace, item)
         self._comparisons += len(candidates)
         if self._comparisons > _MOST_COMPARISONS:
             sentence = f"what is asked for takes more than {_MOST_COMPARISONS} comparisons"
             item = dataclasses.replace(item, trouble=item.trouble or sentence)
-        return self._policy.decide(KINDS[item.kind], self._subject, item, candidates)
+        return self.policy.decide(KINDS[item.kind], self._subject, item, candidates)
 
-    def _tolerated(self, item: Item) -> Decision:
+    def _tolerate(self, item: Item) -> Decision:
         decision = self._decided(item)
-        if decision.rule is None and not (self._policy.trouble or decision.item.trouble):
-            return Decision(item, "allow", None, "the node has put it there")
+        if decision.rule is None and not (self.policy.trouble or decision.item.trouble):
+            decision = Decision(item, "allow", None, "the node has put it there")
+        self.decisions.append(decision)
         return decision
 
     def _refuse(self, decisions: Iterable[Decision], origins: Mapping[str, str]) -> None:
@@ -151,7 +108,7 @@ class Permit:
         """Say what is denied and why, and which rule would allow it."""
         item = decision.item
         place = f"annotation {plain(origin)}: " if origin else ""
-        could = decision.rule is None and not (item.trouble or self._policy.trouble)
+        could = decision.rule is None and not (item.trouble or self.policy.trouble)
         advice = ""
         if could and item.suggestion and self._is_named():
             advice = f"; a rule that does: {self._rule_for(item)}"
@@ -175,10 +132,10 @@ class Permit:
         Looking can tell what exists, wait for a network file system or mount something; so
         nothing is looked at that no rule could allow, whatever is there.
         """
-        index = self._policy.index(self._subject.namespace, "devices")
+        index = self.policy.index(self._subject.namespace, "devices")
         places = [*above(clean(path))]
         return (
-            self._policy.mode == "warn"
+            self.policy.mode == "warn"
             or not index.directories.isdisjoint(places)
             # Whatever a rule allows, a link in /dev may lead to it.
             or (index.allows and "/dev" in places)
@@ -186,19 +143,6 @@ class Permit:
 
     def reaches_source(self, path: str) -> bool:
         """Tell the same of a mount's source, a clean path."""
-        index = self._policy.index(self._subject.namespace, "mounts")
+        index = self.policy.index(self._subject.namespace, "mounts")
         places = [*above(path)]
         return not index.directories.isdisjoint(places)
-
-
-class _Inventory:
-    """The host's inventory, and whether anybody has asked for it: it is another one each time."""
-
-    def __init__(self, read: Callable[[], Inventory]) -> None:
-        self.asked = False
-        self._read = read
-
-    def __call__(self) -> Inventory:
-        """Return it."""
-        self.asked = True
-        return self._read()

@@ -19,7 +19,6 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from nri_inject.policy.labels import LabelSelector
 from nri_inject.policy.patterns import Pattern, above
-from nri_inject.recall import Recall
 
 Effect: TypeAlias = Literal["allow", "deny"]
 Verdict: TypeAlias = Literal["allow", "deny", "skip", "warn"]
@@ -164,9 +163,6 @@ class _Index(NamedTuple):
         return {name[:length]: None for name in names for length in lengths if length <= len(name)}
 
 
-# Of what was decided last. A decision takes some 2 kB, and only short requests are kept.
-_MOST_DECIDED: Final = 128
-
 _NO_ENTRIES: Final = _Index({}, (), (), frozenset(), allows=False)
 
 
@@ -238,15 +234,13 @@ class Policy:
     on_deny: Literal["fail", "skip"] = "fail"
     origin: str = "the policy"
     trouble: str = ""
-    decided: Recall[Sequence[Decision]] = field(init=False)
     _indexes: Callable[[str], Mapping[str, _Index]] = field(init=False)
     _lent: _Lent = field(init=False)
     _reads_labels: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        """Remember what was decided last, what concerns which namespaces, what all may write in."""
+        """Remember what concerns the namespaces asked about last, and what all may write in."""
         remembered = lru_cache(maxsize=64)(self._indexed)
-        object.__setattr__(self, "decided", Recall(_MOST_DECIDED))
         object.__setattr__(self, "_indexes", remembered)
         object.__setattr__(self, "_lent", _lent(self.rules))
         reads_labels = any(rule.who.pods is not None for rule in self.rules)

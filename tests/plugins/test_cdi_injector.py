@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 
 import pytest
 
@@ -127,15 +126,14 @@ def test_without_specs_no_device_is_known() -> None:
         inject(pod(**{KEY: "[v.com/d=a]"}), MAIN, Host(devices={}))
 
 
-def test_what_cannot_be_carried_fails_the_container_or_is_logged(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_what_cannot_be_carried_fails_the_container_or_is_told() -> None:
     sentence = "additionalGids 44: NRI cannot add groups to a container"
     assert refused({KEY: "[v.com/d=gids]"}) == (sentence,)
     lenient = injecting(lenient=True)
-    with caplog.at_level(logging.WARNING):
-        assert lenient(pod(**{KEY: "[v.com/d=gids]"}), MAIN, HOST) == Adjustment()
-    assert caplog.messages == [f"pod ns/p, container main: {sentence}"]
+    warnings: list[str] = []
+    hearing = dataclasses.replace(HOST, warn=warnings.append)
+    assert lenient(pod(**{KEY: "[v.com/d=gids]"}), MAIN, hearing) == Adjustment()
+    assert warnings == [sentence]
 
 
 def test_native_mode_hands_the_names_on() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -153,16 +153,15 @@ def test_prestart_hook_of_the_container_counts_as_one_of_create_runtime() -> Non
     assert inject(POD, container, host_with(hook(stages=("prestart",)))) == api.Adjustment()
 
 
-def test_unusable_program_is_left_out_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_unusable_program_is_left_out_and_told() -> None:
     gone = hook("/gone", unusable="program /gone does not exist")
-    with caplog.at_level(logging.WARNING):
-        adjustment = inject(POD, CONTAINER, host_with(gone, hook()))
+    warnings: list[str] = []
+    host = dataclasses.replace(host_with(gone, hook()), warn=warnings.append)
+    adjustment = inject(POD, CONTAINER, host)
     assert adjustment.hooks == api.Hooks(poststart=[api.Hook(path="/bin/hook")])
-    (message,) = caplog.messages
-    assert message == (
-        "pod shop/web, container main: left out: hook /etc/hooks.d/a.json cannot be run:"
-        " program /gone does not exist"
-    )
+    assert warnings == [
+        "left out: hook /etc/hooks.d/a.json cannot be run: program /gone does not exist"
+    ]
 
 
 def test_unusable_program_fails_the_container_if_the_admin_chooses_so() -> None:

@@ -21,7 +21,6 @@ from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, Host, NotADevice, Place
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
-from nri_inject.policy.rules import Decision
 
 EXAMPLES = int(os.environ.get("NRI_INJECT_POLICY_EXAMPLES", "300"))
 
@@ -70,8 +69,6 @@ HOST = Host(
         "/home/bob/.ssh": Place("/home/bob/.ssh"),
     },
 )
-
-FUSE_ELSEWHERE = node("/dev/new", "c", 10, 229, real="/dev/fuse")
 
 # --- requests -----------------------------------------------------------------------------------
 
@@ -328,50 +325,6 @@ def test_what_is_left_of_a_request_is_what_the_naive_evaluation_allows(
     kept = {key for key, is_allowed in naive_policy.allowed(policy, asker, left).items()}
     assert kept == {key for key, is_allowed in expected.items() if is_allowed}
     assert all(naive_policy.allowed(policy, asker, left).values())
-
-
-hosts = st.sampled_from(
-    [
-        HOST,
-        dataclasses.replace(HOST, devices=Devices({**HOST.devices, "/dev/new": FUSE_ELSEWHERE})),
-        dataclasses.replace(HOST, devices=Devices({"/dev/fuse": HOST.devices["/dev/fuse"]})),
-        dataclasses.replace(HOST, numbers={("b", 8, 0): ("/dev/sdb",)}),
-        dataclasses.replace(
-            HOST, files={**HOST.files, "/srv/a": Place("/etc"), "/": Place("/", "?")}
-        ),
-    ]
-)
-
-
-@settings(max_examples=EXAMPLES, deadline=None)
-@given(policies, st.data())
-def test_what_is_recalled_is_what_would_be_decided_anew(
-    policy: dict[str, Any], data: st.DataObject
-) -> None:
-    """One policy is asked again and again, about few requests by few askers on few hosts."""
-    asked = data.draw(st.lists(adjustments(), min_size=1, max_size=2))
-    known = document.checked(policy, "policy")
-    for _ in range(6):
-        pod, container = data.draw(pods), data.draw(containers)
-        plugin = data.draw(st.sampled_from(["10-injector", "20-other"]))
-        host, adjustment = data.draw(hosts), data.draw(st.sampled_from(asked))
-        name = data.draw(st.sampled_from(["vendor.com/gpu=0", "vendor.com/gpu=1"]))
-        outcomes = []
-        for rules in (known, document.checked(policy, "policy")):
-            permit = Permit(rules, pod, container, plugin)
-            sentences: list[str] = []
-            try:
-                permit.granted(adjustment, host)
-                permit.tolerated_names("hooks", [name], "hook")
-                permit.granted_names("cdi_devices", [name], "CDI device")
-            except RequestError as error:
-                sentences += error.faults
-            outcomes.append((sentences, [*map(told, permit.decisions)]))
-        assert outcomes[0] == outcomes[1]
-
-
-def told(decision: Decision) -> tuple[object, ...]:
-    return decision.verdict, decision.rule, decision.reason, decision.item
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
