@@ -1,8 +1,7 @@
-"""What follows from the host's looks, worked out once for as long as it looks the same.
+"""Values that are kept together with the looks at the host that they came from.
 
-Pods come in replicas, and a container that was refused is tried again and again. The host is
-looked at for each of them all the same. But what has been worked out counts again, if every look
-that it came from shows again what it showed then.
+A look is made again each time. What was worked out counts again if every one of its looks shows
+again what it showed then.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.runtimes import NEWEST, Runtime, identify
+
+EXAMPLES = int(os.environ.get("NRI_INJECT_POLICY_EXAMPLES", "300"))
 
 NULL = DeviceNode("/dev/null", "c", 1, 3, 0o666, 0, 0, "/dev/null")
 FUSE = DeviceNode("/dev/fuse", "c", 10, 229, 0o666, 0, 0, "/dev/fuse")
@@ -111,8 +114,8 @@ texts = {
     "first": ["yes", "no"],
     "second": ["yes"],
 }
-asked_for = st.fixed_dictionaries(
-    {}, optional={key: st.sampled_from(values) for key, values in texts.items()}
+asked_for = st.sets(st.sampled_from([*texts]), min_size=1, max_size=2).flatmap(
+    lambda keys: st.fixed_dictionaries({key: st.sampled_from(texts[key]) for key in sorted(keys)})
 )
 pods = st.builds(
     lambda namespace, name, labels, handler, asked: Pod(
@@ -133,7 +136,7 @@ containers = st.builds(
         annotations=handed,
         linux=api.LinuxContainer(namespaces=spaces),
     ),
-    st.sampled_from(["main", "side"]),
+    st.sampled_from(["main", "main", "side"]),
     st.sampled_from([None, api.User(uid=0), api.User(uid=7, gid=8)]),
     st.sampled_from([[], [api.POSIXRlimit(type="RLIMIT_NOFILE", hard=1600, soft=10)]]),
     st.sampled_from([None, api.Hooks(poststart=[api.Hook(path="/bin/one")])]),
@@ -181,20 +184,52 @@ class Asking:
         return answer.adjustment, told, [*answer.warnings], answer.summary
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.data())
 def test_what_is_recalled_is_what_would_be_worked_out_anew(data: st.DataObject) -> None:
     """Few pods and containers ask again and again, on hosts that change in between."""
     asking = Asking(data.draw(st.sampled_from([NEWEST, OLD])), data.draw(st.sampled_from(POLICIES)))
-    some_pods = data.draw(st.lists(pods, min_size=1, max_size=3))
-    some_containers = data.draw(st.lists(containers, min_size=1, max_size=3))
-    some_hosts = data.draw(st.lists(st.sampled_from(HOSTS), min_size=1, max_size=3))
-    for _ in range(8):
+    some_pods = data.draw(st.lists(pods, min_size=1, max_size=2))
+    some_containers = data.draw(st.lists(containers, min_size=2, max_size=4))
+    some_hosts = data.draw(st.lists(st.sampled_from(HOSTS), min_size=1, max_size=2))
+    for _ in range(10):
         pod = data.draw(st.sampled_from(some_pods))
         container = data.draw(st.sampled_from(some_containers))
         host = data.draw(st.sampled_from(some_hosts))
         recalled = asking.recalling(pod, container, host)
         assert recalled == asking.anew(pod, container, host)
+
+
+KUBELETS = {"cdi.k8s.io/own": "v.com/gpu=1"}
+DEVICE = {"devices.noderesource.dev": "- {device: /dev/null, owner: container}\n"}
+
+
+@pytest.mark.parametrize(
+    ("pod", "first", "second"),
+    [
+        (Pod(annotations=DEVICE), Container(), Container(user=api.User())),
+        (Pod(annotations=DEVICE), Container(user=api.User()), Container(user=api.User(uid=1))),
+        (Pod(), Container(annotations=KUBELETS), Container()),
+        (
+            Pod(annotations={"cdi-devices.noderesource.dev": "[v.com/gpu=1]"}),
+            Container(annotations=KUBELETS),
+            Container(),
+        ),
+        (
+            Pod(annotations={"first": "yes"}),
+            Container(),
+            Container(hooks=api.Hooks(poststop=[api.Hook(path="/bin/one")])),
+        ),
+    ],
+)
+def test_what_makes_a_difference_is_among_what_is_asked(
+    pod: Pod, first: Container, second: Container
+) -> None:
+    files = {"cdi": HOST.cdi, "hooks": HOST.hooks}
+    asks = [part.asks(CONFIG) for part in PARTS if part.asks is not None]
+    assert len(asks) == len(PARTS)
+    one, two = ([each(pod, container, files) for each in asks] for container in (first, second))
+    assert one != two
 
 
 class Looked(dict[str, DeviceNode]):
