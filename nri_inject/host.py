@@ -401,7 +401,6 @@ class Remembered(dict[K, V]):
     """
 
     def __init__(self, source: Mapping[K, V]) -> None:
-        super().__init__()
         self._source = source
         self._absent: dict[K, KeyError] = {}
 

@@ -75,6 +75,6 @@ class Injecting:
                 around.record(permit, pod, container, outcome)
         for sentence in answer.warnings:
             log.warning("%s: %s", where(pod, container), sentence)
-        if answer.adjustment is not None and log.isEnabledFor(logging.INFO):
+        if answer.adjustment is not None:
             write_lines(log, [f"{where(pod, container)}: injected {answer.summary}"])
         return answer.adjustment

@@ -86,7 +86,8 @@ class _Handler(logging.Handler):
         with self.lock or nullcontext():
             try:
                 begin = self._form.begin(name, "INFO", time.time())
-                lines = [f"{self._form.line(begin, message)}\n" for message in messages]
+                line = self._form.line
+                lines = [f"{line(begin, message)}\n" for message in messages]
                 for piece in lines if len(lines) == 1 else _pieces(lines):
                     self._write(piece)
             except Exception:  # as above

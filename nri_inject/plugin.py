@@ -115,7 +115,8 @@ def dispatch(plugin: Plugin, method: str, request: Message) -> Message:
     more than one function: the stub knows them. Without a handler the answer is empty. Raises
     what the handler raises.
     """
-    field, arguments = _handler_of(method, request)
+    is_told = isinstance(request, StateChangeEvent)
+    field, arguments = _handler_of(method, request) if is_told else _HANDLERS[method]
     handler = getattr(plugin, field, None)
     response_type = _RESPONSES[method]
     if handler is None:

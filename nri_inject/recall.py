@@ -13,26 +13,19 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Latest(Generic[K, V]):
-    """The values of the keys that were used last, so many of them."""
+class Latest(dict[K, V]):
+    """The values that were put here last, so many of them."""
 
     def __init__(self, most: int) -> None:
+        super().__init__()
         self._most: Final = most
-        self._values: dict[K, V] = {}
-
-    def get(self, key: K) -> V | None:
-        """Return a key's value, None if there is none any more."""
-        value = self._values.pop(key, None)
-        if value is not None:
-            self._values[key] = value  # at the end, where it is safe for longest
-        return value
 
     def put(self, key: K, value: V) -> None:
-        """Keep a value, in the place of the one that nobody has asked for since longest."""
-        self._values.pop(key, None)
-        self._values[key] = value
-        if len(self._values) > self._most:
-            del self._values[next(iter(self._values))]
+        """Keep a value, in the place of the oldest."""
+        self.pop(key, None)
+        self[key] = value
+        if len(self) > self._most:
+            del self[next(iter(self))]
 
 
 class Noted(Mapping[K, V]):

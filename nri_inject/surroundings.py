@@ -146,7 +146,7 @@ class Surroundings:
     ) -> Sequence[Hashable] | None:
         """Return what an answer depends on; None for a container for which there is nothing."""
         asked = [asks(pod, container, files) for asks in self._asks]
-        return None if all(each is None for each in asked) else asked
+        return None if asked.count(None) == len(asked) else asked
 
     def host(self, permit: Permit | None = None, files: Mapping[str, Any] | None = None) -> Host:
         """Return the host for one request; its files as they are now, if not yet known."""
@@ -166,8 +166,9 @@ class Surroundings:
 
     def permit(self, pod: Pod, container: Container) -> Permit | None:
         """Return what the policy grants a container, None for the unrestricted one."""
-        policy = self.policy()
-        return None if policy is None else Permit(policy, pod, container, self.title)
+        if self._policy is None:
+            return None
+        return Permit(self._policy.current(), pod, container, self.title)
 
     def record(self, permit: Permit, pod: Pod, container: Container, outcome: Outcome) -> None:
         """Write down what was decided; what passed only since nothing is enforced yet, is told."""
