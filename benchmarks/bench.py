@@ -149,11 +149,16 @@ class Bench:
         peers: Mapping[str, Chain],
         against: Mapping[str, str],
     ) -> Measure:
-        """Play the requests to the floors and to the peers, in turns."""
+        """Play the requests to the floors and to the peers, in turns.
+
+        Each round has new processes. On which processor one runs beside the runtime's, and where
+        its memory lies, is luck that it keeps as long as it lives, and half of its own cost.
+        """
         lineup = {**self.floors, **peers}
-        with self.started(lineup) as running:
-            measure = Measure(title, against, absent(lineup))
-            self.play(measure, requests, running)
+        measure = Measure(title, against, absent(lineup))
+        for _ in range(self.rounds):
+            with self.started(lineup) as running:
+                self.play(measure, requests, running)
         return measure
 
     def play(
@@ -162,25 +167,24 @@ class Bench:
         requests: Sequence[CreateContainerRequest],
         running: Mapping[str, Peer],
     ) -> None:
-        """Play to peers in blocks that take turns, so that a busy moment meets each of them.
+        """Play a round, in blocks that take turns, so that a busy moment meets each of the peers.
 
-        The order of turns is another one each time, and the same in each run: what a peer leaves
-        behind, such as the threads of Go's runtime and what is in the processor's caches, is met by
-        whoever comes next.
+        The order of turns is another one each time, and the same whenever this is run: what a peer
+        leaves behind, such as the threads of Go's runtime and what is in the processor's caches, is
+        met by whoever comes next.
         """
-        turns = random.Random(BLOCKS)  # noqa: S311 - an order, no secret
+        turns = random.Random(len(measure.rounds.get(self.floor[0], ())))  # noqa: S311 - an order, no secret
         for name, peer in running.items():
             measure.gives[name] = _summary(peer.play(requests, WARMED_UP).response.adjust)
-        for _ in range(self.rounds):
-            seconds: dict[str, list[float]] = {name: [] for name in running}
-            for block in range(BLOCKS):
-                some = _in_turn(requests, block * BLOCK)
-                for name in turns.sample([*running], len(running)):
-                    seconds[name] += running[name].play(some, BLOCK).seconds
-            nothing = statistics.median(seconds[self.floor[0]])
-            for name, peer in running.items():
-                figures = _figures(seconds[name], nothing)
-                measure.add(name, {**figures, "rss": peer.resident})
+        seconds: dict[str, list[float]] = {name: [] for name in running}
+        for block in range(BLOCKS):
+            some = _in_turn(requests, block * BLOCK)
+            for name in turns.sample([*running], len(running)):
+                seconds[name] += running[name].play(some, BLOCK).seconds
+        nothing = statistics.median(seconds[self.floor[0]])
+        for name, peer in running.items():
+            figures = _figures(seconds[name], nothing)
+            measure.add(name, {**figures, "rss": peer.resident})
 
     def etc(self, hooks: int = 0, cdi_files: int = 0) -> Path:
         """Return what plugins can see as /etc: with hooks, and files of 100 CDI devices each."""

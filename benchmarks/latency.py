@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import samples
@@ -37,23 +37,31 @@ def connected(bench: Bench) -> Iterator[Measure]:
     """Measure the device injectors as services that dial the runtime's socket."""
     peers = {DEVICES: bench.ours("device-injector"), GO_DEVICES: bench.theirs("device-injector")}
     measure = Measure("connected: 2 devices, a mount", {DEVICES: GO_DEVICES}, absent(peers))
+    for _ in range(bench.rounds):
+        if not _connected(bench, measure, {bench.floor[0]: bench.floor[1]} | peers):
+            measure.missing = dict.fromkeys(peers, "our runtime side does not listen")
+            break
+    yield measure
+
+
+def _connected(bench: Bench, measure: Measure, peers: Mapping[str, Chain]) -> bool:
+    """Play a round to peers that dial the socket; tell whether the runtime has one."""
     running = {}
     try:
-        for name, chain in ({bench.floor[0]: bench.floor[1]} | peers).items():
+        for name, chain in peers.items():
             if isinstance(chain, str):
                 continue
             # The floor speaks over a descriptor that it is given, so it is launched here too.
             is_floor = name == bench.floor[0]
             peer = bench.start(chain) if is_floor else bench.connect(_only(chain))
             if peer is None:
-                measure.missing = dict.fromkeys(peers, "our runtime side does not listen")
-                return
+                return False
             running[name] = peer
         bench.play(measure, [request_of(samples.DEVICES)], running)
     finally:
         for peer in running.values():
             peer.close()
-    yield measure
+    return True
 
 
 def _only(chain: tuple[Program, ...]) -> Program:
