@@ -25,6 +25,7 @@ BLOCK: Final = 50
 BLOCKS: Final = 20
 WARMED_UP: Final = 300
 
+BINARY: Final = Path(__file__).parent.parent / "dist" / "nri-inject" / "nri-inject"
 NOTHING: Final = "does nothing (ours)"
 UNRESTRICTED: Final = "policy: unrestricted\n"
 """The configuration with which a plugin of ours gives what it is asked for, as Go's does."""
@@ -87,6 +88,12 @@ class Bench:
     def suite(self, etc: Path | None = None, config: str = UNRESTRICTED) -> Chain:
         """Return our injectors in one process."""
         return (Program("suite", self._suite, etc, config),)
+
+    def self_contained(self) -> Chain:
+        """Return the suite as `make binaries` builds it, or say that there is none."""
+        if not BINARY.exists():
+            return "make binaries has not been run"
+        return (Program("nri-inject", BINARY, config=UNRESTRICTED),)
 
     def theirs(self, *names: str, etc: Path | None = None) -> Chain:
         """Return programs of the Go side, or say why one of them is missing."""

@@ -29,6 +29,7 @@ def launch(bench: Bench) -> Iterator[Measure]:
         **bench.floors,
         DEVICES: bench.ours("device-injector"),
         SUITE: bench.suite(),
+        "suite (ours), self-contained": bench.self_contained(),
         GO_DEVICES: bench.theirs("device-injector"),
     }
     measure = Measure("launch until synchronized", dict.fromkeys(peers, BARE), absent(peers))

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from nri_inject import runtimes
 from nri_inject.adjust import Injector
 from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.errors import RequestError
 from nri_inject.host import Host
 from nri_inject.recall import Noted, Recall
 from nri_inject.runtimes import Runtime
@@ -34,7 +35,12 @@ injector's files say, by field of Host."""
 ANEW: Final = object()
 """What is asked for is too long to be kept, or cannot be told beforehand."""
 
+LONGEST_ASKED: Final = 4096
+"""How many characters the texts of one injector may have that asks for an answer to be kept."""
+
+# A pod's author must not fill the memory with what is kept: at worst these come to some 5 MB.
 _MOST_KEPT: Final = 64
+_MOST_DECISIONS: Final = 32
 _LONGEST_KEPT: Final = 16384  # bytes of an adjustment
 
 
@@ -58,52 +64,58 @@ class Answers:
         self._injector = injector
         self._runtime = runtime
         self._recall: Recall[Answer] = Recall(_MOST_KEPT)
-        self._made_of: Sequence[object] = ()
+        self._made_of: Sequence[object] | None = None
 
     def give(self, asked: Sequence[Hashable], pod: Pod, container: Container, host: Host) -> Answer:
         """Return the answer for a container; `asked` is what its injectors' Asks have told.
 
-        The host's permit has noted every decision afterwards. Raises RequestError as injectors do.
+        The host's permit has noted every decision afterwards, and its `warn` has been told every
+        warning. Raises RequestError as injectors do.
         """
         permit = host.permit
         made_of = (host.cdi, host.hooks, None if permit is None else permit.policy)
-        if not all(map(is_, made_of, self._made_of or (None,))):
+        if self._made_of is None or not all(map(is_, made_of, self._made_of)):
             self._recall = Recall(_MOST_KEPT)
             self._made_of = made_of
         key = (tuple(asked), None if permit is None else permit.seen)
-        known = self._recall.find(key, host.devices, host.numbers, host.files)
-        if known is None:
-            return self._worked_out(key, pod, container, host)
-        if permit is not None:
-            permit.decisions += known.decisions
-        return known
+        answer = self._recall.find(key, host.devices, host.numbers, host.files)
+        if answer is None:
+            answer = self._worked_out(key, pod, container, host)
+        elif permit is not None:
+            permit.decisions += answer.decisions
+        for sentence in answer.warnings:
+            host.warn(sentence)
+        return answer
 
     def _worked_out(
         self, key: tuple[tuple[Hashable, ...], Hashable], pod: Pod, container: Container, host: Host
     ) -> Answer:
-        devices, numbers, files = Noted(host.devices), Noted(host.numbers), Noted(host.files)
+        noted = Noted(host.devices), Noted(host.numbers), Noted(host.files)
+        devices, numbers, files = noted
         inventory = None if host.inventory is None else _Inventory(host.inventory)
         warnings: list[str] = []
-        adjustment = self._injector(
-            pod,
-            container,
-            dataclasses.replace(
-                host,
-                devices=devices,
-                numbers=numbers,
-                files=files,
-                inventory=inventory,
-                warn=warnings.append,
-            ),
+        noting = dataclasses.replace(
+            host,
+            devices=devices,
+            numbers=numbers,
+            files=files,
+            inventory=inventory,
+            warn=warnings.append,
         )
+        try:
+            adjustment = self._injector(pod, container, noting)
+        except RequestError:
+            for sentence in warnings:
+                host.warn(sentence)
+            raise
         lost = runtimes.lost(adjustment, self._runtime)
         warnings += (runtimes.sentence(loss, self._runtime) for loss in lost)
         decisions = () if host.permit is None else tuple(host.permit.decisions)
         size = adjustment.ByteSize()
         answer = Answer(adjustment if size else None, decisions, warnings, summary(adjustment))
         is_anew = ANEW in key[0] or (inventory is not None and inventory.asked)
-        if not is_anew and size <= _LONGEST_KEPT:
-            self._recall.keep(key, answer, devices, numbers, files)
+        if not is_anew and size <= _LONGEST_KEPT and len(decisions) <= _MOST_DECISIONS:
+            self._recall.keep(key, answer, *noted)
         return answer
 
 

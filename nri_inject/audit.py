@@ -7,7 +7,6 @@ host, the rule that decided, and what became of the container.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -71,29 +70,24 @@ def lines(
 
 def record(decision: Decision) -> dict[str, str | None]:
     """Return what is written down of a decision itself."""
-    found: dict[str, str | None] = json.loads(f"{{{_members(decision)}}}")
-    return found
+    return dict(zip(_OF_DECISION, _values(decision), strict=True))
+
+
+def _values(decision: Decision) -> tuple[str | None, ...]:
+    item = decision.item
+    asked, resolved = item.asked, item.resolved
+    return item.kind, asked, resolved, decision.verdict, decision.rule, decision.reason
 
 
 def _members(decision: Decision) -> str:
-    item, reason = decision.item, decision.reason
+    item = decision.item
     # The other texts are our own words or the admin's.
-    short = len(item.asked) + len(item.resolved) + len(reason) <= _LONGEST_REMEMBERED
-    write = _remembered if short else _written
-    return write(item.kind, item.asked, item.resolved, decision.verdict, decision.rule, reason)
+    length = len(item.asked) + len(item.resolved) + len(decision.reason)
+    return (_remembered if length <= _LONGEST_REMEMBERED else _written)(*_values(decision))
 
 
-def _written(
-    kind: str, requested: str, resolved: str, verdict: str, rule: str | None, reason: str
-) -> str:
-    return _DECISION % (
-        _text(kind),
-        _text(requested),
-        _text(resolved),
-        _text(verdict),
-        "null" if rule is None else _text(rule),
-        _text(reason),
-    )
+def _written(*values: str | None) -> str:
+    return _DECISION % tuple(["null" if value is None else _text(value) for value in values])
 
 
 # Pods come in replicas.
@@ -113,7 +107,8 @@ _text: Final = encode_basestring_ascii
 _ABOUT: Final = _places(
     "time", "plugin", "namespace", "pod", "pod_uid", "container", "container_id", "outcome"
 )
-_DECISION: Final = _places("kind", "requested", "resolved", "decision", "rule", "reason")
+_OF_DECISION: Final = ("kind", "requested", "resolved", "decision", "rule", "reason")
+_DECISION: Final = _places(*_OF_DECISION)
 
 
 class AuditLog:

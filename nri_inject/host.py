@@ -66,7 +66,7 @@ class Place(NamedTuple):
     doubt: str | None = None
 
 
-def _unheard(_sentence: str) -> None:
+def unheard(_sentence: str) -> None:
     """Be told what nobody wants to hear."""
 
 
@@ -90,7 +90,7 @@ class Host:
     files: Mapping[str, Place] = field(default_factory=dict)
     permit: Permit | None = None
     inventory: Callable[[], Inventory] | None = None
-    warn: Callable[[str], object] = _unheard
+    warn: Callable[[str], object] = unheard
 
 
 def real_host(runtime: Runtime = NEWEST, root: str = "/") -> Host:
@@ -354,7 +354,8 @@ class HostNumbers(Mapping[Number, tuple[str, ...]]):
         names = _names(f"{device}/uevent", record)
         if not names:
             raise KeyError(number)
-        self._known.put(number, (state, names))
+        if state[0] is not None:  # it may have come just now
+            self._known.put(number, (state, names))
         return names
 
     def __iter__(self) -> Iterator[Number]:
@@ -394,27 +395,37 @@ def _lines(path: str) -> list[str]:
         os.close(descriptor)
 
 
-class Remembered(dict[K, V]):
-    """A mapping that is asked once for each key, and knows no more than it was asked.
+class Remembered(Mapping[K, V]):
+    """A mapping that is asked once for each key.
 
     What is decided and what is injected in one request is then the same look at the host.
     """
 
     def __init__(self, source: Mapping[K, V]) -> None:
         self._source = source
+        self._known: dict[K, V] = {}
         self._absent: dict[K, KeyError] = {}
 
-    def __missing__(self, key: K) -> V:
-        known = self._absent.get(key)
-        if known is not None:
-            raise type(known)(*known.args)
+    def __getitem__(self, key: K) -> V:
+        if key in self._known:
+            return self._known[key]
+        if key in self._absent:
+            absent = self._absent[key]
+            raise type(absent)(*absent.args)
         try:
-            value = self[key] = self._source[key]
+            value = self._known[key] = self._source[key]
         except KeyError as error:
             # Not this one: its traceback holds the whole request, and us with it.
             self._absent[key] = type(error)(*error.args)
             raise
         return value
+
+    def __iter__(self) -> Iterator[K]:
+        """Yield what the source does."""
+        return iter(self._source)
+
+    def __len__(self) -> int:
+        return len(self._source)
 
 
 # A path with more steps than this, links followed, is nobody's honest one.

@@ -68,13 +68,16 @@ class Injecting:
         permit = around.permit(pod, container)
         outcome: Outcome = "failed"
         try:
-            answer = around.answers.give(asked, pod, container, around.host(permit, files))
+            host = around.host(permit, files, warn=partial(_warn, pod, container))
+            answer = around.answers.give(asked, pod, container, host)
             outcome = "injected"
         finally:
             if permit is not None:
                 around.record(permit, pod, container, outcome)
-        for sentence in answer.warnings:
-            log.warning("%s: %s", where(pod, container), sentence)
         if answer.adjustment is not None:
             write_lines(log, [f"{where(pod, container)}: injected {answer.summary}"])
         return answer.adjustment
+
+
+def _warn(pod: Pod, container: Container, sentence: str) -> None:
+    log.warning("%s: %s", where(pod, container), sentence)

@@ -60,7 +60,7 @@ def _sole_handler(log: logging.Logger) -> _Handler | None:
     while above.propagate and above.parent is not None:
         above = above.parent
         handlers += above.handlers
-    if len(handlers) != 1 or log.filters or handlers[0].filters:
+    if len(handlers) != 1 or log.filters or handlers[0].filters or handlers[0].level:
         return None
     return handlers[0] if isinstance(handlers[0], _Handler) else None
 
@@ -72,6 +72,7 @@ class _Handler(logging.Handler):
         super().__init__()
         self._stream = stream
         self._descriptor = _descriptor(stream)
+        self._is_torn = False
         self._form = form
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -100,9 +101,11 @@ class _Handler(logging.Handler):
             return
         # Past the stream, whose layers a plugin that has slept finds in no cache: 10 µs of each
         # container's time.
-        data = text.encode(self._stream.encoding, "backslashreplace")
+        begin = "\n" if self._is_torn else ""
+        data = f"{begin}{text}".encode(self._stream.encoding, "backslashreplace")
         while data:
             data = data[os.write(self._descriptor, data) :]
+            self._is_torn = bool(data)
 
 
 def _descriptor(stream: TextIO) -> int | None:

@@ -115,8 +115,7 @@ def dispatch(plugin: Plugin, method: str, request: Message) -> Message:
     more than one function: the stub knows them. Without a handler the answer is empty. Raises
     what the handler raises.
     """
-    is_told = isinstance(request, StateChangeEvent)
-    field, arguments = _handler_of(method, request) if is_told else _HANDLERS[method]
+    field, arguments = _handler_of(method, request)
     handler = getattr(plugin, field, None)
     response_type = _RESPONSES[method]
     if handler is None:

@@ -60,7 +60,7 @@ class Recall(Generic[V]):
     """What was worked out last for some keys, each with the looks that it came from.
 
     A key has to hold everything that the value depends on, but for what is looked up in the
-    sources. These are mappings, always the same ones in the same order.
+    sources. These are mappings, of the same things in the same order each time.
     """
 
     def __init__(self, most: int) -> None:

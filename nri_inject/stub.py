@@ -262,8 +262,8 @@ class Stub:
         self._ready[descriptor] = ready
 
     def _wait_no_longer_for(self, descriptor: int) -> None:
-        self._epoll.unregister(descriptor)
-        del self._ready[descriptor]
+        if self._ready.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
 
     def _turn(self, timeout: float | None) -> None:
         for descriptor, _ in self._epoll.poll(timeout, _MOST_READY):

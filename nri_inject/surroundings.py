@@ -20,7 +20,7 @@ from nri_inject.audit import AuditLog, Outcome
 from nri_inject.command import Options, config_of, with_policy
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError
-from nri_inject.host import Host, Remembered, real_host
+from nri_inject.host import Host, Remembered, real_host, unheard
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import DENY_ALL, PolicyFile
@@ -148,7 +148,12 @@ class Surroundings:
         asked = [asks(pod, container, files) for asks in self._asks]
         return None if asked.count(None) == len(asked) else asked
 
-    def host(self, permit: Permit | None = None, files: Mapping[str, Any] | None = None) -> Host:
+    def host(
+        self,
+        permit: Permit | None = None,
+        files: Mapping[str, Any] | None = None,
+        warn: Callable[[str], object] = unheard,
+    ) -> Host:
         """Return the host for one request; its files as they are now, if not yet known."""
         host = self._host
         return Host(
@@ -157,6 +162,7 @@ class Surroundings:
             numbers=Remembered(host.numbers),
             files=Remembered(host.files),
             permit=permit,
+            warn=warn,
             **(self.current() if files is None else files),
         )
 

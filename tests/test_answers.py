@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -28,6 +28,7 @@ from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.runtimes import NEWEST, Runtime, identify
+from nri_inject.surroundings import Part
 
 EXAMPLES = int(os.environ.get("NRI_INJECT_POLICY_EXAMPLES", "300"))
 
@@ -150,32 +151,37 @@ OLD = identify("containerd", "1.7.24")
 class Asking:
     """The suite's injectors with one Answers for all requests, or a new one for each."""
 
-    def __init__(self, runtime: Runtime, rules: Policy | None) -> None:
-        self._rules = rules
-        self._asks = [part.asks(CONFIG) for part in PARTS if part.asks is not None]
-        self._injector = compose(*(part.build(CONFIG, runtime) for part in PARTS))
+    def __init__(self, parts: Sequence[Part], runtime: Runtime) -> None:
+        self._asks = [part.asks(CONFIG) for part in parts if part.asks is not None]
+        self._injector = compose(*(part.build(CONFIG, runtime) for part in parts))
+        self._files = {name for part in parts for name in part.sources if name != "inventory"}
         self._runtime = runtime
         self._answers = Answers(self._injector, runtime)
 
-    def recalling(self, pod: Pod, container: Container, host: Host) -> tuple[object, ...]:
-        return self._given(self._answers, pod, container, host)
+    def recalling(self, *asking: Any) -> tuple[object, ...]:
+        return self._given(self._answers, *asking)
 
-    def anew(self, pod: Pod, container: Container, host: Host) -> tuple[object, ...]:
-        return self._given(Answers(self._injector, self._runtime), pod, container, host)
+    def anew(self, *asking: Any) -> tuple[object, ...]:
+        return self._given(Answers(self._injector, self._runtime), *asking)
 
     def _given(
-        self, answers: Answers, pod: Pod, container: Container, host: Host
+        self, answers: Answers, pod: Pod, container: Container, host: Host, rules: Policy | None
     ) -> tuple[object, ...]:
         permit = None
-        if self._rules is not None:
-            permit = Permit(self._rules, pod, container, "20-nri-inject")
-        files = {"cdi": host.cdi, "hooks": host.hooks}
+        if rules is not None:
+            permit = Permit(rules, pod, container, "20-nri-inject")
+        files = {name: getattr(host, name) for name in self._files}
         asked = [asks(pod, container, files) for asks in self._asks]
-        host = dataclasses.replace(host, permit=permit)
+        host = dataclasses.replace(
+            Host(host.devices, numbers=host.numbers, files=host.files), **files
+        )
+        heard: list[str] = []
+        host = dataclasses.replace(host, permit=permit, warn=heard.append)
         try:
             answer = answers.give(asked, pod, container, host)
         except RequestError as error:
-            return error.where, error.faults
+            return error.where, error.faults, heard
+        assert [*answer.warnings] == heard
         if all(each is None for each in asked):
             assert answer == Answer(None, (), [], "")
         noted = permit.decisions if permit is not None else []
@@ -188,7 +194,9 @@ class Asking:
 @given(st.data())
 def test_what_is_recalled_is_what_would_be_worked_out_anew(data: st.DataObject) -> None:
     """Few pods and containers ask again and again, on hosts that change in between."""
-    asking = Asking(data.draw(st.sampled_from([NEWEST, OLD])), data.draw(st.sampled_from(POLICIES)))
+    parts = data.draw(st.sampled_from([PARTS, *([part] for part in PARTS)]))
+    asking = Asking(parts, data.draw(st.sampled_from([NEWEST, OLD])))
+    some_policies = data.draw(st.lists(st.sampled_from(POLICIES), min_size=1, max_size=2))
     some_pods = data.draw(st.lists(pods, min_size=1, max_size=2))
     some_containers = data.draw(st.lists(containers, min_size=2, max_size=4))
     some_hosts = data.draw(st.lists(st.sampled_from(HOSTS), min_size=1, max_size=2))
@@ -196,8 +204,9 @@ def test_what_is_recalled_is_what_would_be_worked_out_anew(data: st.DataObject) 
         pod = data.draw(st.sampled_from(some_pods))
         container = data.draw(st.sampled_from(some_containers))
         host = data.draw(st.sampled_from(some_hosts))
-        recalled = asking.recalling(pod, container, host)
-        assert recalled == asking.anew(pod, container, host)
+        rules = data.draw(st.sampled_from(some_policies))
+        recalled = asking.recalling(pod, container, host, rules)
+        assert recalled == asking.anew(pod, container, host, rules)
 
 
 KUBELETS = {"cdi.k8s.io/own": "v.com/gpu=1"}
@@ -278,12 +287,13 @@ def test_replicas_get_one_answer_and_the_host_is_looked_at_for_each() -> None:
         {"permit": Permit(policy([]), Pod(), Container(), "20-other")},
     ],
 )
+@pytest.mark.parametrize("host", [HOST, Host(HOST.devices)])
 def test_an_answer_counts_no_longer_when_what_it_was_made_of_is_another(
-    change: Mapping[str, Any],
+    host: Host, change: Mapping[str, Any]
 ) -> None:
     answers, worked_out = counting()
-    for host in (HOST, HOST, dataclasses.replace(HOST, **change)):
-        answers.give(["null"], Pod(), Container(), host)
+    for now in (host, host, dataclasses.replace(host, **change)):
+        answers.give(["null"], Pod(), Container(), now)
     assert len(worked_out) == 2
 
 
@@ -321,6 +331,43 @@ def test_an_error_is_raised_again_for_the_pod_that_gets_it() -> None:
         with pytest.raises(RequestError) as caught:
             answers.give(["x"], Pod(name=name), Container(), HOST)
         assert str(caught.value) == f"pod {name}: no"
+
+
+def test_a_text_with_an_alias_is_answered_anew() -> None:
+    (asks, *_) = (part.asks(CONFIG) for part in PARTS if part.asks is not None)
+    for text, expected in (("- &a /dev/null\n- *a\n", True), ("- /dev/null\n", False)):
+        asked = asks(Pod(annotations={"devices.noderesource.dev": text}), Container(), {})
+        assert (asked is ANEW) is expected
+
+
+def test_an_answer_of_many_decisions_is_not_kept() -> None:
+    worked_out: list[str] = []
+
+    def inject(pod: Pod, _: Container, host: Host) -> Adjustment:
+        worked_out.append(pod.name)
+        assert host.permit is not None
+        host.permit.granted_names("cdi_devices", map(str, range(33)), "CDI device")
+        return Adjustment()
+
+    answers = Answers(inject, NEWEST)
+    rules = policy([{"allow": {"cdi_devices": ["*"]}}])
+    for pod in names(2):
+        permit = Permit(rules, pod, Container(), "20-nri-inject")
+        answers.give(["x"], pod, Container(), dataclasses.replace(HOST, permit=permit))
+    assert worked_out == ["0", "1"]
+
+
+def test_a_warning_is_heard_also_where_the_container_fails() -> None:
+    def inject(_: Pod, __: Container, host: Host) -> Adjustment:
+        host.warn("look at this")
+        raise RequestError(["no"])
+
+    heard: list[str] = []
+    with pytest.raises(RequestError):
+        Answers(inject, NEWEST).give(
+            ["x"], Pod(), Container(), dataclasses.replace(HOST, warn=heard.append)
+        )
+    assert heard == ["look at this"]
 
 
 def test_a_long_answer_is_not_kept() -> None:

@@ -292,6 +292,15 @@ def test_the_nodes_below_dev_can_be_listed(root: Path) -> None:
     assert len(devices) == 2
 
 
+def test_what_is_remembered_is_there_however_one_asks() -> None:
+    remembered = Remembered({"a": 1})
+    assert remembered.get("a") == 1
+    assert remembered.get("b", 2) == 2
+    assert "a" in remembered
+    assert "b" not in remembered
+    assert (dict(remembered), len(remembered)) == ({"a": 1}, 1)
+
+
 def test_what_is_remembered_of_a_missing_device_holds_nothing_of_the_request(root: Path) -> None:
     gc.collect()
     gc.disable()

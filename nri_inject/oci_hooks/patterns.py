@@ -110,10 +110,10 @@ _LONGEST_REMEMBERED: Final = 256
 
 def remembering(answer: Callable[[Text], T], most: int = _MOST_REMEMBERED) -> Callable[[Text], T]:
     """Return a function that remembers the answers to some short texts."""
-    return _Answers(answer, most).__getitem__
+    return _Memory(answer, most).__getitem__
 
 
-class _Answers(dict[Text, T]):
+class _Memory(dict[Text, T]):
     """The answers that are remembered; looking up another text asks for its answer.
 
     So the usual text is looked up in C. An lru_cache would keep long texts as well.

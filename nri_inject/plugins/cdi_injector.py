@@ -24,7 +24,7 @@ from nri_inject.annotations import (
     read_line,
     where,
 )
-from nri_inject.answers import ANEW
+from nri_inject.answers import ANEW, LONGEST_ASKED
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import names, registry
 from nri_inject.cdi.registry import CdiRegistry
@@ -56,8 +56,8 @@ def injecting(
 ) -> Injector:
     """Return the injector for a configuration.
 
-    `lenient` means that edits which cannot be carried are left out, with a warning in the log;
-    otherwise they fail the container. `runtime` is who gets the adjustment, the host's if None.
+    `lenient` means that edits which cannot be carried are left out, and the host is told; otherwise
+    they fail the container. `runtime` is who gets the adjustment, the host's if None.
     """
 
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
@@ -161,18 +161,14 @@ def requested(pod: Pod, container: Container) -> tuple[list[str], list[str]]:
     return wanted, faults
 
 
-# Characters of all names; whoever writes more of them is answered anew each time.
-_LONGEST_RECALLED: Final = 4096
-
-
 def asks(pod: Pod, container: Container, _: Mapping[str, Any]) -> Hashable | None:
     """Return what the answer depends on: the names, who asks for which, and the container."""
     wanted, faults = requested(pod, container)
-    if faults or sum(map(len, wanted)) > _LONGEST_RECALLED:
+    if faults or sum(map(len, wanted)) > LONGEST_ASKED:
         return ANEW
     if not wanted:
         return None
-    return (*wanted, None, *_handed(pod, container), of_container(container))
+    return tuple(wanted), tuple(_handed(pod, container)), of_container(container)
 
 
 def _of_kubelet(annotations: Mapping[str, str]) -> list[str]:

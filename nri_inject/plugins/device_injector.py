@@ -38,7 +38,7 @@ from nri_inject.annotations import (
     suggestion,
     where,
 )
-from nri_inject.answers import ANEW
+from nri_inject.answers import ANEW, LONGEST_ASKED
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.command import Command, Options
 from nri_inject.config import Config
@@ -82,44 +82,46 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
 
     RequestError has every fault of every annotation.
     """
+    found = _asked(pod, container)
     adjustment = Adjustment()
-    annotations = pod.annotations
-    prefixes = {key.partition("/")[0] for key in annotations}
-    if prefixes.isdisjoint(_PREFIXES):
-        return adjustment
-    name = container_name(container)
     faults: list[str] = []
-    origins: dict[str, str] = {}
-    for kind in KINDS:
-        if kind.prefix in prefixes or kind.old_prefix in prefixes:
-            found = find(annotations, kind.prefix, kind.old_prefix, name)
-            if found is not None:
-                faults += _add(adjustment, kind, *found, host, container)
-                origins[kind.name] = found[0]
+    for kind, key, text in found:
+        faults += _add(adjustment, kind, key, text, host, container)
     if faults:
         raise RequestError(faults, where=where(pod, container))
     if host.permit is None or not adjustment.ByteSize():
         return adjustment
+    origins = {kind.name: key for kind, key, _ in found}
     return host.permit.granted(adjustment, host, origins)
 
 
 def asks(pod: Pod, container: Container, _: Mapping[str, Any]) -> Hashable | None:
-    """Return what the answer depends on: the annotations that count, and whose they may be."""
+    """Return what the answer depends on: the annotations that count, and what owns and limits."""
+    found = _asked(pod, container)
+    if not found:
+        return None
+    # An alias can make a thousand times as much of a text.
+    if sum(len(text) for _, _, text in found) > LONGEST_ASKED or any("*" in f[2] for f in found):
+        return ANEW
+    texts = tuple((key, text) for _, key, text in found)
+    user = (container.user.uid, container.user.gid) if container.HasField("user") else None
+    return texts, user, tuple(limit.SerializeToString() for limit in container.rlimits)
+
+
+def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
+    """Return the annotations that count for a container: kind, key and text."""
     annotations = pod.annotations
     # Most containers ask for nothing, and this runs for each of them.
     prefixes = {key.partition("/")[0] for key in annotations}
     if prefixes.isdisjoint(_PREFIXES):
-        return None
+        return []
     name = container_name(container)
     found = [
-        find(annotations, kind.prefix, kind.old_prefix, name)
+        (kind, find(annotations, kind.prefix, kind.old_prefix, name))
         for kind in KINDS
         if kind.prefix in prefixes or kind.old_prefix in prefixes
     ]
-    if sum(len(one[1]) for one in found if one is not None) > _LONGEST_REMEMBERED:
-        return ANEW
-    user = container.user.SerializeToString() if container.HasField("user") else None
-    return (*found, user, *(limit.SerializeToString() for limit in container.rlimits))
+    return [(kind, *one) for kind, one in found if one is not None]
 
 
 def _add(

@@ -6,7 +6,6 @@ hook-injector (NRI 0.12) is in docs/differences-hooks.md.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -32,8 +31,6 @@ from nri_inject.oci_hooks import (
 from nri_inject.runtimes import Runtime
 from nri_inject.surroundings import Part
 
-log = logging.getLogger(__name__)
-
 # Mounts that runtime and kubelet give every container, whether anybody wants them or not.
 _EVERYBODYS: Final = frozenset(
     {
@@ -54,7 +51,7 @@ def injector(choices: Choices) -> Injector:
     """Return the injector for an admin's choices.
 
     It raises RequestError where a choice is to fail the container. A hook that is left out
-    because its program cannot be run is logged, as nobody else learns of it.
+    because its program cannot be run is told to the host, as nobody else learns of it.
     """
 
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
@@ -90,11 +87,11 @@ def asking(choices: Choices) -> Asks:
             found = injection(definitions, subject_of(pod, container, choices), container.hooks)
         except NoCommand:
             return ANEW
-        matches = (*found.matched, None, *found.skipped)
-        if len(matches) == 1:
+        if not found.matched and not found.skipped:
             return None
-        files_of = (match and match.definition.file for match in matches)
-        return (*files_of, container.hooks.SerializeToString(deterministic=True))
+        matched = tuple(match.definition.file for match in found.matched)
+        skipped = tuple(match.definition.file for match in found.skipped)
+        return matched, skipped, container.hooks.SerializeToString(deterministic=True)
 
     return asks
 

@@ -89,6 +89,16 @@ def test_what_no_rule_allows_is_rejected_with_the_plugin_that_asked() -> None:
     )
 
 
+def test_a_device_under_an_alias_is_what_the_host_calls_it() -> None:
+    alias = api.LinuxDevice(path="/dev/elsewhere", type="c", major=1, minor=3)
+    validating().validate(request(devices(alias)))
+    denying = "rules: [{deny: {devices: [/dev/null]}}, {allow: {devices: [{type: c, major: 1}]}}]"
+    assert reason(validating(denying), request(devices(alias))) == (
+        "pod ci/build, container main: plugin 20-other: device '/dev/elsewhere'"
+        " (c 1:3, /dev/null): rule '#1' of policy denies it"
+    )
+
+
 def test_a_rejection_is_an_answer_and_no_error() -> None:
     asked = request(devices(FULL))
     answer = dispatch(validating().plugin, "ValidateContainerAdjustment", asked)
