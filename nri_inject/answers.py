@@ -38,8 +38,8 @@ ANEW: Final = object()
 LONGEST_ASKED: Final = 4096
 """How many characters the texts of one injector may have that asks for an answer to be kept."""
 
-# A pod's author must not fill the memory with what is kept: at worst these come to some 5 MB.
-_MOST_KEPT: Final = 64
+# A pod's author must not fill the memory with what is kept: at worst these come to some 3 MB.
+_MOST_KEPT: Final = 32
 _MOST_DECISIONS: Final = 32
 _LONGEST_KEPT: Final = 16384  # bytes of an adjustment
 

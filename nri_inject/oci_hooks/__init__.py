@@ -21,6 +21,7 @@ from nri_inject.oci_hooks.match import (
     Subject,
     decide,
     injection,
+    matches,
     message,
     order,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "decide",
     "in_order",
     "injection",
+    "matches",
     "message",
     "order",
     "read",

@@ -235,6 +235,15 @@ class Injection(NamedTuple):
     skipped: tuple[Match, ...]
 
 
+def matches(definitions: Iterable[Definition], subject: Subject) -> list[Match]:
+    """Return the definitions that match, in their order, also those that cannot be run.
+
+    Raises NoCommand, see `decide`.
+    """
+    decided = (Match(one, decide(one.when, subject)) for one in _in_question(definitions, subject))
+    return [match for match in decided if match.decision.matched]
+
+
 def injection(
     definitions: Iterable[Definition], subject: Subject, present: api.Hooks | None = None
 ) -> Injection:
@@ -244,21 +253,15 @@ def injection(
     """
     hooks = api.Hooks()
     extension: dict[str, list[api.Hook]] = {}
-    matched: list[Match] = []
-    skipped: list[Match] = []
-    for definition in _in_question(definitions, subject):
-        decision = decide(definition.when, subject)
-        if not decision.matched:
-            continue
-        if definition.unusable:
-            skipped.append(Match(definition, decision))
-            continue
-        matched.append(Match(definition, decision))
+    found = matches(definitions, subject)
+    matched = [match for match in found if not match.definition.unusable]
+    for definition, _ in matched:
         hook = message(definition)
         for stage in definition.stages:
             getattr(hooks, STAGES[stage]).append(hook)
         for stage in definition.extension_stages:
             extension.setdefault(stage, []).append(hook)
+    skipped = [match for match in found if match.definition.unusable]
     if present is not None and present.ListFields() and subject.choices.present == "drop":
         _drop(hooks, present)
     return Injection(hooks, extension, tuple(matched), tuple(skipped))

@@ -27,6 +27,7 @@ from nri_inject.oci_hooks import (
     NoCommand,
     Subject,
     injection,
+    matches,
 )
 from nri_inject.runtimes import Runtime
 from nri_inject.surroundings import Part
@@ -84,14 +85,13 @@ def asking(choices: Choices) -> Asks:
         if not definitions:
             return None
         try:
-            found = injection(definitions, subject_of(pod, container, choices), container.hooks)
+            found = matches(definitions, subject_of(pod, container, choices))
         except NoCommand:
             return ANEW
-        if not found.matched and not found.skipped:
+        if not found:
             return None
-        matched = tuple(match.definition.file for match in found.matched)
-        skipped = tuple(match.definition.file for match in found.skipped)
-        return matched, skipped, container.hooks.SerializeToString(deterministic=True)
+        files_of = tuple(match.definition.file for match in found)
+        return files_of, container.hooks.SerializeToString(deterministic=True)
 
     return asks
 
