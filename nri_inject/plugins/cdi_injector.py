@@ -203,7 +203,7 @@ def _read(text: str) -> tuple[str, ...] | Fault:
 
 
 # Pods come in replicas, with the same few short texts.
-_remembered: Final = lru_cache(maxsize=64)(_read)
+_remembered: Final = lru_cache(maxsize=32)(_read)
 _LONGEST_REMEMBERED: Final = 4096
 
 

@@ -148,9 +148,9 @@ def _add(
 
 # Pods come in replicas, with the same few texts. What is made of a text can be many times as long
 # only by aliases. A text with the mark of one is read anew each time, and so is a long one, so
-# that even the worst texts together take no more than some 8 MiB.
+# that even the worst texts together take no more than some 4 MiB.
 _LONGEST_REMEMBERED: Final = 4096
-_MOST_REMEMBERED: Final = 64
+_MOST_REMEMBERED: Final = 32
 
 
 # What a text asks for, None if nothing or if something is wrong with it; and what is wrong.
