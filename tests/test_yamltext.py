@@ -359,7 +359,8 @@ TOO_MUCH_TEXT = "more than 1048576 characters, aliases followed"
 HOSTILE: dict[str, tuple[str, str]] = {
     "lists": ("[" * SIZE, "deep"),
     "lists over lines": ("[\n" * (SIZE // 2), "deep"),
-    "maps": ("{" * SIZE, "cannot be a key"),
+    # PyYAML 6.0.4 has a limit of its own, those before it tell what comes first.
+    "maps": ("{" * SIZE, "cannot be a key or too deep"),
     "map values": ("{a: " * (SIZE // 4), "deep"),
     "block lists on a line": ("- " * (SIZE // 2), "deep"),
     "complex keys": ("? " * (SIZE // 2), "cannot be a key"),
@@ -410,7 +411,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
 def test_hostile_text_ends_in_a_value_or_a_short_sentence(text: str, word: str) -> None:
     if word:
         sentence = refusal(text)
-        assert word in sentence
+        assert any(each in sentence for each in word.split(" or "))
         assert len(sentence) < 300
     else:
         yamltext.load(text)
