@@ -8,7 +8,6 @@ no load finds a warm heap; what starting the process and importing cost is not p
 
 from __future__ import annotations
 
-import ctypes  # noqa: F401 - the first watch of a process imports it, which is no part of a load
 import json
 import sys
 import time

@@ -99,7 +99,7 @@ def quoted(text: str) -> str:
 
 def plain(text: str) -> str:
     """Escape a pod's name or key without quoting it."""
-    return repr(text if len(text) <= _LONGEST_NAME else _cut(text, _LONGEST_NAME))[1:-1]
+    return repr(_cut(text, _LONGEST_NAME))[1:-1]
 
 
 def described(value: Value) -> str:

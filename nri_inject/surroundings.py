@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from nri_inject import audit, config, runtimes
 from nri_inject.adjust import Injector, compose
 from nri_inject.annotations import where
-from nri_inject.answers import ANEW, Answers, Asks
+from nri_inject.answers import Answers, Asks
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.audit import AuditLog, Outcome
 from nri_inject.command import Options, config_of, with_policy
@@ -56,13 +56,12 @@ class Part:
 
     `build` makes the injector for a configuration and a runtime; it raises ConfigError if the
     two do not go together. `sources` are what the injector finds in the host, by field of Host.
-    `asks` makes, for a configuration, what tells beforehand all that an answer depends on; without
-    it no answer is recalled.
+    `asks` makes, for a configuration, what tells beforehand all that an answer depends on.
     """
 
     build: Callable[[Config, Runtime], Injector]
+    asks: Callable[[Config], Asks]
     sources: Mapping[str, Callable[[Options, Config], Source]] = field(default_factory=dict)
-    asks: Callable[[Config], Asks] | None = None
 
 
 class Surroundings:
@@ -172,9 +171,8 @@ class Surroundings:
 
     def permit(self, pod: Pod, container: Container) -> Permit | None:
         """Return what the policy grants a container, None for the unrestricted one."""
-        if self._policy is None:
-            return None
-        return Permit(self._policy.current(), pod, container, self.title)
+        policy = self.policy()
+        return None if policy is None else Permit(policy, pod, container, self.title)
 
     def record(self, permit: Permit, pod: Pod, container: Container, outcome: Outcome) -> None:
         """Write down what was decided; what passed only since nothing is enforced yet, is told."""
@@ -207,7 +205,7 @@ class Surroundings:
     def _build(self, configured: Config) -> None:
         self.injector = compose(*(part.build(configured, self.runtime) for part in self._parts))
         self.answers = Answers(self.injector, self.runtime)
-        self._asks = [_anew if p.asks is None else p.asks(configured) for p in self._parts]
+        self._asks = [part.asks(configured) for part in self._parts]
 
     def _open_audit(self) -> None:
         if self._audit is not None:
@@ -240,11 +238,6 @@ class Surroundings:
     def _watched(self) -> list[Source]:
         policy = [] if self._policy is None else [self._policy]
         return [source for source in (*policy, *self._sources.values()) if source.fileno() >= 0]
-
-
-def _anew(_pod: Pod, _container: Container, _files: Mapping[str, Any]) -> Hashable:
-    """Be the Asks of a part that has none."""
-    return ANEW
 
 
 class ConfigFile:

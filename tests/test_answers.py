@@ -152,7 +152,7 @@ class Asking:
     """The suite's injectors with one Answers for all requests, or a new one for each."""
 
     def __init__(self, parts: Sequence[Part], runtime: Runtime) -> None:
-        self._asks = [part.asks(CONFIG) for part in parts if part.asks is not None]
+        self._asks = [part.asks(CONFIG) for part in parts]
         self._injector = compose(*(part.build(CONFIG, runtime) for part in parts))
         self._files = {name for part in parts for name in part.sources if name != "inventory"}
         self._runtime = runtime
@@ -235,8 +235,7 @@ def test_what_makes_a_difference_is_among_what_is_asked(
     pod: Pod, first: Container, second: Container
 ) -> None:
     files = {"cdi": HOST.cdi, "hooks": HOST.hooks}
-    asks = [part.asks(CONFIG) for part in PARTS if part.asks is not None]
-    assert len(asks) == len(PARTS)
+    asks = [part.asks(CONFIG) for part in PARTS]
     one, two = ([each(pod, container, files) for each in asks] for container in (first, second))
     assert one != two
 
@@ -334,7 +333,7 @@ def test_an_error_is_raised_again_for_the_pod_that_gets_it() -> None:
 
 
 def test_a_text_with_an_alias_is_answered_anew() -> None:
-    (asks, *_) = (part.asks(CONFIG) for part in PARTS if part.asks is not None)
+    asks = PARTS[0].asks(CONFIG)
     for text, expected in (("- &a /dev/null\n- *a\n", True), ("- /dev/null\n", False)):
         asked = asks(Pod(annotations={"devices.noderesource.dev": text}), Container(), {})
         assert (asked is ANEW) is expected

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from nri_inject import yamltext
-from nri_inject.annotations import described, quoted
+from nri_inject.annotations import described, quoted, suggestion
 from nri_inject.cdi import names, quickyaml, shapes
 from nri_inject.yamltext import Path, Value, as_integer, as_text
 
@@ -601,16 +601,8 @@ class _Object:
 
 def _unknown(key: str, path: Path, reading: _Reading, known: Mapping[str, Any]) -> None:
     choices = [name for name in known if name not in _DROPPED]
-    hint = _near(key[:80], choices)
+    hint = suggestion(key[:80], choices)
     reading.error("unknown-field", (*path, key), f"is an unknown key; {hint}", field=key)
-
-
-def _near(text: str, known: Sequence[str]) -> str:
-    """Say what a misspelt word may have meant, or what there is."""
-    import difflib  # most files have no such word, and a launched plugin does without
-
-    near = difflib.get_close_matches(text, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
 
 
 # --- what is checked ----------------------------------------------------------------------------
@@ -684,7 +676,7 @@ def _check_mount(values: dict[str, Any], path: Path, reading: _Reading) -> None:
 def _check_hook(values: dict[str, Any], path: Path, reading: _Reading) -> None:
     stage = values.get("hook_name", "")
     if stage is not None and stage not in HOOK_NAMES:
-        sentence = f"{quoted(stage)} is not a stage; {_near(stage[:40], HOOK_NAMES)}"
+        sentence = f"{quoted(stage)} is not a stage; {suggestion(stage[:40], HOOK_NAMES)}"
         reading.error("invalid-hook-name", (*path, "hookName"), sentence)
     program = _required(values, "path", "path", "empty-hook-path", path, reading)
     _absolute(program, "path", path, reading)
