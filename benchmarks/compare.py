@@ -72,6 +72,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = _arguments(argv)
     _compile()
     measures = list(measured(arguments))
+    print(f"Python {sys.version}\n")
     print("\n".join((*table(measures), "", *report(measures))))
     if arguments.json:
         arguments.json.write_text(as_json(measures) + "\n")

@@ -11,12 +11,14 @@ from functools import partial
 from typing import Final
 
 from nri_inject.annotations import where
+from nri_inject.answers import Answer
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.audit import Outcome
 from nri_inject.command import Options, Service
 from nri_inject.config import Config
 from nri_inject.logs import write_lines
 from nri_inject.plugin import Plugin
+from nri_inject.policy.permit import Permit
 from nri_inject.stub import Stub
 from nri_inject.surroundings import Part, Surroundings
 
@@ -66,17 +68,23 @@ class Injecting:
         if asked is None:
             return None
         permit = around.permit(pod, container)
-        outcome: Outcome = "failed"
+        answer: Answer | None = None
         try:
             host = around.host(permit, files, warn=partial(_warn, pod, container))
             answer = around.answers.give(asked, pod, container, host)
-            outcome = "injected"
         finally:
-            if permit is not None:
-                around.record(permit, pod, container, outcome)
-        if answer.adjustment is not None:
-            write_lines(log, [f"{where(pod, container)}: injected {answer.summary}"])
+            around.after(partial(self._write_down, pod, container, permit, answer))
         return answer.adjustment
+
+    def _write_down(
+        self, pod: Pod, container: Container, permit: Permit | None, answer: Answer | None
+    ) -> None:
+        """Tell what was decided and given; without an answer the container has failed."""
+        if permit is not None:
+            outcome: Outcome = "failed" if answer is None else "injected"
+            self._surroundings.record(permit, pod, container, outcome)
+        if answer is not None and answer.adjustment is not None:
+            write_lines(log, [f"{where(pod, container)}: injected {answer.summary}"])
 
 
 def _warn(pod: Pod, container: Container, sentence: str) -> None:

@@ -111,6 +111,7 @@ class Stub:
         self._given = connection
         self._path = socket_path
         self._updates: deque[tuple[UpdateContainersRequest, Then | None]] = deque()
+        self._afterwards: deque[Callable[[], None]] = deque()
         self._stopping = False
         self._has_served = False
         self._pauses = _pauses()
@@ -157,6 +158,7 @@ class Stub:
                 else:
                     self._serve_for_ever()
         finally:
+            self._follow()
             self._epoll.close()
             self._wake_end.close()
             self._woken_end.close()
@@ -191,6 +193,15 @@ class Stub:
         """
         self._updates.append((UpdateContainersRequest(update=updates), then))
         self._wake()
+
+    def after(self, do: Callable[[], None]) -> None:
+        """Call `do` when the handler that is running has been answered for, in the same thread.
+
+        That is for what a container need not wait for, such as writing down what it was given.
+        Nothing else is read before it is done, and it is done as well if the answer is an error,
+        or cannot be sent. One that fails is logged.
+        """
+        self._afterwards.append(do)
 
     def _serve_for_ever(self) -> None:
         while not self._stopping:
@@ -270,6 +281,15 @@ class Stub:
             # What came before it may have ended the wait for it.
             if ready := self._ready.get(descriptor):
                 ready()
+            if self._afterwards:
+                self._follow()
+
+    def _follow(self) -> None:
+        while self._afterwards:
+            try:
+                self._afterwards.popleft()()
+            except Exception:  # the same boundary as for handlers
+                log.exception("what was to follow an answer failed")
 
     def _watched(self, watch: Watch) -> None:
         try:

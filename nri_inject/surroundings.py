@@ -174,6 +174,13 @@ class Surroundings:
         policy = self.policy()
         return None if policy is None else Permit(policy, pod, container, self.title)
 
+    def after(self, do: Callable[[], None]) -> None:
+        """Do what a container need not wait for: when it has its answer, or now without a stub."""
+        if self._stub is None:
+            do()
+        else:
+            self._stub.after(do)
+
     def record(self, permit: Permit, pod: Pod, container: Container, outcome: Outcome) -> None:
         """Write down what was decided; what passed only since nothing is enforced yet, is told."""
         passed = [d for d in permit.decisions if d.verdict in ("skip", "warn")]

@@ -444,6 +444,94 @@ def test_a_handler_that_returns_nonsense_is_a_bug_too(caplog: pytest.LogCaptureF
     assert "the handler of CreateContainer returned bool" in caplog.text
 
 
+# What follows an answer
+
+
+class Afterwards:
+    """A plugin whose handler has something done afterwards, and what has been done."""
+
+    def __init__(self, meanwhile: Callable[[], None], then: Callable[[], None]) -> None:
+        self.plugin = plugin(create_container=self.create_container)
+        self.stub: Stub | None = None
+        self.done: list[str] = []
+        self.meanwhile = meanwhile
+        self._then = then
+
+    def create_container(self, *_: object) -> None:
+        assert self.stub is not None
+        self.stub.after(self._do)
+        self.done.append("asked")
+        self.meanwhile()
+
+    def _do(self) -> None:
+        self.done.append("told")
+        self._then()
+
+
+@contextlib.contextmanager
+def following(
+    meanwhile: Callable[[], None] = lambda: None, then: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Peer, Running, Afterwards]]:
+    """Run a plugin that does something afterwards."""
+    tested = Afterwards(meanwhile, then)
+    with launched(tested.plugin) as (peer, running):
+        tested.stub = running.stub
+        peer.take_in()
+        yield peer, running, tested
+
+
+def test_what_follows_an_answer_is_done_when_the_runtime_can_have_it() -> None:
+    answered = threading.Event()
+    waited: list[bool] = []
+    with following(then=lambda: waited.append(answered.wait(LONGEST))) as (peer, _, _):
+        peer.ask("CreateContainer", CREATE)
+        answered.set()
+        peer.ask("Shutdown", api.Empty())
+        assert waited == [True]
+
+
+def test_what_follows_an_answer_is_done_before_anything_else_is_read() -> None:
+    with following() as (peer, _, tested):
+        peer.ask("CreateContainer", CREATE)
+        peer.ask("CreateContainer", CREATE)
+        peer.ask("Shutdown", api.Empty())
+        assert tested.done == ["asked", "told", "asked", "told"]
+
+
+def test_what_follows_an_answer_follows_an_error_too() -> None:
+    with following(meanwhile=raising(NriError("no such device"))) as (peer, _, tested):
+        assert peer.fail("CreateContainer", CREATE).text == "no such device"
+        peer.ask("Shutdown", api.Empty())
+        assert tested.done == ["asked", "told"]
+
+
+def test_what_follows_an_answer_is_done_though_the_stub_is_to_stop() -> None:
+    with following() as (peer, running, tested):
+        tested.meanwhile = running.stub.stop
+        peer.ask("CreateContainer", CREATE)
+        assert running.outcome() is None
+        assert tested.done == ["asked", "told"]
+
+
+def test_what_follows_an_answer_is_done_though_nobody_is_there_to_have_it() -> None:
+    with following() as (peer, running, tested):
+        tested.meanwhile = peer.close
+        peer.call("CreateContainer", CREATE)
+        running.outcome()
+        assert tested.done == ["asked", "told"]
+
+
+def test_a_bug_in_what_follows_an_answer_is_logged_and_does_no_other_harm(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with following(then=raising(KeyError("gone"))) as (peer, _, _):
+        peer.ask("CreateContainer", CREATE)
+        peer.ask("CreateContainer", CREATE)
+        peer.ask("Shutdown", api.Empty())
+    told = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert told == ["what was to follow an answer failed"] * 2
+
+
 ONLY_TELL = {
     "Shutdown": "shutdown",
     "PostUpdatePodSandbox": "post_update_pod_sandbox",

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from nri_inject.annotations import where
@@ -107,10 +109,18 @@ class Validating:
         explained = self._explained(request, policy, host) if items else []
         foreign = [item for item in items if item not in explained]
         faults = permits.denied(foreign, owners)
-        for permit in permits.all():
-            outcome: Outcome = "rejected" if faults else "accepted"
-            self._surroundings.record(permit, request.pod, request.container, outcome)
+        outcome: Outcome = "rejected" if faults else "accepted"
+        self._surroundings.after(partial(self._write_down, request, permits.all(), outcome))
         return faults
+
+    def _write_down(
+        self,
+        request: ValidateContainerAdjustmentRequest,
+        permits: Sequence[Permit],
+        outcome: Outcome,
+    ) -> None:
+        for permit in permits:
+            self._surroundings.record(permit, request.pod, request.container, outcome)
 
     def _explained(
         self, request: ValidateContainerAdjustmentRequest, policy: Policy, host: Host
