@@ -47,6 +47,9 @@ plugin_path = "{plugin_path}"
 plugin_config_path = "{plugin_config_path}"
 plugin_registration_timeout = "{plugin_registration_timeout}"
 plugin_request_timeout = "{plugin_request_timeout}"
+
+[plugins."io.containerd.nri.v1.nri".default_validator]
+{default_validator}
 """
 
 # The native snapshotter copies 2 MB for a container, and works where the overlay file system
@@ -114,12 +117,14 @@ class Options:
 
     `cdi_dirs` of None means one directory, `Containerd.cdi_dir`. With `own_root` the daemon has a
     root file system of its own (see `hostroot`), and NRI's directories are the usual ones in it.
+    `default_validator` is the TOML of NRI's own validator, which containerd has from 2.2 on.
     """
 
     plugin_request_timeout: str = "2s"
     plugin_registration_timeout: str = "5s"
     cdi_dirs: Sequence[Path] | None = None
     own_root: bool = False
+    default_validator: str = ""
 
 
 class Containerd:
@@ -295,6 +300,7 @@ class Containerd:
             version=version,
             directory=self.directory,
             image=image.NAME,
+            default_validator=options.default_validator,
             cdi_dirs=json.dumps([str(path) for path in cdi_dirs]),
             nri_socket="/run/nri/nri.sock" if options.own_root else self.nri_socket,
             plugin_path="/opt/nri/plugins" if options.own_root else self.plugin_dir,
