@@ -110,6 +110,7 @@ class Answers:
             raise
         lost = runtimes.lost(adjustment, self._runtime)
         warnings += (runtimes.sentence(loss, self._runtime) for loss in lost)
+        runtimes.spare(adjustment, self._runtime)
         decisions = () if host.permit is None else tuple(host.permit.decisions)
         size = adjustment.ByteSize()
         answer = Answer(adjustment if size else None, decisions, warnings, summary(adjustment))

@@ -74,7 +74,8 @@ FIELDS: Final[Mapping[str, _Field]] = {
     "seccomp_policy": _Field(("linux", "seccomp_policy"), (0, 10, 0), _IN_0_10),
     "namespaces": _Field(("linux", "namespaces"), (0, 10, 0), _IN_0_10),
     "device rules": _Field(("linux", "resources", "devices"), (0, 10, 0), _IN_0_10),
-    "sysctl": _Field(("linux", "sysctl"), (0, 11, 0), _IN_0_11),
+    # NRI 0.11.0 has the field and does not survive it; see `spare`.
+    "sysctl": _Field(("linux", "sysctl"), (0, 12, 0), _IN_0_12),
     "net_devices": _Field(("linux", "net_devices"), (0, 11, 0), _IN_0_11),
     "scheduler": _Field(("linux", "scheduler"), (0, 11, 0), _IN_0_11),
     "rdt": _Field(("linux", "rdt"), (0, 11, 0), _IN_0_11),
@@ -175,6 +176,16 @@ def drop_unknown(adjustment: Adjustment, runtime: Runtime) -> list[tuple[Loss, A
         if loss.needs is not None and _is_set(adjustment, path)
     ]
     return [(loss, _taken(adjustment, path)) for path, loss in found]
+
+
+def spare(adjustment: Adjustment, runtime: Runtime) -> None:
+    """Take out of `adjustment` what would end the runtime.
+
+    NRI 0.11.0 writes a sysctl into a map that it has not made (pkg/adaptation/result.go), and
+    the whole daemon ends of it; 0.12.0 makes the map.
+    """
+    if (0, 11, 0) <= runtime.nri < (0, 12, 0) and adjustment.HasField("linux"):
+        adjustment.linux.ClearField("sysctl")
 
 
 def _taken(adjustment: Adjustment, path: tuple[str, ...]) -> Adjustment:

@@ -144,7 +144,7 @@ def test_the_command_line_wins_over_the_environment_and_the_file_name(tmp_path: 
 
 FAILS = (
     "pod default/web, container app: annotation sysctl.noderesource.dev/pod: containerd 1.7.24"
-    " (NRI 0.6.1) does not apply sysctl: needs NRI 0.11.0, first in containerd 2.2.1, CRI-O 1.35"
+    " (NRI 0.6.1) does not apply sysctl: needs NRI 0.12.0, first in containerd 2.3.0, CRI-O 1.37"
 )
 
 

@@ -18,6 +18,7 @@ from nri_inject.runtimes import (
     lost,
     named,
     sentence,
+    spare,
 )
 
 
@@ -130,9 +131,9 @@ def everything() -> api.Adjustment:
             identify("containerd", "2.2.0"),
             ["sysctl", "net_devices", "scheduler", "rdt", "memory_policy"],
         ),
-        (identify("containerd", "2.2.1"), ["memory_policy"]),
+        (identify("containerd", "2.2.1"), ["sysctl", "memory_policy"]),
         (identify("containerd", "2.3.0"), []),
-        (identify("cri-o", "1.35.0"), ["memory_policy"]),
+        (identify("cri-o", "1.35.0"), ["sysctl", "memory_policy"]),
         (NEWEST, []),
     ],
 )
@@ -174,10 +175,10 @@ def test_looking_for_losses_leaves_the_adjustment_as_it_is() -> None:
 
 def test_the_sentence_names_who_drops_what_and_where_it_would_work() -> None:
     old = identify("containerd", "1.7.24~ds1")
-    assert lack("sysctl", old) == Loss("sysctl", (0, 11, 0), "containerd 2.2.1, CRI-O 1.35")
+    assert lack("sysctl", old) == Loss("sysctl", (0, 12, 0), "containerd 2.3.0, CRI-O 1.37")
     assert [sentence(loss, old) for loss in lost(everything(), old)][8] == (
-        "containerd 1.7.24~ds1 (NRI 0.6.1) does not apply sysctl: needs NRI 0.11.0, "
-        "first in containerd 2.2.1, CRI-O 1.35"
+        "containerd 1.7.24~ds1 (NRI 0.6.1) does not apply sysctl: needs NRI 0.12.0, "
+        "first in containerd 2.3.0, CRI-O 1.37"
     )
 
 
@@ -244,3 +245,13 @@ def test_a_runtime_is_named_with_its_version() -> None:
     assert str(caught.value) == (
         "--runtime 'containerd': NAME/VERSION expected, as in containerd/1.7.24"
     )
+
+
+def test_a_sysctl_is_taken_out_for_the_nri_that_would_end_of_it() -> None:
+    for release, kept in (("2.1.9", {"a": "b"}), ("2.2.9", {}), ("2.4.2", {"a": "b"})):
+        adjustment = api.Adjustment(linux=api.LinuxContainerAdjustment(sysctl={"a": "b"}))
+        spare(adjustment, identify("containerd", release))
+        assert dict(adjustment.linux.sysctl) == kept
+    nothing = api.Adjustment()
+    spare(nothing, identify("containerd", "2.2.9"))
+    assert nothing == api.Adjustment()

@@ -21,6 +21,8 @@ from nri_inject.runtimes import Version
 _PLUGIN_NAME: Final = re.compile(r"[0-9]{2}-.*")
 _BARE_START: Final[Version] = (1, 7, 26)
 """The first containerd that survives a launched plugin which fails (its NRI is 0.8.0)."""
+_VALIDATORS: Final[Version] = (0, 10, 0)
+"""The first NRI that asks validators, and has one of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,14 @@ def _release(seen: Gathered) -> _Found:
 def _validator(seen: Gathered) -> _Found:
     rules = seen.node.nri.validator
     names = {plugin.name[3:] for plugin in seen.plugins}
-    if rules.get("enable") is False:
+    if rules.get("enable") is not True:
+        return
+    if seen.runtime is not None and seen.runtime.nri < _VALIDATORS:
+        yield _problem(
+            f"{seen.runtime.name} {seen.runtime.version} has no default validator, so what is"
+            " configured there checks nothing",
+            "use containerd 2.2.0 or CRI-O 1.34, the first that have it",
+        )
         return
     if rules.get("reject_oci_hook_adjustment") is True and seen.ours:
         yield _problem(

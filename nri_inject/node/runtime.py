@@ -27,6 +27,7 @@ _KEYS: Final = {
     "configurations": ("plugin_config_path", "nri_plugin_config_dir"),
     "validator": ("default_validator", "default_validator"),
 }
+_CRIO_ENABLE: Final = {"nri_enable_default_validator": "enable"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,8 @@ def nri_of(
         enabled = _enabled(table, read, release)
         connections = table.get("disable_connections") is not True
     values = {name: table[keys[crio]] for name, keys in _KEYS.items() if keys[crio] in table}
+    if crio and isinstance(values.get("validator"), dict):
+        values["validator"] = _as_nri_says(values["validator"])
     return Nri(
         enabled=enabled,
         connections=connections,
@@ -185,6 +188,14 @@ def nri_of(
         ),
         **{name: value for name, value in values.items() if _fits(name, value)},
     )
+
+
+def _as_nri_says(validator: Mapping[str, Any]) -> dict[str, Any]:
+    """Return CRI-O's rules for NRI's default validator under NRI's own names (CRI-O 1.34)."""
+    return {
+        _CRIO_ENABLE.get(key, key.removeprefix("nri_validator_")): rule
+        for key, rule in validator.items()
+    }
 
 
 def _enabled(

@@ -63,7 +63,7 @@ spec:
 ADJUST = {"linux": {"sysctl": {"net.core.somaxconn": "1024"}}}
 LOSS = (
     "containerd 1.7.24 (NRI 0.6.1) does not apply sysctl:"
-    " needs NRI 0.11.0, first in containerd 2.2.1, CRI-O 1.35"
+    " needs NRI 0.12.0, first in containerd 2.3.0, CRI-O 1.37"
 )
 BROKEN = """
 kind: Pod

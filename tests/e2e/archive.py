@@ -53,9 +53,9 @@ class Archive:
     directory: Path
     own_suite: str
 
-    def containerd_root(self, runtime: str) -> Path:
-        """Find the root with `runtime`'s containerd, its shim and ctr."""
-        return self.directory / RUNTIME_SUITES[runtime]
+    def containerd_programs(self, runtime: str) -> Path:
+        """Find the directory with `runtime`'s containerd, its shim and ctr."""
+        return self.directory / RUNTIME_SUITES[runtime] / "usr/bin"
 
     @property
     def runc(self) -> Path:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nri_inject import runtimes
+from nri_inject.runtimes import Runtime
+
 from . import image, leftovers, poll
 from .archive import Archive
 from .cri import Cri, CriError
@@ -44,6 +47,9 @@ plugin_path = "{plugin_path}"
 plugin_config_path = "{plugin_config_path}"
 plugin_registration_timeout = "{plugin_registration_timeout}"
 plugin_request_timeout = "{plugin_request_timeout}"
+
+[plugins."io.containerd.nri.v1.nri".default_validator]
+{default_validator}
 """
 
 # The native snapshotter copies 2 MB for a container, and works where the overlay file system
@@ -93,8 +99,8 @@ runtime_type = "io.containerd.runc.v2"
 Root = "{directory}/runc"
 """
 
-# The version of the configuration's format, and the part that differs with it.
-CONFIGURATIONS = {"containerd-1.7": (2, CRI_1), "containerd-2": (3, CRI_2)}
+# The version of the configuration's format, and the part that differs with it, by major version.
+CONFIGURATIONS = {"1": (2, CRI_1), "2": (3, CRI_2)}
 
 
 class StartFailed(Exception):
@@ -111,12 +117,14 @@ class Options:
 
     `cdi_dirs` of None means one directory, `Containerd.cdi_dir`. With `own_root` the daemon has a
     root file system of its own (see `hostroot`), and NRI's directories are the usual ones in it.
+    `default_validator` is the TOML of NRI's own validator, which containerd has from 2.2 on.
     """
 
     plugin_request_timeout: str = "2s"
     plugin_registration_timeout: str = "5s"
     cdi_dirs: Sequence[Path] | None = None
     own_root: bool = False
+    default_validator: str = ""
 
 
 class Containerd:
@@ -124,12 +132,19 @@ class Containerd:
 
     It is made stopped, with its directories there: pre-installed plugins go into `plugin_dir`
     before `start`. Its containers outlive `stop` and `kill`, until `close` removes everything.
+    `programs` is a directory with containerd, its shim and ctr, instead of the archive's.
     """
 
     def __init__(
-        self, name: str, archive: Archive, api: Any, options: Options | None = None
+        self,
+        name: str,
+        archive: Archive,
+        api: Any,
+        options: Options | None = None,
+        programs: Path | None = None,
     ) -> None:
         self.name = name
+        self._tools = programs or archive.containerd_programs(name)
         self.directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
         self._claim = leftovers.claim(self.directory)
         self._archive = archive
@@ -140,7 +155,7 @@ class Containerd:
         options = options or Options()
         self.config_path.write_text(self._configuration(options))
         if options.own_root:
-            self._root = HostRoot(self.directory, archive, archive.containerd_root(name))
+            self._root = HostRoot(self.directory, archive, self._tools)
             self._root.write("etc/containerd/config.toml", self.config_path.read_text())
         self.cri = Cri(self.socket, api, cgroup_parent=f"/{self.directory.name}")
 
@@ -186,6 +201,11 @@ class Containerd:
     def log(self) -> str:
         """What the daemon and its pre-installed plugins have written so far."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    @property
+    def kind(self) -> Runtime:
+        """Which runtime this is, with its NRI: what it can do follows from that."""
+        return runtimes.identify("containerd", self.cri.version())
 
     @property
     def running(self) -> bool:
@@ -239,7 +259,7 @@ class Containerd:
         """Run this version's ctr in the namespace of Kubernetes, and return what it prints."""
         result = subprocess.run(
             ["ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments],
-            env=self._environment | {"PATH": self._tools},
+            env=self._environment | {"PATH": str(self._tools)},
             check=True,
             stdout=subprocess.PIPE,
             text=True,
@@ -266,25 +286,21 @@ class Containerd:
             self._claim.close()
 
     @property
-    def _tools(self) -> str:
-        return str(self._archive.containerd_root(self.name) / "usr/bin")
-
-    @property
     def _environment(self) -> dict[str, str]:
         """Give the daemon a PATH with the shim of its own version first, and nothing else."""
         if self._root:
             return {"PATH": "/usr/bin:/usr/sbin:/bin:/sbin"}
-        own = self._archive.containerd_root(self.name) / "usr/bin"
         system = "/usr/sbin:/usr/bin:/sbin:/bin"
-        return {"PATH": f"{own}:{self._archive.runc.parent}:{system}"}
+        return {"PATH": f"{self._tools}:{self._archive.runc.parent}:{system}"}
 
     def _configuration(self, options: Options) -> str:
         cdi_dirs = [self.cdi_dir] if options.cdi_dirs is None else options.cdi_dirs
-        version, cri = CONFIGURATIONS[self.name]
+        version, cri = CONFIGURATIONS[self.name.removeprefix("containerd-")[0]]
         return (COMMON + cri).format(
             version=version,
             directory=self.directory,
             image=image.NAME,
+            default_validator=options.default_validator,
             cdi_dirs=json.dumps([str(path) for path in cdi_dirs]),
             nri_socket="/run/nri/nri.sock" if options.own_root else self.nri_socket,
             plugin_path="/opt/nri/plugins" if options.own_root else self.plugin_dir,

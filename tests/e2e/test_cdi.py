@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from nri_inject.runtimes import lack, sentence
+
 from .containerd import Containerd
 from .cri import CriError
-from .plugin import External
+from .plugin import BIN, External
 from .poll import until
 
 KEY = "cdi-devices.noderesource.dev"
@@ -173,17 +176,17 @@ def test_groups_fail_the_container_with_a_reason(cdi: Cdi) -> None:
 
 def test_read_only_access_is_kept_from_containerd_2_2_on_and_refused_before(cdi: Cdi) -> None:
     """NRI alone always allows reading and writing; taking that away needs NRI 0.10."""
-    node = {"path": "/dev/part0", "hostPath": "/dev/zero", "permissions": "r"}
+    # Not one of the devices that runc lets every container use, whatever the rules say.
+    node = {"path": "/dev/part0", "hostPath": "/dev/fuse", "permissions": "r"}
     cdi.define("part.json", device("0", deviceNodes=[node]))
-    major, minor = cdi.runtime.cri.version().removeprefix("v").split(".")[:2]
-    if (int(major), int(minor)) < (2, 2):
+    if cdi.runtime.kind.nri < (0, 10, 0):
         text = cdi.refusal("0")
-        assert f"access r to c 1:5: containerd {major}.{minor}." in text
+        assert f"access r to c 10:229: containerd {cdi.runtime.cri.version()}" in text
         assert "does not apply device rules: needs NRI 0.10.0" in text
         return
     container = cdi.run("0")
-    assert cdi.shell(container, "head -c 1 /dev/part0 > /dev/null")[0] == 0
-    assert cdi.shell(container, "echo > /dev/part0")[0] != 0
+    assert cdi.shell(container, "exec 3</dev/part0")[0] == 0
+    assert cdi.shell(container, "exec 3>/dev/part0")[0] != 0
 
 
 def test_kubelets_annotation_on_the_pod_is_followed(cdi: Cdi) -> None:
@@ -198,3 +201,37 @@ def test_plugin_logs_what_it_has_injected(cdi: Cdi) -> None:
     cdi.define("part.json", device("0", env=["PART=on"]))
     cdi.run("0")
     until(lambda: "container main: injected 1 env" in cdi.plugin.log, "the log of the injection")
+
+
+def test_names_are_handed_to_a_runtime_that_resolves_them_if_the_admin_says_so(
+    runtime: Containerd, tmp_path: Path
+) -> None:
+    """The spec is in the runtime's own directory, and the plugin has none."""
+    spec = {"cdiVersion": "0.6.0", "kind": "example.com/native"}
+    edits = {"env": ["NATIVE=on"], "deviceNodes": [{"path": "/dev/n0", "hostPath": "/dev/zero"}]}
+    (runtime.cdi_dir / "native.json").write_text(
+        json.dumps({**spec, "devices": [device("0", **edits)]})
+    )
+    config = tmp_path / "config.yaml"
+    config.write_text("{policy: unrestricted, cdi: {mode: native, dirs: [/nowhere]}}\n")
+    log = tmp_path / "plugin.log"
+    if loss := lack("CDI_devices", runtime.kind):
+        told = f"CDI mode native: {sentence(loss, runtime.kind)}; use mode resolve"
+        command = [str(BIN / "nri-cdi-injector"), "--socket-path", str(runtime.nri_socket)]
+        with (
+            log.open("wb") as file,
+            subprocess.Popen(
+                [*command, "--config", str(config)], stdout=file, stderr=file
+            ) as process,
+        ):
+            until(lambda: told in log.read_text(), "the plugin to say what the runtime lacks")
+            process.terminate()
+        return
+    with closing(External("nri-cdi-injector", runtime, log, "--config", str(config))):
+        pod = runtime.cri.run_pod("native", annotations={KEY: "[example.com/native=0]"})
+        container = runtime.cri.run(pod, "main")
+        shown = runtime.cri.exec(container, "sh", "-c", "echo $NATIVE; head -c 3 /dev/n0 | wc -c")
+        assert shown.stdout == "on\n3\n"
+        unknown = runtime.cri.run_pod("unknown", annotations={KEY: "[example.com/native=9]"})
+        with pytest.raises(CriError, match=r"unresolvable CDI devices.*example\.com/native=9"):
+            runtime.cri.create(unknown, "main")

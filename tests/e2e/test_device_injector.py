@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,13 +20,29 @@ COMMAND = "nri-device-injector"
 DEVICES = "devices.noderesource.dev"
 MAIN = f"{DEVICES}/container.main"
 
-# Nothing that runs on the releases in Debian carries these.
-TOO_NEW = {
-    "sysctl.noderesource.dev": ("kernel.shm_rmid_forced: '1'", "sysctl", "0.11.0"),
-    "scheduling-policy.noderesource.dev": ("policy: SCHED_BATCH", "scheduler", "0.11.0"),
-    "io-priority.noderesource.dev": ("class: IOPRIO_CLASS_IDLE", "io_priority", "0.10.0"),
-    "network-devices.noderesource.dev": ("[{hostIf: lo9, name: eth9}]", "net_devices", "0.11.0"),
-    "memory-policy.noderesource.dev": ("mode: MPOL_LOCAL", "memory_policy", "0.12.0"),
+# Runtimes of Debian carry none of these, newer ones all: what to ask for, the field that lacks
+# there, the NRI that has it, and where it then is in the OCI specification.
+NEWER: dict[str, tuple[str, str, str, str, Any]] = {
+    "sysctl.noderesource.dev": (
+        *("kernel.shm_rmid_forced: '1'", "sysctl", "0.12.0"),
+        *("linux.sysctl", {"kernel.shm_rmid_forced": "1"}),
+    ),
+    "scheduling-policy.noderesource.dev": (
+        *("policy: SCHED_BATCH", "scheduler", "0.11.0"),
+        *("process.scheduler", {"policy": "SCHED_BATCH"}),
+    ),
+    "io-priority.noderesource.dev": (
+        *("class: IOPRIO_CLASS_IDLE", "io_priority", "0.10.0"),
+        *("process.ioPriority", {"class": "IOPRIO_CLASS_IDLE", "priority": 0}),
+    ),
+    "network-devices.noderesource.dev": (
+        *("[{hostIf: lo9, name: eth9}]", "net_devices", "0.11.0"),
+        *("linux.netDevices", {"lo9": {"name": "eth9"}}),
+    ),
+    "memory-policy.noderesource.dev": (
+        *("mode: MPOL_LOCAL", "memory_policy", "0.12.0"),
+        *("linux.memoryPolicy", {"mode": "MPOL_LOCAL", "nodes": ""}),
+    ),
 }
 
 StartPlugin = Callable[..., External]
@@ -161,13 +178,28 @@ def test_limits_for_the_whole_pod_and_for_one_container(
         assert " ".join(limits.stdout.split()[3:5]) == expected
 
 
-@pytest.mark.parametrize("prefix", TOO_NEW)
-def test_what_this_runtime_would_drop_fails_the_container_with_the_version_needed(
+def _carries(daemon: Containerd, needed: str) -> bool:
+    return daemon.kind.nri >= tuple(map(int, needed.split(".")))
+
+
+def _part(spec: Any, place: str) -> Any:
+    for key in place.split("."):
+        spec = spec.get(key, {})
+    return spec
+
+
+@pytest.mark.parametrize("prefix", NEWER)
+def test_what_a_runtime_carries_is_in_the_bundle_and_what_it_would_drop_fails_the_container(
     runtime: Containerd, start: StartPlugin, prefix: str
 ) -> None:
     start()
-    value, field, needed = TOO_NEW[prefix]
+    value, field, needed, place, expected = NEWER[prefix]
     pod = runtime.cri.run_pod("new", annotations={f"{prefix}/container.main": value})
+    if _carries(runtime, needed):
+        container = runtime.cri.create(pod, "main")
+        part = _part(runtime.cri.details(container)["runtimeSpec"], place)
+        assert {**part, **expected} == part
+        return
     with pytest.raises(CriError) as caught:
         runtime.cri.create(pod, "main")
     message = caught.value.message
@@ -175,16 +207,39 @@ def test_what_this_runtime_would_drop_fails_the_container_with_the_version_neede
     assert f"does not apply {field}: needs NRI {needed}, first in " in message
 
 
-def test_the_admin_may_have_a_warning_instead_of_a_failure(
+def test_a_sysctl_is_set_where_the_runtime_carries_it_and_else_the_admin_may_have_a_warning(
     runtime: Containerd, start: StartPlugin
 ) -> None:
     plugin = start("on_unsupported: warn\npolicy: unrestricted\n")
     prefix = "sysctl.noderesource.dev"
-    value, field, needed = TOO_NEW[prefix]
+    value, field, needed, *_ = NEWER[prefix]
     pod = runtime.cri.run_pod("new", annotations={prefix: value, DEVICES: "- path: /dev/fuse\n"})
     container = runtime.cri.run(pod, "main")
     assert _stat(runtime, container, "/dev/fuse").startswith("character special file a:e5")
-    assert f"does not apply {field}: needs NRI {needed}" in plugin.log
+    carried = _carries(runtime, needed)
+    shown = runtime.cri.exec(container, "cat", "/proc/sys/kernel/shm_rmid_forced")
+    assert shown.stdout == ("1\n" if carried else "0\n")
+    told = f"does not apply {field}: needs NRI {needed}" in plugin.log
+    assert told is not carried
+
+
+@pytest.mark.parametrize(("access", "reads", "writes"), [("r", 0, 1), ("w", 1, 0), ("rw", 0, 0)])
+def test_the_kernel_allows_what_access_says_where_the_runtime_carries_device_rules(
+    runtime: Containerd, start: StartPlugin, access: str, reads: int, writes: int
+) -> None:
+    start()
+    wish = f"- {{path: /dev/fuse, access: {access}}}\n"
+    pod = runtime.cri.run_pod("access", annotations={MAIN: wish})
+    if access != "rw" and not _carries(runtime, "0.10.0"):
+        with pytest.raises(CriError) as caught:
+            runtime.cri.create(pod, "main")
+        assert "does not apply device rules: needs NRI 0.10.0" in caught.value.message
+        return
+    container = runtime.cri.run(pod, "main")
+    for direction, status in (("<", reads), (">", writes)):
+        opened = runtime.cri.exec(container, "sh", "-c", f"exec 3{direction}/dev/fuse")
+        assert opened.exit_code == status
+        assert ("Operation not permitted" in opened.stderr) is bool(status)
 
 
 def test_a_bad_annotation_fails_its_own_container_and_no_other(

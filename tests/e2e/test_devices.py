@@ -191,11 +191,19 @@ def test_more_devices_than_wanted_are_listed(runtime: Containerd) -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_a_runtime_that_does_not_tell_the_user_is_named(runtime: Containerd) -> None:
-    wish = "- {device: 'class:fuse', owner: container}\n"
+@pytest.mark.parametrize("user", [0, 1000])
+def test_a_device_belongs_to_the_containers_user_where_the_runtime_tells_who_that_is(
+    runtime: Containerd, user: int
+) -> None:
+    wish = "- {device: 'class:fuse', owner: container, file_mode: 0600}\n"
     pod = runtime.cri.run_pod("owner", annotations={MAIN: wish})
-    assert "owner: containerd " in refusal(runtime, pod)
-    assert "give uid and gid instead" in refusal(runtime, pod)
+    if runtime.kind.nri < (0, 12, 0):
+        assert "owner: containerd " in refusal(runtime, pod)
+        assert "give uid and gid instead" in refusal(runtime, pod)
+        return
+    container = runtime.cri.run(pod, "main", run_as_user=user)
+    shown = shell(runtime, container, "id -u; stat -c '%u:%g %a' /dev/fuse; exec 3<>/dev/fuse")
+    assert shown == (0, f"{user}\n{user}:{user} 600\n")
 
 
 # --- generated specs ----------------------------------------------------------------------------

@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from . import image, leftovers
+from . import given, image, leftovers
 from .conftest import NewRuntime
 from .containerd import Containerd, StartFailed
 from .cri import CriError
 
 
 def test_runtime_has_the_version_that_its_name_says(runtime: Containerd) -> None:
-    expected = {"containerd-1.7": "1.7", "containerd-2": "2."}[runtime.name]
-    assert runtime.cri.version().removeprefix("v").startswith(expected)
+    expected = runtime.name.removeprefix("containerd-").split(".")
+    told = re.split(r"[.+~-]", runtime.cri.version().removeprefix("v"))
+    assert told[: len(expected)] == expected
+
+
+def test_a_given_containerd_is_named_after_the_version_that_it_prints(tmp_path: Path) -> None:
+    directory = programs(tmp_path, "echo containerd github.com/containerd/containerd/v2 2.4.2+x")
+    assert given.containerds({given.VARIABLE: f"{directory}:"}) == {"containerd-2.4.2": directory}
+    assert given.containerds({}) == {}
+
+
+def test_a_given_containerd_that_cannot_be_used_is_told_in_a_sentence(tmp_path: Path) -> None:
+    directory = programs(tmp_path, "true")
+
+    def reason(text: str) -> str:
+        with pytest.raises(given.NotUsable) as caught:
+            given.containerds({given.VARIABLE: text})
+        return str(caught.value)
+
+    told = f"NRI_INJECT_CONTAINERD: {directory}"
+    assert reason(str(directory)) == f"{told}/containerd tells no version: ''"
+    (directory / "containerd").write_text("#!/bin/sh\necho containerd c v2.4.2\n")
+    twice = f"{told} and {directory} both have containerd-2.4.2"
+    assert reason(f"{directory}:{directory}") == twice
+    (directory / "ctr").unlink()
+    assert reason(str(directory)) == (
+        f"{told} has no program ctr;"
+        " a directory with containerd, ctr, containerd-shim-runc-v2 is expected"
+    )
+
+
+def programs(directory: Path, script: str) -> Path:
+    """Make programs of containerd's names that run a script, and return their directory."""
+    for name in given.PROGRAMS:
+        (directory / name).write_text(f"#!/bin/sh\n{script}\n")
+        (directory / name).chmod(0o755)
+    return directory
 
 
 def test_nri_listens_when_start_returns(runtime: Containerd) -> None:

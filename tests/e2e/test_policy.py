@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -26,10 +27,11 @@ ROOT = {
 }
 FUSE_ALLOWED = "rules: [{name: fuse, who: {namespaces: [ci]}, allow: {devices: [/dev/fuse]}}]\n"
 
-NOBODY_MAY = (
+FAILED = (
     "failed to create containerd container: failed to get NRI adjustment for container: "
-    "rpc error: code = Unknown desc = pod ci/build, container main: annotation "
+    "rpc error: code = Unknown desc = pod ci/build, container main: "
 )
+NOBODY_MAY = f"{FAILED}annotation "
 NO_POLICY = "no rule of this node's policy (none is configured) allows it; a rule that does: "
 DENIED = {
     "device": (
@@ -214,3 +216,113 @@ def test_a_changed_policy_counts_for_the_next_container_and_a_bad_version_never(
     policy.write_text("rules: [{allow: {mounts: [{source: /, access: rw}]}}]\n")
     assert f"no rule of {policy} allows it" in refused(runtime, ROOT)
     assert f"{policy} can be written by everybody (mode 0666); it is not believed" in plugin.log
+
+
+# --- CDI devices and hooks --------------------------------------------------------------------
+
+PART = {"cdi-devices.noderesource.dev": "[example.com/part=0]"}
+OTHER = {"cdi-devices.noderesource.dev": "[example.com/part=0, example.com/part=1]"}
+PART_ALLOWED = (
+    "rules: [{name: part, who: {namespaces: [ci]}, allow: {cdi_devices: [example.com/part=0]}}]\n"
+)
+NOTE_DENIED = "rules: [{name: quiet, who: {namespaces: [ci]}, deny: {hooks: [note.json]}}]\n"
+
+SUITE = f"#!{sys.executable}\nfrom nri_inject.plugins.suite import main\nmain()\n"
+
+StartSuite = Callable[[str], External]
+
+
+@pytest.fixture
+def noted(tmp_path: Path) -> Path:
+    """Return the file to which the suite's one hook adds a line."""
+    return tmp_path / "noted"
+
+
+@pytest.fixture
+def suite(runtime: Containerd, tmp_path: Path, noted: Path, policy: Path) -> Iterator[StartSuite]:
+    """Start the suite with two CDI devices and a hook, under the text of a policy, or none."""
+    for name in ("cdi", "hooks.d"):
+        (tmp_path / name).mkdir()
+    devices = [{"name": name, "containerEdits": {"env": [f"PART{name}=on"]}} for name in ("0", "1")]
+    spec = {"cdiVersion": "0.6.0", "kind": "example.com/part", "devices": devices}
+    (tmp_path / "cdi/part.json").write_text(json.dumps(spec))
+    program, note = tmp_path / "suite", tmp_path / "note"
+    for file, script in ((program, SUITE), (note, f"#!/bin/sh\necho ran >> {noted}\n")):
+        file.write_text(script)
+        file.chmod(0o755)
+    hook = {"version": "1.0.0", "hook": {"path": str(note)}, "when": {"always": True}}
+    hook["stages"] = ["createRuntime"]
+    (tmp_path / "hooks.d/note.json").write_text(json.dumps(hook))
+    dirs = ("--cdi-dir", str(tmp_path / "cdi"), "--hooks-dir", str(tmp_path / "hooks.d"))
+    with ExitStack() as plugins:
+
+        def start_suite(text: str) -> External:
+            policy.write_text(text)
+            named = ("--policy", str(policy)) if text else ()
+            log = tmp_path / "plugin.log"
+            plugin = External(str(program), runtime, log, *dirs, *named)
+            return plugins.enter_context(closing(plugin))
+
+        yield start_suite
+
+
+def parts(daemon: Containerd, container: str) -> str:
+    return daemon.cri.exec(container, "sh", "-c", "echo $PART0 $PART1").stdout.strip()
+
+
+def test_without_a_policy_cdi_devices_are_denied_and_the_admins_hooks_run(
+    runtime: Containerd, suite: StartSuite, noted: Path
+) -> None:
+    suite("")
+    reason = f"CDI device 'example.com/part=0': {NO_POLICY}"
+    rule = "{who: {namespaces: [ci]}, allow: {cdi_devices: [example.com/part=0]}}"
+    assert refused(runtime, PART) == FAILED + reason + rule
+    assert not noted.exists()
+    created(runtime, {})
+    assert noted.read_text() == "ran\n"
+
+
+def test_a_policy_allows_exactly_the_cdi_devices_that_it_names(
+    runtime: Containerd, suite: StartSuite, policy: Path
+) -> None:
+    suite(PART_ALLOWED)
+    assert parts(runtime, created(runtime, PART)) == "on"
+    other = f"CDI device 'example.com/part=1': no rule of {policy} allows it"
+    assert other in refused(runtime, OTHER)
+    elsewhere = f"CDI device 'example.com/part=0': no rule of {policy} allows it"
+    assert elsewhere in refused(runtime, PART, namespace="lab")
+
+
+def test_skipping_leaves_out_the_cdi_device_and_the_hook_that_may_not_be(
+    runtime: Containerd, suite: StartSuite, noted: Path
+) -> None:
+    plugin = suite(f"on_deny: skip\nrules: [{rule_of(PART_ALLOWED)}, {rule_of(NOTE_DENIED)}]\n")
+    assert parts(runtime, created(runtime, OTHER)) == "on"
+    assert not noted.exists()
+    assert "pod ci/build, container main: left out: CDI device 'example.com/part=1'" in plugin.log
+    assert "pod ci/build, container main: left out: hook " in plugin.log
+
+
+def test_a_hook_that_a_rule_denies_fails_the_container(
+    runtime: Containerd, suite: StartSuite, policy: Path, noted: Path
+) -> None:
+    suite(NOTE_DENIED)
+    denied = f"hook 'note.json': rule 'quiet' of {policy} denies it"
+    assert refused(runtime, {}) == FAILED + denied
+    assert not noted.exists()
+
+
+def test_warn_mode_gives_cdi_devices_and_hooks_and_tells_what_enforcing_would_deny(
+    runtime: Containerd, suite: StartSuite, policy: Path, noted: Path
+) -> None:
+    plugin = suite(f"mode: warn\n{NOTE_DENIED}")
+    assert parts(runtime, created(runtime, PART)) == "on"
+    assert noted.read_text() == "ran\n"
+    would = "pod ci/build, container main: would be denied: "
+    assert f"{would}CDI device 'example.com/part=0': no rule of {policy} allows it" in plugin.log
+    assert f"{would}hook " in plugin.log
+
+
+def rule_of(policy: str) -> str:
+    """Return the one rule of a policy."""
+    return policy.removeprefix("rules: [").removesuffix("]\n")

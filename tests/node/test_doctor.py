@@ -101,7 +101,8 @@ def dangling(host: Host) -> None:
 
 
 def validator(text: str) -> str:
-    return f'version = 3\n[plugins."io.containerd.nri.v1.nri".default_validator]\n{text}\n'
+    table = '[plugins."io.containerd.nri.v1.nri".default_validator]'
+    return f"version = 3\n{table}\nenable = true\n{text}\n"
 
 
 MISSED = {
@@ -285,6 +286,21 @@ def test_a_runtime_too_old_for_native_cdi_is_a_problem(host: Host) -> None:
     found = [one for one in host.findings((1, 7, 24)) if one.check == "configuration"]
     assert found[0].level == "problem"
     assert "does not apply CDI_devices" in found[0].what
+
+
+def test_a_default_validator_that_is_not_switched_on_rejects_nothing(host: Host) -> None:
+    host.write(CONFIG, validator('required_plugins = ["sgx-epc"]').replace("enable = true\n", ""))
+    assert host.findings() == []
+
+
+def test_a_default_validator_that_the_runtime_does_not_have_checks_nothing(host: Host) -> None:
+    host.write(CONFIG, validator("reject_oci_hook_adjustment = true"))
+    told = [one.what for one in host.findings((2, 1, 9)) if one.check == "validator"]
+    assert told == [
+        ("containerd 2.1.9 has no default validator, so what is configured there checks nothing")
+    ]
+    told = [one.what for one in host.findings((2, 2, 0)) if one.check == "validator"]
+    assert told == ["the runtime's default validator rejects every container that gets an OCI hook"]
 
 
 def test_a_policy_of_nothing_at_all_is_a_note(host: Host) -> None:

@@ -126,6 +126,12 @@ def test_settings_of_crio_and_its_drop_ins(tmp_path: Path) -> None:
     assert (nri.enabled, nri.plugins, nri.connections) == (True, "/p", True)
 
 
+def test_crios_names_for_the_default_validator_are_understood(tmp_path: Path) -> None:
+    rules = 'nri_enable_default_validator = true\nnri_validator_required_plugins = ["p"]\n'
+    write(tmp_path, CRIO.config, f"[crio.nri.default_validator]\n{rules}")
+    assert said(tmp_path).validator == {"enable": True, "required_plugins": ["p"]}
+
+
 def test_what_is_no_toml_is_an_error_with_the_file(tmp_path: Path) -> None:
     write(tmp_path, CONTAINERD.config, "version = \n")
     with pytest.raises(ConfigError, match=r"^/etc/containerd/config.toml: Invalid value"):

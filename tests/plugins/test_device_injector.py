@@ -851,7 +851,7 @@ NEEDS = {
     "io-priority": ("class: IOPRIO_CLASS_BE", "io_priority", "0.10.0", "2.2.0", "1.34"),
     "scheduling-policy": ("policy: SCHED_RR", "scheduler", "0.11.0", "2.2.1", "1.35"),
     "network-devices": ("[{hostIf: e0}]", "net_devices", "0.11.0", "2.2.1", "1.35"),
-    "sysctl": ("a: b", "sysctl", "0.11.0", "2.2.1", "1.35"),
+    "sysctl": ("a: b", "sysctl", "0.12.0", "2.3.0", "1.37"),
     "memory-policy": ("mode: MPOL_LOCAL", "memory_policy", "0.12.0", "2.3.0", "1.37"),
 }
 
@@ -902,7 +902,7 @@ def test_all_faults_of_all_annotations_are_in_one_error() -> None:
         "annotation devices.noderesource.dev/pod: item 2: major: 'ten' is not an integer; "
         "annotation sysctl.noderesource.dev: a list instead of a map of text to text; "
         "annotation sysctl.noderesource.dev: containerd 1.7.24 (NRI 0.6.1) does not apply "
-        "sysctl: needs NRI 0.11.0, first in containerd 2.2.1, CRI-O 1.35; "
+        "sysctl: needs NRI 0.12.0, first in containerd 2.3.0, CRI-O 1.37; "
         "annotation ulimits.noderesource.dev/container.c0: item 1: hard: -1 is not a limit; "
         "write 18446744073709551615 for unlimited"
     )
