@@ -14,11 +14,12 @@ from typing import Any, NoReturn, Protocol
 
 import pytest
 
-from . import leftovers
+from . import crio, leftovers
 from .archive import RUNTIME_SUITES, Archive, ArchiveUnavailable, open_archive
 from .containerd import PREFIX, Containerd, Options
 from .cri import compile_api
 
+CRIO = crio.given()
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
@@ -52,9 +53,9 @@ def cri_api(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return compile_api(archive.cri_proto, tmp_path_factory.mktemp("cri"))
 
 
-@pytest.fixture(scope="session", params=sorted(RUNTIME_SUITES))
+@pytest.fixture(scope="session", params=[*sorted(RUNTIME_SUITES), *([crio.NAME] if CRIO else [])])
 def runtime_name(request: pytest.FixtureRequest) -> str:
-    """Run the test once with each version of containerd."""
+    """Run the test once with each version of containerd, and with a CRI-O that is given."""
     return str(request.param)
 
 
@@ -62,7 +63,13 @@ def runtime_name(request: pytest.FixtureRequest) -> str:
 def make_runtime(archive: Archive, cri_api: Any) -> Callable[[str, Options], Containerd]:
     """Make a stopped daemon by name; the first one clears up after killed runs."""
     leftovers.sweep(Path("/tmp"), PREFIX)
-    return lambda name, options: Containerd(name, archive, cri_api, options)
+
+    def make(name: str, options: Options) -> Containerd:
+        if name == crio.NAME and CRIO:
+            return crio.Crio(CRIO, archive, cri_api, options)
+        return Containerd(name, archive, cri_api, options)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nri_inject import runtimes
+from nri_inject.runtimes import Runtime
+
 from . import image, leftovers, poll
 from .archive import Archive
 from .cri import Cri, CriError
@@ -126,6 +129,12 @@ class Containerd:
     before `start`. Its containers outlive `stop` and `kill`, until `close` removes everything.
     """
 
+    refusal = (
+        "failed to create containerd container: failed to get NRI adjustment for container: "
+        "rpc error: code = Unknown desc = "
+    )
+    """What stands before a plugin's own sentence when CreateContainer fails over it."""
+
     def __init__(
         self, name: str, archive: Archive, api: Any, options: Options | None = None
     ) -> None:
@@ -188,6 +197,12 @@ class Containerd:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     @property
+    def kind(self) -> Runtime:
+        """Which runtime this is, with its NRI: what it can do follows from that."""
+        told = self.cri.call("Version")
+        return runtimes.identify(told.runtime_name, told.runtime_version)
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -202,9 +217,8 @@ class Containerd:
         for socket in (self.socket, self.nri_socket):
             socket.unlink(missing_ok=True)
         with self.log_path.open("ab") as log:
-            command = ["containerd", "--config", str(self.config_path)]
             self._process = subprocess.Popen(
-                self._root.command(command) if self._root else command,
+                self._root.command(self._command) if self._root else self._command,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -247,6 +261,13 @@ class Containerd:
         )
         return result.stdout
 
+    def import_image(self, archive: Path, name: str = image.NAME) -> None:
+        """Load an image from a tar file that gives it this name, and wait until CRI has it."""
+        # ctr would unpack it for the overlay snapshotter; CRI does it when it makes the pod.
+        self.ctr("images", "import", "--no-unpack", str(archive))
+        # CRI hears of it by an event, after ctr has ended.
+        poll.until(lambda: self.cri.has_image(name), f"{self.name} to notice its image")
+
     def close(self) -> None:
         """Remove the pods, end the daemon, and leave no process, mount or file behind.
 
@@ -264,6 +285,10 @@ class Containerd:
             self.stop()
             leftovers.clear(self.directory)
             self._claim.close()
+
+    @property
+    def _command(self) -> list[str]:
+        return ["containerd", "--config", str(self.config_path)]
 
     @property
     def _tools(self) -> str:
@@ -306,11 +331,8 @@ class Containerd:
     def _load_image(self) -> None:
         archive = self.directory / "image.tar"
         image.write_image(self._archive.busybox, archive)
-        # ctr would unpack it for the overlay snapshotter; CRI does it when it makes the pod.
-        self.ctr("images", "import", "--no-unpack", str(archive))
+        self.import_image(archive)
         archive.unlink()
-        # CRI hears of it by an event, after ctr has ended.
-        poll.until(lambda: self.cri.has_image(image.NAME), f"{self.name} to notice its image")
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:

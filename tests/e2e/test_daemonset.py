@@ -134,8 +134,7 @@ def suite(new_runtime: NewRuntime, archive: Archive, build: Path, tmp_path: Path
         str(library).lstrip("/"): library.resolve() for library in libraries
     }
     image.write_image(archive.busybox, target, name=IMAGE, files=files)
-    daemon.ctr("images", "import", "--no-unpack", str(target))
-    until(lambda: daemon.cri.has_image(IMAGE), "the image")
+    daemon.import_image(target, IMAGE)
     (tmp_path / "config").mkdir()
     config = tmp_path / "config" / "config.yaml"
     config.write_text("policy: unrestricted\nhost_root: /host\n")

@@ -191,9 +191,15 @@ def test_more_devices_than_wanted_are_listed(runtime: Containerd) -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_a_runtime_that_does_not_tell_the_user_is_named(runtime: Containerd) -> None:
+def test_the_containers_user_owns_a_device_or_the_runtime_that_does_not_tell_it_is_named(
+    runtime: Containerd,
+) -> None:
     wish = "- {device: 'class:fuse', owner: container}\n"
     pod = runtime.cri.run_pod("owner", annotations={MAIN: wish})
+    if runtime.kind.nri >= (0, 11, 0):
+        container = runtime.cri.run(pod, "main", run_as_user=1000)
+        assert shell(runtime, container, "stat -c %u:%g /dev/fuse") == (0, "1000:1000\n")
+        return
     assert "owner: containerd " in refusal(runtime, pod)
     assert "give uid and gid instead" in refusal(runtime, pod)
 

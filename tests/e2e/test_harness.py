@@ -14,7 +14,7 @@ from .cri import CriError
 
 
 def test_runtime_has_the_version_that_its_name_says(runtime: Containerd) -> None:
-    expected = {"containerd-1.7": "1.7", "containerd-2": "2."}[runtime.name]
+    expected = {"containerd-1.7": "1.7", "containerd-2": "2.", "cri-o": "1."}[runtime.name]
     assert runtime.cri.version().removeprefix("v").startswith(expected)
 
 

@@ -115,7 +115,7 @@ def test_every_stage_runs_and_gets_the_containers_state(runtime: Containerd, hoo
         assert state["status"] in STATUS[stage].split(" or ")
     for state in states.values():
         assert state["id"] == container
-        assert state["bundle"].endswith(f"/{container}")
+        assert f"/{container}" in state["bundle"]
         assert state["ociVersion"].startswith("1.")
     assert all(states[stage]["pid"] > 0 for stage in ("createRuntime", "poststart"))
 

@@ -8,10 +8,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from . import hostroot
+from .archive import RUNTIME_SUITES
 from .conftest import NewRuntime
 from .containerd import Containerd
 
+# A root file system is made for containerd; CRI-O's configuration is tested in tests/node.
+pytestmark = pytest.mark.parametrize("runtime_name", sorted(RUNTIME_SUITES), indirect=True)
 LISTED = ("etc", "opt", "usr", "var", "bin", "lib")
 KEY = "cdi-devices.noderesource.dev/pod"
 DEVICES = "devices.noderesource.dev/container.main"
