@@ -1,4 +1,4 @@
-"""The device injector on real containerds: what annotations ask for is there and usable."""
+"""The device injector on real runtimes: what annotations ask for is there and usable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hook injector on real containerds: hooks run, with the state, at the stages they name."""
+"""The hook injector on real runtimes: hooks run, with the state, at the stages they name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy on real containerds: what is denied by default, and what a rule allows, exactly."""
+"""The policy on real runtimes: what is denied by default, and what a rule allows, exactly."""
 
 from __future__ import annotations
 

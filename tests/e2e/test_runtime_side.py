@@ -165,7 +165,7 @@ def spec_of(runtime: Containerd, pod: str, container: str) -> Any:
     """Return the bundle's spec, with what differs from run to run replaced by its name."""
     spec = runtime.bundle_spec(container)
     told = runtime.cri.call("PodSandboxStatus", pod_sandbox_id=pod, verbose=True)
-    process = json.loads(told.info["info"])["pid"]
+    process = json.loads(told.info["info"]).get("pid", "no process")
     uid = told.status.metadata.uid
     text = json.dumps(spec).replace(container, "CONTAINER").replace(pod, "POD").replace(uid, "UID")
     for pattern, name in VARYING.items():

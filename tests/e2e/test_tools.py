@@ -1,4 +1,4 @@
-"""Logger, differ and resource assigner on real containerds."""
+"""Logger, differ and resource assigner on real runtimes."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ LIFE = [
     *("PostStartContainer", "StopContainer", "RemoveContainer"),
     *("StopPodSandbox", "RemovePodSandbox"),
 ]
+VALIDATION = ["ValidateContainerAdjustment"]
 
 
 def test_the_whole_life_of_a_pod_is_logged_and_no_other_pods(
@@ -74,7 +75,8 @@ def test_the_whole_life_of_a_pod_is_logged_and_no_other_pods(
     logger.close()
 
     events = lines(file)
-    assert [event["event"] for event in events] == LIFE
+    validation = VALIDATION if runtime.kind.nri >= (0, 10, 0) else []
+    assert [event["event"] for event in events] == [*LIFE[:2], *validation, *LIFE[2:]]
     created = events[1]
     assert created["pod"]["namespace"] == "team-a"
     assert created["container"]["id"] == container
