@@ -94,7 +94,7 @@ def given() -> Path | None:
 class Crio(Containerd):
     """One CRI-O and all its files, with the face of a `Containerd`.
 
-    Raises NotUsable where a program is missing.
+    Raises NotUsable where a program is missing, or for `own_root`.
     """
 
     refusal = ""
@@ -103,7 +103,9 @@ class Crio(Containerd):
         self, program: Path, archive: Archive, api: Any, options: Options | None = None
     ) -> None:
         if options and options.own_root:
-            raise NotUsable("a CRI-O with a root file system of its own is not made yet")
+            raise NotUsable("a root file system of its own is made for containerd only")
+        if not program.is_file():
+            raise NotUsable(f"{VARIABLE}: there is no program {program}")
         self._program = program
         self._pinns, self._conmon = (self._find(name) for name in ("pinns", "conmon"))
         super().__init__(NAME, archive, api, options)
