@@ -75,7 +75,7 @@ nri_plugin_registration_timeout = "{plugin_registration_timeout}"
 nri_plugin_request_timeout = "{plugin_request_timeout}"
 """
 
-DIRECTORIES = ("hooks", "log", "exits", "attach", "ns", "empty", "tmp")
+DIRECTORIES = ("nri", "hooks", "log", "exits", "attach", "ns", "empty", "tmp")
 ACCEPT_ANYTHING = {"default": [{"type": "insecureAcceptAnything"}]}
 # skopeo, and the libraries of its own that a machine may lack.
 SKOPEO = ("skopeo", "libgpgme11", "libassuan0", "libdevmapper1.02.1")
@@ -120,6 +120,11 @@ class Crio(Containerd):
     @property
     def socket(self) -> Path:
         return self.directory / "crio.sock"
+
+    @property
+    def nri_socket(self) -> Path:
+        # A mount that has CRI-O's storage in it has to be a slave, which is not for every root.
+        return self.directory / "nri" / "nri.sock"
 
     def bundle_spec(self, container: str) -> dict[str, Any]:
         """Read the OCI specification that runc got for a container."""

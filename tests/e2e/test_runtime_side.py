@@ -45,9 +45,9 @@ def create(pod, container):
     linux.resources.cpu.shares.value = 512
     linux.resources.memory.limit.value = 64 << 20
     linux.resources.pids.limit = 50
-    adjust.args.append("never")
+    adjust.args.extend(["/bin/sleep", "99999"])
     linux.sysctl["kernel.shm_rmid_forced"] = "1"
-    linux.namespaces.add(type="time")
+    linux.namespaces.add(type="cgroup")
     return adjust
 
 serve(Plugin(name="foreign", index="40", create_container=create))
