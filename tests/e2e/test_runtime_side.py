@@ -1,4 +1,4 @@
-"""Our runtime side and a real containerd make the same container of the same plugins' answers."""
+"""Our runtime side and a real runtime make the same container of the same plugins' answers."""
 
 from __future__ import annotations
 
