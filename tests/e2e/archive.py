@@ -53,7 +53,7 @@ class Archive:
     directory: Path
     own_suite: str
 
-    def containerd_programs(self, runtime: str) -> Path:
+    def containerd_tools(self, runtime: str) -> Path:
         """Find the directory with `runtime`'s containerd, its shim and ctr."""
         return self.directory / RUNTIME_SUITES[runtime] / "usr/bin"
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -16,16 +16,28 @@ import pytest
 
 from . import given, leftovers
 from .archive import RUNTIME_SUITES, Archive, ArchiveUnavailable, open_archive
-from .containerd import PREFIX, Containerd, Options
+from .containerd import Containerd
 from .cri import compile_api
+from .crio import NAME as CRIO_NAME
+from .crio import CriO
+from .daemon import PREFIX, Daemon, Options
 
 GIVEN = given.containerds()
+CRIO = given.crio()
+CONTAINERDS = sorted({*RUNTIME_SUITES, *GIVEN})
+RUNTIMES = [*CONTAINERDS, *([CRIO_NAME] if CRIO else [])]
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 
 class NewRuntime(Protocol):
     """Make a daemon of the test's own; the keywords are those of `Options`."""
+
+    def __call__(self, **options: Any) -> Daemon: ...
+
+
+class NewContainerd(Protocol):
+    """The same for what only containerd can do here."""
 
     def __call__(self, **options: Any) -> Containerd: ...
 
@@ -41,6 +53,7 @@ def archive() -> Archive:
     """Fetch the runtimes' packages; without them there is no end-to-end test."""
     if missing := _missing():
         _do_without(missing)
+    leftovers.sweep(Path("/tmp"), PREFIX)  # of runs that were killed
     try:
         return open_archive()
     except ArchiveUnavailable as error:
@@ -53,31 +66,22 @@ def cri_api(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return compile_api(archive.cri_proto, tmp_path_factory.mktemp("cri"))
 
 
-@pytest.fixture(scope="session", params=sorted({*RUNTIME_SUITES, *GIVEN}))
+@pytest.fixture(scope="session", params=RUNTIMES)
 def runtime_name(request: pytest.FixtureRequest) -> str:
-    """Run the test once with each version of containerd."""
+    """Run the test once with each runtime."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def make_runtime(archive: Archive, cri_api: Any) -> Callable[[str, Options], Containerd]:
-    """Make a stopped daemon by name; the first one clears up after killed runs."""
-    leftovers.sweep(Path("/tmp"), PREFIX)
-    return lambda name, options: Containerd(name, archive, cri_api, options, GIVEN.get(name))
-
-
-@pytest.fixture(scope="session")
-def shared_runtime(
-    runtime_name: str, make_runtime: Callable[[str, Options], Containerd]
-) -> Iterator[Containerd]:
+def shared_runtime(runtime_name: str, archive: Archive, cri_api: Any) -> Iterator[Daemon]:
     """Keep the one daemon of a version that all tests share; they use `runtime`."""
-    with closing(make_runtime(runtime_name, Options())) as daemon:
+    with closing(_runtime(runtime_name, archive, cri_api, Options())) as daemon:
         yield daemon
 
 
 @pytest.fixture
-def runtime(shared_runtime: Containerd) -> Iterator[Containerd]:
-    """Give a running containerd without pods, shared with other tests.
+def runtime(shared_runtime: Daemon) -> Iterator[Daemon]:
+    """Give a running runtime without pods, shared with other tests.
 
     A test may restart it, stop it or kill it: the next one finds it running again.
     """
@@ -89,17 +93,30 @@ def runtime(shared_runtime: Containerd) -> Iterator[Containerd]:
 
 
 @pytest.fixture
-def new_runtime(
-    runtime_name: str, make_runtime: Callable[[str, Options], Containerd]
-) -> Iterator[NewRuntime]:
-    """Give a function that makes a containerd of the test's own, to be started by the test.
+def new_runtime(runtime_name: str, archive: Archive, cri_api: Any) -> Iterator[NewRuntime]:
+    """Give a function that makes a runtime of the test's own, to be started by the test.
 
     That is for plugins that have to be in `plugin_dir` before the start, and for options.
     """
     with ExitStack() as daemons:
 
+        def new(**options: Any) -> Daemon:
+            made = _runtime(runtime_name, archive, cri_api, Options(**options))
+            return daemons.enter_context(closing(made))
+
+        yield new
+
+
+@pytest.fixture(params=CONTAINERDS)
+def new_containerd(
+    request: pytest.FixtureRequest, archive: Archive, cri_api: Any
+) -> Iterator[NewContainerd]:
+    """Give the same for containerds alone."""
+    with ExitStack() as daemons:
+
         def new(**options: Any) -> Containerd:
-            return daemons.enter_context(closing(make_runtime(runtime_name, Options(**options))))
+            made = _containerd(request.param, archive, cri_api, Options(**options))
+            return daemons.enter_context(closing(made))
 
         yield new
 
@@ -117,6 +134,19 @@ def build() -> Path:
         )
         assert made.returncode == 0, made.stdout + made.stderr
     return program
+
+
+def _runtime(name: str, archive: Archive, api: Any, options: Options) -> Daemon:
+    """Make a stopped runtime."""
+    if name == CRIO_NAME and CRIO:
+        return CriO(CRIO, archive, api, options)
+    return _containerd(name, archive, api, options)
+
+
+def _containerd(name: str, archive: Archive, api: Any, options: Options) -> Containerd:
+    """Make a stopped containerd, of Debian's or a given one."""
+    tools = GIVEN.get(name) or archive.containerd_tools(name)
+    return Containerd(name, tools, archive, api, options)
 
 
 def _missing() -> str:

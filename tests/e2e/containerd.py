@@ -1,29 +1,18 @@
-"""Run a containerd of its own, with NRI and CDI enabled, in a directory below /tmp."""
+"""A containerd to run the tests on: of Debian, or one that somebody gives."""
 
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from nri_inject import runtimes
-from nri_inject.runtimes import Runtime
-
-from . import image, leftovers, poll
+from . import image, poll
 from .archive import Archive
-from .cri import Cri, CriError
+from .daemon import START_SECONDS, SYSTEM_PATH, Daemon, Options, toml
 from .hostroot import HostRoot
-
-START_SECONDS = 30.0
-STOP_SECONDS = 10.0
-LOG_LINES = 10
-PREFIX = "nri-e2e-"
-"""Begins the name of every daemon's directory, so that a later run finds what is left."""
 
 COMMON = """\
 version = {version}
@@ -31,10 +20,10 @@ root = "{directory}/root"
 state = "{directory}/state"
 
 [grpc]
-address = "{directory}/containerd.sock"
+address = "{socket}"
 
 [ttrpc]
-address = "{directory}/containerd.sock.ttrpc"
+address = "{socket}.ttrpc"
 
 [plugins."io.containerd.internal.v1.opt"]
 path = "{directory}/opt"
@@ -99,65 +88,22 @@ runtime_type = "io.containerd.runc.v2"
 Root = "{directory}/runc"
 """
 
-# The version of the configuration's format, and the part that differs with it, by major version.
-CONFIGURATIONS = {"1": (2, CRI_1), "2": (3, CRI_2)}
 
+class Containerd(Daemon):
+    """A containerd whose program, shim and ctr are in the directory `tools`."""
 
-class StartFailed(Exception):
-    """Tell that the daemon ended by itself while it started, with the end of its log."""
-
-    def __init__(self, name: str, log: str) -> None:
-        last = "\n".join(log.splitlines()[-LOG_LINES:])
-        super().__init__(f"{name} ended while it started; its last words:\n{last}")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a test may choose; durations are Go's ("2s"), the defaults are containerd's.
-
-    `cdi_dirs` of None means one directory, `Containerd.cdi_dir`. With `own_root` the daemon has a
-    root file system of its own (see `hostroot`), and NRI's directories are the usual ones in it.
-    `default_validator` is the TOML of NRI's own validator, which containerd has from 2.2 on.
-    """
-
-    plugin_request_timeout: str = "2s"
-    plugin_registration_timeout: str = "5s"
-    cdi_dirs: Sequence[Path] | None = None
-    own_root: bool = False
-    default_validator: str = ""
-
-
-class Containerd:
-    """One daemon and all its files.
-
-    It is made stopped, with its directories there: pre-installed plugins go into `plugin_dir`
-    before `start`. Its containers outlive `stop` and `kill`, until `close` removes everything.
-    `programs` is a directory with containerd, its shim and ctr, instead of the archive's.
-    """
+    bundles = "state/io.containerd.runtime.v2.task/k8s.io/{}"
+    refusal = (
+        "failed to create containerd container: failed to get NRI adjustment for container: "
+        "rpc error: code = Unknown desc = "
+    )
 
     def __init__(
-        self,
-        name: str,
-        archive: Archive,
-        api: Any,
-        options: Options | None = None,
-        programs: Path | None = None,
+        self, name: str, tools: Path, archive: Archive, api: Any, options: Options
     ) -> None:
-        self.name = name
-        self._tools = programs or archive.containerd_programs(name)
-        self.directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
-        self._claim = leftovers.claim(self.directory)
-        self._archive = archive
-        self._process: subprocess.Popen[bytes] | None = None
-        for directory in (self.plugin_dir, self.plugin_conf_dir, self.cdi_dir):
-            directory.mkdir()
+        self._tools = tools
         self._root: HostRoot | None = None
-        options = options or Options()
-        self.config_path.write_text(self._configuration(options))
-        if options.own_root:
-            self._root = HostRoot(self.directory, archive, self._tools)
-            self._root.write("etc/containerd/config.toml", self.config_path.read_text())
-        self.cri = Cri(self.socket, api, cgroup_parent=f"/{self.directory.name}")
+        super().__init__(name, archive, api, options)
 
     @property
     def root(self) -> Path:
@@ -166,99 +112,15 @@ class Containerd:
         return self._root.path
 
     @property
-    def socket(self) -> Path:
-        return self.directory / "containerd.sock"
-
-    @property
     def nri_socket(self) -> Path:
         if self._root:
             return self._root.path / "run/nri/nri.sock"
-        return self.directory / "nri.sock"
-
-    @property
-    def plugin_dir(self) -> Path:
-        """The directory of pre-installed plugins, launched when the daemon starts."""
-        return self.directory / "plugins"
-
-    @property
-    def plugin_conf_dir(self) -> Path:
-        """The directory of the plugins' configuration files."""
-        return self.directory / "conf.d"
-
-    @property
-    def cdi_dir(self) -> Path:
-        return self.directory / "cdi"
-
-    @property
-    def config_path(self) -> Path:
-        return self.directory / "config.toml"
-
-    @property
-    def log_path(self) -> Path:
-        return self.directory / "containerd.log"
-
-    @property
-    def log(self) -> str:
-        """What the daemon and its pre-installed plugins have written so far."""
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
-
-    @property
-    def kind(self) -> Runtime:
-        """Which runtime this is, with its NRI: what it can do follows from that."""
-        return runtimes.identify("containerd", self.cri.version())
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> None:
-        """Start the daemon, and return when CRI answers and NRI listens.
-
-        Raises StartFailed; 1.7 ends when one of its pre-installed plugins does not register.
-        """
-        if self.running:
-            raise RuntimeError(f"{self.name} runs already")
-        # A killed daemon leaves its sockets behind: they would look like the new one's.
-        for socket in (self.socket, self.nri_socket):
-            socket.unlink(missing_ok=True)
-        with self.log_path.open("ab") as log:
-            command = ["containerd", "--config", str(self.config_path)]
-            self._process = subprocess.Popen(
-                self._root.command(command) if self._root else command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # Ctrl-C in the terminal is for pytest, which then stops the daemon.
-                start_new_session=True,
-            )
-        poll.until(self._is_ready, f"{self.name} to answer", START_SECONDS)
-        if not self.cri.has_image(image.NAME):
-            self._load_image()
-
-    def stop(self) -> None:
-        """End the daemon as an administrator would; do nothing when it does not run."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End the daemon as a crash would; do nothing when it does not run."""
-        self._end(signal.SIGKILL)
-
-    def restart(self) -> None:
-        """Stop and start the daemon, while its containers go on."""
-        self.stop()
-        self.start()
-
-    def bundle_spec(self, container: str) -> dict[str, Any]:
-        """Read the OCI specification that runc got for a container."""
-        bundle = self.directory / "state/io.containerd.runtime.v2.task/k8s.io" / container
-        spec: dict[str, Any] = json.loads((bundle / "config.json").read_text())
-        return spec
+        return super().nri_socket
 
     def ctr(self, *arguments: str) -> str:
         """Run this version's ctr in the namespace of Kubernetes, and return what it prints."""
         result = subprocess.run(
-            ["ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments],
+            [self._tools / "ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments],
             env=self._environment | {"PATH": str(self._tools)},
             check=True,
             stdout=subprocess.PIPE,
@@ -267,40 +129,44 @@ class Containerd:
         )
         return result.stdout
 
-    def close(self) -> None:
-        """Remove the pods, end the daemon, and leave no process, mount or file behind.
+    def load_image(
+        self, name: str = image.NAME, files: Mapping[str, Path] = MappingProxyType({})
+    ) -> None:
+        archive = self.directory / "image.tar"
+        image.write_image(self._archive.busybox, archive, name=name, files=files)
+        # ctr would unpack it for the overlay snapshotter; CRI does it when it makes the pod.
+        self.ctr("images", "import", "--no-unpack", str(archive))
+        archive.unlink()
+        # CRI hears of it by an event, after ctr has ended.
+        poll.until(lambda: self.cri.has_image(name), f"{self.name} to notice its image")
 
-        Closing it again does nothing.
-        """
-        if self._claim.closed:
-            return
-        try:
-            if self.running:
-                self.cri.remove_all()
-        except CriError:
-            pass  # A broken plugin may be what the test was about; clear() needs no help.
-        finally:
-            self.cri.close()
-            self.stop()
-            leftovers.clear(self.directory)
-            self._claim.close()
+    def _configure(self, options: Options) -> None:
+        self.config_path.write_text(self._configuration(options))
+        if options.own_root:
+            self._root = HostRoot(self.directory, self._archive, self._tools)
+            self._root.write("etc/containerd/config.toml", self.config_path.read_text())
+
+    @property
+    def _command(self) -> Sequence[str | Path]:
+        command = ["containerd", "--config", str(self.config_path)]
+        return self._root.command(command) if self._root else command
 
     @property
     def _environment(self) -> dict[str, str]:
         """Give the daemon a PATH with the shim of its own version first, and nothing else."""
         if self._root:
             return {"PATH": "/usr/bin:/usr/sbin:/bin:/sbin"}
-        system = "/usr/sbin:/usr/bin:/sbin:/bin"
-        return {"PATH": f"{self._tools}:{self._archive.runc.parent}:{system}"}
+        return {"PATH": f"{self._tools}:{self._archive.runc.parent}:{SYSTEM_PATH}"}
 
     def _configuration(self, options: Options) -> str:
         cdi_dirs = [self.cdi_dir] if options.cdi_dirs is None else options.cdi_dirs
-        version, cri = CONFIGURATIONS[self.name.removeprefix("containerd-")[0]]
+        version, cri = (2, CRI_1) if self.name.startswith("containerd-1.") else (3, CRI_2)
         return (COMMON + cri).format(
             version=version,
             directory=self.directory,
+            socket=self.socket,
             image=image.NAME,
-            default_validator=options.default_validator,
+            default_validator=toml(options.default_validator),
             cdi_dirs=json.dumps([str(path) for path in cdi_dirs]),
             nri_socket="/run/nri/nri.sock" if options.own_root else self.nri_socket,
             plugin_path="/opt/nri/plugins" if options.own_root else self.plugin_dir,
@@ -308,33 +174,3 @@ class Containerd:
             plugin_registration_timeout=options.plugin_registration_timeout,
             plugin_request_timeout=options.plugin_request_timeout,
         )
-
-    def _is_ready(self) -> bool:
-        if not self.running:
-            raise StartFailed(self.name, self.log)
-        try:
-            # Unlike Version, this is refused until CRI has found its old pods again.
-            self.cri.call("ListPodSandbox", seconds=1)
-        except CriError:
-            return False
-        return self.nri_socket.is_socket()
-
-    def _load_image(self) -> None:
-        archive = self.directory / "image.tar"
-        image.write_image(self._archive.busybox, archive)
-        # ctr would unpack it for the overlay snapshotter; CRI does it when it makes the pod.
-        self.ctr("images", "import", "--no-unpack", str(archive))
-        archive.unlink()
-        # CRI hears of it by an event, after ctr has ended.
-        poll.until(lambda: self.cri.has_image(image.NAME), f"{self.name} to notice its image")
-
-    def _end(self, number: signal.Signals) -> None:
-        if self._process is None:
-            return
-        self._process.send_signal(number)
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None

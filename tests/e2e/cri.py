@@ -235,6 +235,9 @@ class Cri:
 
     def remove_pod(self, pod: str) -> None:
         """Remove a pod and its containers, running or not."""
+        # CRI-O would give them the whole time of the call to end by themselves.
+        for container in self.list_containers(pod):
+            self.stop(container)
         self.stop_pod(pod)
         self.call("RemovePodSandbox", pod_sandbox_id=pod)
         self._pods.pop(pod, None)

@@ -1,4 +1,8 @@
-"""Containerds that somebody has built: the directories that NRI_INJECT_CONTAINERD names."""
+"""Runtimes that somebody has built, which the environment names.
+
+NRI_INJECT_CONTAINERD has directories with a containerd, its shim and ctr, with ":" between them.
+NRI_INJECT_CRIO is the path of a CRI-O, with pinns and conmon beside it or on PATH.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 VARIABLE = "NRI_INJECT_CONTAINERD"
+CRIO_VARIABLE = "NRI_INJECT_CRIO"
 PROGRAMS = ("containerd", "ctr", "containerd-shim-runc-v2")
 
 
 class NotUsable(Exception):
-    """Say in one sentence why a directory cannot be used."""
+    """Say in one sentence why what is given cannot be used."""
 
 
 def containerds(environment: Mapping[str, str] = os.environ) -> dict[str, Path]:
@@ -28,6 +33,16 @@ def containerds(environment: Mapping[str, str] = os.environ) -> dict[str, Path]:
             raise NotUsable(f"{VARIABLE}: {found[name]} and {directory} both have {name}")
         found[name] = directory
     return found
+
+
+def crio(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the CRI-O that the environment names, if it names one. Raises NotUsable."""
+    text = environment.get(CRIO_VARIABLE, "")
+    if not text:
+        return None
+    if not os.access(text, os.X_OK) or Path(text).is_dir():
+        raise NotUsable(f"{CRIO_VARIABLE}: {text} is no program; the path of a crio is expected")
+    return Path(text).resolve()
 
 
 def _version(directory: Path) -> str:

@@ -41,12 +41,9 @@ FILES = {
 
 
 class HostRoot:
-    """The file system, in a directory below that of its daemon.
+    """The file system, in a directory below that of its daemon."""
 
-    `runtime` is the directory with the daemon's programs.
-    """
-
-    def __init__(self, directory: Path, archive: Archive, runtime: Path) -> None:
+    def __init__(self, directory: Path, archive: Archive, tools: Path) -> None:
         self._directory = directory
         self.path = directory / "host"
         for name in (*DIRECTORIES, str(directory).lstrip("/")):
@@ -56,7 +53,7 @@ class HostRoot:
             (self.path / name).write_text(text)
         shutil.copy2(archive.busybox, self.path / "bin/busybox")
         (self.path / "bin/sh").symlink_to("busybox")
-        programs = [*runtime.iterdir(), archive.runc]
+        programs = [*tools.iterdir(), archive.runc]
         for program in programs:
             shutil.copy2(program, self.path / "usr/bin" / program.name)
         for library in libraries(programs):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .containerd import Containerd
+from .daemon import Daemon
 from .poll import until
 
 BIN = Path(sys.executable).parent
@@ -16,7 +16,7 @@ SYNCHRONIZED = "synchronized with the runtime"
 class External:
     """A plugin command that connects to a runtime's socket by itself."""
 
-    def __init__(self, command: str, daemon: Containerd, log_path: Path, *options: str) -> None:
+    def __init__(self, command: str, daemon: Daemon, log_path: Path, *options: str) -> None:
         self._log_path = log_path
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
@@ -48,7 +48,7 @@ class External:
             assert self.process.wait(timeout=10) == 0
 
 
-def install(command: str, daemon: Containerd, file_name: str, config: str = "") -> None:
+def install(command: str, daemon: Daemon, file_name: str, config: str = "") -> None:
     """Put a plugin command into a stopped runtime's plugin directory, as `NN-name`."""
     (daemon.plugin_dir / file_name).symlink_to(BIN / command)
     if config:

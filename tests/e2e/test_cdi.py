@@ -1,4 +1,4 @@
-"""The CDI injector on real containerds, 1.7 too, which drops names that plugins pass on."""
+"""The CDI injector on real runtimes, 1.7 too, which drops names that plugins pass on."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 from nri_inject.runtimes import lack, sentence
 
-from .containerd import Containerd
 from .cri import CriError
+from .daemon import Daemon
 from .plugin import BIN, External
 from .poll import until
 
@@ -27,7 +27,7 @@ START = f"#!{sys.executable}\nfrom nri_inject.plugins.cdi_injector import main\n
 class Cdi:
     """A spec directory that only our plugin reads, and the plugin."""
 
-    def __init__(self, runtime: Containerd, place: Path, plugin: External) -> None:
+    def __init__(self, runtime: Daemon, place: Path, plugin: External) -> None:
         self.runtime = runtime
         self.place = place
         self.plugin = plugin
@@ -64,7 +64,7 @@ def device(name: str, **edits: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def cdi(runtime: Containerd, tmp_path: Path) -> Iterator[Cdi]:
+def cdi(runtime: Daemon, tmp_path: Path) -> Iterator[Cdi]:
     """Start the injector beside the shared runtime, with a spec directory of the test's own."""
     (tmp_path / "cdi").mkdir()
     program = tmp_path / "nri-cdi-injector"
@@ -204,7 +204,7 @@ def test_plugin_logs_what_it_has_injected(cdi: Cdi) -> None:
 
 
 def test_names_are_handed_to_a_runtime_that_resolves_them_if_the_admin_says_so(
-    runtime: Containerd, tmp_path: Path
+    runtime: Daemon, tmp_path: Path
 ) -> None:
     """The spec is in the runtime's own directory, and the plugin has none."""
     spec = {"cdiVersion": "0.6.0", "kind": "example.com/native"}

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from . import hostroot, image
-from .archive import Archive
+from . import hostroot
 from .conftest import NewRuntime
-from .containerd import Containerd
+from .daemon import Daemon
 from .poll import until
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +31,7 @@ FUSE = {"devices.noderesource.dev/pod": "- path: /dev/fuse"}
 class Suite:
     """The DaemonSet's one pod on a daemon, and the kubelet's part in its life."""
 
-    def __init__(self, daemon: Containerd, place: Path) -> None:
+    def __init__(self, daemon: Daemon, place: Path) -> None:
         self.daemon = daemon
         self._place = place
         self._template = yaml.safe_load(MANIFEST.read_text())["spec"]["template"]["spec"]
@@ -120,7 +119,7 @@ class Suite:
 
 
 @pytest.fixture
-def suite(new_runtime: NewRuntime, archive: Archive, build: Path, tmp_path: Path) -> Suite:
+def suite(new_runtime: NewRuntime, build: Path, tmp_path: Path) -> Suite:
     daemon = new_runtime()
     daemon.start()
     programs = [build, *build.parent.rglob("*.so*")]
@@ -129,13 +128,10 @@ def suite(new_runtime: NewRuntime, archive: Archive, build: Path, tmp_path: Path
         for library in hostroot.libraries(programs)
         if not library.is_relative_to(build.parent)
     ]
-    target = tmp_path / "image.tar"
     files = {"opt/nri-inject": build.parent} | {
         str(library).lstrip("/"): library.resolve() for library in libraries
     }
-    image.write_image(archive.busybox, target, name=IMAGE, files=files)
-    daemon.ctr("images", "import", "--no-unpack", str(target))
-    until(lambda: daemon.cri.has_image(IMAGE), "the image")
+    daemon.load_image(IMAGE, files)
     (tmp_path / "config").mkdir()
     config = tmp_path / "config" / "config.yaml"
     config.write_text("policy: unrestricted\nhost_root: /host\n")

@@ -1,4 +1,4 @@
-"""The device injector on real containerds: what annotations ask for is there and usable."""
+"""The device injector on real runtimes: what annotations ask for is there and usable."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from .conftest import NewRuntime
-from .containerd import Containerd
 from .cri import CriError
+from .daemon import Daemon
 from .plugin import External, install
 from .poll import until
 
@@ -49,7 +49,7 @@ StartPlugin = Callable[..., External]
 
 
 @pytest.fixture
-def start(runtime: Containerd, tmp_path: Path) -> Iterator[StartPlugin]:
+def start(runtime: Daemon, tmp_path: Path) -> Iterator[StartPlugin]:
     """Start the injector beside the shared runtime; it is ended with SIGTERM."""
     with ExitStack() as plugins:
 
@@ -79,7 +79,7 @@ def _output(*argv: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def _stat(daemon: Containerd, container: str, path: str) -> str:
+def _stat(daemon: Daemon, container: str, path: str) -> str:
     """Return type, numbers, mode, uid and gid of a node in the container."""
     result = daemon.cri.exec(container, "stat", "-c", "%F %t:%T %a %u:%g", path)
     assert result.exit_code == 0, result.stderr
@@ -87,7 +87,7 @@ def _stat(daemon: Containerd, container: str, path: str) -> str:
 
 
 def test_a_block_device_named_by_path_alone_can_be_read_and_written(
-    runtime: Containerd, start: StartPlugin, loop_device: tuple[str, Path]
+    runtime: Daemon, start: StartPlugin, loop_device: tuple[str, Path]
 ) -> None:
     start()
     device, backing = loop_device
@@ -104,7 +104,7 @@ def test_a_block_device_named_by_path_alone_can_be_read_and_written(
 
 
 def test_a_character_device_named_by_path_alone_can_be_opened(
-    runtime: Containerd, start: StartPlugin
+    runtime: Daemon, start: StartPlugin
 ) -> None:
     start()
     pod = runtime.cri.run_pod("char", annotations={MAIN: "- path: /dev/fuse\n"})
@@ -122,7 +122,7 @@ def test_a_character_device_named_by_path_alone_can_be_opened(
 
 
 def test_a_device_has_the_path_numbers_mode_and_owner_that_the_annotation_gives(
-    runtime: Containerd, start: StartPlugin
+    runtime: Daemon, start: StartPlugin
 ) -> None:
     start()
     wish = "- {path: /dev/mine, type: c, major: 1, minor: 5, file_mode: 0640, uid: 1000, gid: 7}\n"
@@ -137,7 +137,7 @@ def test_a_device_has_the_path_numbers_mode_and_owner_that_the_annotation_gives(
 
 
 def test_a_symbolic_link_of_the_host_is_followed(
-    runtime: Containerd, start: StartPlugin, tmp_path: Path
+    runtime: Daemon, start: StartPlugin, tmp_path: Path
 ) -> None:
     start()
     link = tmp_path / "by-name"
@@ -149,7 +149,7 @@ def test_a_symbolic_link_of_the_host_is_followed(
 
 
 def test_a_mount_is_there_and_read_only(
-    runtime: Containerd, start: StartPlugin, tmp_path: Path
+    runtime: Daemon, start: StartPlugin, tmp_path: Path
 ) -> None:
     start()
     (tmp_path / "shared").mkdir()
@@ -164,7 +164,7 @@ def test_a_mount_is_there_and_read_only(
 
 
 def test_limits_for_the_whole_pod_and_for_one_container(
-    runtime: Containerd, start: StartPlugin
+    runtime: Daemon, start: StartPlugin
 ) -> None:
     start()
     annotations = {
@@ -178,7 +178,7 @@ def test_limits_for_the_whole_pod_and_for_one_container(
         assert " ".join(limits.stdout.split()[3:5]) == expected
 
 
-def _carries(daemon: Containerd, needed: str) -> bool:
+def _carries(daemon: Daemon, needed: str) -> bool:
     return daemon.kind.nri >= tuple(map(int, needed.split(".")))
 
 
@@ -190,7 +190,7 @@ def _part(spec: Any, place: str) -> Any:
 
 @pytest.mark.parametrize("prefix", NEWER)
 def test_what_a_runtime_carries_is_in_the_bundle_and_what_it_would_drop_fails_the_container(
-    runtime: Containerd, start: StartPlugin, prefix: str
+    runtime: Daemon, start: StartPlugin, prefix: str
 ) -> None:
     start()
     value, field, needed, place, expected = NEWER[prefix]
@@ -208,7 +208,7 @@ def test_what_a_runtime_carries_is_in_the_bundle_and_what_it_would_drop_fails_th
 
 
 def test_a_sysctl_is_set_where_the_runtime_carries_it_and_else_the_admin_may_have_a_warning(
-    runtime: Containerd, start: StartPlugin
+    runtime: Daemon, start: StartPlugin
 ) -> None:
     plugin = start("on_unsupported: warn\npolicy: unrestricted\n")
     prefix = "sysctl.noderesource.dev"
@@ -225,7 +225,7 @@ def test_a_sysctl_is_set_where_the_runtime_carries_it_and_else_the_admin_may_hav
 
 @pytest.mark.parametrize(("access", "reads", "writes"), [("r", 0, 1), ("w", 1, 0), ("rw", 0, 0)])
 def test_the_kernel_allows_what_access_says_where_the_runtime_carries_device_rules(
-    runtime: Containerd, start: StartPlugin, access: str, reads: int, writes: int
+    runtime: Daemon, start: StartPlugin, access: str, reads: int, writes: int
 ) -> None:
     start()
     wish = f"- {{path: /dev/fuse, access: {access}}}\n"
@@ -243,7 +243,7 @@ def test_the_kernel_allows_what_access_says_where_the_runtime_carries_device_rul
 
 
 def test_a_bad_annotation_fails_its_own_container_and_no_other(
-    runtime: Containerd, start: StartPlugin
+    runtime: Daemon, start: StartPlugin
 ) -> None:
     start()
     annotations = {
@@ -254,8 +254,7 @@ def test_a_bad_annotation_fails_its_own_container_and_no_other(
     with pytest.raises(CriError) as caught:
         runtime.cri.create(pod, "bad")
     assert caught.value.message == (
-        "failed to create containerd container: failed to get NRI adjustment for container: "
-        "rpc error: code = Unknown desc = pod default/mixed, container bad: "
+        f"{runtime.refusal}pod default/mixed, container bad: "
         f"annotation {DEVICES}/container.bad: item 1: major: 'ten' is not an integer; "
         f"annotation {DEVICES}/container.bad: item 2: nothing instead of a map"
         " with path, type, major, minor, file_mode, uid, gid, access"
@@ -264,7 +263,7 @@ def test_a_bad_annotation_fails_its_own_container_and_no_other(
     assert _stat(runtime, container, "/dev/fuse").startswith("character special file a:e5")
 
 
-def test_a_missing_device_is_named(runtime: Containerd, start: StartPlugin) -> None:
+def test_a_missing_device_is_named(runtime: Daemon, start: StartPlugin) -> None:
     start()
     pod = runtime.cri.run_pod("missing", annotations={DEVICES: "- path: /dev/no-such\n"})
     with pytest.raises(CriError, match="'/dev/no-such' does not exist on the host"):
@@ -272,7 +271,7 @@ def test_a_missing_device_is_named(runtime: Containerd, start: StartPlugin) -> N
 
 
 def test_injection_goes_on_after_a_restart_of_the_runtime(
-    runtime: Containerd, start: StartPlugin
+    runtime: Daemon, start: StartPlugin
 ) -> None:
     plugin = start()
     runtime.restart()
@@ -283,9 +282,7 @@ def test_injection_goes_on_after_a_restart_of_the_runtime(
     assert "lost the connection" in plugin.log
 
 
-def test_the_runtime_goes_on_when_the_plugin_is_killed(
-    runtime: Containerd, start: StartPlugin
-) -> None:
+def test_the_runtime_goes_on_when_the_plugin_is_killed(runtime: Daemon, start: StartPlugin) -> None:
     start().kill()
     pod = runtime.cri.run_pod("alone", annotations={DEVICES: "- path: /dev/fuse\n"})
     container = runtime.cri.run(pod, "main")

@@ -16,8 +16,8 @@ from nri_inject.devices.inventory import Inventory
 from nri_inject.devices.source import HostInventory
 from nri_inject.devices.uevents import Uevents
 
-from .containerd import Containerd
 from .cri import CriError
+from .daemon import Daemon
 from .plugin import BIN, External
 from .poll import until
 
@@ -118,7 +118,7 @@ def test_generated_specs_follow_the_hardware(loops: Loops, tmp_path: Path) -> No
 
 
 @pytest.fixture
-def plugin(runtime: Containerd, tmp_path: Path) -> Iterator[External]:
+def plugin(runtime: Daemon, tmp_path: Path) -> Iterator[External]:
     config = tmp_path / "config.yaml"
     config.write_text("policy: unrestricted\n")
     log = tmp_path / "plugin.log"
@@ -136,19 +136,19 @@ def attach(loops: Loops, tmp_path: Path, sectors: int) -> str:
     return device
 
 
-def refusal(runtime: Containerd, pod: str) -> str:
+def refusal(runtime: Daemon, pod: str) -> str:
     with pytest.raises(CriError) as caught:
         runtime.cri.create(pod, "main")
     return str(caught.value.message)
 
 
-def shell(runtime: Containerd, container: str, script: str) -> tuple[int, str]:
+def shell(runtime: Daemon, container: str, script: str) -> tuple[int, str]:
     result = runtime.cri.exec(container, "sh", "-c", script)
     return result.exit_code, result.stdout
 
 
 def test_a_selector_gives_the_device_under_its_alias_to_a_user_who_is_not_root(
-    runtime: Containerd, plugin: External, loops: Loops, tmp_path: Path
+    runtime: Daemon, plugin: External, loops: Loops, tmp_path: Path
 ) -> None:
     """The plugin runs before there is such a device, and learns of it from the kernel."""
     wish = "- {device: 'class:block,ATTR{size}=2053', as: /dev/archive, uid: 1000, gid: 1000}\n"
@@ -172,7 +172,7 @@ def test_a_selector_gives_the_device_under_its_alias_to_a_user_who_is_not_root(
 
 
 @pytest.mark.usefixtures("plugin")
-def test_several_devices_have_a_place_each(runtime: Containerd) -> None:
+def test_several_devices_have_a_place_each(runtime: Daemon) -> None:
     wish = "- {device: 'usb:ffff:ffff', optional: true}\n"
     wish += "- {device: '/dev/[fz]u[sl]*', count: all, as: '/dev/all/{index}-{name}'}\n"
     pod = runtime.cri.run_pod("several", annotations={MAIN: wish})
@@ -182,7 +182,7 @@ def test_several_devices_have_a_place_each(runtime: Containerd) -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_more_devices_than_wanted_are_listed(runtime: Containerd) -> None:
+def test_more_devices_than_wanted_are_listed(runtime: Daemon) -> None:
     pod = runtime.cri.run_pod("many", annotations={MAIN: "- class:block,KERNEL=loop[01]\n"})
     assert (
         "'class:block,KERNEL=loop[01]' matches 2 devices, 1 wanted;"
@@ -193,7 +193,7 @@ def test_more_devices_than_wanted_are_listed(runtime: Containerd) -> None:
 @pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize("user", [0, 1000])
 def test_a_device_belongs_to_the_containers_user_where_the_runtime_tells_who_that_is(
-    runtime: Containerd, user: int
+    runtime: Daemon, user: int
 ) -> None:
     wish = "- {device: 'class:fuse', owner: container, file_mode: 0600}\n"
     pod = runtime.cri.run_pod("owner", annotations={MAIN: wish})
@@ -217,7 +217,7 @@ def generate(directory: Path) -> str:
     return done.stdout
 
 
-def test_a_generated_spec_gives_the_device(runtime: Containerd, tmp_path: Path) -> None:
+def test_a_generated_spec_gives_the_device(runtime: Daemon, tmp_path: Path) -> None:
     directory = tmp_path / "cdi"
     assert generate(directory).count("wrote ") == 2
     first = {file: file.read_bytes() for file in directory.iterdir()}

@@ -1,4 +1,4 @@
-"""The hook injector on real containerds: hooks run, with the state, at the stages they name."""
+"""The hook injector on real runtimes: hooks run, with the state, at the stages they name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from .containerd import Containerd
 from .cri import CriError
+from .daemon import Daemon
 from .plugin import External
 from .poll import until
 
@@ -81,7 +81,7 @@ def configuration() -> str:
 
 
 @pytest.fixture
-def hooks(runtime: Containerd, tmp_path: Path, configuration: str) -> Iterator[Hooks]:
+def hooks(runtime: Daemon, tmp_path: Path, configuration: str) -> Iterator[Hooks]:
     """Start the injector beside the shared runtime, with a hook directory of the test's own."""
     for name in ("hooks.d", "output"):
         (tmp_path / name).mkdir()
@@ -97,7 +97,7 @@ def mount_of(hooks: Hooks) -> dict[str, Any]:
     return {"host_path": str(hooks.output), "container_path": "/mnt", "readonly": False}
 
 
-def test_every_stage_runs_and_gets_the_containers_state(runtime: Containerd, hooks: Hooks) -> None:
+def test_every_stage_runs_and_gets_the_containers_state(runtime: Daemon, hooks: Hooks) -> None:
     program = hooks.recorder()
     for stage in STATUS.keys() - {"startContainer"}:
         hooks.define(stage, {"path": program, "args": ["record", stage]}, stage)
@@ -115,19 +115,19 @@ def test_every_stage_runs_and_gets_the_containers_state(runtime: Containerd, hoo
         assert state["status"] in STATUS[stage].split(" or ")
     for state in states.values():
         assert state["id"] == container
-        assert state["bundle"].endswith(f"/{container}")
+        assert f"/{container}" in state["bundle"]
         assert state["ociVersion"].startswith("1.")
     assert all(states[stage]["pid"] > 0 for stage in ("createRuntime", "poststart"))
 
 
-def test_prestart_hook_runs_once(runtime: Containerd, hooks: Hooks) -> None:
+def test_prestart_hook_runs_once(runtime: Daemon, hooks: Hooks) -> None:
     program = hooks.program("count", f"echo ran >> {hooks.output}/count")
     hooks.define("count", {"path": program}, "prestart")
     runtime.cri.run(runtime.cri.run_pod("prestart"), "main")
     assert (hooks.output / "count").read_text() == "ran\n"
 
 
-def test_hook_gets_its_argv_and_environment(runtime: Containerd, hooks: Hooks) -> None:
+def test_hook_gets_its_argv_and_environment(runtime: Daemon, hooks: Hooks) -> None:
     script = f'printf "%s|" "$1" "$2" "$COLOUR" > {hooks.output}/seen'
     program = hooks.program("tell", script)
     hook = {"path": program, "args": ["tell", "a b", "$HOME"], "env": ["COLOUR=green"]}
@@ -136,7 +136,7 @@ def test_hook_gets_its_argv_and_environment(runtime: Containerd, hooks: Hooks) -
     assert (hooks.output / "seen").read_text() == "a b|$HOME|green|"
 
 
-def test_hook_is_for_the_containers_that_match(runtime: Containerd, hooks: Hooks) -> None:
+def test_hook_is_for_the_containers_that_match(runtime: Daemon, hooks: Hooks) -> None:
     program = hooks.program("note", f"echo ran >> {hooks.output}/note")
     when = {"annotations": {r"^example\.com/note$": "^(yes|on)$"}}
     hooks.define("note", {"path": program}, "createRuntime", when=when)
@@ -146,7 +146,7 @@ def test_hook_is_for_the_containers_that_match(runtime: Containerd, hooks: Hooks
     assert (hooks.output / "note").read_text() == "ran\nran\n"
 
 
-def test_has_bind_mounts_is_about_the_pods_own_mounts(runtime: Containerd, hooks: Hooks) -> None:
+def test_has_bind_mounts_is_about_the_pods_own_mounts(runtime: Daemon, hooks: Hooks) -> None:
     program = hooks.program("note", f"echo ran >> {hooks.output}/note")
     hooks.define("note", {"path": program}, "createRuntime", when={"hasBindMounts": True})
     pod = runtime.cri.run_pod("mounts")
@@ -156,9 +156,7 @@ def test_has_bind_mounts_is_about_the_pods_own_mounts(runtime: Containerd, hooks
     assert (hooks.output / "note").read_text() == "ran\n"
 
 
-def test_failing_hook_fails_the_container_with_its_message(
-    runtime: Containerd, hooks: Hooks
-) -> None:
+def test_failing_hook_fails_the_container_with_its_message(runtime: Daemon, hooks: Hooks) -> None:
     program = hooks.program("refuse", "echo no licence for this one >&2; exit 7")
     hooks.define("refuse", {"path": program}, "createRuntime")
     pod = runtime.cri.run_pod("failing")
@@ -167,7 +165,7 @@ def test_failing_hook_fails_the_container_with_its_message(
 
 
 def test_hook_that_takes_too_long_is_ended_and_fails_the_container(
-    runtime: Containerd, hooks: Hooks
+    runtime: Daemon, hooks: Hooks
 ) -> None:
     program = hooks.program("sleepy", "exec sleep 20")
     hooks.define("sleepy", {"path": program, "timeout": 1}, "createRuntime")
@@ -178,7 +176,7 @@ def test_hook_that_takes_too_long_is_ended_and_fails_the_container(
     assert 1.0 <= time.monotonic() - begin < 10.0
 
 
-def test_hook_added_replaced_and_removed_while_running(runtime: Containerd, hooks: Hooks) -> None:
+def test_hook_added_replaced_and_removed_while_running(runtime: Daemon, hooks: Hooks) -> None:
     seen = hooks.output / "seen"
     seen.touch()
     programs = [hooks.program(name, f"echo {name} >> {seen}") for name in ("one", "two")]
@@ -205,9 +203,7 @@ def test_hook_added_replaced_and_removed_while_running(runtime: Containerd, hook
     assert ran("directory-replaced") == ["one"]
 
 
-def test_hook_without_its_program_is_left_out_until_it_comes(
-    runtime: Containerd, hooks: Hooks
-) -> None:
+def test_hook_without_its_program_is_left_out_until_it_comes(runtime: Daemon, hooks: Hooks) -> None:
     program = hooks.program("late", f"echo ran >> {hooks.output}/late")
     Path(program).rename(f"{program}.off")
     hooks.define("late", {"path": program}, "createRuntime")
@@ -221,7 +217,7 @@ def test_hook_without_its_program_is_left_out_until_it_comes(
 
 @pytest.mark.parametrize("configuration", ["hooks: {unusable_program: fail}\n"])
 def test_hook_without_its_program_fails_the_container_if_the_admin_says_so(
-    runtime: Containerd, hooks: Hooks
+    runtime: Daemon, hooks: Hooks
 ) -> None:
     hooks.define("gone", {"path": "/no/such/program"}, "createRuntime")
     pod = runtime.cri.run_pod("gone")
@@ -233,9 +229,7 @@ def test_hook_without_its_program_fails_the_container_if_the_admin_says_so(
     ) in str(caught.value)
 
 
-def test_shipped_hook_makes_links_to_the_containers_devices(
-    runtime: Containerd, hooks: Hooks
-) -> None:
+def test_shipped_hook_makes_links_to_the_containers_devices(runtime: Daemon, hooks: Hooks) -> None:
     programs = hooks.place / "nri-inject"
     shutil.copytree(SHIPPED / "bin", programs)
     text = (SHIPPED / "definitions/dev-char-links.json").read_text()
@@ -248,7 +242,7 @@ def test_shipped_hook_makes_links_to_the_containers_devices(
         assert result == (0, f"{target}\n", "")
 
 
-def test_file_that_others_could_have_written_is_refused(runtime: Containerd, hooks: Hooks) -> None:
+def test_file_that_others_could_have_written_is_refused(runtime: Daemon, hooks: Hooks) -> None:
     program = hooks.program("note", f"echo ran >> {hooks.output}/note")
     hooks.define("note", {"path": program}, "createRuntime")
     (hooks.directory / "note.json").chmod(0o666)
@@ -258,7 +252,7 @@ def test_file_that_others_could_have_written_is_refused(runtime: Containerd, hoo
 
 
 def test_hooks_end_up_in_the_bundle_in_the_order_of_their_files(
-    runtime: Containerd, hooks: Hooks
+    runtime: Daemon, hooks: Hooks
 ) -> None:
     program = hooks.program("nothing", "exit 0")
     for name in ("b", "A", "c"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import hostroot
-from .conftest import NewRuntime
+from .conftest import NewContainerd
 from .containerd import Containerd
 
 LISTED = ("etc", "opt", "usr", "var", "bin", "lib")
@@ -72,9 +72,9 @@ class Host:
         return done.stdout
 
 
-def prepared(new_runtime: NewRuntime, build: Path) -> Host:
+def prepared(new_containerd: NewContainerd, build: Path) -> Host:
     """Make a host with a CDI device and a hook, and a configuration that an admin has written."""
-    host = Host(new_runtime(own_root=True), build)
+    host = Host(new_containerd(own_root=True), build)
     node = {"path": "/dev/part0", "hostPath": "/dev/zero"}
     edits = {"deviceNodes": [node], "env": ["PART=0"]}
     devices = [{"name": "0", "containerEdits": edits}]
@@ -93,9 +93,9 @@ def prepared(new_runtime: NewRuntime, build: Path) -> Host:
 
 
 def test_a_host_without_python_gets_devices_and_is_left_without_a_trace(
-    new_runtime: NewRuntime, build: Path
+    new_containerd: NewContainerd, build: Path
 ) -> None:
-    host = prepared(new_runtime, build)
+    host = prepared(new_containerd, build)
     assert not [path for path in host.root.rglob("python*") if path.is_file()]
     before = tree(host.root)
 
@@ -137,9 +137,9 @@ def test_a_host_without_python_gets_devices_and_is_left_without_a_trace(
 
 
 def test_single_plugins_are_links_to_the_same_executable(
-    new_runtime: NewRuntime, build: Path
+    new_containerd: NewContainerd, build: Path
 ) -> None:
-    host = prepared(new_runtime, build)
+    host = prepared(new_containerd, build)
     host.nri_inject("install", "--plugin", "device-injector", "--plugin", "hook-injector")
     host.daemon.start()
     pod = host.daemon.cri.run_pod("single", annotations={DEVICES: "- path: /dev/full"})

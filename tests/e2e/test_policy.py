@@ -1,4 +1,4 @@
-"""The policy on real containerds: what is denied by default, and what a rule allows, exactly."""
+"""The policy on real runtimes: what is denied by default, and what a rule allows, exactly."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from .conftest import NewRuntime
-from .containerd import Containerd
 from .cri import CriError
+from .daemon import Daemon
 from .plugin import External, install
 
 COMMAND = "nri-device-injector"
@@ -27,10 +27,7 @@ ROOT = {
 }
 FUSE_ALLOWED = "rules: [{name: fuse, who: {namespaces: [ci]}, allow: {devices: [/dev/fuse]}}]\n"
 
-FAILED = (
-    "failed to create containerd container: failed to get NRI adjustment for container: "
-    "rpc error: code = Unknown desc = pod ci/build, container main: "
-)
+FAILED = "pod ci/build, container main: "
 NOBODY_MAY = f"{FAILED}annotation "
 NO_POLICY = "no rule of this node's policy (none is configured) allows it; a rule that does: "
 DENIED = {
@@ -71,7 +68,7 @@ def policy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(runtime: Containerd, tmp_path: Path) -> Iterator[StartPlugin]:
+def start(runtime: Daemon, tmp_path: Path) -> Iterator[StartPlugin]:
     """Start the injector, with a configuration, beside the shared runtime."""
     with ExitStack() as plugins:
 
@@ -84,7 +81,7 @@ def start(runtime: Containerd, tmp_path: Path) -> Iterator[StartPlugin]:
         yield start_plugin
 
 
-def refused(daemon: Containerd, annotations: dict[str, str], namespace: str = "ci") -> str:
+def refused(daemon: Daemon, annotations: dict[str, str], namespace: str = "ci") -> str:
     """Return why the container of a pod is not created, as the kubelet shows it."""
     pod = daemon.cri.run_pod("build", namespace, annotations=annotations)
     with pytest.raises(CriError) as caught:
@@ -92,22 +89,22 @@ def refused(daemon: Containerd, annotations: dict[str, str], namespace: str = "c
     return caught.value.message
 
 
-def created(daemon: Containerd, annotations: dict[str, str]) -> str:
+def created(daemon: Daemon, annotations: dict[str, str]) -> str:
     pod = daemon.cri.run_pod("build", "ci", annotations=annotations)
     return daemon.cri.run(pod, "main")
 
 
-def opens_fuse(daemon: Containerd, container: str) -> bool:
+def opens_fuse(daemon: Daemon, container: str) -> bool:
     script = "test -c /dev/fuse && exec 3<>/dev/fuse"
     return daemon.cri.exec(container, "sh", "-c", script).exit_code == 0
 
 
 @pytest.mark.parametrize(("annotations", "reason"), DENIED.values(), ids=DENIED)
 def test_a_default_install_denies_what_reaches_for_the_host(
-    runtime: Containerd, start: StartPlugin, annotations: dict[str, str], reason: str
+    runtime: Daemon, start: StartPlugin, annotations: dict[str, str], reason: str
 ) -> None:
     start("")
-    assert refused(runtime, annotations) == NOBODY_MAY + reason
+    assert refused(runtime, annotations) == runtime.refusal + NOBODY_MAY + reason
 
 
 def test_preinstalled_without_a_configuration_it_denies_too_and_others_go_on(
@@ -117,12 +114,12 @@ def test_preinstalled_without_a_configuration_it_denies_too_and_others_go_on(
     install(COMMAND, daemon, "10-device-injector")
     daemon.start()
     for asked, reason in DENIED.values():
-        assert refused(daemon, asked) == NOBODY_MAY + reason
+        assert refused(daemon, asked) == daemon.refusal + NOBODY_MAY + reason
     assert not opens_fuse(daemon, created(daemon, {}))
 
 
 def test_a_policy_allows_exactly_what_it_names(
-    runtime: Containerd, start: StartPlugin, policy: Path
+    runtime: Daemon, start: StartPlugin, policy: Path
 ) -> None:
     policy.write_text(FUSE_ALLOWED)
     start(f"policy: {{file: {policy}}}\n")
@@ -139,7 +136,7 @@ def test_a_policy_allows_exactly_what_it_names(
 
 
 def test_a_rule_for_reading_gives_a_mount_that_cannot_be_written(
-    runtime: Containerd, start: StartPlugin, policy: Path, tmp_path: Path
+    runtime: Daemon, start: StartPlugin, policy: Path, tmp_path: Path
 ) -> None:
     models = tmp_path / "models"
     models.mkdir()
@@ -164,7 +161,7 @@ def audited(file: Path) -> list[dict[str, Any]]:
 
 
 def test_warn_mode_creates_the_container_and_tells_what_enforcing_would_deny(
-    runtime: Containerd, start: StartPlugin, policy: Path, tmp_path: Path
+    runtime: Daemon, start: StartPlugin, policy: Path, tmp_path: Path
 ) -> None:
     policy.write_text("mode: warn\n")
     audit = tmp_path / "audit.jsonl"
@@ -184,7 +181,7 @@ def test_warn_mode_creates_the_container_and_tells_what_enforcing_would_deny(
 
 
 def test_skipping_creates_the_container_without_what_it_may_not_have(
-    runtime: Containerd, start: StartPlugin, policy: Path
+    runtime: Daemon, start: StartPlugin, policy: Path
 ) -> None:
     policy.write_text(f"on_deny: skip\n{FUSE_ALLOWED}")
     plugin = start(f"policy: {{file: {policy}}}\n")
@@ -195,7 +192,7 @@ def test_skipping_creates_the_container_without_what_it_may_not_have(
 
 
 def test_a_changed_policy_counts_for_the_next_container_and_a_bad_version_never(
-    runtime: Containerd, start: StartPlugin, policy: Path
+    runtime: Daemon, start: StartPlugin, policy: Path
 ) -> None:
     policy.write_text("")
     plugin = start(f"policy: {{file: {policy}}}\n")
@@ -239,7 +236,7 @@ def noted(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def suite(runtime: Containerd, tmp_path: Path, noted: Path, policy: Path) -> Iterator[StartSuite]:
+def suite(runtime: Daemon, tmp_path: Path, noted: Path, policy: Path) -> Iterator[StartSuite]:
     """Start the suite with two CDI devices and a hook, under the text of a policy, or none."""
     for name in ("cdi", "hooks.d"):
         (tmp_path / name).mkdir()
@@ -266,24 +263,24 @@ def suite(runtime: Containerd, tmp_path: Path, noted: Path, policy: Path) -> Ite
         yield start_suite
 
 
-def parts(daemon: Containerd, container: str) -> str:
+def parts(daemon: Daemon, container: str) -> str:
     return daemon.cri.exec(container, "sh", "-c", "echo $PART0 $PART1").stdout.strip()
 
 
 def test_without_a_policy_cdi_devices_are_denied_and_the_admins_hooks_run(
-    runtime: Containerd, suite: StartSuite, noted: Path
+    runtime: Daemon, suite: StartSuite, noted: Path
 ) -> None:
     suite("")
     reason = f"CDI device 'example.com/part=0': {NO_POLICY}"
     rule = "{who: {namespaces: [ci]}, allow: {cdi_devices: [example.com/part=0]}}"
-    assert refused(runtime, PART) == FAILED + reason + rule
+    assert refused(runtime, PART) == runtime.refusal + FAILED + reason + rule
     assert not noted.exists()
     created(runtime, {})
     assert noted.read_text() == "ran\n"
 
 
 def test_a_policy_allows_exactly_the_cdi_devices_that_it_names(
-    runtime: Containerd, suite: StartSuite, policy: Path
+    runtime: Daemon, suite: StartSuite, policy: Path
 ) -> None:
     suite(PART_ALLOWED)
     assert parts(runtime, created(runtime, PART)) == "on"
@@ -294,7 +291,7 @@ def test_a_policy_allows_exactly_the_cdi_devices_that_it_names(
 
 
 def test_skipping_leaves_out_the_cdi_device_and_the_hook_that_may_not_be(
-    runtime: Containerd, suite: StartSuite, noted: Path
+    runtime: Daemon, suite: StartSuite, noted: Path
 ) -> None:
     plugin = suite(f"on_deny: skip\nrules: [{rule_of(PART_ALLOWED)}, {rule_of(NOTE_DENIED)}]\n")
     assert parts(runtime, created(runtime, OTHER)) == "on"
@@ -304,16 +301,16 @@ def test_skipping_leaves_out_the_cdi_device_and_the_hook_that_may_not_be(
 
 
 def test_a_hook_that_a_rule_denies_fails_the_container(
-    runtime: Containerd, suite: StartSuite, policy: Path, noted: Path
+    runtime: Daemon, suite: StartSuite, policy: Path, noted: Path
 ) -> None:
     suite(NOTE_DENIED)
     denied = f"hook 'note.json': rule 'quiet' of {policy} denies it"
-    assert refused(runtime, {}) == FAILED + denied
+    assert refused(runtime, {}) == runtime.refusal + FAILED + denied
     assert not noted.exists()
 
 
 def test_warn_mode_gives_cdi_devices_and_hooks_and_tells_what_enforcing_would_deny(
-    runtime: Containerd, suite: StartSuite, policy: Path, noted: Path
+    runtime: Daemon, suite: StartSuite, policy: Path, noted: Path
 ) -> None:
     plugin = suite(f"mode: warn\n{NOTE_DENIED}")
     assert parts(runtime, created(runtime, PART)) == "on"

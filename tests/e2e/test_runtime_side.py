@@ -1,8 +1,9 @@
-"""Our runtime side and a real containerd make the same container of the same plugins' answers."""
+"""Our runtime side and a real runtime make the same container of the same plugins' answers."""
 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sys
 import threading
@@ -21,7 +22,7 @@ from nri_inject.runtimes import of_request
 from nri_inject.stub import Stub
 
 from .conftest import NewRuntime
-from .containerd import Containerd
+from .daemon import Daemon
 from .plugin import install
 
 # What containerd drops of this without a word follows from its release; see NEEDS.
@@ -91,6 +92,14 @@ NEEDS = {
 """The NRI that carries what the foreign plugin asks for; everything else all of them carry."""
 
 
+# What CRI-O names anew each time: layers, pinned namespaces, and when it was.
+VARYING = {
+    r"[0-9a-f]{64}": "LAYER",
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}": "NAMESPACE",
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z": "TIME",
+}
+
+
 class Witness:
     """The first plugin of all: it sees the request, and the runtime, as they are."""
 
@@ -107,7 +116,7 @@ class Witness:
         )
 
     @contextmanager
-    def beside(self, runtime: Containerd) -> Iterator[None]:
+    def beside(self, runtime: Daemon) -> Iterator[None]:
         """Connect to a runtime for as long as the block goes on."""
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(runtime.nri_socket))
@@ -138,7 +147,7 @@ def plugins(tmp_path: Path) -> str:
     return json.dumps({**sections, "policy": "unrestricted", "unsafe_files": True})
 
 
-def install_all(runtime: Containerd, config: str) -> None:
+def install_all(runtime: Daemon, config: str) -> None:
     for index, name in (("10", "device"), ("20", "cdi"), ("30", "hook")):
         install(f"nri-{name}-injector", runtime, f"{index}-{name}-injector", config)
     foreign = runtime.plugin_dir / "40-foreign"
@@ -146,7 +155,7 @@ def install_all(runtime: Containerd, config: str) -> None:
     foreign.chmod(0o755)
 
 
-def run(runtime: Containerd) -> tuple[str, str]:
+def run(runtime: Daemon) -> tuple[str, str]:
     """Run the pod and its container; return both ids."""
     pod = runtime.cri.run_pod("same", annotations=ANNOTATIONS)
     mounts = [{"container_path": "/removed", "host_path": "/var"}]
@@ -154,14 +163,16 @@ def run(runtime: Containerd) -> tuple[str, str]:
     return pod, runtime.cri.run(pod, "main", envs=envs, mounts=mounts)
 
 
-def spec_of(runtime: Containerd, pod: str, container: str) -> Any:
+def spec_of(runtime: Daemon, pod: str, container: str) -> Any:
     """Return the bundle's spec, with what differs from run to run replaced by its name."""
     spec = runtime.bundle_spec(container)
-    uid = spec["annotations"]["io.kubernetes.cri.sandbox-uid"]
-    process = runtime.cri.call("PodSandboxStatus", pod_sandbox_id=pod, verbose=True)
-    pid = json.loads(process.info["info"])["pid"]
+    told = runtime.cri.call("PodSandboxStatus", pod_sandbox_id=pod, verbose=True)
+    process = json.loads(told.info["info"]).get("pid", "no process")
+    uid = told.status.metadata.uid
     text = json.dumps(spec).replace(container, "CONTAINER").replace(pod, "POD").replace(uid, "UID")
-    return json.loads(text.replace(f"/proc/{pid}/", "/proc/PID/"))
+    for pattern, name in VARYING.items():
+        text = re.sub(pattern, name, text)
+    return json.loads(text.replace(f"/proc/{process}/", "/proc/PID/"))
 
 
 def test_the_same_plugins_make_the_same_container(new_runtime: NewRuntime, plugins: str) -> None:

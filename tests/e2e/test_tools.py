@@ -1,4 +1,4 @@
-"""Logger, differ and resource assigner on real containerds."""
+"""Logger, differ and resource assigner on real runtimes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from nri_inject.wire.session import Call, Role, Session
 
 from . import image
 from .conftest import NewRuntime
-from .containerd import Containerd
 from .cri import CriError
+from .daemon import Daemon
 from .plugin import External, install
 from .poll import until
 
@@ -26,7 +26,7 @@ StartPlugin = Callable[..., External]
 
 
 @pytest.fixture
-def start(runtime: Containerd, tmp_path: Path) -> Iterator[StartPlugin]:
+def start(runtime: Daemon, tmp_path: Path) -> Iterator[StartPlugin]:
     """Start commands beside the shared runtime; they are ended with SIGTERM."""
     with ExitStack() as plugins:
 
@@ -41,7 +41,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def run_through(daemon: Containerd, name: str, namespace: str = "default") -> str:
+def run_through(daemon: Daemon, name: str, namespace: str = "default") -> str:
     """Let a pod with one container live from beginning to end; return the container's id."""
     pod = daemon.cri.run_pod(name, namespace)
     container = daemon.cri.run(pod, "main")
@@ -62,7 +62,7 @@ VALIDATION = ["ValidateContainerAdjustment"]
 
 
 def test_the_whole_life_of_a_pod_is_logged_and_no_other_pods(
-    runtime: Containerd, start: StartPlugin, tmp_path: Path
+    runtime: Daemon, start: StartPlugin, tmp_path: Path
 ) -> None:
     file = tmp_path / "events"
     logger = start(
@@ -84,7 +84,7 @@ def test_the_whole_life_of_a_pod_is_logged_and_no_other_pods(
 
 
 def test_yaml_says_what_exists_when_the_logger_starts(
-    runtime: Containerd, start: StartPlugin, tmp_path: Path
+    runtime: Daemon, start: StartPlugin, tmp_path: Path
 ) -> None:
     pod = runtime.cri.run_pod("before", annotations={"example.com/text": "a\nb: \x1b[2J"})
     runtime.cri.run(pod, "main")
@@ -100,7 +100,7 @@ def test_yaml_says_what_exists_when_the_logger_starts(
 
 
 def test_the_logger_comes_back_after_a_restart_and_its_recording_is_the_session(
-    runtime: Containerd, start: StartPlugin, tmp_path: Path
+    runtime: Daemon, start: StartPlugin, tmp_path: Path
 ) -> None:
     file = tmp_path / "session"
     logger = start("nri-logger", "--log-file", "/dev/null", "--record", str(file))
@@ -150,7 +150,7 @@ def test_a_preinstalled_logger_is_configured_by_its_drop_in_file(
 
 
 def test_each_plugins_changes_are_shown_where_they_came_and_what_was_created(
-    runtime: Containerd, start: StartPlugin, tmp_path: Path
+    runtime: Daemon, start: StartPlugin, tmp_path: Path
 ) -> None:
     file = tmp_path / "changes"
     differ = start(
@@ -186,7 +186,7 @@ def test_each_plugins_changes_are_shown_where_they_came_and_what_was_created(
 
 
 def test_text_is_quiet_about_containers_that_nobody_changed(
-    runtime: Containerd, start: StartPlugin, tmp_path: Path
+    runtime: Daemon, start: StartPlugin, tmp_path: Path
 ) -> None:
     file = tmp_path / "changes"
     differ = start("nri-differ", "--log-file", str(file))
@@ -206,12 +206,12 @@ two_cpus = pytest.mark.cpus(2)
 EVERYBODY = "resource_assigner: {beyond_requests: ['*']}\n"
 
 
-def cpuset(daemon: Containerd, container: str) -> str:
+def cpuset(daemon: Daemon, container: str) -> str:
     """Return cpuset.cpus of a running container's cgroup."""
     return cgroup_file(daemon, container, "cpuset.cpus")
 
 
-def cgroup_file(daemon: Containerd, container: str, name: str) -> str:
+def cgroup_file(daemon: Daemon, container: str, name: str) -> str:
     groups = Path(f"/proc/{daemon.cri.details(container)['pid']}/cgroup").read_text()
     version_1 = re.search(r"^[0-9]+:[^:]*\bcpuset\b[^:]*:(.*)$", groups, re.MULTILINE)
     version_2 = re.search(r"^0::(.*)$", groups, re.MULTILINE)
@@ -230,7 +230,7 @@ def assigner(start: StartPlugin, tmp_path: Path) -> External:
 
 @two_cpus
 def test_the_shared_pool_makes_room_for_an_exclusive_container_and_has_it_back(
-    runtime: Containerd, assigner: External
+    runtime: Daemon, assigner: External
 ) -> None:
     shared = runtime.cri.run(runtime.cri.run_pod("shared"), "main")
     assert cpuset(runtime, shared) == "0-1"
@@ -252,7 +252,7 @@ def test_the_shared_pool_makes_room_for_an_exclusive_container_and_has_it_back(
 
 @two_cpus
 @pytest.mark.usefixtures("assigner")
-def test_what_cannot_be_had_fails_that_container_with_a_sentence(runtime: Containerd) -> None:
+def test_what_cannot_be_had_fails_that_container_with_a_sentence(runtime: Daemon) -> None:
     pod = runtime.cri.run_pod("greedy", annotations={ASK: "2"})
     with pytest.raises(CriError) as caught:
         runtime.cri.create(pod, "main")
@@ -266,7 +266,7 @@ def test_what_cannot_be_had_fails_that_container_with_a_sentence(runtime: Contai
 @two_cpus
 @pytest.mark.usefixtures("assigner")
 def test_whole_cpus_that_are_requested_are_exclusive_and_follow_an_update(
-    runtime: Containerd,
+    runtime: Daemon,
 ) -> None:
     whole = {"cpu_shares": 1024, "cpu_quota": 100_000, "cpu_period": 100_000}
     limits = whole | {"memory_limit_in_bytes": 1 << 26}
@@ -286,7 +286,7 @@ def test_whole_cpus_that_are_requested_are_exclusive_and_follow_an_update(
 
 @two_cpus
 def test_the_assignment_outlives_restarts_of_the_plugin_and_of_the_runtime(
-    runtime: Containerd, start: StartPlugin, assigner: External, tmp_path: Path
+    runtime: Daemon, start: StartPlugin, assigner: External, tmp_path: Path
 ) -> None:
     shared = runtime.cri.run(runtime.cri.run_pod("shared"), "main")
     pod = runtime.cri.run_pod("exclusive", annotations={ASK: "1"})
@@ -308,7 +308,7 @@ def test_the_assignment_outlives_restarts_of_the_plugin_and_of_the_runtime(
 
 @two_cpus
 def test_a_change_of_the_configuration_moves_containers_at_once(
-    runtime: Containerd, assigner: External, tmp_path: Path
+    runtime: Daemon, assigner: External, tmp_path: Path
 ) -> None:
     shared = runtime.cri.run(runtime.cri.run_pod("shared"), "main")
     system = runtime.cri.run(runtime.cri.run_pod("dns", "kube-system"), "main")

@@ -9,32 +9,32 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import NewRuntime
+from .conftest import NewContainerd, NewRuntime
 from .containerd import Containerd
 from .cri import CriError
+from .daemon import Daemon
 from .plugin import BIN, External, install
 
 FUSE = {"devices.noderesource.dev": "- path: /dev/fuse\n"}
 SINCE = (0, 10, 0)
 """The NRI that first asks validators."""
 
-PREFIX = "failed to create containerd container: failed to get NRI adjustment for container: "
 TOLERATED = "required-plugins.noderesource.dev"
-REQUIRED = f"""\
-enable = true
-required_plugins = ["device-injector"]
-tolerate_missing_plugins_annotation = "{TOLERATED}"
-"""
+REQUIRED = {
+    "enable": True,
+    "required_plugins": ["device-injector"],
+    "tolerate_missing_plugins_annotation": TOLERATED,
+}
 
 
-def refused(daemon: Containerd, annotations: dict[str, str]) -> str:
+def refused(daemon: Daemon, annotations: dict[str, str]) -> str:
     pod = daemon.cri.run_pod("build", "ci", annotations=annotations)
     with pytest.raises(CriError) as caught:
         daemon.cri.create(pod, "main")
     return caught.value.message
 
 
-def has_fuse(daemon: Containerd, annotations: dict[str, str]) -> bool:
+def has_fuse(daemon: Daemon, annotations: dict[str, str]) -> bool:
     """Run a container, and tell whether it can use the device."""
     pod = daemon.cri.run_pod("build", "ci", annotations=annotations)
     container = daemon.cri.run(pod, "main")
@@ -45,7 +45,7 @@ def has_fuse(daemon: Containerd, annotations: dict[str, str]) -> bool:
 
 
 def test_what_another_plugin_gives_and_the_policy_does_not_allow_fails_the_container(
-    runtime: Containerd, tmp_path: Path
+    runtime: Daemon, tmp_path: Path
 ) -> None:
     """The other plugins give what they like: a device, and a variable, which needs no rule."""
     policy = tmp_path / "policy.yaml"
@@ -93,9 +93,9 @@ def test_a_required_plugin_that_is_missing_fails_containers_that_do_not_tolerate
     assert 'required plugin "device-injector" not present' in refused(daemon, FUSE)
 
 
-def test_doctor_says_what_nris_own_validator_does_to_us(new_runtime: NewRuntime) -> None:
+def test_doctor_says_what_nris_own_validator_does_to_us(new_containerd: NewContainerd) -> None:
     """From outside of a host its runtime's release is not known, so any runtime says the same."""
-    daemon = new_runtime(own_root=True, default_validator=REQUIRED)
+    daemon = new_containerd(own_root=True, default_validator=REQUIRED)
     daemon.start()
     (told,) = validator_findings(daemon)
     assert "the runtime requires the plugin device-injector, which is not installed" in told
@@ -105,7 +105,7 @@ def test_nris_own_validator_lets_devices_pass_and_rejects_hooks(
     new_runtime: NewRuntime, tmp_path: Path
 ) -> None:
     """The suite is preinstalled; it has a hook for the containers that ask for one."""
-    rules = "enable = true\nreject_oci_hook_adjustment = true\n"
+    rules = {"enable": True, "reject_oci_hook_adjustment": True}
     daemon = new_runtime(default_validator=rules)
     hooks = tmp_path / "hooks.d"
     hooks.mkdir()
