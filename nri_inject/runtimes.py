@@ -186,6 +186,8 @@ def spare(adjustment: Adjustment, runtime: Runtime) -> None:
     """
     if (0, 11, 0) <= runtime.nri < (0, 12, 0) and adjustment.HasField("linux"):
         adjustment.linux.ClearField("sysctl")
+        if not adjustment.linux.ByteSize():
+            adjustment.ClearField("linux")
 
 
 def _taken(adjustment: Adjustment, path: tuple[str, ...]) -> Adjustment:

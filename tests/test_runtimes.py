@@ -247,11 +247,24 @@ def test_a_runtime_is_named_with_its_version() -> None:
     )
 
 
-def test_a_sysctl_is_taken_out_for_the_nri_that_would_end_of_it() -> None:
-    for release, kept in (("2.1.9", {"a": "b"}), ("2.2.9", {}), ("2.4.2", {"a": "b"})):
-        adjustment = api.Adjustment(linux=api.LinuxContainerAdjustment(sysctl={"a": "b"}))
-        spare(adjustment, identify("containerd", release))
-        assert dict(adjustment.linux.sysctl) == kept
+@pytest.mark.parametrize(
+    ("release", "stays"), [("2.1.9", True), ("2.2.0", True), ("2.2.9", False), ("2.4.2", True)]
+)
+def test_a_sysctl_is_taken_out_for_the_nri_that_would_end_of_it(release: str, stays: bool) -> None:
+    adjustment = api.Adjustment(linux=api.LinuxContainerAdjustment(sysctl={"a": "b"}))
+    whole = api.copy_of(adjustment)
+    spare(adjustment, identify("containerd", release))
+    assert adjustment == (whole if stays else api.Adjustment())
+
+
+def test_only_the_sysctl_is_taken_out() -> None:
+    devices = [api.LinuxDevice(path="/dev/fuse")]
+    linux = api.LinuxContainerAdjustment(sysctl={"a": "b"}, devices=devices)
+    adjustment = api.Adjustment(args=["sh"], linux=linux)
+    spare(adjustment, identify("containerd", "2.2.9"))
+    assert adjustment == api.Adjustment(
+        args=["sh"], linux=api.LinuxContainerAdjustment(devices=devices)
+    )
     nothing = api.Adjustment()
     spare(nothing, identify("containerd", "2.2.9"))
     assert nothing == api.Adjustment()
