@@ -2,6 +2,9 @@
 # inside this checkout: .venv/ for Python packages, .cache/ for what the tests fetch.
 
 PYTHON ?= python3
+# The Python to measure with: the distribution's, as a node has it, where it is new enough.
+NODE_PYTHON ?= $(shell /usr/bin/python3 -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' \
+    2>/dev/null && echo /usr/bin/python3 || echo $(PYTHON))
 VENV := .venv
 BIN := $(VENV)/bin
 SAY := @echo "==>"
@@ -45,12 +48,12 @@ fuzz: $(VENV)/.developed ## The wire against 50,000 hostile examples: five tests
 	$(SAY) "fuzzing the wire"
 	@NRI_INJECT_FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest tests/wire/test_fuzz.py
 
-bench: $(VENV)/.installed ## Beside Go's plugins and library; GO_DEVICE_INJECTOR, GO_HOOK_INJECTOR
+bench: $(VENV)/bench/.installed ## Beside Go's plugins and library; GO_DEVICE_INJECTOR, GO_HOOK_INJECTOR
 	$(SAY) "benchmarks: interleaved rounds on NRI's own adaptation; what is not there says so"
 	@mkdir -p .cache/bench
-	@$(BIN)/python benchmarks/compare.py --json .cache/bench/compare.json
-	@$(BIN)/python benchmarks/cdi_churn.py --json .cache/bench/churn.json
-	@$(BIN)/python benchmarks/hostile_pattern.py
+	@$(VENV)/bench/bin/python benchmarks/compare.py --json .cache/bench/compare.json
+	@$(VENV)/bench/bin/python benchmarks/cdi_churn.py --json .cache/bench/churn.json
+	@$(VENV)/bench/bin/python benchmarks/hostile_pattern.py
 
 binaries: $(VENV)/.binaries ## Self-contained programs in dist/nri-inject, for nodes without Python
 	$(SAY) "building dist/nri-inject: one folder, one executable, a link for each program"
@@ -80,6 +83,12 @@ $(VENV)/oldest/.installed: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)/oldest
 	@$(VENV)/oldest/bin/python -m pip install --quiet "protobuf==5.26.*" hypothesis pytest pyyaml click
 	@$(VENV)/oldest/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(VENV)/bench/.installed: $(VENV)/.installed
+	$(SAY) "installing nri-inject for $(NODE_PYTHON) as well, to measure with"
+	@$(NODE_PYTHON) -m venv --without-pip $(VENV)/bench
+	@$(BIN)/python -m pip --python $(VENV)/bench/bin/python install --quiet --editable .
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed
