@@ -1,6 +1,6 @@
 """Load directories of CDI specs with our registry and resolve two devices; print one JSON object.
 
-    .venv/bin/python benchmarks/cdi_child.py REPEATS DEVICE DEVICE DIRECTORY...
+    .venv/bench/bin/python benchmarks/cdi_child.py REPEATS DEVICE DEVICE DIRECTORY...
 
 The same as benchmarks/go/cdi-bench does with the Go library. Each run is a process of its own, so
 no load finds a warm heap; what starting the process and importing cost is not part of the load.

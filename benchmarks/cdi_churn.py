@@ -1,6 +1,6 @@
 """Change CDI specs at full speed while resolving, and hold each answer against what was on disk.
 
-    .venv/bin/python benchmarks/cdi_churn.py [--changes N] [--passes N] [--json FILE]
+    .venv/bench/bin/python benchmarks/cdi_churn.py [--changes N] [--passes N] [--json FILE]
 
 A process of its own changes files: by renaming a new one over the old, by rewriting in place, by
 both in turn, and by rewriting in two pieces of which the first is sound by itself, some passes

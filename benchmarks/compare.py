@@ -1,6 +1,6 @@
 """Our plugins and the CDI registry beside Go's, in interleaved rounds; see README.md.
 
-.venv/bin/python benchmarks/compare.py [--rounds N] [--only NAME]... [--json FILE]
+.venv/bench/bin/python benchmarks/compare.py [--rounds N] [--only NAME]... [--json FILE]
     [--without-go] [--go-device-injector FILE] [--go-hook-injector FILE]
 """
 

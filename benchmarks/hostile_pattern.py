@@ -1,6 +1,6 @@
 """How long a pattern made for backtracking keeps the hook injector, over the real wire.
 
-    .venv/bin/python benchmarks/hostile_pattern.py
+    .venv/bench/bin/python benchmarks/hostile_pattern.py
 
 The pattern `(a+)+$` meets an annotation of 200,000 letters that almost fits; a request without
 the annotation is its neighbour.

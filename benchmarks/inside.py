@@ -1,6 +1,7 @@
 """What a request costs inside of a plugin, without runtime and kernel, and in which functions.
 
-    .venv/bin/python benchmarks/inside.py [--cold] [--profile N] devices|cdi|hooks|suite|policy
+    .venv/bench/bin/python benchmarks/inside.py [--cold] [--profile N]
+        devices|cdi|hooks|suite|policy
 
 Both ends of the session are in this process, and nothing is waited for, so caches are warm. With
 `--cold` the processor's caches are filled with something else before each request, as they are for
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description="What a request costs inside of a plugin.")
     parser.add_argument("what", choices=_PARTS)
-    parser.add_argument("--cold", action="store_true", help="with nothing in the caches")
+    parser.add_argument("--cold", action="store_true", help="with other data in the core's caches")
     parser.add_argument("--profile", type=int, metavar="N", help="show the N costliest functions")
     arguments = parser.parse_args(argv)
     with (

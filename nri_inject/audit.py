@@ -100,8 +100,8 @@ def _places(*names: str) -> str:
     return ", ".join(f'"{name}": %s' for name in names)
 
 
-# A container waits for its lines. So they are put together from texts, in a fraction of the time
-# that json.dumps takes for a dict; what it writes of a text, this writes too.
+# The next container waits for these lines. So they are put together from texts, in a fraction of
+# the time that json.dumps takes for a dict; what it writes of a text, this writes too.
 _text: Final = encode_basestring_ascii
 
 _ABOUT: Final = _places(

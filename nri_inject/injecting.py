@@ -70,7 +70,8 @@ class Injecting:
         permit = around.permit(pod, container)
         answer: Answer | None = None
         try:
-            host = around.host(permit, files, warn=partial(_warn, pod, container))
+            warn = partial(self._warn, pod, container)
+            host = around.host(permit, files, warn)
             answer = around.answers.give(asked, pod, container, host)
         finally:
             around.after(partial(self._write_down, pod, container, permit, answer))
@@ -86,6 +87,6 @@ class Injecting:
         if answer is not None and answer.adjustment is not None:
             write_lines(log, [f"{where(pod, container)}: injected {answer.summary}"])
 
-
-def _warn(pod: Pod, container: Container, sentence: str) -> None:
-    log.warning("%s: %s", where(pod, container), sentence)
+    def _warn(self, pod: Pod, container: Container, sentence: str) -> None:
+        told = partial(log.warning, "%s: %s", where(pod, container), sentence)
+        self._surroundings.after(told)

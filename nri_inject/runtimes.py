@@ -161,7 +161,7 @@ def of_request(request: ConfigureRequest) -> Runtime:
 
 
 def lost(adjustment: Adjustment, runtime: Runtime) -> list[Loss]:
-    """Return which parts of `adjustment` this runtime would drop, in the order of `FIELDS`."""
+    """Return what of `adjustment` this runtime would drop or not survive, ordered as `FIELDS`."""
     return [loss for path, loss in _lacking(runtime) if _is_set(adjustment, path)]
 
 

@@ -195,11 +195,12 @@ class Stub:
         self._wake()
 
     def after(self, do: Callable[[], None]) -> None:
-        """Call `do` when the handler that is running has been answered for, in the same thread.
+        """Call `do` when the answer of the handler that calls this has gone to the socket.
 
-        That is for what a container need not wait for, such as writing down what it was given.
-        Nothing else is read before it is done, and it is done as well if the answer is an error,
-        or cannot be sent. One that fails is logged.
+        That is for what a container need not wait for, such as writing down what it was given. It
+        is done in the same thread, before anything else is read, and as well if the answer is an
+        error, or cannot be sent, or only in part for now. One that fails is logged. Not for `do`
+        itself: what it puts off is done after the next request.
         """
         self._afterwards.append(do)
 
@@ -285,7 +286,7 @@ class Stub:
                 self._follow()
 
     def _follow(self) -> None:
-        while self._afterwards:
+        for _ in range(len(self._afterwards)):
             try:
                 self._afterwards.popleft()()
             except Exception:  # the same boundary as for handlers

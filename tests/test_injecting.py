@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -20,9 +21,17 @@ from nri_inject.stub import Stub
 
 CONFIG = """
 audit: {{file: {file}}}
-policy: {{rules: [{{name: full, who: {{}}, allow: {{devices: [/dev/full]}}}}]}}
+on_unsupported: warn
+policy:
+  rules:
+    - {{name: full, who: {{}}, allow: {{devices: [/dev/full], io_priority: [IOPRIO_CLASS_IDLE]}}}}
 """
 CONTAINER = api.Container(id="c1", name="main")
+IDLE = api.Pod(
+    namespace="ns",
+    name="p",
+    annotations={"io-priority.noderesource.dev/pod": "class: IOPRIO_CLASS_IDLE"},
+)
 
 
 def pod(device: str) -> api.Pod:
@@ -37,13 +46,17 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def service(file: Path) -> Injecting:
+def service(file: Path) -> Iterator[Injecting]:
     """Return a device injector whose policy allows one device."""
     made = service_of(device_injector.PART)(Options(idx="10", name="injector"), Config())
     assert isinstance(made, Injecting)
     assert made.plugin.configure is not None
-    made.plugin.configure(api.ConfigureRequest(config=CONFIG.format(file=file)))
-    return made
+    request = api.ConfigureRequest(
+        runtime_name="containerd", runtime_version="1.7.24", config=CONFIG.format(file=file)
+    )
+    made.plugin.configure(request)
+    yield made
+    made.close()
 
 
 def audited(file: Path) -> list[tuple[str, str]]:
@@ -69,9 +82,17 @@ def test_no_container_waits_until_it_is_written_down(
         assert adjustment is not None
         with pytest.raises(RequestError):
             service.create_container(pod("/dev/null"), CONTAINER)
+        service.create_container(IDLE, CONTAINER)
         assert not file.exists()
         assert not caplog.messages
         stub.stop()
         stub.run()
-    assert audited(file) == [("allow", "injected"), ("deny", "failed")]
-    assert caplog.messages == ["pod ns/p, container main: injected 1 devices"]
+    assert audited(file) == [("allow", "injected"), ("deny", "failed"), ("allow", "injected")]
+    assert caplog.messages == [
+        "pod ns/p, container main: injected 1 devices",
+        (
+            "pod ns/p, container main: containerd 1.7.24 (NRI 0.6.1) does not apply io_priority:"
+            " needs NRI 0.10.0, first in containerd 2.2.0, CRI-O 1.34"
+        ),
+        "pod ns/p, container main: injected 1 io_priority",
+    ]

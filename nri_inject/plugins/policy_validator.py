@@ -82,7 +82,8 @@ class Validating:
         pod, container = request.pod, request.container
         faults = [*self._missing(request), *self._denied(request)]
         if faults:
-            log.error("%s: rejected: %s", where(pod, container), "; ".join(faults))
+            told = partial(log.error, "%s: rejected: %s", where(pod, container), "; ".join(faults))
+            self._surroundings.after(told)
             raise RequestError(faults, where=where(pod, container))
 
     def _missing(self, request: ValidateContainerAdjustmentRequest) -> list[str]:

@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: one containerd of each version, and more on request."""
+"""Fixtures of the end-to-end tests: one runtime of each kind, and more on request."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any, NoReturn, Protocol
 import pytest
 
 from . import given, leftovers
-from .archive import RUNTIME_SUITES, Archive, ArchiveUnavailable, open_archive
+from .archive import RUNTIME_SUITES, Archive, ArchiveUnavailable, open_archive, open_packages
 from .containerd import Containerd
 from .cri import compile_api
 from .crio import NAME as CRIO_NAME
-from .crio import CriO
+from .crio import SKOPEO, CriO
 from .daemon import PREFIX, Daemon, Options
 
 GIVEN = given.containerds()
@@ -55,6 +55,8 @@ def archive() -> Archive:
         _do_without(missing)
     leftovers.sweep(Path("/tmp"), PREFIX)  # of runs that were killed
     try:
+        if CRIO:
+            open_packages("skopeo", *SKOPEO)
         return open_archive()
     except ArchiveUnavailable as error:
         _do_without(f"Debian's archive cannot be used: {error}")

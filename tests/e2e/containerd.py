@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -121,7 +120,7 @@ class Containerd(Daemon):
         """Run this version's ctr in the namespace of Kubernetes, and return what it prints."""
         result = subprocess.run(
             [self._tools / "ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments],
-            env=self._environment | {"PATH": str(self._tools)},
+            env={"PATH": str(self._tools)},
             check=True,
             stdout=subprocess.PIPE,
             text=True,
@@ -155,11 +154,10 @@ class Containerd(Daemon):
     def _environment(self) -> dict[str, str]:
         """Give the daemon a PATH with the shim of its own version first, and nothing else."""
         if self._root:
-            return {"PATH": "/usr/bin:/usr/sbin:/bin:/sbin"}
+            return {"PATH": SYSTEM_PATH}
         return {"PATH": f"{self._tools}:{self._archive.runc.parent}:{SYSTEM_PATH}"}
 
     def _configuration(self, options: Options) -> str:
-        cdi_dirs = [self.cdi_dir] if options.cdi_dirs is None else options.cdi_dirs
         version, cri = (2, CRI_1) if self.name.startswith("containerd-1.") else (3, CRI_2)
         return (COMMON + cri).format(
             version=version,
@@ -167,7 +165,7 @@ class Containerd(Daemon):
             socket=self.socket,
             image=image.NAME,
             default_validator=toml(options.default_validator),
-            cdi_dirs=json.dumps([str(path) for path in cdi_dirs]),
+            cdi_dirs=self._cdi_dirs(options),
             nri_socket="/run/nri/nri.sock" if options.own_root else self.nri_socket,
             plugin_path="/opt/nri/plugins" if options.own_root else self.plugin_dir,
             plugin_config_path="/etc/nri/conf.d" if options.own_root else self.plugin_conf_dir,

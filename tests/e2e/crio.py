@@ -128,7 +128,6 @@ class CriO(Daemon):
             f'[storage]\ndriver = "vfs"\ngraphroot = "{self.directory}/root"\n'
             f'runroot = "{self.directory}/run"\n'
         )
-        cdi_dirs = [self.cdi_dir] if options.cdi_dirs is None else options.cdi_dirs
         self.config_path.write_text(
             CONFIGURATION.format(
                 directory=self.directory,
@@ -138,7 +137,7 @@ class CriO(Daemon):
                 runc=self._archive.runc,
                 image=image.NAME,
                 pause_command=" ".join(image.ENTRY_COMMAND),
-                cdi_dirs=json.dumps([str(path) for path in cdi_dirs]),
+                cdi_dirs=self._cdi_dirs(options),
                 nri_socket=self.nri_socket,
                 plugin_dir=self.plugin_dir,
                 plugin_conf_dir=self.plugin_conf_dir,

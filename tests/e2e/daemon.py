@@ -148,6 +148,11 @@ class Daemon(ABC):
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def _cdi_dirs(self, options: Options) -> str:
+        """Return the directories of CDI specs as both configurations have them."""
+        dirs = [self.cdi_dir] if options.cdi_dirs is None else options.cdi_dirs
+        return json.dumps([str(path) for path in dirs])
+
     def start(self) -> None:
         """Start the daemon, and return when CRI answers and NRI listens.
 

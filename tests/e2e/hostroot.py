@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .archive import Archive
+from .given import PROGRAMS
 
 # A mount point becomes the root of a mount namespace. chroot would not do: what runc starts later
 # in a running container would be in the machine's root then.
@@ -53,7 +54,7 @@ class HostRoot:
             (self.path / name).write_text(text)
         shutil.copy2(archive.busybox, self.path / "bin/busybox")
         (self.path / "bin/sh").symlink_to("busybox")
-        programs = [*tools.iterdir(), archive.runc]
+        programs = [*(tools / name for name in PROGRAMS), archive.runc]
         for program in programs:
             shutil.copy2(program, self.path / "usr/bin" / program.name)
         for library in libraries(programs):

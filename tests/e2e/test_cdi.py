@@ -224,8 +224,10 @@ def test_names_are_handed_to_a_runtime_that_resolves_them_if_the_admin_says_so(
                 [*command, "--config", str(config)], stdout=file, stderr=file
             ) as process,
         ):
-            until(lambda: told in log.read_text(), "the plugin to say what the runtime lacks")
-            process.terminate()
+            try:
+                until(lambda: told in log.read_text(), "the plugin to say what the runtime lacks")
+            finally:
+                process.terminate()
         return
     with closing(External("nri-cdi-injector", runtime, log, "--config", str(config))):
         pod = runtime.cri.run_pod("native", annotations={KEY: "[example.com/native=0]"})

@@ -49,6 +49,17 @@ def test_a_given_containerd_that_cannot_be_used_is_told_in_a_sentence(tmp_path: 
     )
 
 
+def test_a_given_crio_is_the_program_that_is_named(tmp_path: Path) -> None:
+    program = programs(tmp_path, "true") / "containerd"
+    assert given.crio({given.CRIO_VARIABLE: str(program)}) == program
+    assert given.crio({}) is None
+    with pytest.raises(given.NotUsable) as caught:
+        given.crio({given.CRIO_VARIABLE: str(tmp_path)})
+    assert str(caught.value) == (
+        f"NRI_INJECT_CRIO: {tmp_path} is no program; the path of a crio is expected"
+    )
+
+
 def programs(directory: Path, script: str) -> Path:
     """Make programs of containerd's names that run a script, and return their directory."""
     for name in given.PROGRAMS:

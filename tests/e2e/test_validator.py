@@ -1,4 +1,4 @@
-"""Validators on real containerds: ours, which holds a policy against others, and NRI's own."""
+"""Validators on real runtimes: ours, which holds a policy against others, and NRI's own."""
 
 from __future__ import annotations
 
