@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from . import image, poll
@@ -128,14 +127,9 @@ class Containerd(Daemon):
         )
         return result.stdout
 
-    def load_image(
-        self, name: str = image.NAME, files: Mapping[str, Path] = MappingProxyType({})
-    ) -> None:
-        archive = self.directory / "image.tar"
-        image.write_image(self._archive.busybox, archive, name=name, files=files)
+    def _import(self, archive: Path, name: str) -> None:
         # ctr would unpack it for the overlay snapshotter; CRI does it when it makes the pod.
         self.ctr("images", "import", "--no-unpack", str(archive))
-        archive.unlink()
         # CRI hears of it by an event, after ctr has ended.
         poll.until(lambda: self.cri.has_image(name), f"{self.name} to notice its image")
 

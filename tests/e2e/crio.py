@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from . import image
@@ -97,12 +96,8 @@ class CriO(Daemon):
         # A mount that has CRI-O's storage in it has to be a slave, which is not for every root.
         return self.directory / "nri" / "nri.sock"
 
-    def load_image(
-        self, name: str = image.NAME, files: Mapping[str, Path] = MappingProxyType({})
-    ) -> None:
+    def _import(self, archive: Path, name: str) -> None:
         """Put an image into the storage, which CRI-O reads for each request."""
-        archive = self.directory / "image.tar"
-        image.write_image(self._archive.busybox, archive, name=name, files=files)
         packages = open_packages("skopeo", *SKOPEO)
         libraries = ":".join(str(path) for path in packages.glob("**/*-linux-*") if path.is_dir())
         storage = f"[vfs@{self.directory}/root+{self.directory}/run]"
@@ -116,7 +111,6 @@ class CriO(Daemon):
             check=True,
             timeout=START_SECONDS,
         )
-        archive.unlink()
 
     def _configure(self, options: Options) -> None:
         if options.own_root:

@@ -98,10 +98,17 @@ class Daemon(ABC):
         """All of the daemon's environment."""
 
     @abstractmethod
+    def _import(self, archive: Path, name: str) -> None:
+        """Make what is in an image archive known to the runtime, under this name."""
+
     def load_image(
         self, name: str = image.NAME, files: Mapping[str, Path] = MappingProxyType({})
     ) -> None:
         """Make an image of busybox and further files (see `image`) known to the runtime."""
+        archive = self.directory / "image.tar"
+        image.write_image(self._archive.busybox, archive, name=name, files=files)
+        self._import(archive, name)
+        archive.unlink()
 
     @property
     def socket(self) -> Path:
