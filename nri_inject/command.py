@@ -151,11 +151,13 @@ def config_of(options: Options) -> Config:
         if options.config is None
         else config.read_file(options.config, unsafe=options.unsafe_files)
     )
-    return with_policy(configured, options.policy)
+    return with_options(configured, options)
 
 
-def with_policy(configured: Config, policy: str | None) -> Config:
-    """Let the command line's word on the policy count before the configuration's."""
-    if policy is None:
+def with_options(configured: Config, options: Options) -> Config:
+    """Return a configuration in which the options of the command line count before it."""
+    if options.unsafe_files:
+        configured = dataclasses.replace(configured, unsafe_files=True)
+    if options.policy is None:
         return configured
-    return dataclasses.replace(configured, policy=config.policy_of(policy))
+    return dataclasses.replace(configured, policy=config.policy_of(options.policy))

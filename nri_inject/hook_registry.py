@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
-from nri_inject import trust
+from nri_inject import trust, walk
 from nri_inject.oci_hooks import (
     Definition,
     Definitions,
@@ -24,7 +24,6 @@ from nri_inject.oci_hooks import (
     order,
     read,
 )
-from nri_inject.trust import Step
 from nri_inject.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -204,10 +203,10 @@ class _Scan:
 
     # --- directories ---
 
-    def _walk(self, directory: str) -> list[Step]:
+    def _walk(self, directory: str) -> list[walk.Step]:
         """Return what leads to a directory; nothing if there is none to be read."""
         try:
-            walked = list(trust.steps(directory, self._root))
+            walked = list(walk.steps(directory, self._root))
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
@@ -222,7 +221,7 @@ class _Scan:
             return []
         return walked
 
-    def _names(self, directory: str, walked: list[Step]) -> list[str]:
+    def _names(self, directory: str, walked: list[walk.Step]) -> list[str]:
         """Return the names of hook files in a directory, in the order of their bytes."""
         if not walked:
             return []
@@ -235,19 +234,19 @@ class _Scan:
 
     # --- files ---
 
-    def _visit(self, file: str, name: str, directory: Step) -> None:
+    def _visit(self, file: str, name: str, directory: walk.Step) -> None:
         """Find out what a file says, unless it says what it said before."""
         before = self._before.get(file)
         path = f"{directory.path.rstrip('/')}/{name}"
         try:
-            end = Step(path, os.lstat(self._below_root(path)))
+            end = walk.Step(path, os.lstat(self._below_root(path)))
         except OSError:
             return  # removed since it was listed
         walked = [directory, end]
         if stat.S_ISLNK(end.status.st_mode):
             self.followed.add(path)
             try:
-                walked = list(trust.steps(path, self._root))
+                walked = list(walk.steps(path, self._root))
             except (OSError, ValueError) as error:
                 self._bad(file, Kind.UNREADABLE, _link_sentence(path, error))
                 return
@@ -270,7 +269,7 @@ class _Scan:
         else:
             self._read(file, end, before)
 
-    def _read(self, file: str, end: Step, before: _File | None) -> None:
+    def _read(self, file: str, end: walk.Step, before: _File | None) -> None:
         try:
             data = _content(self._below_root(end.path), end.status)
         except OSError as error:
@@ -351,7 +350,7 @@ def program_fault(path: str, *, root: str = "/", unsafe: bool = False) -> Fault 
     has a word on them.
     """
     try:
-        walked = list(trust.steps(path, root))
+        walked = list(walk.steps(path, root))
     except (OSError, ValueError) as error:
         is_missing = isinstance(error, FileNotFoundError)
         kind = Kind.PROGRAM_MISSING if is_missing else Kind.PROGRAM_UNUSABLE
@@ -363,7 +362,7 @@ def program_fault(path: str, *, root: str = "/", unsafe: bool = False) -> Fault 
 def program_warning(path: str, *, root: str = "/") -> str | None:
     """Say why a program that is there would not run."""
     try:
-        *_, end = trust.steps(path, root)
+        *_, end = walk.steps(path, root)
     except (OSError, ValueError):
         return None
     if not stat.S_ISREG(end.status.st_mode):
@@ -378,7 +377,7 @@ def file_reading(
 ) -> tuple[Reading, tuple[Fault, ...]]:
     """Read one file by itself: what it says, and every fault, those of its program included."""
     try:
-        walked = list(trust.steps(file, root))
+        walked = list(walk.steps(file, root))
         refused = None if unsafe else trust.trouble(walked)
         if refused:
             faults = (Fault(Kind.UNTRUSTED, "", refused),)

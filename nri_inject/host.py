@@ -11,13 +11,12 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
-from nri_inject import trust
+from nri_inject import trust, walk
 from nri_inject.recall import Latest
 from nri_inject.runtimes import NEWEST, Runtime
-from nri_inject.trust import Step
+from nri_inject.walk import Step
 
 if TYPE_CHECKING:  # only those plugins load the readers of these files that read them
     from nri_inject.cdi.registry import Snapshot
@@ -60,10 +59,18 @@ Number: TypeAlias = tuple[str, int, int]
 
 
 class Place(NamedTuple):
-    """A file or directory of the host: its path without links, and `doubt` as for a node."""
+    """A file or directory of the host: its path without links, and `doubt` as for a node.
+
+    `writable_by` says the same of who could have written it. `on_procfs` says that the path leads
+    through procfs. `identity` is the device number of its file system and its inode number: the
+    kernel's own name for the file.
+    """
 
     real: str
     doubt: str | None = None
+    writable_by: str | None = None
+    on_procfs: bool = False
+    identity: tuple[int, int] = (0, 0)
 
 
 def unheard(_sentence: str) -> None:
@@ -110,12 +117,6 @@ class NotADevice(KeyError):
         return f"{self.path} {self.why}"
 
 
-# Characters of all that a path leads through, far more than a device's have.
-_LONGEST_WALK: Final = 2048
-
-# Whoever plants links in a directory of the host could make one path cost a hundred thousand looks.
-_MOST_PARTS: Final = 256
-
 _TYPES: Final[dict[int, DeviceType]] = {
     stat.S_IFCHR: "c",
     stat.S_IFBLK: "b",
@@ -133,150 +134,66 @@ _REFUSALS: Final = {
 }
 
 
-class _Walks(Generic[V]):
-    """Paths that were walked, and what each led to, for as long as it leads through the same.
-
-    Pods' authors choose paths, so neither many nor long ones are kept.
-    """
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._known: Latest[str, tuple[Sequence[Step], str, V]] = Latest(128)
-
-    def end(self, path: str) -> V | None:
-        """Return what a path leads to, None if that has to be worked out; look at all of it."""
-        known = self._known.get(path)
-        if known is None or not trust.unchanged(known[0], self._root, known[1]):
-            return None
-        return known[2]
-
-    def keep(self, path: str, walked: Sequence[Step], value: V, gone: str = "") -> None:
-        """Keep what a path led to; `gone` is the place where it did not go on."""
-        if sum(len(step.path) + len(step.target) for step in walked) <= _LONGEST_WALK:
-            self._known.put(path, (walked, gone, value))
-
-
 class HostDevices(Mapping[str, DeviceNode]):
     """Map absolute paths to the nodes of a host whose file tree is below `root`.
 
-    Each time a path is asked for it is looked at, and so is all that it leads through; what
-    follows from that is worked out anew only if something has changed. Nothing is opened: opening
-    a device can block, rewind a tape or start a watchdog. Links are followed inside the root, also
-    absolute ones and those that climb with `..`; that is why the kernel is not asked to follow
-    them. A path that does not exist is a KeyError, one that is something else a NotADevice; so is
-    one that does not exist yet, where others than root could put something.
+    Each lookup walks the path anew. No device is opened: opening one can block, rewind a tape or
+    start a watchdog. A path that does not exist is a KeyError. A path that leads to something
+    else, or through procfs, is a NotADevice; so is one that does not exist yet, where other users
+    than root could put something.
     """
 
     def __init__(self, root: str | os.PathLike[str] = "/") -> None:
-        self._root = os.fspath(root).rstrip("/")
-        self._walks = _Walks[DeviceNode | str](self._root)
+        self._root = os.fspath(root)
 
     def __getitem__(self, path: str) -> DeviceNode:
-        found = self._walks.end(path)
-        if found is None:
-            if not path.startswith("/") or "\0" in path:
-                raise KeyError(path)
-            found = self._found(path)
-        if isinstance(found, DeviceNode):
-            return found
-        raise NotADevice(path, found) if found else KeyError(path)
-
-    def _found(self, path: str) -> DeviceNode | str:
-        """Return what is there, or say why there is nothing; without a word if that is plain."""
+        if not path.startswith("/") or "\0" in path:
+            raise KeyError(path)
         walked: list[Step] = []
         try:
-            self._follow(path, walked)
-            found = self._node(path, walked)
-        except _Gone as gone:
+            for step in walk.steps(path.rstrip("/") or "/", self._root, wait=False):
+                walked.append(step)  # noqa: PERF402 - the steps before an error count, too
+        except (FileNotFoundError, NotADirectoryError):
             why = _why_missing(walked)
-            self._walks.keep(path, walked, why, gone.place)
-            return why
-        self._walks.keep(path, walked, found)
-        return found
-
-    def _node(self, path: str, walked: Sequence[Step]) -> DeviceNode:
-        real, found, _ = walked[-1]
-        kind = _TYPES.get(stat.S_IFMT(found.st_mode))
-        if kind is None:
-            raise NotADevice(path, _OTHERS.get(stat.S_IFMT(found.st_mode), "is not a device"))
-        numbers = (0, 0) if kind == "p" else (os.major(found.st_rdev), os.minor(found.st_rdev))
-        return DeviceNode(
-            path,
-            kind,
-            *numbers,
-            mode=stat.S_IMODE(found.st_mode),
-            uid=found.st_uid,
-            gid=found.st_gid,
-            real=real,
-            doubt=trust.planted(walked),
-        )
+            raise (NotADevice(path, why) if why else KeyError(path)) from None
+        except walk.Refused as error:
+            raise NotADevice(path, error.why) from None
+        except OSError as error:
+            why = _REFUSALS.get(error.errno or 0, f"cannot be looked at: {error.strerror}")
+            raise NotADevice(path, why) from None
+        return _node(path, walked)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the paths below /dev, links to directories not entered."""
-        for directory, _, names in os.walk(f"{self._root}/dev"):
+        root = self._root.rstrip("/")
+        for directory, _, names in os.walk(f"{root}/dev"):
             for name in names:
-                path = f"{directory}/{name}"[len(self._root) :]
+                path = f"{directory}/{name}"[len(root) :]
                 if path in self:
                     yield path
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def _follow(self, path: str, walked: list[Step]) -> None:
-        """Walk a path from the root to its end; raise _Gone where it does not go on."""
-        pending = path.split("/")[::-1]
-        at = ""
-        links = 0
-        parts = len(pending)
-        _check_parts(path, parts)
-        walked.append(self._look(path, "/"))
-        while pending:
-            name = pending.pop()
-            if name in ("", "."):
-                continue
-            if name == "..":
-                at = at.rpartition("/")[0]
-                walked.append(self._look(path, at or "/"))
-                continue
-            here = f"{at}/{name}"
-            if not stat.S_ISDIR(walked[-1].status.st_mode):
-                raise _Gone(here)
-            walked.append(self._look(path, here))
-            if not stat.S_ISLNK(walked[-1].status.st_mode):
-                at = here
-                continue
-            links += 1
-            if links > trust.MOST_LINKS:
-                raise NotADevice(path, "is a symlink loop")
-            link = walked[-1].target
-            if link.startswith("/"):
-                at = ""
-            walked.append(self._look(path, at or "/"))
-            more = link.split("/")[::-1]
-            parts += len(more)
-            _check_parts(path, parts)
-            pending += more
 
-    def _look(self, path: str, place: str) -> Step:
-        try:
-            return trust.look(self._root, place)
-        except (FileNotFoundError, NotADirectoryError):
-            raise _Gone(place) from None
-        except OSError as error:
-            raise _refused(path, error) from error
-
-
-class _Gone(Exception):
-    """Say where a path does not go on, as seen from the root."""
-
-    def __init__(self, place: str) -> None:
-        super().__init__(place)
-        self.place = place
-
-
-def _check_parts(path: str, parts: int) -> None:
-    if parts > _MOST_PARTS:
-        raise NotADevice(path, f"has more than {_MOST_PARTS} parts, links followed")
+def _node(path: str, walked: Sequence[Step]) -> DeviceNode:
+    real, found, _, _ = walked[-1]
+    kind = _TYPES.get(stat.S_IFMT(found.st_mode))
+    if kind is None:
+        raise NotADevice(path, _OTHERS.get(stat.S_IFMT(found.st_mode), "is not a device"))
+    if any(step.on_procfs for step in walked):
+        raise NotADevice(path, "leads through procfs")
+    numbers = (0, 0) if kind == "p" else (os.major(found.st_rdev), os.minor(found.st_rdev))
+    return DeviceNode(
+        path,
+        kind,
+        *numbers,
+        mode=stat.S_IMODE(found.st_mode),
+        uid=found.st_uid,
+        gid=found.st_gid,
+        real=real,
+        doubt=trust.planted(walked),
+    )
 
 
 def _why_missing(walked: Sequence[Step]) -> str:
@@ -290,34 +207,36 @@ def _why_missing(walked: Sequence[Step]) -> str:
     return f"does not exist, and {doubt}" if doubt else ""
 
 
-def _refused(path: str, error: OSError) -> NotADevice:
-    why = _REFUSALS.get(error.errno or 0, f"cannot be looked at: {error.strerror}")
-    return NotADevice(path, why)
+class ProcLinkError(KeyError):
+    """Report that a path leads through a link on procfs."""
 
 
 class HostFiles(Mapping[str, Place]):
-    """Map absolute paths to what is there below `root`, links followed; nothing is opened.
+    """Map absolute paths to the files and directories below `root`, links followed.
 
-    What cannot be reached is a KeyError with the reason for a text.
+    No file is opened for reading. A path that cannot be reached is a KeyError with the reason for
+    a text, a ProcLinkError where the reason is a link on procfs.
     """
 
     def __init__(self, root: str | os.PathLike[str] = "/") -> None:
         self._root = os.fspath(root)
-        self._walks = _Walks[Place](self._root.rstrip("/"))
 
     def __getitem__(self, path: str) -> Place:
-        seen = self._walks.end(path)
-        if seen is not None:
-            return seen
         try:
-            walked = list(islice(trust.steps(path, self._root), _MOST_STEPS))
+            walked = [*walk.steps(path, self._root, wait=False)]
+            end = walked[-1]
+            walk.confirm(end.path, end.status, self._root)
+        except walk.ProcLink as error:
+            raise ProcLinkError(trust.unreachable(path, error)) from error
         except (OSError, ValueError) as error:
             raise KeyError(trust.unreachable(path, error)) from error
-        if len(walked) == _MOST_STEPS:
-            raise KeyError(f"{path!r} leads through {_MOST_STEPS} places or more")
-        place = Place(walked[-1].path, trust.planted(walked))
-        self._walks.keep(path, walked, place)
-        return place
+        return Place(
+            end.path,
+            trust.planted(walked),
+            trust.trouble(walked),
+            any(step.on_procfs for step in walked),
+            (end.status.st_dev, end.status.st_ino),
+        )
 
     def __iter__(self) -> Iterator[str]:
         """Yield nothing: nobody wants all files of a host."""
@@ -428,6 +347,4 @@ class Remembered(Mapping[K, V]):
         return len(self._source)
 
 
-# A path with more steps than this, links followed, is nobody's honest one.
-_MOST_STEPS: Final = 256
 _MOST_TOLD: Final = 65536  # bytes; udev's longest records have a few thousand

@@ -17,7 +17,7 @@ from nri_inject.annotations import where
 from nri_inject.answers import Answers, Asks
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.audit import AuditLog, Outcome
-from nri_inject.command import Options, config_of, with_policy
+from nri_inject.command import Options, config_of, with_options
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError
 from nri_inject.host import Host, Remembered, real_host, unheard
@@ -105,8 +105,8 @@ class Surroundings:
         configured = self.config
         self._dropped_in = bool(request.config)
         if self._dropped_in:
-            configured = with_policy(
-                config.read(request.config, "drop-in configuration"), self.options.policy
+            configured = with_options(
+                config.read(request.config, "drop-in configuration"), self.options
             )
         self.runtime = runtimes.of_request(request)
         self._take(configured)
@@ -230,7 +230,7 @@ class Surroundings:
             for part in self._parts
             for name, make in part.sources.items()
         }
-        self._policy = policy_source(self.config, self.options)
+        self._policy = policy_source(self.config)
         for source in self._watched():
             source.current()
             if self._stub is not None:
@@ -295,14 +295,14 @@ class Fixed:
         """Need nothing."""
 
 
-def policy_source(configured: Config, options: Options) -> Source | None:
+def policy_source(configured: Config) -> Source | None:
     """Return where the policy comes from, None for the unrestricted one; log what is unusual."""
     policy = configured.policy
     if policy == config.UNRESTRICTED:
         log.warning("policy: unrestricted: every pod gets what its annotations ask for")
         return None
     if isinstance(policy, config.File):
-        return PolicyFile(policy.path, unsafe=options.unsafe_files or configured.unsafe_files)
+        return PolicyFile(policy.path, unsafe=configured.unsafe_files)
     if policy is None:
         log.warning(
             "no policy is configured, so nothing that needs one is allowed;"

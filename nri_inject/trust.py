@@ -1,7 +1,7 @@
-"""Who could have written a file: what root runs or believes must be root's own, all the way.
+"""Which user besides root could have written a file, or could put another one in its place.
 
-A path is walked as the kernel does it, link by link, but inside a root directory of our choice,
-so that the host's files can be looked at from within a container.
+Files that root runs or believes must belong to root, and so must everything that their path leads
+through. The judgements here are made of the steps of `walk`.
 """
 
 from __future__ import annotations
@@ -9,106 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Sequence
 
-MOST_LINKS: Final = 40
-"""How many symbolic links one path may lead through (Linux: MAXSYMLINKS)."""
-
-
-class Step(NamedTuple):
-    """A directory, link or file that a path leads through.
-
-    `path` is free of links and relative to the root; `status` is the thing's own, not a link's
-    target's, and `target` what a link says.
-    """
-
-    path: str
-    status: os.stat_result
-    target: str = ""
-
-
-def steps(path: str, root: str = "/") -> Iterator[Step]:
-    """Yield what a path leads through, from the root directory to its end, each as it is now.
-
-    A relative path begins at the working directory. Raises OSError where it does not go on:
-    FileNotFoundError, NotADirectoryError, and one with ELOOP among them. ValueError for a path
-    with NUL. Of a link, the target's directories follow.
-    """
-    root = root.rstrip("/")
-    if not path.startswith("/"):
-        path = f"{os.getcwd()}/{path}"  # noqa: PTH109 - the exact text
-    at, step = "", look(root, "/")
-    yield step
-    pending = path.split("/")[::-1]
-    links = 0
-    while pending:
-        name = pending.pop()
-        if name in ("", "."):
-            continue
-        if not stat.S_ISDIR(step.status.st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, "is not a directory", step.path)
-        if name == "..":
-            at = at.rpartition("/")[0]
-            step = look(root, at or "/")
-            continue
-        here = look(root, f"{at}/{name}")
-        yield here
-        if not stat.S_ISLNK(here.status.st_mode):
-            at, step = here.path, here
-            continue
-        links += 1
-        if links > MOST_LINKS:
-            raise OSError(errno.ELOOP, "leads through too many links", here.path)
-        if here.target.startswith("/"):
-            at, step = "", look(root, "/")
-        pending += here.target.split("/")[::-1]
-    if path.endswith("/") and not stat.S_ISDIR(step.status.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, "is not a directory", step.path)
-
-
-def look(root: str, path: str) -> Step:
-    """Return what is at a path whose links have been followed; OSError names the path."""
-    try:
-        status = os.lstat(root + path)
-        is_link = stat.S_ISLNK(status.st_mode)
-        return Step(path, status, os.readlink(root + path) if is_link else "")  # noqa: PTH115 - the exact text
-    except OSError as error:  # of a link: replaced since we looked, or not for us
-        error.filename = path
-        raise
-
-
-def unchanged(walked: Sequence[Step], root: str = "/", gone: str = "") -> bool:
-    """Tell whether all that a path led through is as it was, so that it leads there again.
-
-    Compared is what this module judges by: type and permissions, owners, which device a node is,
-    and where links lead. `gone` is a place where there was nothing, and has to be nothing still.
-    """
-    root = root.rstrip("/")
-    for path, before, target in walked:
-        try:
-            now = os.lstat(root + path)
-            if (
-                now.st_mode != before.st_mode
-                or now.st_uid != before.st_uid
-                or now.st_gid != before.st_gid
-                or now.st_rdev != before.st_rdev
-                or (target and os.readlink(root + path) != target)  # noqa: PTH115 - the exact text
-            ):
-                return False
-        except OSError:
-            return False
-    return not gone or _is_gone(root + gone)
-
-
-def _is_gone(path: str) -> bool:
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
+from nri_inject.walk import Refused, Step, steps
 
 
 def untrusted(path: str, *, root: str = "/") -> str | None:
@@ -179,14 +82,17 @@ def read(path: str, size: int, *, unsafe: bool = False) -> bytes:
     others could have written the file, unless `unsafe`; OSError if it cannot be read or is no
     regular file. It is opened without waiting, so that a fifo in its place blocks nobody.
     """
-    walked = [] if unsafe else [step for step in steps(path) if not _is_sealed(step)]
-    refused = trouble(walked)
+    walked = [] if unsafe else [*steps(path)]
+    refused = trouble([step for step in walked if not _is_sealed(step)])
     if refused:
         raise Untrusted(refused)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
+        if walked and not os.path.samestat(found, walked[-1].status):
+            raise OSError(errno.ESTALE, "replaced while it was checked", path)
         return file.read(size)
 
 
@@ -205,6 +111,8 @@ def unreachable(path: str, error: OSError | ValueError) -> str:
         why = "it cannot be encoded" if isinstance(error, UnicodeError) else "it has a NUL"
         return f"{path!r} is no path: {why}"
     shown = repr(path)[1:-1]
+    if isinstance(error, Refused):
+        return f"{shown} {error.why}"
     if error.errno != errno.ENOENT:
         return f"{shown} cannot be looked at: {error.strerror}"
     missing = error.filename

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from nri_inject.trust import steps
+from nri_inject.walk import steps
 
 if TYPE_CHECKING:
     import ctypes

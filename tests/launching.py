@@ -21,7 +21,6 @@ NOT_NEEDED = frozenset(
     {
         "asyncio",
         "click",
-        "ctypes",  # but by who watches files
         "difflib",
         "email",
         "google.protobuf.any_pb2",

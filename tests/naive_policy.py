@@ -189,7 +189,7 @@ def of_mount(document: Document, asker: Asker, mount: Mount) -> Any:
         if not looked_at(document, asker, "mounts", mount.source):
             return None
         place = asker.host.files.get(mount.source)
-        if place is None or place.doubt:
+        if place is None or place.doubt or place.on_procfs:
             return None
         names = [place.real]
     elif binds:
@@ -201,6 +201,11 @@ def of_mount(document: Document, asker: Asker, mount: Mount) -> Any:
         "destination": mount.destination,
         "options": {*mount.options},
     }
+
+
+def handed_on(asker: Asker, mount: Mount) -> str:
+    """Return the source that the runtime gets of an allowed mount."""
+    return asker.host.files[mount.source].real if mount.source.startswith("/") else mount.source
 
 
 def writable(options: list[str]) -> bool:

@@ -20,7 +20,7 @@ from nri_inject.cdi import spec as specs
 from nri_inject.cdi.registry import CdiDevice, Snapshot
 from nri_inject.cdi.spec import Edits, Hook, IntelRdt, Mount
 from nri_inject.errors import RequestError
-from nri_inject.host import DeviceNode, NotADevice
+from nri_inject.host import DeviceNode, NotADevice, Place, ProcLinkError
 from nri_inject.runtimes import NEWEST, Runtime
 
 
@@ -266,6 +266,7 @@ class _Work:
     unsupported: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     binds: dict[str, Mount] = field(default_factory=dict)
+    files: Mapping[str, Place] = field(default_factory=dict)
 
     def lacks(self, part: str) -> str:
         """Return a sentence on a part that the runtime would drop, or nothing."""
@@ -274,6 +275,7 @@ class _Work:
 
 
 _NO_CONTAINER: Final = Container()
+_NO_FILES: Final[Mapping[str, Place]] = {}
 
 
 def resolve(
@@ -281,17 +283,19 @@ def resolve(
     snapshot: Snapshot,
     devices: Mapping[str, DeviceNode],
     *,
+    files: Mapping[str, Place] = _NO_FILES,
     container: Container = _NO_CONTAINER,
     runtime: Runtime = NEWEST,
 ) -> Resolution:
     """Return what these names mean for a container.
 
-    `container` tells its user, namespaces and hooks. CdiError has everything that is wrong; edits
-    that cannot be carried are not wrong, but listed: whether they may be left out is the
-    caller's to say.
+    `container` tells its user, namespaces and hooks. `files` are the host's: a path of a spec that
+    other users than root could redirect is an error, and so is a link on procfs. CdiError has
+    everything that is wrong; edits that cannot be carried are not wrong, but listed: whether they
+    may be left out is the caller's to say.
     """
     edits = collect(look_up(wanted, snapshot))
-    work = _Work(devices, container, runtime, _in_user_namespace(container))
+    work = _Work(devices, container, runtime, _in_user_namespace(container), files=files)
     for translate in (_env, _nodes, _mounts, _hooks, _net_devices, _rdt, _gids):
         translate(edits, work)
     if work.faults:
@@ -330,6 +334,25 @@ def _is_path(text: str, what: str, work: _Work) -> bool:
     return True
 
 
+def _check_owners(path: str, what: str, work: _Work, *, runs: bool = False) -> None:
+    """Note that other users than root could change where a path of a spec leads.
+
+    The path keeps its text, and may be one that only the runtime can see. A program (`runs`) must
+    not be theirs to write either.
+    """
+    try:
+        place = work.files[path]
+    except ProcLinkError as error:
+        work.faults.append(f"{what}: {error.args[0]}, which leads each process elsewhere")
+        return
+    except KeyError:
+        return
+    if place.doubt is not None:
+        work.faults.append(f"{what}: others could lead {quoted(path)} elsewhere: {place.doubt}")
+    elif runs and place.writable_by is not None:
+        work.faults.append(f"{what}: others could rewrite {quoted(path)}: {place.writable_by}")
+
+
 def _env(edits: Edits, work: _Work) -> None:
     values: dict[str, str] = {}
     for entry in edits.env:
@@ -364,6 +387,8 @@ def _nodes(edits: Edits, work: _Work) -> None:
             work.nodes.append(fault)
         if warning:
             work.warnings.append(warning)
+        if node is not None and node.found:
+            _check_owners(node.source, f"device node {quoted(node.path)}", work)
         if node is not None:
             _node(node if node.path == place else node._replace(path=place), work, rules)
     _access(rules, work)
@@ -463,7 +488,8 @@ def _mount(place: str, mount: Mount, work: _Work) -> api.Mount:
         options.append("bind")
         bound = ["bind"]
     if bound:
-        _is_path(mount.host_path, "mount from", work)
+        if _is_path(mount.host_path, "mount from", work):
+            _check_owners(mount.host_path, f"mount to {quoted(place)}", work)
         if work.in_user_namespace and not {"idmap", "ridmap"} & {*options}:
             options.append("ridmap" if bound[-1] == "rbind" else "idmap")
     return api.Mount(source=mount.host_path, destination=place, type=mount.type, options=options)
@@ -486,6 +512,8 @@ def _hooks(edits: Edits, work: _Work) -> None:
         if not _is_path(given.path, f"{given.hook_name} hook", work):
             continue
         stage = _HOOK_FIELDS[given.hook_name]
+        if given.hook_name != "startContainer":  # which runs in the container's own file tree
+            _check_owners(given.path, f"{given.hook_name} hook", work, runs=True)
         hook = _hook(given)
         # A runtime may have resolved the same device already, for the annotation that it knows.
         # All other edits then replace themselves.

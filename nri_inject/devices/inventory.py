@@ -15,7 +15,7 @@ from typing import Final
 
 from nri_inject.devices.device import Device, Number, Type, natural
 from nri_inject.devices.sysfs import Sysfs
-from nri_inject.trust import MOST_LINKS
+from nri_inject.walk import MAX_LINKS
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def assemble(devices: Iterable[Device], tree: Tree) -> Inventory:
 
 
 def _behind(path: str, links: Mapping[str, str], known: Mapping[str, Number]) -> Number | None:
-    for _ in range(MOST_LINKS):
+    for _ in range(MAX_LINKS):
         if path in known or path not in links:
             break
         path = links[path]

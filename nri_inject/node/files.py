@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from nri_inject.errors import ConfigError
-from nri_inject.trust import MOST_LINKS
+from nri_inject.walk import MAX_LINKS
 
 MOST_BYTES: Final = 1 << 20
 """A configuration that is longer is none."""
@@ -38,7 +38,7 @@ def inside(root: str, path: str) -> Path:
             at = f"{at}/{name}"
             continue
         links += 1
-        if links > MOST_LINKS:
+        if links > MAX_LINKS:
             raise ConfigError(f"{path} leads through too many links")
         if target.startswith("/"):
             at = ""

@@ -28,7 +28,7 @@ from nri_inject.answers import ANEW, LONGEST_ASKED
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import names, registry
 from nri_inject.cdi.registry import CdiRegistry
-from nri_inject.cdi.resolve import Resolution, of_container, resolve
+from nri_inject.cdi.resolve import of_container, resolve
 from nri_inject.command import Command, Options
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
@@ -52,12 +52,17 @@ _MOST_NAMES: Final = 1000
 
 
 def injecting(
-    mode: Mode = "resolve", *, lenient: bool = False, runtime: Runtime | None = None
+    mode: Mode = "resolve",
+    *,
+    lenient: bool = False,
+    unsafe: bool = False,
+    runtime: Runtime | None = None,
 ) -> Injector:
     """Return the injector for a configuration.
 
     `lenient` means that edits which cannot be carried are left out, and the host is told; otherwise
-    they fail the container. `runtime` is who gets the adjustment, the host's if None.
+    they fail the container. `unsafe` means that a spec may name paths that other users than root
+    could redirect. `runtime` is who gets the adjustment, the host's if None.
     """
 
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
@@ -71,7 +76,17 @@ def injecting(
         if mode == "native":
             return Adjustment(CDI_devices=[api.CDIDevice(name=name) for name in wanted])
         target = host.runtime if runtime is None else runtime
-        resolution = _resolved(wanted, pod, container, host, target)
+        try:
+            resolution = resolve(
+                wanted,
+                registry.EMPTY if host.cdi is None else host.cdi,
+                host.devices,
+                files={} if unsafe else host.files,
+                container=container,
+                runtime=target,
+            )
+        except RequestError as error:
+            raise RequestError(error.faults, where=where(pod, container)) from error
         if resolution.unsupported and not lenient:
             raise RequestError(resolution.unsupported, where=where(pod, container))
         for sentence in (*resolution.unsupported, *resolution.warnings):
@@ -79,16 +94,6 @@ def injecting(
         return resolution.adjust
 
     return inject
-
-
-def _resolved(
-    wanted: list[str], pod: Pod, container: Container, host: Host, runtime: Runtime
-) -> Resolution:
-    found = registry.EMPTY if host.cdi is None else host.cdi
-    try:
-        return resolve(wanted, found, host.devices, container=container, runtime=runtime)
-    except RequestError as error:
-        raise RequestError(error.faults, where=where(pod, container)) from error
 
 
 def _granted(wanted: list[str], pod: Pod, container: Container, permit: Permit) -> list[str]:
@@ -219,13 +224,14 @@ def _configured(config: Config, runtime: Runtime) -> Injector:
     why = refusal(config.cdi.mode, runtime)
     if why is not None:
         raise ConfigError(why)
-    return injecting(config.cdi.mode, lenient=config.on_unsupported == "warn", runtime=runtime)
+    lenient = config.on_unsupported == "warn"
+    return injecting(config.cdi.mode, lenient=lenient, unsafe=config.unsafe_files, runtime=runtime)
 
 
 def _source(options: Options, config: Config) -> CdiRegistry:
     return CdiRegistry(
         options.cdi_dir or config.cdi.dirs or registry.DEFAULT_DIRECTORIES,
-        unsafe=options.unsafe_files or config.unsafe_files,
+        unsafe=config.unsafe_files,
         report=partial(log.warning, "CDI: %s"),
     )
 

@@ -515,6 +515,8 @@ _MOUNT: Final = map_of(
 
 def _mount(value: Value) -> tuple[str, object, api.Mount]:
     mount = api.Mount(**_MOUNT(value))
+    if ".." in mount.source.split("/"):
+        raise Fault(f"source: {quoted(mount.source)} has a '..' in it; name the path without it")
     if mount.type == "bind" or not _BIND_OPTIONS.isdisjoint(mount.options):
         if not mount.source:
             raise Fault("source is missing; a bind mount needs one")

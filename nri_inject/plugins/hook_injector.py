@@ -193,7 +193,7 @@ def _asks(config: Config) -> Asks:
 def _source(options: Options, config: Config) -> HookRegistry:
     return HookRegistry(
         options.hooks_dir or config.hooks.dirs or DIRECTORIES,
-        unsafe=options.unsafe_files or config.unsafe_files,
+        unsafe=config.unsafe_files,
         host_root=config.host_root if config.hooks.host_root == "/" else config.hooks.host_root,
     )
 

@@ -286,7 +286,7 @@ def _mounts(adjustment: Adjustment, world: World) -> Iterator[Item]:
 
 def _mount(mount: api.Mount, world: World) -> Item:
     kind = _mount_type(mount)
-    names, trouble = _source(mount.source, kind, world)
+    names, real, trouble = _source(mount.source, kind, world)
     if len(mount.options) > _MOST_OPTIONS:
         trouble = f"it has more than {_MOST_OPTIONS} options"
     writable, why = _writable(mount)
@@ -309,6 +309,7 @@ def _mount(mount: api.Mount, world: World) -> Item:
         f"{source} {kind} {'rw' if writable else 'ro'}".strip(),
         trouble,
         _suggested_mount(source, facts),
+        real,
     )
 
 
@@ -320,25 +321,36 @@ def _mount_type(mount: api.Mount) -> str:
     return f"{mount.type} with bind" if binds else mount.type or "none"
 
 
-def _source(source: str, kind: str, world: World) -> tuple[tuple[str, ...], str]:
+class _Source(NamedTuple):
+    """The names of a mount's source, its real path if it was looked at, and what is wrong."""
+
+    names: tuple[str, ...]
+    real: str = ""
+    trouble: str = ""
+
+
+def _source(source: str, kind: str, world: World) -> _Source:
     """Return the source without links as its only name, or what is wrong with it.
 
-    The runtime follows the path once more when it mounts. So nobody but root may have a hand in
-    where it leads.
+    The runtime resolves the path once more when it mounts. So only root may be able to change
+    where it leads, and it must lead to the same place for every process.
     """
     if not source.startswith("/"):
-        return ((source,), "") if kind != "bind" else ((), "its source is no absolute path")
+        bad = "its source is no absolute path" if kind == "bind" else ""
+        return _Source(() if bad else (source,), trouble=bad)
     if source.count("/") > _MOST_PARTS:
-        return (), f"its source has more than {_MOST_PARTS} parts"
+        return _Source((), trouble=f"its source has more than {_MOST_PARTS} parts")
     if not world.reaches_source(clean(source)):
-        return (clean(source),), ""
+        return _Source((clean(source),))
     try:
         place = world.host.files[source]
     except KeyError as error:
-        return (), str(error.args[0])
+        return _Source((), trouble=str(error.args[0]))
+    if place.on_procfs:
+        return _Source((), trouble="its source leads through procfs")
     if place.doubt is not None:
-        return (), f"others could lead its source elsewhere: {place.doubt}"
-    return (place.real,), ""
+        return _Source((), trouble=f"others could lead its source elsewhere: {place.doubt}")
+    return _Source((place.real,), place.real)
 
 
 def _writable(mount: api.Mount) -> tuple[bool, str]:
@@ -563,7 +575,24 @@ _KINDS: Final = (
 )
 
 
-# --- taking things out --------------------------------------------------------------------------
+# --- handing on what was judged, and taking things out -------------------------------------------
+
+
+def with_real_sources(adjustment: Adjustment, items: Iterable[Item]) -> Adjustment:
+    """Return an adjustment whose mounts have the sources that were judged.
+
+    A path that the pod's author chose may lead elsewhere when the runtime resolves it.
+    """
+    real = {item.key: item.real for item in items if item.kind == "mounts" and item.real}
+    if all(
+        real.get(mount.destination, mount.source) == mount.source for mount in adjustment.mounts
+    ):
+        return adjustment
+    settled = Adjustment()
+    settled.CopyFrom(adjustment)
+    for mount in settled.mounts:
+        mount.source = real.get(mount.destination, mount.source)
+    return settled
 
 
 def without(adjustment: Adjustment, items: Iterable[Item]) -> Adjustment:

@@ -13,7 +13,7 @@ from nri_inject.annotations import container_name, plain, where
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host import Host
-from nri_inject.policy.items import World, items_of, named, without, written
+from nri_inject.policy.items import World, items_of, named, with_real_sources, without, written
 from nri_inject.policy.kinds import KINDS
 from nri_inject.policy.patterns import above, clean
 from nri_inject.policy.rules import Decision, Item, Policy, Subject
@@ -46,7 +46,7 @@ class Permit:
     def granted(
         self, adjustment: Adjustment, host: Host, origins: Mapping[str, str] = _NO_ORIGINS
     ) -> Adjustment:
-        """Return what of an adjustment the container may have.
+        """Return what of an adjustment the container may have, with the paths that were judged.
 
         `origins` has the annotation that asked, by kind. Raises RequestError with everything
         that is denied, where the policy is to fail the container.
@@ -54,8 +54,9 @@ class Permit:
         world = World(host, self._container, self.reaches_device, self.reaches_source)
         decisions = [self.decide(item) for item in items_of(adjustment, world)]
         self._refuse(decisions, origins)
+        settled = with_real_sources(adjustment, (decision.item for decision in decisions))
         skipped = [decision.item for decision in decisions if decision.verdict == "skip"]
-        return without(adjustment, skipped) if skipped else adjustment
+        return without(settled, skipped) if skipped else settled
 
     def granted_names(
         self, kind: str, names: Iterable[str], noun: str, origins: Mapping[str, str] = _NO_ORIGINS

@@ -93,7 +93,8 @@ class Item:
     `asked` is it in the container's words, `resolved` in the host's. `names` are what patterns
     are held against: every name that the host itself has for it. `facts` are held against the
     conditions of the kind. `key` finds it in the adjustment. `trouble` says why no rule whatever
-    can allow it. `suggestion` is the entry of a rule that would.
+    can allow it. `suggestion` is the entry of a rule that would. `real` is the path without links
+    of a mount's source, which the runtime gets in place of the one that was asked for.
     """
 
     kind: str
@@ -104,6 +105,7 @@ class Item:
     resolved: str = ""
     trouble: str = ""
     suggestion: str = ""
+    real: str = ""
 
 
 @dataclass(frozen=True, slots=True)

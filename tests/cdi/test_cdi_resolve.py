@@ -12,7 +12,7 @@ from nri_inject.api import Adjustment, Container
 from nri_inject.cdi import registry
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.cdi.resolve import CdiError, Resolution, resolve
-from nri_inject.host import DeviceNode
+from nri_inject.host import DeviceNode, HostFiles, Place
 from nri_inject.runtimes import NEWEST, Runtime
 
 OLD = runtimes.identify("containerd", "1.7.24")
@@ -431,3 +431,68 @@ def test_who_changes_an_answer_does_not_change_the_next() -> None:
     first = resolve(["v.com/d=0"], snapshot, DEVICES)
     first.adjust.linux.devices[0].path = "/dev/other"
     assert resolve(["v.com/d=0"], snapshot, DEVICES).adjust.linux.devices[0].path == "/dev/null"
+
+
+# --- where a spec's paths lead ------------------------------------------------------------------
+
+EDITS_OF_THE_HOST: dict[str, dict[str, Any]] = {
+    "mount to '/in'": {"mounts": [{"hostPath": "/srv/data", "containerPath": "/in"}]},
+    "device node '/dev/null'": {"deviceNodes": [{"path": "/dev/null", "hostPath": "/srv/data"}]},
+    "createRuntime hook": {"hooks": [{"hookName": "createRuntime", "path": "/srv/data"}]},
+}
+
+
+@pytest.mark.parametrize(("what", "edits"), EDITS_OF_THE_HOST.items())
+def test_a_path_of_a_spec_that_others_could_redirect_is_an_error(
+    what: str, edits: dict[str, Any]
+) -> None:
+    nodes = {"/srv/data": DEVICES["/dev/null"]}
+    files = {"/srv/data": Place("/srv/data", "/srv belongs to user 7, not to root")}
+    with pytest.raises(CdiError) as caught:
+        resolve(["v.com/d=0"], known(edits), nodes, files=files)
+    assert caught.value.faults == (
+        f"{what}: others could lead '/srv/data' elsewhere: /srv belongs to user 7, not to root",
+    )
+
+
+def test_a_hook_of_a_spec_that_others_could_rewrite_is_an_error() -> None:
+    files = {"/srv/data": Place("/srv/data", writable_by="/srv/data can be written by everybody")}
+    with pytest.raises(CdiError) as caught:
+        resolve(["v.com/d=0"], known(EDITS_OF_THE_HOST["createRuntime hook"]), {}, files=files)
+    assert caught.value.faults == (
+        (
+            "createRuntime hook: others could rewrite '/srv/data':"
+            " /srv/data can be written by everybody"
+        ),
+    )
+
+
+def test_a_start_container_hook_is_a_program_of_the_containers_own() -> None:
+    files = {"/srv/data": Place("/srv/data", writable_by="/srv/data can be written by everybody")}
+    edits = {"hooks": [{"hookName": "startContainer", "path": "/srv/data"}]}
+    adjustment = resolve(["v.com/d=0"], known(edits), {}, files=files).adjust
+    assert [hook.path for hook in adjustment.hooks.start_container] == ["/srv/data"]
+
+
+def test_a_path_of_a_spec_through_a_link_on_procfs_is_an_error() -> None:
+    edits = {"mounts": [{"hostPath": "/proc/self/root/etc", "containerPath": "/in"}]}
+    with pytest.raises(CdiError) as caught:
+        resolve(["v.com/d=0"], known(edits), {}, files=HostFiles())
+    assert caught.value.faults == (
+        (
+            "mount to '/in': /proc/self/root/etc leads through /proc/self, a link on procfs,"
+            " which leads each process elsewhere"
+        ),
+    )
+
+
+def test_a_path_of_a_spec_keeps_its_text_and_may_be_the_runtimes_to_see() -> None:
+    files = {"/lib": Place("/usr/lib")}
+    edits = {
+        "mounts": [
+            {"hostPath": "/lib", "containerPath": "/in"},
+            {"hostPath": "/not/seen/from/here", "containerPath": "/other"},
+        ]
+    }
+    adjustment = resolve(["v.com/d=0"], known(edits), {}, files=files).adjust
+    assert [mount.source for mount in adjustment.mounts] == ["/lib", "/not/seen/from/here"]

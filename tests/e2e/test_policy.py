@@ -323,3 +323,68 @@ def test_warn_mode_gives_cdi_devices_and_hooks_and_tells_what_enforcing_would_de
 def rule_of(policy: str) -> str:
     """Return the one rule of a policy."""
     return policy.removeprefix("rules: [").removesuffix("]\n")
+
+
+# --- sources through another process ------------------------------------------------------------
+
+MEDIA_ALLOWED = "rules: [{{allow: {{mounts: [{media}]}}}}]\n"
+
+
+def asked_mount(source: str) -> dict[str, str]:
+    wish = f"- {{source: {source}, destination: /x, type: bind, options: [rbind, rro]}}\n"
+    return {"mounts.noderesource.dev": wish}
+
+
+def host_pid(daemon: Daemon, container: str) -> int:
+    return int(daemon.cri.details(container)["pid"])
+
+
+@pytest.mark.parametrize("way", ["launched", "external"])
+def test_no_source_leads_through_another_containers_file_tree(
+    new_runtime: NewRuntime, policy: Path, tmp_path: Path, way: str
+) -> None:
+    """A container plants a link in its own tree; another one reaches for it by /proc/PID/root."""
+    media = tmp_path / "media"
+    media.mkdir()
+    policy.write_text(MEDIA_ALLOWED.format(media=media))
+    daemon = new_runtime()
+    with ExitStack() as plugins:
+        if way == "launched":
+            install(COMMAND, daemon, "10-device-injector", f"policy: {{file: {policy}}}\n")
+            daemon.start()
+        else:
+            daemon.start()
+            options = ("--policy", str(policy))
+            plugin = External(COMMAND, daemon, tmp_path / "plugin.log", *options)
+            plugins.enter_context(closing(plugin))
+        planter = created(daemon, {})
+        assert daemon.cri.exec(planter, "mkdir", "-p", str(media.parent)).exit_code == 0
+        assert daemon.cri.exec(planter, "ln", "-s", "/", str(media)).exit_code == 0
+        tree = f"/proc/{host_pid(daemon, planter)}"
+        climb = "../" * len(media.parts)
+        for source in (f"{tree}/root/{climb}{media}", f"{media}/../{media.name}"):
+            told = refused(daemon, asked_mount(source))
+            assert told.endswith("has a '..' in it; name the path without it")
+        policy.write_text(MEDIA_ALLOWED.format(media="'/**'"))
+        for start in (f"{tree}/root", f"{tree}/cwd", "/proc/self/root", "/dev/fd/0"):
+            assert refused(daemon, asked_mount(f"{start}{media}")).endswith(", a link on procfs")
+        assert refused(daemon, asked_mount("/proc/1")).endswith("its source leads through procfs")
+        (tmp_path / "link").symlink_to(f"{tree}/root")
+        assert refused(daemon, asked_mount(f"{tmp_path}/link/etc")).endswith(", a link on procfs")
+
+
+def test_the_runtime_mounts_the_path_that_was_judged(
+    runtime: Daemon, start: StartPlugin, policy: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media/file").write_text("from the host\n")
+    (tmp_path / "link").symlink_to("media")
+    audit = tmp_path / "audit.jsonl"
+    policy.write_text(MEDIA_ALLOWED.format(media=tmp_path))
+    start(f"policy: {{file: {policy}}}\naudit: {{file: {audit}}}\n")
+    container = created(runtime, asked_mount(f"{tmp_path}/link/"))
+    assert runtime.cri.exec(container, "cat", "/x/file").stdout == "from the host\n"
+    mounts = runtime.bundle_spec(container)["mounts"]
+    assert [m["source"] for m in mounts if m["destination"] == "/x"] == [f"{tmp_path}/media"]
+    (line,) = audited(audit)
+    assert line["resolved"] == f"{tmp_path}/media bind ro"

@@ -7,6 +7,11 @@ denied: everybody has those, and it takes no privilege to link to them.
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -163,6 +168,96 @@ def test_a_link_out_of_an_allowed_source(place: Path) -> None:
     assert told.startswith(f"mount of '{place}/models/link' ({place}/secret) at '/in': no rule of")
     climbing = refused(mount(f"{place}/models/../secret"), rules)
     assert "no rule of policy allows it" in climbing
+
+
+def test_the_runtime_gets_the_path_that_was_judged(place: Path) -> None:
+    """The text that was asked for may lead elsewhere by the time the runtime resolves it."""
+    (place / "models").mkdir()
+    (place / "link").symlink_to("models")
+    text = f"[{{source: //{place}/./link/, destination: /in, type: bind, options: [bind, ro]}}]"
+    given = annotated("mounts", text, for_source(place))
+    assert [mount.source for mount in given.mounts] == [f"{place}/models"]
+
+
+PROC_LINKS = [
+    f"/proc/{os.getpid()}/root",
+    f"/proc/{os.getpid()}/cwd",
+    "/proc/self/root",
+    "/proc/self/cwd",
+    "/proc/thread-self/root",
+    "/proc/self/fd/0",
+    "/dev/fd/0",
+]
+
+
+@pytest.mark.parametrize("start", PROC_LINKS)
+@pytest.mark.parametrize("rest", ["", "/media", "/etc/shadow"])
+def test_a_source_through_a_link_on_procfs(start: str, rest: str) -> None:
+    """The kernel goes to a process's own file tree there, the text of the link says `/`."""
+    text = f"[{{source: {start}{rest}, destination: /in, type: bind, options: [rbind, rro]}}]"
+    told = refusal("mounts", text, "{allow: {mounts: ['/**']}}")
+    assert re.search(r": /\S+ leads through /proc/\S+, a link on procfs$", told)
+    assert refused(mount(f"{start}{rest}"), "{allow: {mounts: ['/**', '/']}}").endswith("on procfs")
+
+
+def test_a_source_that_climbs_out_of_a_link_on_procfs_to_an_allowed_name() -> None:
+    source = f"/proc/{os.getpid()}/root/../../../media"
+    text = f"[{{source: {source}, destination: /in, type: bind, options: [rbind, rro]}}]"
+    told = refusal("mounts", text, "{allow: {mounts: [/media]}}")
+    assert told == (
+        f"annotation mounts.noderesource.dev: item 1: source: '{source}' has a '..' in it;"
+        " name the path without it"
+    )
+    for rules in ("{allow: {mounts: [/media]}}", "{allow: {mounts: ['/med*']}}"):
+        assert refused(mount(source), rules).endswith("a link on procfs")
+
+
+def test_a_link_of_ones_own_to_procfs(place: Path) -> None:
+    (place / "tree").symlink_to(f"/proc/{os.getpid()}/root")
+    (place / "processes").symlink_to("/proc")
+    rules = for_source(place / "**")
+    assert refused(mount(place / "tree/etc"), rules).endswith(
+        f"{os.getpid()}/root, a link on procfs"
+    )
+    assert refused(mount(place / "processes"), rules).endswith("its source leads through procfs")
+    assert refused(mount(place / "processes/1"), rules).endswith("leads through procfs")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts procfs, which only root may")
+def test_procfs_at_another_place(place: Path) -> None:
+    """Procfs is known by its file system and not by its name."""
+    (place / "p").mkdir()
+    program = textwrap.dedent("""
+        import sys
+        from nri_inject.host import HostFiles, ProcLinkError
+        files, place = HostFiles(), sys.argv[1]
+        print(files[f"{place}/p"].on_procfs, files[f"{place}/p/1/status"].on_procfs)
+        for path in (f"{place}/p/1/root", f"{place}/p/self/cwd/x"):
+            try:
+                print(files[path])
+            except ProcLinkError as error:
+                print(error.args[0].replace(place, '@'))
+    """)
+    script = 'mount -t proc proc "$1/p" && exec "$2" -c "$3" "$1"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", place, sys.executable, program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        "True True",
+        "@/p/1/root leads through @/p/1/root, a link on procfs",
+        "@/p/self/cwd/x leads through @/p/self, a link on procfs",
+    ]
+
+
+def test_a_device_through_procfs() -> None:
+    path = f"/proc/{os.getpid()}/root/dev/null"
+    told = refusal("devices", f"[{{path: {path}}}]", "{allow: {devices: ['/**']}}")
+    assert told.endswith(f"leads through /proc/{os.getpid()}/root, a link on procfs")
+    told = refused(device(path, 3), "{allow: {devices: ['/**']}}")
+    assert told.endswith("a link on procfs")
 
 
 def test_a_source_that_others_could_lead_elsewhere(place: Path) -> None:

@@ -62,6 +62,7 @@ HOST = Host(
         "/srv/a": Place("/srv/a"),
         "/srv/a/b": Place("/srv/a/b"),
         "/srv/link": Place("/etc"),
+        "/srv/proc": Place("/srv/proc", on_procfs=True),
         "/srv/tmp/x": Place("/srv/tmp/x", "/srv/tmp is everybody's"),
         "/etc": Place("/etc"),
         "/etc/ssl": Place("/etc/ssl"),
@@ -301,8 +302,12 @@ def test_what_is_allowed_is_what_the_naive_evaluation_allows(
     expected = naive_policy.allowed(policy, asker, adjustment)
     permit = Permit(document.checked(policy, "policy"), pod, container, "10-injector")
     try:
-        permit.granted(adjustment, HOST)
+        granted = permit.granted(adjustment, HOST)
         denied = False
+        handed = {mount.destination: mount.source for mount in granted.mounts}
+        assert handed == {
+            m.destination: naive_policy.handed_on(asker, m) for m in adjustment.mounts
+        }
     except RequestError:
         denied = True
     found = {(d.item.kind, d.item.key): d.verdict == "allow" for d in permit.decisions}
