@@ -8,15 +8,21 @@ NODE_PYTHON ?= $(shell /usr/bin/python3 -c 'import sys, venv; sys.exit(sys.versi
 VENV := .venv
 BIN := $(VENV)/bin
 SAY := @echo "==>"
+DEMO := examples/02-devices
+# The one error of the demo. A plugin that does not start, or a policy that denies, gives another.
+FAILS_ON_PURPOSE := container careless: .*did you mean major
 
 .PHONY: demo test lint types unit oldest e2e fuzz bench binaries generate clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed ## What the suite does to an example pod; no root, no runtime
-	$(SAY) "launching the suite as a runtime would, for examples/02-devices/pod.yaml and its policy"
-	@$(BIN)/nri-inject try --policy examples/02-devices/policy.yaml --unsafe-files \
-	    examples/02-devices/pod.yaml; status=$$?; \
-	    if [ $$status -ne 1 ]; then echo "expected one container to fail"; exit 1; fi
+	$(SAY) "launching the suite as a runtime would, for $(DEMO)/pod.yaml and its policy"
+	@mkdir -p .cache
+	@$(BIN)/nri-inject try --policy $(DEMO)/policy.yaml --unsafe-files $(DEMO)/pod.yaml \
+	    >.cache/demo.txt; status=$$?; cat .cache/demo.txt; \
+	    if [ $$status -ne 1 ] || [ $$(grep -c '^  fails' .cache/demo.txt) -ne 1 ] || \
+	    ! grep -q '^  fails .*$(FAILS_ON_PURPOSE)' .cache/demo.txt; then \
+	    echo "Error: one container must fail, with: $(FAILS_ON_PURPOSE)" >&2; exit 1; fi
 	$(SAY) "done: one container fails on purpose, to show what its author would read"
 
 test: lint types unit oldest ## Everything; the end-to-end tests too where they can run

@@ -141,7 +141,8 @@ def command(
     """Show what would happen to the containers of pods, without a cluster.
 
     Starts the plugins the way a runtime does and creates every container of the manifests.
-    Nothing on the host is changed. Ends with status 1 if a container would fail.
+    Nothing on the host is changed. Ends with status 1 if a container would fail, and with
+    status 2 if nothing was tried: a plugin does not start, or a file cannot be read.
     """
     if not pods and requests is None:
         raise click.UsageError("name a manifest, or a file of requests with --requests")
@@ -161,12 +162,9 @@ def command(
                 return _show(outcomes, lambda one: [json.dumps(_as_json(one))], adaptation)
             with closing(_explainer(plugins or (SUITE,), text, adaptation)) as explainer:
                 return _show(outcomes, partial(_as_text, explainer), adaptation)
-    except ConfigError as error:
+    except NriError as error:  # of a container it is an outcome
         click.echo(f"Error: {error}", err=True)
         return MISUSED
-    except NriError as error:
-        click.echo(f"Error: {error}", err=True)
-        return FAILED
 
 
 def _add(adaptation: Adaptation, plugin: str, flags: Mapping[str, Any], text: str) -> None:

@@ -510,20 +510,24 @@ def test_what_the_runtime_could_not_apply_fails_in_either_format(
     assert output.count("unrecognized namespace 'moon'; known: ") == 2
 
 
-def test_a_plugin_that_cannot_start_is_1(tmp_path: Path, attempt: Try) -> None:
+def test_a_plugin_that_cannot_start_is_2_since_nothing_was_tried(
+    tmp_path: Path, attempt: Try
+) -> None:
     mine = file(tmp_path, "42-mine", "")
     assert attempt("--plugin", mine, file(tmp_path, "pod.yaml", SYSCTL)) == (
-        1,
+        2,
         "",
         f"Error: cannot start plugin {mine}: Permission denied\n",
     )
 
 
-def test_a_plugin_that_ends_at_once_is_1(tmp_path: Path, attempt: Try) -> None:
+def test_a_plugin_that_ends_at_once_is_2_since_nothing_was_tried(
+    tmp_path: Path, attempt: Try
+) -> None:
     mine = file(tmp_path, "42-mine", f"#!{sys.executable} -IS\n")
     mine.chmod(0o755)
     assert attempt("--plugin", mine, file(tmp_path, "pod.yaml", SYSCTL)) == (
-        1,
+        2,
         "",
         "Error: plugin 42-mine ended\n",
     )
@@ -550,7 +554,7 @@ def test_what_cannot_start_ends_a_runtime_before_nri_0_7(tmp_path: Path, attempt
     mine.chmod(0o755)
     pod = file(tmp_path, "pod.yaml", SYSCTL)
     assert attempt("--plugin", mine, "--runtime", "containerd/1.7.24", pod) == (
-        1,
+        2,
         "",
         "Error: plugin 42-mine ended; containerd 1.7.24 would end, since it cannot do without it\n",
     )

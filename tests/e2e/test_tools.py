@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from nri_inject.plugins.resource_assigner import cpulist, topology
+from nri_inject.plugins.resource_assigner.cpulist import Cpus
 from nri_inject.wire import recording
 from nri_inject.wire.session import Call, Role, Session
 
@@ -202,13 +204,17 @@ def test_text_is_quiet_about_containers_that_nobody_changed(
 # --- the resource assigner ------------------------------------------------------------------------
 
 ASK = "exclusive-cpus.noderesource.dev/container.main"
-two_cpus = pytest.mark.cpus(2)
 EVERYBODY = "resource_assigner: {beyond_requests: ['*']}\n"
+CPUS = topology.read().all
+FIRST = frozenset({min(CPUS)})
+MEMORY_NODES = Path("/sys/devices/system/node/has_memory")
+
+of_several_cpus = pytest.mark.min_cpus(2)
 
 
-def cpuset(daemon: Daemon, container: str) -> str:
-    """Return cpuset.cpus of a running container's cgroup."""
-    return cgroup_file(daemon, container, "cpuset.cpus")
+def cpus(daemon: Daemon, container: str) -> Cpus:
+    """Return the CPUs of a running container's cgroup."""
+    return cpulist.read(cgroup_file(daemon, container, "cpuset.cpus"))
 
 
 def cgroup_file(daemon: Daemon, container: str, name: str) -> str:
@@ -228,42 +234,43 @@ def assigner(start: StartPlugin, tmp_path: Path) -> External:
     return start("nri-resource-assigner", "--config", str(file))
 
 
-@two_cpus
+@of_several_cpus
 def test_the_shared_pool_makes_room_for_an_exclusive_container_and_has_it_back(
     runtime: Daemon, assigner: External
 ) -> None:
     shared = runtime.cri.run(runtime.cri.run_pod("shared"), "main")
-    assert cpuset(runtime, shared) == "0-1"
-    assert cgroup_file(runtime, shared, "cpuset.mems") == "0"
+    assert cpus(runtime, shared) == CPUS
+    assert cgroup_file(runtime, shared, "cpuset.mems") == MEMORY_NODES.read_text().strip()
 
     pod = runtime.cri.run_pod("exclusive", annotations={ASK: "1"})
     exclusive = runtime.cri.run(pod, "main")
-    assert (cpuset(runtime, exclusive), cpuset(runtime, shared)) == ("0", "1")
+    taken = cpus(runtime, exclusive)
+    assert (len(taken), cpus(runtime, shared)) == (1, CPUS - taken)
     late = runtime.cri.run(runtime.cri.run_pod("late"), "main")
-    assert cpuset(runtime, late) == "1"
+    assert cpus(runtime, late) == CPUS - taken
     allowed = runtime.cri.exec(exclusive, "grep", "Cpus_allowed_list", "/proc/self/status").stdout
-    assert allowed.split()[1] == "0"
+    assert cpulist.read(allowed.split()[1]) == taken
 
     runtime.cri.stop(exclusive)
-    until(lambda: cpuset(runtime, shared) == "0-1", "the shared pool to have its CPU back")
-    assert cpuset(runtime, late) == "0-1"
-    assert "CPUs 0 for itself" in assigner.log
+    until(lambda: cpus(runtime, shared) == CPUS, "the shared pool to have its CPU back")
+    assert cpus(runtime, late) == CPUS
+    assert f"CPUs {cpulist.written(taken)} for itself" in assigner.log
 
 
-@two_cpus
+@of_several_cpus
 @pytest.mark.usefixtures("assigner")
 def test_what_cannot_be_had_fails_that_container_with_a_sentence(runtime: Daemon) -> None:
-    pod = runtime.cri.run_pod("greedy", annotations={ASK: "2"})
+    pod = runtime.cri.run_pod("greedy", annotations={ASK: str(len(CPUS))})
     with pytest.raises(CriError) as caught:
         runtime.cri.create(pod, "main")
     assert caught.value.message.endswith(
-        f"pod default/greedy, container main: annotation {ASK}: exclusive CPUs: 2 asked for,"
-        " 1 to be had: of 2 CPUs 0 are reserved, 0 exclusive to other containers, and 1 is always"
-        " shared; ask for fewer, or run on another node"
+        f"pod default/greedy, container main: annotation {ASK}: exclusive CPUs: {len(CPUS)} asked"
+        f" for, {len(CPUS) - 1} to be had: of {len(CPUS)} CPUs 0 are reserved, 0 exclusive to other"
+        " containers, and 1 is always shared; ask for fewer, or run on another node"
     )
 
 
-@two_cpus
+@of_several_cpus
 @pytest.mark.usefixtures("assigner")
 def test_whole_cpus_that_are_requested_are_exclusive_and_follow_an_update(
     runtime: Daemon,
@@ -276,55 +283,65 @@ def test_whole_cpus_that_are_requested_are_exclusive_and_follow_an_update(
     exclusive = runtime.cri.run(
         pod, "main", linux={"resources": limits, "security_context": security}
     )
-    assert (cpuset(runtime, exclusive), cpuset(runtime, shared)) == ("0", "1")
+    taken = cpus(runtime, exclusive)
+    assert (len(taken), cpus(runtime, shared)) == (1, CPUS - taken)
 
     runtime.cri.update(exclusive, **(limits | {"cpu_shares": 512, "cpu_quota": 50_000}))
-    assert (cpuset(runtime, exclusive), cpuset(runtime, shared)) == ("0-1", "0-1")
+    assert (cpus(runtime, exclusive), cpus(runtime, shared)) == (CPUS, CPUS)
     runtime.cri.update(exclusive, **limits)
-    assert (cpuset(runtime, exclusive), cpuset(runtime, shared)) == ("0", "1")
+    taken = cpus(runtime, exclusive)
+    assert (len(taken), cpus(runtime, shared)) == (1, CPUS - taken)
 
 
-@two_cpus
+@of_several_cpus
 def test_the_assignment_outlives_restarts_of_the_plugin_and_of_the_runtime(
     runtime: Daemon, start: StartPlugin, assigner: External, tmp_path: Path
 ) -> None:
     shared = runtime.cri.run(runtime.cri.run_pod("shared"), "main")
     pod = runtime.cri.run_pod("exclusive", annotations={ASK: "1"})
     exclusive = runtime.cri.run(pod, "main")
+    taken = cpus(runtime, exclusive)
     assigner.kill()
     meanwhile = runtime.cri.run(runtime.cri.run_pod("meanwhile"), "main")
 
     again = start("nri-resource-assigner", "--config", str(tmp_path / "config.yaml"))
-    until(lambda: cpuset(runtime, meanwhile) == "1", "the container of meanwhile to be moved")
-    assert (cpuset(runtime, exclusive), cpuset(runtime, shared)) == ("0", "1")
+    until(
+        lambda: cpus(runtime, meanwhile) == CPUS - taken, "the container of meanwhile to be moved"
+    )
+    assert (cpus(runtime, exclusive), cpus(runtime, shared)) == (taken, CPUS - taken)
     assert "warning" not in again.log
 
     runtime.restart()
     again.wait_synchronized(2)
-    assert (cpuset(runtime, exclusive), cpuset(runtime, shared)) == ("0", "1")
+    assert (cpus(runtime, exclusive), cpus(runtime, shared)) == (taken, CPUS - taken)
     runtime.cri.stop(exclusive)
-    until(lambda: cpuset(runtime, shared) == "0-1", "the shared pool to have its CPU back")
+    until(lambda: cpus(runtime, shared) == CPUS, "the shared pool to have its CPU back")
 
 
-@two_cpus
+@of_several_cpus
 def test_a_change_of_the_configuration_moves_containers_at_once(
     runtime: Daemon, assigner: External, tmp_path: Path
 ) -> None:
     shared = runtime.cri.run(runtime.cri.run_pod("shared"), "main")
     system = runtime.cri.run(runtime.cri.run_pod("dns", "kube-system"), "main")
     new = tmp_path / "new.yaml"
-    new.write_text("resource_assigner: {reserved: 0}\n")
+    new.write_text(f"resource_assigner: {{reserved: {min(CPUS)}}}\n")
     new.rename(tmp_path / "config.yaml")
-    until(lambda: cpuset(runtime, shared) == "1", "the shared pool to be smaller")
-    until(lambda: cpuset(runtime, system) == "0", "the reserved pool to be used")
+    until(lambda: cpus(runtime, shared) == CPUS - FIRST, "the shared pool to be smaller")
+    until(lambda: cpus(runtime, system) == FIRST, "the reserved pool to be used")
 
-    (tmp_path / "config.yaml").write_text("resource_assigner: {reserved: 7}\n")
+    (tmp_path / "config.yaml").write_text("resource_assigner: {reserved: 9999}\n")
     until(lambda: "the rules stay as they were" in assigner.log, "a word on the wrong rule")
-    assert "reserved CPUs 7 are not there, offline or isolated; there are 0-1" in assigner.log
-    assert cpuset(runtime, runtime.cri.run(runtime.cri.run_pod("late"), "main")) == "1"
+    present = cpulist.written(CPUS)
+    assert (
+        f"reserved CPUs 9999 are not there, offline or isolated; there are {present}"
+        in assigner.log
+    )
+    late = runtime.cri.run(runtime.cri.run_pod("late"), "main")
+    assert cpus(runtime, late) == CPUS - FIRST
 
 
-@two_cpus
+@of_several_cpus
 def test_a_preinstalled_assigner_is_configured_by_its_drop_in_file(new_runtime: NewRuntime) -> None:
     daemon = new_runtime()
     install("nri-resource-assigner", daemon, "80-assigner", EVERYBODY)
@@ -332,4 +349,5 @@ def test_a_preinstalled_assigner_is_configured_by_its_drop_in_file(new_runtime: 
     pod = daemon.cri.run_pod("exclusive", annotations={ASK: "1"})
     exclusive = daemon.cri.run(pod, "main")
     shared = daemon.cri.run(pod, "other")
-    assert (cpuset(daemon, exclusive), cpuset(daemon, shared)) == ("0", "1")
+    taken = cpus(daemon, exclusive)
+    assert (len(taken), cpus(daemon, shared)) == (1, CPUS - taken)
