@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from google.protobuf.message import Message
+
+from nri_inject import runtimes
 from nri_inject.annotations import where
-from nri_inject.answers import Answer
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.audit import Outcome
 from nri_inject.command import Options, Service
@@ -63,30 +65,39 @@ class Injecting:
     def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
         """Inject what is allowed, and log what was injected or what is going to be dropped."""
         around = self._surroundings
-        files = around.current()
-        asked = around.asked(pod, container, files)
-        if asked is None:
-            return None
         permit = around.permit(pod, container)
-        answer: Answer | None = None
+        warn = partial(self._warn, pod, container)
+        adjustment: Adjustment | None = None
         try:
-            warn = partial(self._warn, pod, container)
-            host = around.host(permit, files, warn)
-            answer = around.answers.give(asked, pod, container, host)
+            adjustment = around.injector(pod, container, around.host(permit, warn))
+            for loss in runtimes.lost(adjustment, around.runtime):
+                warn(runtimes.sentence(loss, around.runtime))
+            runtimes.spare(adjustment, around.runtime)
         finally:
-            around.after(partial(self._write_down, pod, container, permit, answer))
-        return answer.adjustment
+            around.after(partial(self._record, pod, container, permit, adjustment))
+        return adjustment if adjustment.ByteSize() else None
 
-    def _write_down(
-        self, pod: Pod, container: Container, permit: Permit | None, answer: Answer | None
+    def _record(
+        self, pod: Pod, container: Container, permit: Permit | None, adjustment: Adjustment | None
     ) -> None:
-        """Tell what was decided and given; without an answer the container has failed."""
+        """Log and audit one request; without an adjustment the container has failed."""
         if permit is not None:
-            outcome: Outcome = "failed" if answer is None else "injected"
+            outcome: Outcome = "failed" if adjustment is None else "injected"
             self._surroundings.record(permit, pod, container, outcome)
-        if answer is not None and answer.adjustment is not None:
-            write_lines(log, [f"{where(pod, container)}: injected {answer.summary}"])
+        if adjustment is not None and adjustment.ByteSize():
+            write_lines(log, [f"{where(pod, container)}: injected {summary(adjustment)}"])
 
     def _warn(self, pod: Pod, container: Container, sentence: str) -> None:
         told = partial(log.warning, "%s: %s", where(pod, container), sentence)
         self._surroundings.after(told)
+
+
+def summary(adjustment: Adjustment) -> str:
+    """Count what an adjustment has, as in `2 devices, 1 sysctl`."""
+    counts = [
+        (1 if isinstance(value, Message) else len(value), descriptor.name)
+        for message in (adjustment, adjustment.linux)
+        for descriptor, value in message.ListFields()
+        if descriptor.name != "linux"
+    ]
+    return ", ".join(f"{count} {name}" for count, name in counts)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from nri_inject import audit, config, runtimes
 from nri_inject.adjust import Injector, compose
 from nri_inject.annotations import where
-from nri_inject.answers import Answers, Asks
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.audit import AuditLog, Outcome
 from nri_inject.command import Options, config_of, with_options
@@ -56,11 +55,9 @@ class Part:
 
     `build` makes the injector for a configuration and a runtime; it raises ConfigError if the
     two do not go together. `sources` are what the injector finds in the host, by field of Host.
-    `asks` makes, for a configuration, what tells beforehand all that an answer depends on.
     """
 
     build: Callable[[Config, Runtime], Injector]
-    asks: Callable[[Config], Asks]
     sources: Mapping[str, Callable[[Options, Config], Source]] = field(default_factory=dict)
 
 
@@ -136,24 +133,12 @@ class Surroundings:
         else:
             log.info("%s has changed and is in force", self.options.config)
 
-    def current(self) -> dict[str, Any]:
-        """Return what the host's files say at this moment, by field of Host."""
-        return {name: source.current() for name, source in self._sources.items()}
-
-    def asked(
-        self, pod: Pod, container: Container, files: Mapping[str, Any]
-    ) -> Sequence[Hashable] | None:
-        """Return what an answer depends on; None for a container for which there is nothing."""
-        asked = [asks(pod, container, files) for asks in self._asks]
-        return None if asked.count(None) == len(asked) else asked
-
     def host(
         self,
         permit: Permit | None = None,
-        files: Mapping[str, Any] | None = None,
         warn: Callable[[str], object] = unheard,
     ) -> Host:
-        """Return the host for one request; its files as they are now, if not yet known."""
+        """Return the host for one request, with its files as they are now."""
         host = self._host
         return Host(
             Remembered(host.devices),
@@ -162,7 +147,7 @@ class Surroundings:
             files=Remembered(host.files),
             permit=permit,
             warn=warn,
-            **(self.current() if files is None else files),
+            **{name: source.current() for name, source in self._sources.items()},
         )
 
     def policy(self) -> Policy | None:
@@ -211,8 +196,6 @@ class Surroundings:
 
     def _build(self, configured: Config) -> None:
         self.injector = compose(*(part.build(configured, self.runtime) for part in self._parts))
-        self.answers = Answers(self.injector, self.runtime)
-        self._asks = [part.asks(configured) for part in self._parts]
 
     def _open_audit(self) -> None:
         if self._audit is not None:

@@ -18,9 +18,9 @@ import pytest
 from launching import BOUND, NOT_NEEDED, Running
 
 from nri_inject import api
-from nri_inject.answers import summary
 from nri_inject.command import Command, Handlers, identity
 from nri_inject.errors import RemoteError
+from nri_inject.injecting import summary
 from nri_inject.plugin import Plugin
 from nri_inject.runtime.peer import Peer
 from nri_inject.runtimes import NEWEST, Runtime, identify

@@ -8,7 +8,7 @@ does when CDI itself edits a container.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -301,16 +301,6 @@ def resolve(
     if work.faults:
         raise CdiError(work.faults, nodes=work.nodes)
     return Resolution(work.adjust, tuple(work.unsupported), tuple(work.warnings))
-
-
-def of_container(container: Container) -> Hashable:
-    """Return all of a container that makes a difference to `resolve`."""
-    return (
-        _in_user_namespace(container),
-        container.user.uid,
-        container.user.gid,
-        container.hooks.SerializeToString(deterministic=True),
-    )
 
 
 def _in_user_namespace(container: Container) -> bool:

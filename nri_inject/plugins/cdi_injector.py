@@ -7,9 +7,9 @@ names in silence; or they are handed to the runtime where the configuration says
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from nri_inject import api, runtimes, yamltext
 from nri_inject.adjust import Injector
@@ -24,11 +24,10 @@ from nri_inject.annotations import (
     read_line,
     where,
 )
-from nri_inject.answers import ANEW, LONGEST_ASKED
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import names, registry
 from nri_inject.cdi.registry import CdiRegistry
-from nri_inject.cdi.resolve import of_container, resolve
+from nri_inject.cdi.resolve import resolve
 from nri_inject.command import Command, Options
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
@@ -166,16 +165,6 @@ def requested(pod: Pod, container: Container) -> tuple[list[str], list[str]]:
     return wanted, faults
 
 
-def asks(pod: Pod, container: Container, _: Mapping[str, Any]) -> Hashable | None:
-    """Return what the answer depends on: the names, who asks for which, and the container."""
-    wanted, faults = requested(pod, container)
-    if faults or sum(map(len, wanted)) > LONGEST_ASKED:
-        return ANEW
-    if not wanted:
-        return None
-    return tuple(wanted), tuple(_handed(pod, container)), of_container(container)
-
-
 def _of_kubelet(annotations: Mapping[str, str]) -> list[str]:
     for key in annotations:
         if key.startswith(names.ANNOTATION_PREFIX):
@@ -236,7 +225,7 @@ def _source(options: Options, config: Config) -> CdiRegistry:
     )
 
 
-PART: Final = Part(build=_configured, sources={"cdi": _source}, asks=lambda _config: asks)
+PART: Final = Part(build=_configured, sources={"cdi": _source})
 
 main: Final = Command(
     name="cdi-injector",

@@ -7,10 +7,10 @@ The annotations and their meaning are those of NRI's device-injector and ulimit-
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from nri_inject import access, api, runtimes, yamltext
 from nri_inject.annotations import (
@@ -38,7 +38,6 @@ from nri_inject.annotations import (
     suggestion,
     where,
 )
-from nri_inject.answers import ANEW, LONGEST_ASKED
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.command import Command, Options
 from nri_inject.config import Config
@@ -93,19 +92,6 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
         return adjustment
     origins = {kind.name: key for kind, key, _ in found}
     return host.permit.granted(adjustment, host, origins)
-
-
-def asks(pod: Pod, container: Container, _: Mapping[str, Any]) -> Hashable | None:
-    """Return what the answer depends on: the annotations that count, and what owns and limits."""
-    found = _asked(pod, container)
-    if not found:
-        return None
-    # An alias can make a thousand times as much of a text.
-    if sum(len(text) for _, _, text in found) > LONGEST_ASKED or any("*" in f[2] for f in found):
-        return ANEW
-    texts = tuple((key, text) for _, key, text in found)
-    user = (container.user.uid, container.user.gid) if container.HasField("user") else None
-    return texts, user, tuple(limit.SerializeToString() for limit in container.rlimits)
 
 
 def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
@@ -802,7 +788,6 @@ def _inventory(_options: Options, _config: Config) -> Source:
 PART: Final = Part(
     build=lambda _config, _runtime: inject,
     sources={"inventory": _inventory},
-    asks=lambda _config: asks,
 )
 
 main: Final = Command(

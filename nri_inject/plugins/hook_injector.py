@@ -6,12 +6,11 @@ hook-injector (NRI 0.12) is in docs/differences-hooks.md.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from nri_inject.adjust import Injector
 from nri_inject.annotations import plain, where
-from nri_inject.answers import ANEW, Asks
 from nri_inject.api import Adjustment, Container, Mount, Pod
 from nri_inject.command import Command, Options
 from nri_inject.config import Config
@@ -27,7 +26,6 @@ from nri_inject.oci_hooks import (
     NoCommand,
     Subject,
     injection,
-    matches,
 )
 from nri_inject.runtimes import Runtime
 from nri_inject.surroundings import Part
@@ -75,25 +73,6 @@ def injector(choices: Choices) -> Injector:
         return Adjustment(hooks=result.hooks)
 
     return inject
-
-
-def asking(choices: Choices) -> Asks:
-    """Return what tells the definitions that a container is going to get hooks of."""
-
-    def asks(pod: Pod, container: Container, files: Mapping[str, Any]) -> Hashable | None:
-        definitions = files["hooks"]
-        if not definitions:
-            return None
-        try:
-            found = matches(definitions, subject_of(pod, container, choices))
-        except NoCommand:
-            return ANEW
-        if not found:
-            return None
-        files_of = tuple(match.definition.file for match in found)
-        return files_of, container.hooks.SerializeToString(deterministic=True)
-
-    return asks
 
 
 def _permitted(found: Injection, subject: Subject, container: Container, host: Host) -> Injection:
@@ -186,10 +165,6 @@ def _configured(config: Config, _: Runtime) -> Injector:
     return injector(_choices(config))
 
 
-def _asks(config: Config) -> Asks:
-    return asking(_choices(config))
-
-
 def _source(options: Options, config: Config) -> HookRegistry:
     return HookRegistry(
         options.hooks_dir or config.hooks.dirs or DIRECTORIES,
@@ -198,7 +173,7 @@ def _source(options: Options, config: Config) -> HookRegistry:
     )
 
 
-PART: Final = Part(build=_configured, sources={"hooks": _source}, asks=_asks)
+PART: Final = Part(build=_configured, sources={"hooks": _source})
 
 main: Final = Command(
     name="hook-injector",

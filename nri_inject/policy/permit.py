@@ -6,7 +6,7 @@ A permit belongs to one request. It notes every decision, for the audit to write
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from nri_inject.annotations import container_name, plain, where
@@ -37,11 +37,6 @@ class Permit:
         self._subject = Subject(
             pod.namespace, pod.labels, pod.runtime_handler, container_name(container), plugin
         )
-
-    @property
-    def seen(self) -> Hashable:
-        """All of the container that can make a difference to the policy's decisions."""
-        return self.policy.seen_of(self._subject)
 
     def granted(
         self, adjustment: Adjustment, host: Host, origins: Mapping[str, str] = _NO_ORIGINS

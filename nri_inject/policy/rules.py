@@ -11,7 +11,7 @@ asks for the whole of a directory is stopped by a rule against a part of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -238,21 +238,12 @@ class Policy:
     trouble: str = ""
     _indexes: Callable[[str], Mapping[str, _Index]] = field(init=False)
     _lent: _Lent = field(init=False)
-    _labels: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         """Remember what concerns the namespaces asked about last, and what all may write in."""
         remembered = lru_cache(maxsize=64)(self._indexed)
         object.__setattr__(self, "_indexes", remembered)
         object.__setattr__(self, "_lent", _lent(self.rules))
-        selectors = (rule.who.pods for rule in self.rules if rule.who.pods is not None)
-        keys = {one.key for selector in selectors for one in selector.requirements}
-        object.__setattr__(self, "_labels", tuple(keys))
-
-    def seen_of(self, subject: Subject) -> Hashable:
-        """Return all of a container that can make a difference to this policy."""
-        namespace, labels, *others = subject
-        return namespace, tuple(labels.get(key) for key in self._labels), *others
 
     def index(self, namespace: str, kind: str) -> _Index:
         """Return the entries of a kind that may concern a namespace."""
