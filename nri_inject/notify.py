@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from typing import Final
 
-_CLOCK_MONOTONIC: Final = 1  # <time.h>
-_EXPIRATIONS: Final = 8  # bytes: timerfd_create(2)
+from nri_inject.timer import EXPIRATIONS, timer
 
 
 def notify(message: str, environ: Mapping[str, str] = os.environ) -> bool:
@@ -50,7 +48,7 @@ class Watchdog:
     """Say `WATCHDOG=1` every `pause` seconds, for as long as a loop watches this."""
 
     def __init__(self, pause: float) -> None:
-        self._descriptor = _timer(pause)
+        self._descriptor = timer(pause)
 
     def fileno(self) -> int:
         """Return the timer's descriptor."""
@@ -58,25 +56,9 @@ class Watchdog:
 
     def ready(self) -> None:
         """Tell the manager."""
-        os.read(self._descriptor, _EXPIRATIONS)
+        os.read(self._descriptor, EXPIRATIONS)
         notify("WATCHDOG=1")
 
     def close(self) -> None:
         """Give the timer back."""
         os.close(self._descriptor)
-
-
-def _timer(pause: float) -> int:
-    """Return a timerfd that expires every `pause` seconds (os has them from Python 3.13 on)."""
-    import ctypes  # a plugin that a runtime launches has no watchdog
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    flags = os.O_CLOEXEC | os.O_NONBLOCK  # TFD_CLOEXEC and TFD_NONBLOCK are the same bits
-    descriptor = int(libc.timerfd_create(_CLOCK_MONOTONIC, flags))
-    seconds, nanoseconds = divmod(max(int(pause * 1e9), 1), 1_000_000_000)
-    # struct itimerspec: every so often, and so long before the first time.
-    times = (ctypes.c_long * 4)(seconds, nanoseconds, seconds, nanoseconds)
-    if descriptor < 0 or libc.timerfd_settime(descriptor, 0, ctypes.byref(times), None) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return descriptor

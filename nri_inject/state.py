@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NamedTuple
 
 from nri_inject.version import VERSION
@@ -11,8 +12,21 @@ from nri_inject.version import VERSION
 MOST_MISSED: Final = 1000
 """How many missed containers are remembered; of more, only the number is."""
 
-SHOWN_MISSED: Final = 50
-"""How many of them one document names: it must fit into a socket's buffer."""
+MAX_SHOWN: Final = 50
+"""How many of them one document names."""
+
+MAX_NAME: Final = 330
+"""How many bytes of a document the name of a pod may take: Kubernetes allows 63 for its namespace
+and 253 for itself."""
+
+MAX_TEXT: Final = 100
+"""How many bytes of a document any other text of a pod's author may take."""
+
+MAX_ERROR: Final = 2000
+"""How many bytes of a document the error of a configuration may take."""
+
+MAX_DOCUMENT: Final = 64 * 1024
+"""How many bytes a document may take as JSON in ASCII, which follows from the bounds above."""
 
 
 class Missed(NamedTuple):
@@ -58,10 +72,14 @@ class State:
 
     def miss(self, container_id: str, missed: Missed) -> None:
         """Remember a container that was missed."""
-        if len(self.missed) < MOST_MISSED:
-            self.missed[container_id] = missed
-        else:
+        if len(self.missed) >= MOST_MISSED:
             self.unlisted += 1
+            return
+        self.missed[container_id] = Missed(
+            shortened(missed.pod, MAX_NAME),
+            shortened(missed.container, MAX_TEXT),
+            tuple(shortened(text, MAX_TEXT) for text in missed.lacks),
+        )
 
 
 def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
@@ -70,7 +88,7 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
     It is ready when a runtime asks it about containers: once it is synchronized, and where the
     runtime launched it, once it is configured, since runtimes before NRI 0.7 do no more.
     """
-    shown = list(state.missed.values())[:SHOWN_MISSED]
+    shown = list(state.missed.values())[:MAX_SHOWN]
     return {
         "plugin": state.title,
         "version": VERSION,
@@ -78,7 +96,7 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
         "phase": phase,
         "ready": phase == "synchronized" or (launched and phase == "configured"),
         "launched": launched,
-        "runtime": state.runtime,
+        "runtime": shortened(state.runtime, MAX_TEXT),
         "started": when(state.started),
         "configured": when(state.configured),
         "synchronized": when(state.synchronized),
@@ -97,7 +115,7 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
                 for one in shown
             ],
         },
-        "config_error": state.config_error,
+        "config_error": shortened(state.config_error, MAX_ERROR),
     }
 
 
@@ -106,3 +124,14 @@ def when(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text that takes at most so many bytes as JSON in ASCII, an ellipsis not counted.
+
+    A character outside of ASCII takes 6 or 12 bytes there.
+    """
+    text, cut = text[:most], text[most:]
+    while len(encode_basestring_ascii(text)) - 2 > most:
+        text, cut = text[: len(text) * 3 // 4], text
+    return f"{text}…" if cut else text

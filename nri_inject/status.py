@@ -1,7 +1,7 @@
 """The status socket of a running plugin, and asking it.
 
-Whoever connects gets one JSON document and the end. That the loop answers at all is the proof
-that it is alive; a file could not tell that. Paths are text here: every plugin that is launched has
+A client that connects gets one JSON document and then the end of the connection. An answer proves
+that the loop is alive; a file could not. Paths are text here: every plugin that is launched has
 a status socket, and pathlib would cost it 0.6 MB.
 """
 
@@ -10,10 +10,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import stat
-from collections.abc import Callable, Mapping
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+
+from nri_inject.timer import EXPIRATIONS, timer
 
 DIRECTORY: Final = "/run/nri-inject"
 VARIABLE: Final = "NRI_INJECT_STATUS_DIR"
@@ -22,9 +27,15 @@ VARIABLE: Final = "NRI_INJECT_STATUS_DIR"
 PATIENCE: Final = 2.0
 """How long a plugin may take to answer, in seconds: a runtime would wait no longer either."""
 
-_BACKLOG: Final = 8
-_MOST_BYTES: Final = 1 << 20
-_MOST_AT_ONCE: Final = 16  # who connects all the time must not keep us from the runtime
+MAX_READERS: Final = 16
+"""How many clients may be slow to read at one time; a further one takes the oldest one's place."""
+
+MAX_READING: Final = 2.0
+"""How long a client may take to read its document, in seconds."""
+
+_BACKLOG: Final = 128
+_MAX_BYTES: Final = 1 << 20
+_MAX_AT_ONCE: Final = 16  # clients that connect all the time must not keep us from the runtime
 
 
 def directory(environ: Mapping[str, str] = os.environ) -> str:
@@ -32,14 +43,27 @@ def directory(environ: Mapping[str, str] = os.environ) -> str:
     return environ.get(VARIABLE, DIRECTORY)
 
 
+class _Reader:
+    """A client whose socket was full before the document was sent."""
+
+    def __init__(self, connection: socket.socket, rest: bytes) -> None:
+        self.connection = connection
+        self.rest = rest
+        self.deadline = time.monotonic() + MAX_READING
+
+
 class StatusSocket:
-    """Answer everybody who connects with `document()`; a Watch of the stub's loop.
+    """Answer every client with `document()`; a Watch of the stub's loop.
 
     The socket is `<title>.<pid>.sock` in a directory for root alone. OSError if it can't be made.
+    Nothing here waits: what does not fit into a client's socket is sent when the client has read,
+    to at most MAX_READERS clients and for at most MAX_READING seconds.
     """
 
     def __init__(self, where: str, title: str, document: Callable[[], Mapping[str, Any]]) -> None:
         self._document = document
+        self._readers: dict[int, _Reader] = {}
+        self._timer = -1
         self.path = f"{where}/{title}.{os.getpid()}.sock"
         os.makedirs(where, mode=0o700, exist_ok=True)  # noqa: PTH103 - no pathlib
         sweep(where, title)
@@ -52,28 +76,81 @@ class StatusSocket:
         except OSError:
             self._socket.close()
             raise
+        self._epoll = select.epoll()
+        self._epoll.register(self._socket, select.EPOLLIN)
 
     def fileno(self) -> int:
-        """Return the listening descriptor."""
-        return self._socket.fileno()
+        """Return a descriptor that can be read when there is a client to accept or to send to."""
+        return self._epoll.fileno()
 
     def ready(self) -> None:
-        """Answer who waits; what does not fit into a socket's buffer is not sent."""
-        import json
-
-        for _ in range(_MOST_AT_ONCE):
-            try:
-                connection, _address = self._socket.accept()
-            except OSError:  # nobody waits any more, or they have gone
-                return
-            with connection, contextlib.suppress(OSError):
-                connection.setblocking(False)
-                connection.send(json.dumps(self._document()).encode(), socket.MSG_NOSIGNAL)
+        """Accept clients, and send what there is room for."""
+        for descriptor, _ in self._epoll.poll(0, MAX_READERS + 2):
+            if descriptor == self._socket.fileno():
+                self._accept()
+            elif descriptor == self._timer:
+                os.read(self._timer, EXPIRATIONS)
+            elif descriptor in self._readers:
+                self._send(self._readers[descriptor])
+        if self._readers:
+            self._end_overdue()
 
     def close(self) -> None:
         """Stop answering, and remove the socket."""
+        for reader in list(self._readers.values()):
+            self._end(reader)
         self._socket.close()
+        self._epoll.close()
         _remove(self.path)
+
+    def _accept(self) -> None:
+        import json
+
+        answer = json.dumps(self._document()).encode()
+        for _ in range(_MAX_AT_ONCE):
+            try:
+                connection, _address = self._socket.accept()
+            except OSError:  # no client waits any more, or it has gone
+                return
+            connection.setblocking(False)
+            self._add(_Reader(connection, answer))
+
+    def _add(self, reader: _Reader) -> None:
+        """Send what fits at once, nearly always all of it, and keep the rest."""
+        if len(self._readers) == MAX_READERS:
+            self._end(next(iter(self._readers.values())))
+        self._readers[reader.connection.fileno()] = reader
+        self._epoll.register(reader.connection, select.EPOLLOUT)
+        self._send(reader)
+        if self._readers and self._timer < 0:
+            self._timer = timer(MAX_READING)
+            self._epoll.register(self._timer, select.EPOLLIN)
+
+    def _send(self, reader: _Reader) -> None:
+        try:
+            sent = reader.connection.send(reader.rest, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return
+        except OSError:  # the client has gone
+            sent = len(reader.rest)
+        reader.rest = reader.rest[sent:]
+        if not reader.rest:
+            self._end(reader)
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        for reader in list(self._readers.values()):
+            if now >= reader.deadline:
+                self._end(reader)
+
+    def _end(self, reader: _Reader) -> None:
+        self._epoll.unregister(reader.connection)
+        del self._readers[reader.connection.fileno()]
+        reader.connection.close()
+        if not self._readers and self._timer >= 0:
+            self._epoll.unregister(self._timer)
+            os.close(self._timer)
+            self._timer = -1
 
 
 def sweep(where: str, title: str) -> None:
@@ -89,11 +166,19 @@ def ask_all(where: str) -> dict[str, dict[str, Any] | None]:
     None stands for one that does not answer: it was killed, or it hangs. OSError if the
     directory cannot be read; a directory that is missing has no sockets.
     """
+    return {name: ask(path) for name, path in found(where).items()}
+
+
+def found(where: str) -> dict[str, str]:
+    """Return the path of each status socket in a directory, by the socket's name.
+
+    OSError if the directory cannot be read; a directory that is missing has no sockets.
+    """
     try:
         paths = _sockets(where)
     except FileNotFoundError:
         return {}
-    return {path.rpartition("/")[2].removesuffix(".sock"): ask(path) for path in paths}
+    return {path.rpartition("/")[2].removesuffix(".sock"): path for path in paths}
 
 
 def ask(path: str) -> dict[str, Any] | None:
@@ -101,16 +186,39 @@ def ask(path: str) -> dict[str, Any] | None:
     import json
 
     data = b""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(PATIENCE)
-        try:
-            connection.connect(path)
-            while (part := connection.recv(1 << 16)) and len(data) < _MOST_BYTES:
+    try:
+        with _connected(path) as connection:
+            while (part := connection.recv(1 << 16)) and len(data) < _MAX_BYTES:
                 data += part
-            answer = json.loads(data)
-        except (OSError, ValueError):
-            return None
+        answer = json.loads(data)
+    except (OSError, ValueError):
+        return None
     return answer if isinstance(answer, dict) else None
+
+
+def is_alive(path: str) -> bool:
+    """Tell whether a plugin answers, however long its document is."""
+    try:
+        with _connected(path) as connection:
+            return connection.recv(1) != b""
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _connected(path: str) -> Iterator[socket.socket]:
+    """Connect, and let each step take PATIENCE.
+
+    Python's own timeout would not do: with it, connecting fails at once while the backlog is full
+    (unix(7), EAGAIN), and a busy plugin would pass for a dead one.
+    """
+    seconds, fraction = divmod(PATIENCE, 1)
+    patience = struct.pack("ll", int(seconds), int(fraction * 1e6))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+        connection.connect(path)
+        yield connection
 
 
 def _sockets(where: str, prefix: str = "") -> list[str]:

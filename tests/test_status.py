@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import select
 import socket
 import stat
 import threading
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nri_inject import state, status
 from nri_inject.state import Missed, State
-from nri_inject.status import StatusSocket, ask, ask_all
+from nri_inject.status import StatusSocket, ask, ask_all, is_alive
 
 
-def served(one: StatusSocket, where: Path) -> dict[str, dict[str, Any] | None]:
+def served(one: StatusSocket, where: Path, how: Callable[[str], object] = ask) -> dict[str, object]:
     """Ask while the socket is served as the loop does."""
-    answers: dict[str, dict[str, Any] | None] = {}
-    asking = threading.Thread(target=lambda: answers.update(ask_all(str(where))))
+    answers: dict[str, object] = {}
+
+    def ask_each() -> None:
+        answers.update({name: how(path) for name, path in status.found(str(where)).items()})
+
+    asking = threading.Thread(target=ask_each)
     asking.start()
     while asking.is_alive():
         one.ready()
@@ -41,12 +48,61 @@ def test_its_directory_is_made_for_root_alone(tmp_path: Path) -> None:
         assert stat.S_IMODE(where.stat().st_mode) == 0o700
 
 
-def test_one_that_does_not_take_the_answer_holds_nobody_up(tmp_path: Path) -> None:
-    long = {"text": "x" * (1 << 22)}
-    status_socket = StatusSocket(str(tmp_path), "20-a", lambda: long)
-    with closing(status_socket) as one, socket.socket(socket.AF_UNIX) as silent:
-        silent.connect(one.path)
+def connected(one: StatusSocket) -> socket.socket:
+    """Return a client that has not read anything."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(10)
+    client.connect(one.path)
+    return client
+
+
+LONG = {"text": "x" * (1 << 19)}  # longer than a socket's buffer
+
+
+def test_what_does_not_fit_at_once_is_sent_when_the_client_reads(tmp_path: Path) -> None:
+    with closing(StatusSocket(str(tmp_path), "20-a", lambda: LONG)) as one, connected(one) as slow:
         one.ready()
+        received = b""
+        while part := slow.recv(1 << 16):
+            received += part
+            one.ready()
+    assert json.loads(received) == LONG
+
+
+def test_a_thousand_clients_that_never_read_hold_nobody_up(tmp_path: Path) -> None:
+    with closing(StatusSocket(str(tmp_path), "20-a", lambda: LONG)) as one, ExitStack() as silent:
+        for _ in range(1000):
+            silent.enter_context(connected(one))
+            one.ready()
+        assert len(one._readers) == status.MAX_READERS
+        assert served(one, tmp_path, is_alive) == {f"20-a.{os.getpid()}": True}
+
+
+def test_a_client_that_never_reads_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "MAX_READING", 0.01)
+    with closing(StatusSocket(str(tmp_path), "20-a", lambda: LONG)) as one, connected(one) as slow:
+        one.ready()
+        while one._readers:
+            assert select.select([one], [], [], 10)[0], "no timer woke the loop"
+            one.ready()
+        received = 0
+        while part := slow.recv(1 << 16):
+            received += len(part)
+        assert 0 < received < 1 << 19
+        assert select.select([one], [], [], 0)[0] == []
+
+
+def test_a_plugin_whose_queue_is_full_is_busy_and_not_dead(tmp_path: Path) -> None:
+    with closing(StatusSocket(str(tmp_path), "20-a", dict)) as one, ExitStack() as waiting:
+        errors = 0
+        while errors != errno.EAGAIN:
+            client = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            errors = client.connect_ex(one.path)
+        assert served(one, tmp_path, is_alive) == {f"20-a.{os.getpid()}": True}
+        assert served(one, tmp_path, ask) == {f"20-a.{os.getpid()}": {}}
 
 
 def test_a_killed_plugins_socket_is_silent_and_goes_when_the_next_one_comes(
@@ -89,15 +145,39 @@ def test_it_is_ready_when_a_runtime_asks_it(phase: str, launched: bool, ready: b
     assert state.document(State("20", "a", 1), phase, launched=launched)["ready"] is ready
 
 
-def test_the_longest_document_fits_into_a_sockets_buffer() -> None:
-    full = State("20", "a", 1)
-    lacks = ("device /dev/" + "x" * 320,) * 6
+HOSTILE = ["x", "é", "\u202e", "\U0001d54f", "\x1b", "\\", '"', "\udc80"]
+
+
+@pytest.mark.parametrize("character", HOSTILE)
+def test_a_document_is_bounded_in_bytes_whatever_names_are_in_it(character: str) -> None:
+    full = State("20", "a", 1, runtime=character * 5000, config_error=character * 5000)
+    long = character * 5000
     for number in range(state.MOST_MISSED + 5):
-        full.miss(str(number), Missed("n" * 320 + "/" + "p" * 320, "c" * 320, lacks))
+        full.miss(str(number), Missed(long, long, (long,) * 6))
     said = state.document(full, "synchronized", launched=True)
     assert said["missed"]["count"] == state.MOST_MISSED + 5
-    assert len(said["missed"]["containers"]) == state.SHOWN_MISSED
-    assert len(str(said)) < 212_992  # net.core.wmem_default of Linux
+    assert len(said["missed"]["containers"]) == state.MAX_SHOWN
+    assert len(json.dumps(said)) < state.MAX_DOCUMENT
+    kept = sum(
+        len(part.encode(errors="surrogatepass"))
+        for one in full.missed.values()
+        for part in (one.pod, one.container, *one.lacks)
+    )
+    assert kept < 1_200_000
+
+
+def test_the_longest_names_of_kubernetes_are_whole() -> None:
+    full = State("20", "a", 1)
+    name = f"{'n' * 63}/{'p' * 253}"
+    full.miss("c", Missed(name, "c" * 63, ("device /dev/fuse",)))
+    assert full.missed["c"] == Missed(name, "c" * 63, ("device /dev/fuse",))
+
+
+def test_a_text_is_cut_by_what_it_takes_in_a_document() -> None:
+    assert state.shortened("x" * 11, 10) == "x" * 10 + "…"
+    assert state.shortened("é" * 4, 12) == "éé…"
+    assert state.shortened("é" * 2, 12) == "éé"
+    assert state.shortened("é" * 2, 11) == "é…"
 
 
 def test_times_are_as_in_the_log() -> None:

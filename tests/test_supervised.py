@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -157,6 +157,32 @@ def test_ten_thousand_containers_are_synchronized_in_time(tmp_path: Path) -> Non
         assert plugin.status()["to_compare"] > 0
         until(lambda: plugin.status()["compared"] == 10_000)
         assert plugin.status()["missed"]["count"] == 10_000
+
+
+def test_it_is_live_with_500_missed_containers_of_long_names_and_1000_silent_readers(
+    tmp_path: Path,
+) -> None:
+    long = "\U0001f600" * 250
+    wanted = "".join(f"- {{source: /, destination: '/{long}{number}'}}\n" for number in range(9))
+    pod = api.Pod(id="p", namespace=long, name=long)
+    pod.annotations["mounts.noderesource.dev/pod"] = wanted
+    containers = [
+        api.Container(id=f"c{number}", name=long, pod_sandbox_id="p", state=RUNNING)
+        for number in range(500)
+    ]
+    with launched(tmp_path, "run", "-q") as plugin, ExitStack() as silent:
+        plugin.peer.configure(NEW, "policy: unrestricted", LONGEST)
+        plugin.peer.synchronize([pod], containers, LONGEST)
+        until(lambda: plugin.status()["compared"] == 500)
+        (path,) = tmp_path.iterdir()
+        for _ in range(1000):
+            silent.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+        probe = [str(PROGRAM), "status", "--live", f"--status-dir={tmp_path}"]
+        assert subprocess.run(probe, timeout=LONGEST, check=False).returncode == 0
+        assert plugin.status()["missed"]["count"] == 500
+        assert [device.path for device in plugin.create(FULL).linux.devices] == ["/dev/full"]
+        descriptors = Path(f"/proc/{plugin.process.pid}/fd")
+        assert len(list(descriptors.iterdir())) < 40
 
 
 def test_a_status_directory_that_cannot_be_made_is_told_once(tmp_path: Path) -> None:

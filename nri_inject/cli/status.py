@@ -10,6 +10,7 @@ import click
 
 from nri_inject import status
 from nri_inject.command import FAILED
+from nri_inject.logs import one_line
 from nri_inject.options import format_option
 
 Document = Mapping[str, Any]
@@ -34,19 +35,19 @@ def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: st
     Ends with status 1 if there is none, or one that does not answer or that no runtime asks.
     """
     try:
-        said = {
-            name: document
-            for name, document in status.ask_all(status_dir).items()
-            if _is_meant(name, plugin)
+        sockets = {
+            name: path for name, path in status.found(status_dir).items() if _is_meant(name, plugin)
         }
     except OSError as error:
         click.echo(f"Error: {status_dir}: {error.strerror}", err=True)
         return FAILED
-    all_live = bool(said) and all(document is not None for document in said.values())
-    all_ready = all_live and all(document and document["ready"] for document in said.values())
-    if not (ready or live):
+    if live:
+        return 0 if sockets and all(map(status.is_alive, sockets.values())) else FAILED
+    said = {name: status.ask(path) for name, path in sockets.items()}
+    if not ready:
         _show(said, status_dir, output)
-    return 0 if (all_live if live else all_ready) else FAILED
+    all_ready = bool(said) and all(document and document["ready"] for document in said.values())
+    return 0 if all_ready else FAILED
 
 
 def _is_meant(name: str, plugin: str) -> bool:
@@ -64,7 +65,7 @@ def _show(said: Mapping[str, Document | None], where: str, output: str) -> None:
         click.echo(f"no plugin has a socket in {where}")
     for name, document in said.items():
         for line in _lines(name, document):
-            click.echo(line)
+            click.echo(one_line(line))
 
 
 def _lines(name: str, said: Document | None) -> Iterator[str]:
@@ -80,5 +81,7 @@ def _lines(name: str, said: Document | None) -> Iterator[str]:
     yield f"  missed      {missed['count']} of {said['compared']} that were running"
     for one in missed["containers"]:
         yield f"    {one['pod']} {one['container']} lacks {', '.join(one['lacks'])}"
+    if more := missed["count"] - len(missed["containers"]):
+        yield f"    and {more} more"
     if said["config_error"]:
         yield f"  not in force: {said['config_error']}"

@@ -227,10 +227,13 @@ def _missed(seen: Gathered) -> _Found:
     for said in seen.statuses.values():
         missed = said.get("missed", {}) if said else {}
         if missed.get("count"):
-            first = missed["containers"][0]
+            first = [
+                f", the first: {one['pod']} {one['container']}, without {', '.join(one['lacks'])}"
+                for one in missed["containers"][:1]
+            ]
+            count = missed["count"]
             yield _problem(
-                f"{missed['count']} running containers lack what their pods ask for, the first:"
-                f" {first['pod']} {first['container']}, without {', '.join(first['lacks'])}",
+                f"{count} running containers lack what their pods ask for{''.join(first)}",
                 "delete their pods, so that they are created anew",
             )
 
