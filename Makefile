@@ -12,7 +12,12 @@ DEMO := examples/02-devices
 # The one error of the demo. A plugin that does not start, or a policy that denies, gives another.
 FAILS_ON_PURPOSE := container careless: .*did you mean major
 
-.PHONY: demo test lint types unit oldest e2e fuzz bench binaries generate clean
+# Every package comes from a file in requirements/, at one version, with its hash. Nothing is built
+# from source but nri-inject itself, by the locked hatchling.
+LOCKED := -m pip install --quiet --require-hashes --no-deps --only-binary :all: --requirement
+OURSELVES := -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
+
+.PHONY: demo test lint types unit oldest e2e fuzz bench binaries generate lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed ## What the suite does to an example pod; no root, no runtime
@@ -41,10 +46,11 @@ unit: $(VENV)/.developed ## All tests; as root, with Debian's archive, on real c
 	$(SAY) "tests: unit, wire, examples; end-to-end on real containerds if this is root on Linux"
 	@$(BIN)/python -m pytest
 
-oldest: $(VENV)/oldest/.installed ## The tests of messages and wire on the oldest protobuf we claim
-	$(SAY) "tests: wire and messages on the oldest protobuf that pyproject.toml claims"
-	@$(VENV)/oldest/bin/python -m pytest --quiet tests/wire tests/test_plugin.py tests/test_protobuf.py \
-	    tests/test_adjust.py
+oldest: $(VENV)/oldest/.installed ## The tests of all but tools on the oldest packages we claim
+	$(SAY) "tests: on the oldest packages that pyproject.toml allows"
+	@$(VENV)/oldest/bin/python -m pytest --quiet tests/cdi tests/cli/test_cli_*.py tests/devices \
+	    tests/plugins tests/policy tests/wire tests/test_plugin.py tests/test_protobuf.py \
+	    tests/test_adjust.py tests/test_oci_hooks.py tests/test_hook_registry.py
 
 e2e: $(VENV)/.developed ## Only the end-to-end tests
 	$(SAY) "end-to-end tests on containerd 1.7 and 2.x; needs root and Debian's archive"
@@ -70,6 +76,25 @@ binaries: $(VENV)/.binaries ## Self-contained programs in dist/nri-inject, for n
 generate: ## Generate nri_inject/_pb from proto/ again
 	$(PYTHON) proto/generate.py
 
+# `make lock RENEW=` keeps the versions that pyproject.toml still allows.
+RENEW := --upgrade
+COMPILE = UV_CACHE_DIR=.cache/uv $(VENV)/tools/bin/uv --quiet --no-config pip compile $(RENEW) \
+    --generate-hashes --no-annotate --only-binary :all: --custom-compile-command "make lock" \
+    --python-version 3.11
+EVERY_PYTHON := --universal --constraint requirements/dev.txt
+
+lock: $(VENV)/tools/.installed ## Renew requirements/: the newest packages, with hashes
+	$(SAY) "locking the packages that run, check, build and generate nri-inject"
+	@$(COMPILE) --universal pyproject.toml --extra metrics --group dev -o requirements/dev.txt
+	@$(COMPILE) $(EVERY_PYTHON) pyproject.toml --group build -o requirements/run.txt
+	@$(COMPILE) $(EVERY_PYTHON) pyproject.toml --extra metrics --group binaries \
+	    -o requirements/binaries.txt
+	@$(COMPILE) --resolution lowest-direct pyproject.toml --extra metrics --group build --group test \
+	    -o requirements/oldest.txt
+	@$(COMPILE) --group generate -o requirements/generate.txt
+	@$(COMPILE) --universal --group tools -o requirements/tools.txt
+	@git --no-pager diff --stat -- requirements
+
 clean: ## Remove all that these commands made
 	rm -rf $(VENV) .cache dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
@@ -77,32 +102,39 @@ $(VENV)/bin/python:
 	$(SAY) "making a virtual environment in $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(SAY) "installing nri-inject and what it needs"
-	@$(BIN)/python -m pip install --quiet --editable .
+$(VENV)/.installed: $(VENV)/bin/python requirements/run.txt pyproject.toml
+	$(SAY) "installing nri-inject and the packages that it needs"
+	@$(BIN)/python $(LOCKED) requirements/run.txt
+	@$(BIN)/python $(OURSELVES)
 	@touch $@
 
-$(VENV)/oldest/.installed: pyproject.toml
-	$(SAY) "installing the oldest protobuf that we claim, in an environment of its own"
+$(VENV)/.developed: $(VENV)/.installed requirements/dev.txt
+	$(SAY) "installing the packages that check it"
+	@$(BIN)/python $(LOCKED) requirements/dev.txt
+	@touch $@
+
+$(VENV)/.binaries: $(VENV)/.installed requirements/binaries.txt
+	$(SAY) "installing the package that builds self-contained programs"
+	@$(BIN)/python $(LOCKED) requirements/binaries.txt
+	@touch $@
+
+$(VENV)/oldest/.installed: requirements/oldest.txt pyproject.toml
+	$(SAY) "installing the oldest packages that pyproject.toml allows, in an environment of their own"
 	@$(PYTHON) -m venv $(VENV)/oldest
-	@$(VENV)/oldest/bin/python -m pip install --quiet "protobuf==5.26.*" hypothesis pytest pyyaml click
-	@$(VENV)/oldest/bin/python -m pip install --quiet --no-deps --editable .
+	@$(VENV)/oldest/bin/python $(LOCKED) requirements/oldest.txt
+	@$(VENV)/oldest/bin/python $(OURSELVES)
 	@touch $@
 
 $(VENV)/bench/.installed: $(VENV)/.installed
 	$(SAY) "installing nri-inject for $(NODE_PYTHON) as well, to measure with"
-	@$(NODE_PYTHON) -m venv --without-pip $(VENV)/bench
-	@$(BIN)/python -m pip --python $(VENV)/bench/bin/python install --quiet --editable .
+	@$(NODE_PYTHON) -m venv $(VENV)/bench
+	@$(VENV)/bench/bin/python $(LOCKED) requirements/run.txt
+	@$(VENV)/bench/bin/python $(OURSELVES)
 	@touch $@
 
-$(VENV)/.developed: $(VENV)/.installed
-	$(SAY) "installing the tools that check it"
-	@$(BIN)/python -m pip install --quiet --group dev --group e2e
-	@touch $@
-
-$(VENV)/.binaries: $(VENV)/.installed
-	$(SAY) "installing what builds self-contained programs"
-	@$(BIN)/python -m pip install --quiet --group binaries --editable ".[metrics]"
+$(VENV)/tools/.installed: requirements/tools.txt
+	$(SAY) "installing the package that locks the others"
+	@$(PYTHON) -m venv $(VENV)/tools
+	@$(VENV)/tools/bin/python $(LOCKED) requirements/tools.txt
 	@touch $@

@@ -2,9 +2,10 @@
 
     python proto/generate.py
 
-The compiler is pinned and lives in a throw-away virtual environment, so whoever runs this gets
-what is committed. It writes the types (.pyi); the modules are ours, a file's descriptor and a
-call of `nri_inject.protobuf.load`, since the compiler's would load more than a plugin needs.
+The compiler is locked in requirements/generate.txt, which has wheels for Python 3.11 and 3.12, and
+lives in a throw-away virtual environment: every run writes the same files. It writes the types
+(.pyi); the modules are ours, a file's descriptor and a call of `nri_inject.protobuf.load`, since
+the compiler's would load more than a plugin needs.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import tempfile
 import venv
 from pathlib import Path
 
-COMPILER = ("grpcio-tools==1.64.3", "setuptools<81")  # setuptools: this release needs pkg_resources
 SOURCES = Path(__file__).resolve().parent
 TARGET = SOURCES.parent / "nri_inject" / "_pb"
+COMPILER = SOURCES.parent / "requirements" / "generate.txt"
 
 # The compiler's own module has the descriptor without what is of use to compilers alone.
 SERIALIZED = "import sys, {0}; sys.stdout.buffer.write({0}.DESCRIPTOR.serialized_pb)"
@@ -41,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         venv.create(directory, with_pip=True)
         python = Path(directory) / "bin" / "python"
-        run(python, "-m", "pip", "install", "--quiet", *COMPILER)
+        run(python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", COMPILER)
         compiled = Path(directory) / "compiled"
         compiled.mkdir()
         sources = sorted(SOURCES.glob("*.proto"))

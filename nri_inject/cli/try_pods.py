@@ -529,7 +529,8 @@ def _requested(file: str | None) -> Iterator[Planned]:
 def _request(line: str, place: str) -> Planned:
     try:
         request = json_format.Parse(line, api.CreateContainerRequest())
-    except json_format.ParseError as error:
+    # An old protobuf lets the RecursionError of deeply nested JSON through.
+    except (json_format.ParseError, RecursionError) as error:
         raise ConfigError(
             f"{place}: no CreateContainerRequest in protobuf JSON: {reason(error)}"
         ) from error
