@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
+import properties  # noqa: F401 (registers the profile of hypothesis)
 import pytest
 from children import children
 

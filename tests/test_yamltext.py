@@ -8,8 +8,9 @@ import pickle
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from nri_inject import yamltext
 from nri_inject.errors import NriError
@@ -505,7 +506,7 @@ fragments = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.one_of(st.text(), fragments, st.binary()))
 def test_any_text_has_a_value_or_is_refused(text: str | bytes) -> None:
     for limits in (ANNOTATION, SPEC_FILE):
@@ -521,7 +522,7 @@ def test_any_text_has_a_value_or_is_refused(text: str | bytes) -> None:
         assert sentence.isprintable()
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.one_of(st.text(), fragments))
 def test_any_text_has_a_value_or_is_refused_without_libyaml(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -544,7 +545,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(json_values)
 def test_json_reads_as_itself(value: Value) -> None:
     assert yamltext.load(json.dumps(value, indent=1)) == value

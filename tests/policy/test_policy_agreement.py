@@ -1,19 +1,16 @@
-"""The policy and a naive evaluation of the same document agree on everything that is asked for.
-
-NRI_INJECT_POLICY_EXAMPLES says how many policies with requests are tried.
-"""
+"""The policy and a naive evaluation of the same document agree on everything that is asked for."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from typing import Any
 
 import naive_policy
 import yaml
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
+from properties import examples
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
@@ -21,8 +18,6 @@ from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, Host, NotADevice, Place
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
-
-EXAMPLES = int(os.environ.get("NRI_INJECT_POLICY_EXAMPLES", "300"))
 
 
 def node(path: str, kind: Any, major: int, minor: int, **more: Any) -> DeviceNode:
@@ -293,7 +288,7 @@ containers = st.builds(
 )
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@examples(300)
 @given(policies, pods, containers, adjustments())
 def test_what_is_allowed_is_what_the_naive_evaluation_allows(
     policy: dict[str, Any], pod: Pod, container: Container, adjustment: Adjustment
@@ -317,7 +312,7 @@ def test_what_is_allowed_is_what_the_naive_evaluation_allows(
         event(f"{kind} {'allowed' if is_allowed else 'denied'}")
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@examples(300)
 @given(policies, pods, containers, adjustments())
 def test_what_is_left_of_a_request_is_what_the_naive_evaluation_allows(
     policy: dict[str, Any], pod: Pod, container: Container, adjustment: Adjustment
@@ -332,7 +327,7 @@ def test_what_is_left_of_a_request_is_what_the_naive_evaluation_allows(
     assert all(naive_policy.allowed(policy, asker, left).values())
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@examples(300)
 @given(adjustments())
 def test_an_admin_who_takes_each_advice_gets_to_a_policy_that_allows_it(
     adjustment: Adjustment,

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from nri_inject.annotations import Fault
 from nri_inject.policy.patterns import _translated, is_below, literally, pattern
@@ -123,7 +124,7 @@ def naive_set(members: str, character: str) -> bool:
     return character != "/" and (character in wanted) != members.startswith("!")
 
 
-@settings(max_examples=2000, deadline=None)
+@examples(2000)
 @given(texts, names)
 def test_a_pattern_stands_for_what_a_matcher_says_that_tries_everything(
     text: str, name: str
@@ -131,7 +132,7 @@ def test_a_pattern_stands_for_what_a_matcher_says_that_tries_everything(
     assert pattern(text).matches(name) == naive(text, name)
 
 
-@settings(max_examples=1000, deadline=None)
+@examples(1000)
 @given(paths, st.lists(st.text("ab]-", min_size=1, max_size=4), max_size=5).map("/".join))
 def test_a_pattern_covers_what_it_stands_for_or_what_has_that_above_it(
     text: str, relative: str
@@ -158,7 +159,6 @@ def test_directories_in_which_something_may_lie_that_a_pattern_stands_for(
     assert [path for path in outside if found.reaches_into(path)] == []
 
 
-@settings(deadline=None)
 @given(st.text("ab*?[]!-/^", min_size=1, max_size=8), st.text("ab*?[]!-/^", max_size=8))
 def test_a_text_taken_literally_stands_for_itself_alone(text: str, other: str) -> None:
     found = pattern(literally(text))
@@ -188,7 +188,6 @@ def repeats(parsed: Any) -> Iterator[tuple[Any, Any]]:
             yield from repeats(argument[3])
 
 
-@settings(deadline=None)
 @given(texts)
 def test_matching_reconsiders_no_star_but_the_last(text: str) -> None:
     """Linear by structure: one repetition of one character may be tried anew, the rest is atomic.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nri_inject.policy import document
@@ -265,7 +265,6 @@ def searched(policy: Policy, item: Item) -> str | None:
     return None
 
 
-@settings(deadline=None)
 @given(some_rules)
 def test_the_index_finds_what_going_through_all_rules_finds(
     listed: list[tuple[str, str, list[str]]],

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nri_inject import api
@@ -548,7 +548,6 @@ def test_a_registration_is_refused_for_what_runtimes_refuse(
 
 
 @given(st.lists(st.binary(max_size=64), max_size=8), st.booleans())
-@settings(deadline=None)
 def test_whatever_a_plugin_says_it_is_understood_or_lost(pieces: list[bytes], asked: bool) -> None:
     with connected() as (peer, theirs):
         if asked:

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from nri_inject.api import Container, Pod, SynchronizeRequest
 from nri_inject.errors import NriError
@@ -75,7 +76,7 @@ def test_a_runtime_that_cannot_split_says_so() -> None:
     st.lists(st.integers(0, 900), max_size=40),
     st.lists(st.integers(0, 900), max_size=40),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_nothing_is_lost_doubled_or_too_long(pods: list[int], containers: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synchronize, "LIMIT", 1000)

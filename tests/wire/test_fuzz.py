@@ -1,15 +1,15 @@
-"""Splits and garbage that nobody thought of. NRI_INJECT_FUZZ_EXAMPLES asks for more of them."""
+"""Splits and garbage that nobody thought of."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 import tracemalloc
 
 from google.protobuf.message import Message
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from properties import examples
 from strategies import damaged, mux_frame, parts, roles, streams, ttrpc_message, uint32
 from wirebytes import Raw, messages_in
 
@@ -18,9 +18,7 @@ from nri_inject.errors import ProtocolError
 from nri_inject.wire.session import Answer, Call, Event, Failure, Role, Session
 from nri_inject.wire.ttrpc import Code
 
-EXAMPLES = int(os.environ.get("NRI_INJECT_FUZZ_EXAMPLES", "200"))
-
-fuzz = settings(max_examples=EXAMPLES, deadline=None)
+fuzz = examples(200)
 
 CALLS: dict[Role, list[tuple[str, Message]]] = {
     Role.PLUGIN: [

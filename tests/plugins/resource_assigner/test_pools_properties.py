@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hardware import container, hosts, pod, resources
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from nri_inject.errors import RequestError
 from nri_inject.plugins.resource_assigner.cpulist import Cpus, read
@@ -144,7 +145,7 @@ def check(node: Node) -> None:
         assert node.has[container_id] == pools.cpuset(container_id)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(hosts, histories)
 def test_whatever_happens(topology: Topology, history: list[tuple[str, str, float, str]]) -> None:
     node = Node(Pools(topology, Rules()), {})
