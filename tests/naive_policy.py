@@ -180,8 +180,12 @@ def of_device(document: Document, asker: Asker, device: LinuxDevice, adjustment:
 
 
 def of_mount(document: Document, asker: Asker, mount: Mount) -> Any:
-    binds = {"bind", "rbind"} & {*mount.options} or mount.type == "bind"
-    if binds and mount.type not in ("", "bind", "none"):
+    if any(character in option for option in mount.options for character in '"\\\n\0'):
+        return None
+    words = {word for option in mount.options for word in option.split(",")} - {""}
+    binds = {"bind", "rbind"} & words or mount.type == "bind"
+    surely = {"bind", "rbind"} & {*mount.options} or mount.type == "bind"
+    if binds and (mount.type not in ("", "bind", "none") or not surely):
         return None
     kind = "bind" if binds else mount.type
     names = [mount.source]
@@ -199,7 +203,7 @@ def of_mount(document: Document, asker: Asker, mount: Mount) -> Any:
         "type": kind,
         "writable": writable([*mount.options]),
         "destination": mount.destination,
-        "options": {*mount.options},
+        "options": words,
     }
 
 
@@ -209,9 +213,11 @@ def handed_on(asker: Asker, mount: Mount) -> str:
 
 
 def writable(options: list[str]) -> bool:
-    if "rw" in options or not {"ro", "rro"} & {*options}:
+    """Tell whether something can be written: `ro` counts as an option, `rw` as a word of one."""
+    words = ",".join(options).split(",")
+    if {"rw", "rrw"} & {*words} or not {"ro", "rro"} & {*options}:
         return True
-    return "rbind" in options and "rro" not in options
+    return "rbind" in words and "rro" not in options
 
 
 def looked_at(document: Document, asker: Asker, kind: str, path: str) -> bool:
@@ -331,8 +337,13 @@ def mount_within(entry: Any, more: Document, thing: Document) -> bool:
             for place in PROTECTED
             if below(destination, place) or below(place, destination)
         )
-        and all(some(more.get("options", []), o) for o in thing["options"] - USUAL_OPTIONS)
+        and all(named_option(more.get("options", []), o) for o in thing["options"] - USUAL_OPTIONS)
     )
+
+
+def named_option(patterns: list[str], option: str) -> bool:
+    """Tell whether a rule names an option; one with a path in it must be there as it is."""
+    return option in patterns or ("/" not in option and some(patterns, option))
 
 
 def fixed_text(pattern: str) -> str:
@@ -355,6 +366,8 @@ def meets(pattern: str, path: str) -> bool:
     """Tell whether a path lies in what is named, or some of that may lie in the path."""
     if any(glob(pattern, place) for place in places(path)) or path == "/":
         return True
+    if not path.startswith("/"):  # a file system without a source lies nowhere
+        return False
     parts, wanted = path.split("/"), pattern.split("/")
     return len(wanted) > len(parts) and all(map(glob, wanted, parts))
 

@@ -105,7 +105,12 @@ destinations = st.sampled_from(
 )
 usual_options = st.sampled_from([["bind", "ro"], ["rbind", "rro"], ["bind", "rw"], ["ro"]])
 odd_options = st.lists(
-    st.sampled_from(["bind", "rbind", "ro", "rro", "rw", "nosuid", "rslave", "size=1k"]),
+    st.sampled_from(
+        [
+            *("bind", "rbind", "ro", "rro", "rw", "nosuid", "rslave", "size=1k", "dir=/a"),
+            *("ro,noatime", "size=1k,rw", "size=1k,mode=7", "x,bind", ",", "size=1\\", 'size="'),
+        ]
+    ),
     max_size=4,
 )
 bind_mounts = st.builds(
@@ -209,12 +214,16 @@ WHAT: dict[str, st.SearchStrategy[Any]] = {
                 ["/in", "/in/*", "/**", "/etc", "/etc/passwd", "/proc/**", "/dev*", "/data"]
             ),
             type=st.sampled_from(["bind", "tmpfs", "nfs"]),
-            options=st.lists(st.sampled_from(["r*", "size=*", "bind"]), min_size=1, max_size=2),
+            options=st.lists(
+                st.sampled_from(["r*", "size=*", "bind", "**", "dir=/a", "dir=/**"]),
+                min_size=1,
+                max_size=2,
+            ),
         ),
         st.lists(
             st.fixed_dictionaries(
                 {"type": st.sampled_from(["tmpfs", "nfs"])},
-                optional={"access": st.just("rw"), "options": st.just(["size=*"])},
+                optional={"access": st.just("rw"), "options": st.just(["size=*", "dir=/a"])},
             ),
             min_size=1,
             max_size=1,
