@@ -296,6 +296,9 @@ def touches(kind: str, entry: Any, thing: Document) -> bool:
     more = conditions_of(entry)
     if kind == "mounts":
         return mount_touches(entry, more, thing)
+    if kind == "sysctl":
+        text = text_of(kind, entry)
+        return text is None or any(overlap(text, name) for name in same_setting(thing["names"][0]))
     if not named(kind, entry, thing):
         return False
     if kind != "devices":
@@ -306,6 +309,35 @@ def touches(kind: str, entry: Any, thing: Document) -> bool:
         and more.get("type", thing["type"]) == thing["type"]
         and access != set()
     )
+
+
+def same_setting(name: str) -> set[str]:
+    """Return the names, `*` for any interface, that set something of what this name sets."""
+    parts = name.split(".")
+    if name == "net.ipv4.ip_forward":
+        return {name} | same_setting("net.ipv4.conf.all.forwarding")
+    if parts[1:3] not in (["ipv4", "conf"], ["ipv6", "conf"]) or len(parts) < 5:
+        return {name}
+    head, last = ".".join(parts[:3]), parts[-1]
+    found = {name, f"{head}.all.{last}", f"{head}.default.{last}"}
+    if ".".join(parts[3:-1]) in ("all", "default"):
+        found.add(f"{head}.*.{last}")
+    if (head, last) == ("net.ipv4.conf", "forwarding"):
+        found.add("net.ipv4.ip_forward")
+    return found
+
+
+def overlap(one: str, other: str) -> bool:
+    """Tell whether two patterns can stand for one name, by trying every way; no sets."""
+    if "**" in (one, other):
+        return True
+    if not one or not other:
+        return not (one + other).strip("*")
+    if one[0] == "*":
+        return overlap(one[1:], other) or overlap(one, other[1:])
+    if other[0] == "*":
+        return overlap(other, one)
+    return (one[0] == other[0] or "?" in (one[0], other[0])) and overlap(one[1:], other[1:])
 
 
 def numbered(more: Document, thing: Document) -> bool:

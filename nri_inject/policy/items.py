@@ -25,7 +25,7 @@ from nri_inject.access import AUTOMATIC, letters
 from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
 from nri_inject.host import DeviceNode, Host, NotADevice, Number
-from nri_inject.policy import mount_options
+from nri_inject.policy import mount_options, sysctls
 from nri_inject.policy.kinds import HARMLESS, PROTECTED
 from nri_inject.policy.patterns import clean, is_below, literally
 from nri_inject.policy.rules import Item
@@ -413,9 +413,7 @@ def _net_devices(adjustment: Adjustment, _: World) -> Iterator[Item]:
 def _sysctl(adjustment: Adjustment, _: World) -> Iterator[Item]:
     for key in adjustment.linux.sysctl:
         if not key.startswith("-"):
-            # Linux and runc take net/core/x, and net..core.x too, for net.core.x.
-            name = ".".join(part for part in re.split("[./]", key) if part)
-            yield named("sysctl", name, "sysctl", key=key)
+            yield named("sysctl", sysctls.normal(key), "sysctl", key=key)
 
 
 def _scheduler(adjustment: Adjustment, _: World) -> Iterator[Item]:

@@ -24,7 +24,7 @@ from nri_inject.annotations import (
     read_line,
     suggestion,
 )
-from nri_inject.policy import mount_options
+from nri_inject.policy import mount_options, sysctls
 from nri_inject.policy.patterns import Pattern, clean, is_below, pattern
 from nri_inject.policy.reading import strict_map
 from nri_inject.policy.rules import Entry, Item, Kind
@@ -289,6 +289,17 @@ def _name_within(entry: Entry, item: Item) -> str | None:
 _BY_NAME: Final = Kind(_name_within, _named)
 
 
+def _sysctl(value: Value) -> Pattern:
+    found = read_pattern(value)
+    if "/" in found.text:
+        raise Fault(f"{quoted(found.text)} has a slash; write the name with dots")
+    return found
+
+
+def _sysctl_touches(entry: Entry, item: Item) -> bool:
+    return any(entry.pattern is None or sysctls.touches(entry.pattern, n) for n in item.names)
+
+
 def _scheduling_within(entry: Entry, item: Item) -> str | None:
     if not _named(entry, item):
         return ""
@@ -369,7 +380,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "cdi_devices": _BY_NAME,
     "mounts": Kind(_mount_within, _mount_touches),
     "network_devices": _BY_NAME,
-    "sysctl": _BY_NAME,
+    "sysctl": Kind(_name_within, _sysctl_touches),
     "scheduling_policy": Kind(_scheduling_within, _named),
     "io_priority": Kind(_io_within, _named),
     "memory_policy": _BY_NAME,
@@ -384,7 +395,7 @@ READERS: Final[Mapping[str, Callable[[Value], Entry]]] = {
     "cdi_devices": _entries("name"),
     "mounts": read_mount,
     "network_devices": _entries("name"),
-    "sysctl": _entries("name"),
+    "sysctl": _entries("name", read=_sysctl),
     "scheduling_policy": _entries(
         "policy",
         Field("min_nice", integer(-20, 19)),

@@ -443,6 +443,28 @@ def test_a_denied_sysctl_with_slashes(name: str) -> None:
     assert refusal("sysctl", f"{{{name}: '1'}}", rules).endswith(IS_DENIED)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "net.ipv4.ip_forward",
+        "net.ipv4.conf.all.forwarding",
+        "net.ipv4.conf.default.forwarding",
+        "net.ipv4.conf.eth0.forwarding",
+        "net/ipv4/conf/all/forwarding",
+        "net/ipv4/conf/eth0.100/forwarding",
+    ],
+)
+def test_a_denied_sysctl_by_another_name_of_it(name: str) -> None:
+    rules = "{name: never, deny: {sysctl: [net.ipv4.ip_forward]}}, {allow: {sysctl: ['net.*']}}"
+    assert refusal("sysctl", f"{{{name}: '1'}}", rules).endswith(IS_DENIED)
+
+
+def test_another_name_of_a_sysctl_is_not_allowed_with_it() -> None:
+    rules = "{allow: {sysctl: [net.ipv4.ip_forward]}}"
+    told = refusal("sysctl", "{net.ipv4.conf.all.forwarding: '1'}", rules)
+    assert "no rule of policy allows it" in told
+
+
 def test_a_sysctl_that_climbs_out_of_an_allowed_directory() -> None:
     rules = "{allow: {sysctl: ['net.*']}}"
     name = "net/../kernel/x"

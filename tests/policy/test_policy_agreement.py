@@ -132,7 +132,11 @@ odd_mounts = st.builds(
 )
 mounts = st.one_of(bind_mounts, odd_mounts)
 sysctl_keys = st.sampled_from(
-    ["net.core.x", "net/core/x", "net.core//x", "kernel.shm", "net.ipv4.a", "/kernel/shm"]
+    [
+        *("net.core.x", "net/core/x", "net.core//x", "kernel.shm", "net.ipv4.a", "/kernel/shm"),
+        *("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net/ipv4/conf/eth0/forwarding"),
+        *("net.ipv6.conf.default.x", "net.ipv6.conf.eth0.x"),
+    ]
 )
 limits = st.builds(
     lambda name, hard: api.POSIXRlimit(type=f"RLIMIT_{name}", hard=hard, soft=hard),
@@ -230,7 +234,12 @@ WHAT: dict[str, st.SearchStrategy[Any]] = {
         ),
     ),
     "network_devices": entries("name", "eth0", "eth?", "[*]", "*"),
-    "sysctl": entries("name", "net.core.x", "net.*", "kernel.shm", "**"),
+    "sysctl": entries(
+        "name",
+        *("net.core.x", "net.*", "kernel.shm", "**", "net.ipv4.ip_forward"),
+        *("net.ipv4.conf.eth?.forwarding", "net.ipv4.conf.all.*", "net.ipv6.conf.eth0.x"),
+        *("net.ipv6.conf.*.x", "net.*.eth0.forwarding"),
+    ),
     "scheduling_policy": entries(
         "policy",
         *("SCHED_FIFO", "SCHED_BATCH"),
