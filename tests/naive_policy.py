@@ -180,8 +180,12 @@ def of_device(document: Document, asker: Asker, device: LinuxDevice, adjustment:
 
 
 def of_mount(document: Document, asker: Asker, mount: Mount) -> Any:
-    binds = {"bind", "rbind"} & {*mount.options} or mount.type == "bind"
-    if binds and mount.type not in ("", "bind", "none"):
+    if any(character in option for option in mount.options for character in '"\\\n\0'):
+        return None
+    words = {word for option in mount.options for word in option.split(",")} - {""}
+    binds = {"bind", "rbind"} & words or mount.type == "bind"
+    surely = {"bind", "rbind"} & {*mount.options} or mount.type == "bind"
+    if binds and (mount.type not in ("", "bind", "none") or not surely):
         return None
     kind = "bind" if binds else mount.type
     names = [mount.source]
@@ -199,7 +203,7 @@ def of_mount(document: Document, asker: Asker, mount: Mount) -> Any:
         "type": kind,
         "writable": writable([*mount.options]),
         "destination": mount.destination,
-        "options": {*mount.options},
+        "options": words,
     }
 
 
@@ -209,9 +213,11 @@ def handed_on(asker: Asker, mount: Mount) -> str:
 
 
 def writable(options: list[str]) -> bool:
-    if "rw" in options or not {"ro", "rro"} & {*options}:
+    """Tell whether something can be written: `ro` counts as an option, `rw` as a word of one."""
+    words = ",".join(options).split(",")
+    if {"rw", "rrw"} & {*words} or not {"ro", "rro"} & {*options}:
         return True
-    return "rbind" in options and "rro" not in options
+    return "rbind" in words and "rro" not in options
 
 
 def looked_at(document: Document, asker: Asker, kind: str, path: str) -> bool:
@@ -290,6 +296,9 @@ def touches(kind: str, entry: Any, thing: Document) -> bool:
     more = conditions_of(entry)
     if kind == "mounts":
         return mount_touches(entry, more, thing)
+    if kind == "sysctl":
+        text = text_of(kind, entry)
+        return text is None or any(overlap(text, name) for name in same_setting(thing["names"][0]))
     if not named(kind, entry, thing):
         return False
     if kind != "devices":
@@ -300,6 +309,35 @@ def touches(kind: str, entry: Any, thing: Document) -> bool:
         and more.get("type", thing["type"]) == thing["type"]
         and access != set()
     )
+
+
+def same_setting(name: str) -> set[str]:
+    """Return the names, `*` for any interface, that set something of what this name sets."""
+    parts = name.split(".")
+    if name == "net.ipv4.ip_forward":
+        return {name} | same_setting("net.ipv4.conf.all.forwarding")
+    if parts[1:3] not in (["ipv4", "conf"], ["ipv6", "conf"]) or len(parts) < 5:
+        return {name}
+    head, last = ".".join(parts[:3]), parts[-1]
+    found = {name, f"{head}.all.{last}", f"{head}.default.{last}"}
+    if ".".join(parts[3:-1]) in ("all", "default"):
+        found.add(f"{head}.*.{last}")
+    if (head, last) == ("net.ipv4.conf", "forwarding"):
+        found.add("net.ipv4.ip_forward")
+    return found
+
+
+def overlap(one: str, other: str) -> bool:
+    """Tell whether two patterns can stand for one name, by trying every way; no sets."""
+    if "**" in (one, other):
+        return True
+    if not one or not other:
+        return not (one + other).strip("*")
+    if one[0] == "*":
+        return overlap(one[1:], other) or overlap(one, other[1:])
+    if other[0] == "*":
+        return overlap(other, one)
+    return (one[0] == other[0] or "?" in (one[0], other[0])) and overlap(one[1:], other[1:])
 
 
 def numbered(more: Document, thing: Document) -> bool:
@@ -331,8 +369,13 @@ def mount_within(entry: Any, more: Document, thing: Document) -> bool:
             for place in PROTECTED
             if below(destination, place) or below(place, destination)
         )
-        and all(some(more.get("options", []), o) for o in thing["options"] - USUAL_OPTIONS)
+        and all(named_option(more.get("options", []), o) for o in thing["options"] - USUAL_OPTIONS)
     )
+
+
+def named_option(patterns: list[str], option: str) -> bool:
+    """Tell whether a rule names an option; one with a path in it must be there as it is."""
+    return option in patterns or ("/" not in option and some(patterns, option))
 
 
 def fixed_text(pattern: str) -> str:
@@ -355,6 +398,8 @@ def meets(pattern: str, path: str) -> bool:
     """Tell whether a path lies in what is named, or some of that may lie in the path."""
     if any(glob(pattern, place) for place in places(path)) or path == "/":
         return True
+    if not path.startswith("/"):  # a file system without a source lies nowhere
+        return False
     parts, wanted = path.split("/"), pattern.split("/")
     return len(wanted) > len(parts) and all(map(glob, wanted, parts))
 

@@ -486,6 +486,11 @@ def _option(value: Value) -> str:
         # The form in the reference's documentation, one option per line without dashes, is one
         # text to YAML, and no mount option.
         raise Fault(f"{quoted(option)} has white space; an option, and a path in it, has none")
+    if "," in option:
+        raise Fault(f"{quoted(option)} has a comma; make each option an item of its own")
+    if not {*'"\\'}.isdisjoint(option):
+        # The kernel would look for the end of the option elsewhere than the policy does.
+        raise Fault(f"{quoted(option)} has a quote or a backslash, which no option may have")
     return option
 
 

@@ -25,6 +25,7 @@ from nri_inject.access import AUTOMATIC, letters
 from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
 from nri_inject.host import DeviceNode, Host, NotADevice, Number
+from nri_inject.policy import mount_options, sysctls
 from nri_inject.policy.kinds import HARMLESS, PROTECTED
 from nri_inject.policy.patterns import clean, is_below, literally
 from nri_inject.policy.rules import Item
@@ -101,6 +102,8 @@ def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], wor
     else:
         # What the host has there is not known, so neither is what the container would get.
         names, trouble, facts = (), "", _NO_DEVICE
+    if "\0" in path:  # a runtime written in C would make the device at another path
+        trouble = "its path has a NUL"
     is_nameless = facts is not _NO_DEVICE and not names
     resolved = f"{device.type} {device.major}:{device.minor}" if device.type else ""
     known = next(iter(names or told), "")
@@ -267,9 +270,6 @@ def _extra(access: Iterable[str]) -> str:
 
 # --- mounts -------------------------------------------------------------------------------------
 
-_BINDS: Final = frozenset({"bind", "rbind"})
-_BIND_TYPES: Final = frozenset({"", "bind", "none", "rbind"})
-_MOST_OPTIONS: Final = 64
 # Each costs a comparison with every directory above it that a rule may name.
 _MOST_PARTS: Final = 64
 
@@ -285,18 +285,17 @@ def _mounts(adjustment: Adjustment, world: World) -> Iterator[Item]:
 
 
 def _mount(mount: api.Mount, world: World) -> Item:
-    kind = _mount_type(mount)
+    kind = mount_options.mount_type(mount)
     names, real, trouble = _source(mount.source, kind, world)
-    if len(mount.options) > _MOST_OPTIONS:
-        trouble = f"it has more than {_MOST_OPTIONS} options"
-    writable, why = _writable(mount)
+    trouble = mount_options.fault(mount.options) or _nul_in(mount) or trouble
+    writable, why = mount_options.writable(mount)
     destination = clean(mount.destination)
     facts = {
         "type": kind,
         "writable": writable,
         "why_writable": why,
         "destination": destination,
-        "options": frozenset(mount.options),
+        "options": frozenset(mount_options.words(mount.options)),
     }
     source = names[0] if names else mount.source
     aside = f" ({plain(source)})" if source != mount.source else ""
@@ -308,17 +307,21 @@ def _mount(mount: api.Mount, world: World) -> Item:
         facts,
         f"{source} {kind} {'rw' if writable else 'ro'}".strip(),
         trouble,
-        _suggested_mount(source, facts),
+        "" if trouble else _suggested_mount(source, facts),
         real,
     )
 
 
-def _mount_type(mount: api.Mount) -> str:
-    """Return `bind`, or the type of a file system; something of both is neither."""
-    binds = not _BINDS.isdisjoint(mount.options)
-    if mount.type in _BIND_TYPES and (binds or mount.type in ("bind", "rbind")):
-        return "bind"
-    return f"{mount.type} with bind" if binds else mount.type or "none"
+def _nul_in(mount: api.Mount) -> str:
+    """Say that a runtime written in C would stop reading a text early."""
+    for name, text in (
+        ("source", mount.source),
+        ("destination", mount.destination),
+        ("type", mount.type),
+    ):
+        if "\0" in text:
+            return f"its {name} {quoted(text)} has a NUL"
+    return ""
 
 
 class _Source(NamedTuple):
@@ -353,23 +356,6 @@ def _source(source: str, kind: str, world: World) -> _Source:
     return _Source((place.real,), place.real)
 
 
-def _writable(mount: api.Mount) -> tuple[bool, str]:
-    """Tell whether anything below a mount can be written, and why if it says `ro`.
-
-    Of `ro` and `rw` the last counts; `ro` of a recursive bind mount is for its top only, where
-    `rro` is for all of it (mount_setattr(2), runc 1.1).
-    """
-    words = [word for word in mount.options if word in ("ro", "rw", "rro", "rrw")]
-    if not words or words[-1] in ("rw", "rrw"):
-        return True, ""
-    recursive = "rbind" in (mount.type, *mount.options)
-    if recursive and "rro" not in words:
-        return True, "with rbind, ro leaves what is mounted below writable; say rro, or bind"
-    if "rw" in words or "rrw" in words:
-        return True, "it has ro and rw"
-    return False, ""
-
-
 def _suggested_mount(source: str, facts: Mapping[str, Any]) -> str:
     destination, options = facts["destination"], facts["options"]
     if any(is_below(place, destination) and place != destination for place in PROTECTED):
@@ -395,7 +381,9 @@ def _cdi_devices(adjustment: Adjustment, _: World) -> Iterator[Item]:
 
 def named(kind: str, name: str, noun: str, *, key: str = "") -> Item:
     """Return an item that is what it is called."""
-    return Item(kind, key or name, f"{noun} {quoted(name)}", (name,), {}, name, "", written(name))
+    trouble = "it has a NUL" if "\0" in name else ""
+    asked = f"{noun} {quoted(name)}"
+    return Item(kind, key or name, asked, (name,), {}, name, trouble, written(name))
 
 
 # Nothing in it means anything to YAML, and it does not begin as a number does.
@@ -425,9 +413,7 @@ def _net_devices(adjustment: Adjustment, _: World) -> Iterator[Item]:
 def _sysctl(adjustment: Adjustment, _: World) -> Iterator[Item]:
     for key in adjustment.linux.sysctl:
         if not key.startswith("-"):
-            # Linux and runc take net/core/x, and net..core.x too, for net.core.x.
-            name = ".".join(part for part in re.split("[./]", key) if part)
-            yield named("sysctl", name, "sysctl", key=key)
+            yield named("sysctl", sysctls.normal(key), "sysctl", key=key)
 
 
 def _scheduler(adjustment: Adjustment, _: World) -> Iterator[Item]:

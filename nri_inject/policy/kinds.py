@@ -24,6 +24,7 @@ from nri_inject.annotations import (
     read_line,
     suggestion,
 )
+from nri_inject.policy import mount_options, sysctls
 from nri_inject.policy.patterns import Pattern, clean, is_below, pattern
 from nri_inject.policy.reading import strict_map
 from nri_inject.policy.rules import Entry, Item, Kind
@@ -181,12 +182,20 @@ PROTECTED: Final = ("/proc", "/sys", "/dev", "/etc/passwd", "/etc/group", "/etc/
 
 _ACCESS: Final = {"ro": False, "rw": True}
 
+
+def _option(value: Value) -> Pattern:
+    found = read_pattern(value)
+    if "," in found.text:
+        raise Fault(f"{quoted(found.text)} has a comma; make each option an item of its own")
+    return found
+
+
 _mount: Final = _entries(
     "source",
     Field("access", choice(_ACCESS)),
     Field("destination", _path_pattern),
     Field("type", read_line),
-    Field("options", list_of(read_pattern)),
+    Field("options", list_of(_option)),
     read=_path_pattern,
 )
 
@@ -225,7 +234,7 @@ _ENOUGH: Final = 3
 
 
 def _unnamed(options: Iterable[str], patterns: Sequence[Pattern]) -> Iterator[str]:
-    return (o for o in options if not any(pattern.matches(o) for pattern in patterns))
+    return (option for option in options if not mount_options.is_named(option, patterns))
 
 
 def _source_within(entry: Entry, item: Item) -> bool:
@@ -259,7 +268,8 @@ def _mount_touches(entry: Entry, item: Item) -> bool:
         return False
     if "options" in conditions:
         options: frozenset[str] = facts["options"]
-        if len([*_unnamed(options, conditions["options"])]) == len(options):
+        patterns: Sequence[Pattern] = conditions["options"]
+        if not any(pattern.matches(option) for option in options for pattern in patterns):
             return False
     return entry.pattern is None or any(_meets(entry.pattern, name) for name in item.names)
 
@@ -277,6 +287,17 @@ def _name_within(entry: Entry, item: Item) -> str | None:
 
 
 _BY_NAME: Final = Kind(_name_within, _named)
+
+
+def _sysctl(value: Value) -> Pattern:
+    found = read_pattern(value)
+    if "/" in found.text:
+        raise Fault(f"{quoted(found.text)} has a slash; write the name with dots")
+    return found
+
+
+def _sysctl_touches(entry: Entry, item: Item) -> bool:
+    return any(entry.pattern is None or sysctls.touches(entry.pattern, n) for n in item.names)
 
 
 def _scheduling_within(entry: Entry, item: Item) -> str | None:
@@ -359,7 +380,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "cdi_devices": _BY_NAME,
     "mounts": Kind(_mount_within, _mount_touches),
     "network_devices": _BY_NAME,
-    "sysctl": _BY_NAME,
+    "sysctl": Kind(_name_within, _sysctl_touches),
     "scheduling_policy": Kind(_scheduling_within, _named),
     "io_priority": Kind(_io_within, _named),
     "memory_policy": _BY_NAME,
@@ -374,7 +395,7 @@ READERS: Final[Mapping[str, Callable[[Value], Entry]]] = {
     "cdi_devices": _entries("name"),
     "mounts": read_mount,
     "network_devices": _entries("name"),
-    "sysctl": _entries("name"),
+    "sysctl": _entries("name", read=_sysctl),
     "scheduling_policy": _entries(
         "policy",
         Field("min_nice", integer(-20, 19)),

@@ -8,7 +8,7 @@ name alone, whatever the name: a pod's author may have chosen it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -55,6 +55,16 @@ class Pattern:
         parts = self.text.split("/")
         depth = directory.count("/") + 1
         return len(parts) > depth and _known("/".join(parts[:depth])).matches(directory)
+
+    def meets(self, head: str, tail: str) -> bool:
+        """Tell whether the pattern stands for a name that begins and ends so, whatever between.
+
+        No name may have a slash.
+        """
+        tokens = _SINGLE.findall(self.text)
+        least = min(_reached(tokens, head), default=None)
+        last = min(_reached(tokens[::-1], tail[::-1]), default=None)
+        return least is not None and last is not None and least + last <= len(tokens)
 
     @property
     def stem(self) -> str:
@@ -109,6 +119,27 @@ def is_below(path: str, directory: str) -> bool:
 
 
 _known: Final = lru_cache(maxsize=1024)(pattern)
+
+_SINGLE: Final = re.compile(r"\*+|\[!?\]?[^\]]*\]|.", re.DOTALL)
+
+
+def _reached(tokens: Sequence[str], text: str) -> set[int]:
+    """Return how many of a pattern's tokens a text can take up, in every way that it can."""
+    places = _past_stars(tokens, {0})
+    for character in text:
+        places = _past_stars(
+            tokens,
+            {
+                place if tokens[place].startswith("*") else place + 1
+                for place in places
+                if place < len(tokens) and _known(tokens[place]).matches(character)
+            },
+        )
+    return places
+
+
+def _past_stars(tokens: Sequence[str], places: set[int]) -> set[int]:
+    return places | {p + 1 for p in places if p < len(tokens) and tokens[p].startswith("*")}
 
 
 def _translated(text: str) -> str:

@@ -177,9 +177,10 @@ def _indexed(kind: str, references: Iterable[Reference]) -> _Index:
         pattern = reference.entry.pattern
         is_allowing = reference.rule.effect == "allow"
         allows |= is_allowing
-        # A mount is also stopped by a rule against something inside it, and access to every minor
-        # number by one against a single device, whatever they are called.
-        if pattern is None or (kind in ("mounts", "devices") and not is_allowing):
+        # A mount is also stopped by a rule against something inside it, access to every minor
+        # number by one against a single device, and a sysctl by one against another name of it.
+        by_more_than_name = kind in ("mounts", "devices", "sysctl")
+        if pattern is None or (by_more_than_name and not is_allowing):
             others.append(reference)
         else:
             by_stem.setdefault(pattern.stem, []).append(reference)

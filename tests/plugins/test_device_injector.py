@@ -688,6 +688,17 @@ def test_one_mount_written_in_two_ways_is_one_mount() -> None:
         ("destination: /a, options: [a, ~]", "options: item 2: nothing instead of text"),
         ("destination: /a, options: ['']", "options: item 1: an option is empty"),
         (
+            "destination: /a, type: tmpfs, options: ['size=1m,mode=755']",
+            (
+                "options: item 1: 'size=1m,mode=755' has a comma;"
+                " make each option an item of its own"
+            ),
+        ),
+        (
+            "destination: /a, options: ['a\\b']",
+            "options: item 1: 'a\\\\b' has a quote or a backslash, which no option may have",
+        ),
+        (
             "destination: /a, options: [true]",
             "options: item 1: true is a boolean, not text; put the value in quotes",
         ),

@@ -357,6 +357,83 @@ def test_a_file_system_under_a_rule_for_bind_mounts(
     assert f"it is for type bind, and this is '{shown}'" in told
 
 
+TMPFS = "{name: scratch, allow: {mounts: [{type: tmpfs, access: rw, options: ['size=*']}]}}"
+
+
+def tmpfs(*options: str, **more: str) -> Adjustment:
+    asked = {"source": "tmpfs", "destination": "/in", "type": "tmpfs", **more}
+    return Adjustment(mounts=[api.Mount(**asked, options=options)])
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("size=1m,mode=4777,uid=0", "does not have the options 'mode=4777', 'uid=0'"),
+        ("size=1m,suid,dev", "does not have the options 'dev', 'suid'"),
+        ("size=1m,rshared", "does not have the options 'rshared'"),
+        ("size=1m,x-mount.mkdir", "does not have the options 'x-mount.mkdir'"),
+        ("size=1m,bind", "it is for type tmpfs, and this is 'tmpfs with bind'"),
+        ("size=1m\\,mode=4777", "has a quote, a backslash or a control character"),
+        ('size="1m,mode=4777"', "has a quote, a backslash or a control character"),
+        ("size=1m\0,mode=4777", "has a quote, a backslash or a control character"),
+        ("size=1m\nmode=4777", "has a quote, a backslash or a control character"),
+    ],
+)
+def test_more_options_behind_a_comma_of_an_allowed_one(option: str, reason: str) -> None:
+    assert permit(TMPFS).granted(tmpfs("size=1m"), real_host()).mounts
+    assert reason in refused(tmpfs(option), TMPFS)
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("size=1m,mode=4777", "has a comma; make each option an item of its own"),
+        ("size=1m\\", "has a quote or a backslash, which no option may have"),
+        ('size="1m', "has a quote or a backslash, which no option may have"),
+        ("size=1m\\x00", "has a quote or a backslash, which no option may have"),
+    ],
+)
+def test_an_annotations_option_with_a_comma_a_quote_or_a_backslash(
+    option: str, reason: str
+) -> None:
+    text = f"[{{source: tmpfs, destination: /in, type: tmpfs, options: ['{option}']}}]"
+    assert reason in refusal("mounts", text, TMPFS)
+
+
+def test_a_denied_option_behind_a_comma() -> None:
+    rules = (
+        "{name: never, deny: {mounts: [{type: tmpfs, options: ['uid=*']}]}},"
+        " {allow: {mounts: [{type: tmpfs, access: rw, options: ['*']}]}}"
+    )
+    assert refused(tmpfs("size=1m,uid=0"), rules).endswith(IS_DENIED)
+
+
+def test_the_hosts_directories_in_an_option() -> None:
+    rules = "{name: layers, allow: {mounts: [{type: overlay, options: ['lowerdir=/srv/**']}]}}"
+    for value in ("/srv/a", "/srv/a:/etc", "/srv/a/../../etc"):
+        asked = tmpfs("ro", f"lowerdir={value}", type="overlay", source="overlay")
+        assert "does not have the options 'lowerdir=" in refused(asked, rules)
+    named = "{allow: {mounts: [{type: overlay, options: ['lowerdir=/srv/a:/srv/b']}]}}"
+    asked = tmpfs("ro", "lowerdir=/srv/a:/srv/b", type="overlay", source="overlay")
+    assert permit(named).granted(asked, real_host()) is asked
+
+
+@pytest.mark.parametrize("field", ["destination", "source", "type"])
+def test_a_nul_in_a_mount_that_a_runtime_in_c_would_cut(place: Path, field: str) -> None:
+    asked = {"destination": "/in", "source": str(place), "type": "bind"}
+    asked[field] = f"{asked[field]}\0x"
+    adjustment = Adjustment(mounts=[api.Mount(**asked, options=["ro"])])
+    assert f"its {field} " in refused(adjustment, for_source("/"))
+    assert refused(adjustment, for_source("/")).endswith(" has a NUL")
+
+
+def test_a_nul_in_the_name_of_a_device_or_sysctl() -> None:
+    rules = "{allow: {devices: ['/**'], sysctl: ['**']}}"
+    assert refused(device("/dev/null\0x", 3), rules).endswith("its path has a NUL")
+    named = Adjustment(linux=api.LinuxContainerAdjustment(sysctl={"net.core.x\0y": "1"}))
+    assert refused(named, rules).endswith("it has a NUL")
+
+
 # --- sysctls and names --------------------------------------------------------------------------
 
 
@@ -364,6 +441,28 @@ def test_a_file_system_under_a_rule_for_bind_mounts(
 def test_a_denied_sysctl_with_slashes(name: str) -> None:
     rules = "{name: never, deny: {sysctl: ['kernel.*']}}, {allow: {sysctl: ['**']}}"
     assert refusal("sysctl", f"{{{name}: '1'}}", rules).endswith(IS_DENIED)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "net.ipv4.ip_forward",
+        "net.ipv4.conf.all.forwarding",
+        "net.ipv4.conf.default.forwarding",
+        "net.ipv4.conf.eth0.forwarding",
+        "net/ipv4/conf/all/forwarding",
+        "net/ipv4/conf/eth0.100/forwarding",
+    ],
+)
+def test_a_denied_sysctl_by_another_name_of_it(name: str) -> None:
+    rules = "{name: never, deny: {sysctl: [net.ipv4.ip_forward]}}, {allow: {sysctl: ['net.*']}}"
+    assert refusal("sysctl", f"{{{name}: '1'}}", rules).endswith(IS_DENIED)
+
+
+def test_another_name_of_a_sysctl_is_not_allowed_with_it() -> None:
+    rules = "{allow: {sysctl: [net.ipv4.ip_forward]}}"
+    told = refusal("sysctl", "{net.ipv4.conf.all.forwarding: '1'}", rules)
+    assert "no rule of policy allows it" in told
 
 
 def test_a_sysctl_that_climbs_out_of_an_allowed_directory() -> None:

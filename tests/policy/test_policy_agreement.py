@@ -100,7 +100,12 @@ destinations = st.sampled_from(
 )
 usual_options = st.sampled_from([["bind", "ro"], ["rbind", "rro"], ["bind", "rw"], ["ro"]])
 odd_options = st.lists(
-    st.sampled_from(["bind", "rbind", "ro", "rro", "rw", "nosuid", "rslave", "size=1k"]),
+    st.sampled_from(
+        [
+            *("bind", "rbind", "ro", "rro", "rw", "nosuid", "rslave", "size=1k", "dir=/a"),
+            *("ro,noatime", "size=1k,rw", "size=1k,mode=7", "x,bind", ",", "size=1\\", 'size="'),
+        ]
+    ),
     max_size=4,
 )
 bind_mounts = st.builds(
@@ -122,7 +127,11 @@ odd_mounts = st.builds(
 )
 mounts = st.one_of(bind_mounts, odd_mounts)
 sysctl_keys = st.sampled_from(
-    ["net.core.x", "net/core/x", "net.core//x", "kernel.shm", "net.ipv4.a", "/kernel/shm"]
+    [
+        *("net.core.x", "net/core/x", "net.core//x", "kernel.shm", "net.ipv4.a", "/kernel/shm"),
+        *("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net/ipv4/conf/eth0/forwarding"),
+        *("net.ipv6.conf.default.x", "net.ipv6.conf.eth0.x"),
+    ]
 )
 limits = st.builds(
     lambda name, hard: api.POSIXRlimit(type=f"RLIMIT_{name}", hard=hard, soft=hard),
@@ -204,19 +213,28 @@ WHAT: dict[str, st.SearchStrategy[Any]] = {
                 ["/in", "/in/*", "/**", "/etc", "/etc/passwd", "/proc/**", "/dev*", "/data"]
             ),
             type=st.sampled_from(["bind", "tmpfs", "nfs"]),
-            options=st.lists(st.sampled_from(["r*", "size=*", "bind"]), min_size=1, max_size=2),
+            options=st.lists(
+                st.sampled_from(["r*", "size=*", "bind", "**", "dir=/a", "dir=/**"]),
+                min_size=1,
+                max_size=2,
+            ),
         ),
         st.lists(
             st.fixed_dictionaries(
                 {"type": st.sampled_from(["tmpfs", "nfs"])},
-                optional={"access": st.just("rw"), "options": st.just(["size=*"])},
+                optional={"access": st.just("rw"), "options": st.just(["size=*", "dir=/a"])},
             ),
             min_size=1,
             max_size=1,
         ),
     ),
     "network_devices": entries("name", "eth0", "eth?", "[*]", "*"),
-    "sysctl": entries("name", "net.core.x", "net.*", "kernel.shm", "**"),
+    "sysctl": entries(
+        "name",
+        *("net.core.x", "net.*", "kernel.shm", "**", "net.ipv4.ip_forward"),
+        *("net.ipv4.conf.eth?.forwarding", "net.ipv4.conf.all.*", "net.ipv6.conf.eth0.x"),
+        *("net.ipv6.conf.*.x", "net.*.eth0.forwarding"),
+    ),
     "scheduling_policy": entries(
         "policy",
         *("SCHED_FIFO", "SCHED_BATCH"),
