@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 
 import samples
@@ -14,17 +13,12 @@ from gopeers import GoPrograms
 from measure import Figures, Measure
 
 RESOLUTIONS = 2000
-MIXED = 10_000
 OURS = "registry (ours)"
 THEIRS = "Go library"
 
 
 def load(directory: Path, go: GoPrograms, rounds: int, devices: int) -> Iterator[Measure]:
-    """Measure both for a number of devices, as JSON and as YAML.
-
-    The devices of a file are written alike, as programs write them; the most of them also mixed,
-    nearly each with other keys than the others, which is the worst case for us.
-    """
+    """Measure both for a number of devices, as JSON and as YAML."""
     commands = {OURS: [sys.executable, str(Path(__file__).with_name("cdi_child.py"))]}
     missing = {}
     if "cdi-bench" in go.programs:
@@ -33,12 +27,10 @@ def load(directory: Path, go: GoPrograms, rounds: int, devices: int) -> Iterator
         missing[THEIRS] = go.missing["cdi-bench"]
     files = max(2, devices // 100)
     wanted = samples.wanted(files, devices)
-    for extension, mixed in product(("json", "yaml"), (False, True)):
-        if mixed and devices < MIXED:
-            continue
-        title = f"{'mixed ' if mixed else ''}{extension.upper()}"
+    for extension in ("json", "yaml"):
+        title = extension.upper()
         place = directory / f"cdi-{devices}-{title}"
-        samples.write_cdi(place, extension, files, devices, mixed)
+        samples.write_cdi(place, extension, files, devices)
         loaded, resolved = (
             Measure(f"CDI {what} {devices:,}, {title}", {OURS: THEIRS}, missing)
             for what in ("load", "resolve 2 of")

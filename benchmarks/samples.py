@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,16 +85,12 @@ def different(sample: CreateContainerRequest, count: int) -> Sequence[CreateCont
     return requests
 
 
-def cdi_spec(file: int, devices: int, mixed: bool = False) -> dict[str, Any]:
-    """Return a spec with this many devices, each with a node, a mount and two variables.
-
-    If `mixed`, they have from one to three nodes, and nearly each has other keys than the others.
-    """
-    device = _mixed_device if mixed else _cdi_device
+def cdi_spec(file: int, devices: int) -> dict[str, Any]:
+    """Return a spec with this many devices, each with a node, a mount and two variables."""
     return {
         "cdiVersion": "0.6.0",
         "kind": KIND.format(file=file),
-        "devices": [device(file, number) for number in range(devices)],
+        "devices": [_cdi_device(file, number) for number in range(devices)],
         "containerEdits": {"env": [f"VENDOR_{file}=loaded"]},
     }
 
@@ -124,32 +119,11 @@ def _cdi_device(file: int, number: int) -> dict[str, Any]:
     }
 
 
-def _mixed_device(file: int, number: int) -> dict[str, Any]:
-    device = _cdi_device(file, number)
-    edits = device["containerEdits"]
-    chosen = random.Random(file * 1000 + number)  # noqa: S311 - the same ones in each run
-    keys = {"type": "c", "major": 195, "minor": number, "fileMode": 0o660, "gid": 44}
-    edits["deviceNodes"] = [
-        {**node, "path": f"{node['path']}-{copy}"}
-        | {key: value for key, value in keys.items() if chosen.random() < 0.5}
-        for node in edits["deviceNodes"]
-        for copy in range(chosen.randint(1, 3))
-    ]
-    if chosen.random() < 0.3:
-        del edits["mounts"]
-    if chosen.random() < 0.3:
-        args = ["prepare", str(number)]
-        edits["hooks"] = [{"hookName": "createRuntime", "path": "/bin/prepare", "args": args}]
-    return device
-
-
-def write_cdi(
-    directory: Path, extension: str, files: int, devices: int, mixed: bool = False
-) -> None:
+def write_cdi(directory: Path, extension: str, files: int, devices: int) -> None:
     """Fill a directory with spec files that have this many devices together."""
     directory.mkdir(mode=0o755)
     for file in range(files):
-        spec = cdi_spec(file, devices // files, mixed)
+        spec = cdi_spec(file, devices // files)
         if extension == "json":
             text = json.dumps(spec, indent=2)
         else:

@@ -13,23 +13,15 @@ from nri_inject.cdi.quickyaml import NotPlain
 from nri_inject.yamltext import Value
 
 
-def load(text: str) -> Value:
+def load(data: bytes) -> Value:
     """Return the value of a text; NotPlain if it is for the other reader."""
     # An escape may be half a character, which json takes and YAML does not.
-    if "\\u" in text:
+    if b"\\u" in data:
         raise NotPlain
     try:
-        return _DECODER.decode(text)  # type: ignore[no-any-return]
+        return _DECODER.decode(data.decode("utf-8-sig"))  # type: ignore[no-any-return]
     except (ValueError, RecursionError) as error:
         raise NotPlain from error
-
-
-def end(text: str, start: int) -> int | None:
-    """Return where the value ends that begins at `start`, or None if it is not for us."""
-    try:
-        return _DECODER.raw_decode(text, start)[1]
-    except (ValueError, RecursionError):
-        return None
 
 
 def _unique(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
