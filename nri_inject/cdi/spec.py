@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from nri_inject import yamltext
 from nri_inject.annotations import described, quoted, suggestion
-from nri_inject.cdi import names, quickjson, quickyaml
+from nri_inject.cdi import names, quickjson
 from nri_inject.yamltext import Path, Value, as_integer, as_text
 
 VERSIONS: Final = (
@@ -212,25 +212,15 @@ _DUPLICATE_KEY: Final = "duplicate key "
 def load(data: bytes) -> Value:
     """Return the value of a spec's text, the same for JSON as YAML has it; YamlError if none.
 
-    Most files are JSON, which the json module reads some twenty times faster, or plain YAML as
-    programs write it. What neither takes is left to yamltext, which also says what is wrong.
+    Most files are JSON, which the json module reads some twenty times faster. It gives up where
+    YAML would read the text differently, and on whatever is wrong.
     """
-    try:
-        return _read_quickly(data)
-    except quickyaml.NotPlain:
-        return yamltext.load(data, yamltext.SPEC_FILE)
-
-
-def _read_quickly(data: bytes) -> Value:
-    """Return the value as the quick reader for the text reads it, or raise NotPlain."""
-    if _JSON_START.match(data):
-        if len(data) > yamltext.SPEC_FILE.size:
-            raise quickyaml.NotPlain
-        return quickjson.load(data)
-    if len(data) > quickyaml.MOST_BYTES or not data.isascii():
-        raise quickyaml.NotPlain
-    text = data.decode("ascii")
-    return quickyaml.load(text if text.endswith("\n") else f"{text}\n")
+    if _JSON_START.match(data) and len(data) <= yamltext.SPEC_FILE.size:
+        try:
+            return quickjson.load(data)
+        except quickjson.Unsure:
+            pass
+    return yamltext.load(data, yamltext.SPEC_FILE)
 
 
 def parse(data: bytes) -> Parsed:
