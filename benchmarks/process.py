@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import samples
 from bench import NOTHING, Bench, absent, present
-from cdi_load import load
+from cdi_load import load, load_gpus
 from latency import DEVICES, GO_CHAIN, GO_DEVICES, SUITE, with_rules
 from measure import Measure
 from players import request_of
@@ -101,5 +101,6 @@ def growth(bench: Bench) -> Iterator[Measure]:
 
 def cdi_load(bench: Bench) -> Iterator[Measure]:
     """Measure load and resolution of CDI devices beside the Go library's."""
+    yield from load_gpus(bench.directory, bench.go, bench.rounds)
     for devices in LOADS:
         yield from load(bench.directory, bench.go, bench.rounds, devices)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from players import request_of
@@ -86,16 +85,12 @@ def different(sample: CreateContainerRequest, count: int) -> Sequence[CreateCont
     return requests
 
 
-def cdi_spec(file: int, devices: int, mixed: bool = False) -> dict[str, Any]:
-    """Return a spec with this many devices, each with a node, a mount and two variables.
-
-    If `mixed`, they have from one to three nodes, and nearly each has other keys than the others.
-    """
-    device = _mixed_device if mixed else _cdi_device
+def cdi_spec(file: int, devices: int) -> dict[str, Any]:
+    """Return a spec with this many devices, each with a node, a mount and two variables."""
     return {
         "cdiVersion": "0.6.0",
         "kind": KIND.format(file=file),
-        "devices": [device(file, number) for number in range(devices)],
+        "devices": [_cdi_device(file, number) for number in range(devices)],
         "containerEdits": {"env": [f"VENDOR_{file}=loaded"]},
     }
 
@@ -124,37 +119,80 @@ def _cdi_device(file: int, number: int) -> dict[str, Any]:
     }
 
 
-def _mixed_device(file: int, number: int) -> dict[str, Any]:
-    device = _cdi_device(file, number)
-    edits = device["containerEdits"]
-    chosen = random.Random(file * 1000 + number)  # noqa: S311 - the same ones in each run
-    keys = {"type": "c", "major": 195, "minor": number, "fileMode": 0o660, "gid": 44}
-    edits["deviceNodes"] = [
-        {**node, "path": f"{node['path']}-{copy}"}
-        | {key: value for key, value in keys.items() if chosen.random() < 0.5}
-        for node in edits["deviceNodes"]
-        for copy in range(chosen.randint(1, 3))
-    ]
-    if chosen.random() < 0.3:
-        del edits["mounts"]
-    if chosen.random() < 0.3:
-        args = ["prepare", str(number)]
-        edits["hooks"] = [{"hookName": "createRuntime", "path": "/bin/prepare", "args": args}]
-    return device
-
-
-def write_cdi(
-    directory: Path, extension: str, files: int, devices: int, mixed: bool = False
-) -> None:
+def write_cdi(directory: Path, extension: str, files: int, devices: int) -> None:
     """Fill a directory with spec files that have this many devices together."""
     directory.mkdir(mode=0o755)
     for file in range(files):
-        spec = cdi_spec(file, devices // files, mixed)
-        if extension == "json":
-            text = json.dumps(spec, indent=2)
-        else:
-            text = yaml.dump(spec, Dumper=yaml.CSafeDumper, sort_keys=False)
-        (directory / f"vendor{file}.{extension}").write_text(text)
+        path = directory / f"vendor{file}.{extension}"
+        path.write_text(cdi_text(cdi_spec(file, devices // files), extension))
+
+
+def cdi_text(spec: dict[str, Any], extension: str) -> str:
+    """Return a spec as programs write it, in JSON or in YAML."""
+    if extension == "json":
+        return json.dumps(spec, indent=2)
+    return yaml.dump(spec, Dumper=yaml.CSafeDumper, sort_keys=False)
+
+
+GPU: Final = "nvidia.com/gpu={number}"
+
+
+def gpu_spec() -> dict[str, Any]:
+    """Return a spec of 8 GPUs of the size and shape that `nvidia-ctk cdi generate` writes.
+
+    The nodes are the host's /dev/null, so that every machine resolves them.
+    """
+    libraries = [f"/usr/lib/x86_64-linux-gnu/libnvidia-{n}.so.550.54.15" for n in range(26)]
+    programs = [f"/usr/bin/nvidia-{name}" for name in ("smi", "debugdump", "persistenced", "mps")]
+    links = ["libcuda.so.1::/usr/lib/x86_64-linux-gnu/libcuda.so"]
+    return {
+        "cdiVersion": "0.5.0",
+        "kind": GPU.partition("=")[0],
+        "devices": [_gpu(number) for number in range(8)],
+        "containerEdits": {
+            "env": ["NVIDIA_VISIBLE_DEVICES=void"],
+            "deviceNodes": _null_nodes("nvidia-modeset", "nvidia-uvm", "nvidia-uvm-tools", "ctl"),
+            "hooks": [
+                _gpu_hook("create-symlinks", *links),
+                _gpu_hook("enable-cuda-compat"),
+                _gpu_hook("update-ldcache", "/usr/lib/x86_64-linux-gnu"),
+            ],
+            "mounts": [
+                {
+                    "hostPath": path,
+                    "containerPath": path,
+                    "options": ["ro", "nosuid", "nodev", "rbind", "rprivate"],
+                }
+                for path in (*libraries, *programs)
+            ],
+        },
+    }
+
+
+def _gpu(number: int) -> dict[str, Any]:
+    card, render = f"dri/card{number}", f"dri/renderD{128 + number}"
+    links = [f"../{node}::/dev/dri/by-path/pci-0000:0{number}:00.0" for node in (card, render)]
+    return {
+        "name": str(number),
+        "containerEdits": {
+            "deviceNodes": _null_nodes(f"nvidia{number}", card, render),
+            "hooks": [_gpu_hook("create-symlinks", *links)],
+        },
+    }
+
+
+def _null_nodes(*names: str) -> list[dict[str, Any]]:
+    return [{"path": f"/dev/{name}", "hostPath": "/dev/null"} for name in names]
+
+
+def _gpu_hook(command: str, *values: str) -> dict[str, Any]:
+    arguments = [text for value in values for text in ("--link", value)]
+    return {
+        "hookName": "createContainer",
+        "path": "/usr/bin/nvidia-cdi-hook",
+        "args": ["nvidia-cdi-hook", command, *arguments],
+        "env": ["NVIDIA_CTK_DEBUG=false"],
+    }
 
 
 def write_hooks(directory: Path, count: int) -> None:

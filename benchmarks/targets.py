@@ -34,8 +34,10 @@ TARGETS: Final = (
     Target(f"memory: after {REQUESTS:,}", DEVICES, "rss", 1.4),
     Target("launch until synchronized", DEVICES, "p50", 12),
     Target("Synchronize: 2,000 pods", DEVICES, "p50", 1.0),
-    Target("CDI load 10,000, JSON", "registry (ours)", "p50", 0.33),
-    Target("CDI load 10,000, YAML", "registry (ours)", "p50", 1.0),
+    Target("CDI load 8 GPUs, JSON", "registry (ours)", "p50", 2.5),
+    Target("CDI load 8 GPUs, YAML", "registry (ours)", "p50", 2.5),
+    Target("CDI load 10,000, JSON", "registry (ours)", "p50", 1.0),
+    Target("CDI load 10,000, YAML", "registry (ours)", "p50", 3.0),
     Target("policy: 1, 100, 1,000 rules", "suite (ours), rules: 1,000", "own", 1.5),
     Target(f"growth: {EARLY:,} to {LATE:,}", SUITE, "grown", 1024, is_ratio=False),
 )

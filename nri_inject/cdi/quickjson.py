@@ -9,51 +9,46 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from nri_inject.cdi.quickyaml import NotPlain
 from nri_inject.yamltext import Value
 
 
-def load(text: str) -> Value:
-    """Return the value of a text; NotPlain if it is for the other reader."""
+class Unsure(ValueError):
+    """A text that YAML may read differently, or that is wrong."""
+
+
+def load(data: bytes) -> Value:
+    """Return the value of a text; Unsure if it is for the other reader."""
     # An escape may be half a character, which json takes and YAML does not.
-    if "\\u" in text:
-        raise NotPlain
+    if b"\\u" in data:
+        raise Unsure
     try:
-        return _DECODER.decode(text)  # type: ignore[no-any-return]
+        return _DECODER.decode(data.decode("utf-8-sig"))  # type: ignore[no-any-return]
     except (ValueError, RecursionError) as error:
-        raise NotPlain from error
-
-
-def end(text: str, start: int) -> int | None:
-    """Return where the value ends that begins at `start`, or None if it is not for us."""
-    try:
-        return _DECODER.raw_decode(text, start)[1]
-    except (ValueError, RecursionError):
-        return None
+        raise Unsure from error
 
 
 def _unique(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise NotPlain
+        raise Unsure
     return result
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if number - number != 0:
-        raise NotPlain
+        raise Unsure
     return number
 
 
 def _in_range(text: str) -> int:
     if len(text) > _LONGEST_NUMBER:
-        raise NotPlain
+        raise Unsure
     return int(text)
 
 
 def _no_constant(_: str) -> Value:
-    raise NotPlain  # NaN and Infinity are words to YAML
+    raise Unsure  # NaN and Infinity are words to YAML
 
 
 _LONGEST_NUMBER: Final = 18  # digits; whatever has these has no more than 64 bits

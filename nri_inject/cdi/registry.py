@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 from nri_inject import trust, yamltext
 from nri_inject.annotations import plain, quoted
 from nri_inject.cdi import names, spec
-from nri_inject.cdi.spec import Device, Edits, Problem, Spec, Written
+from nri_inject.cdi.spec import Device, Edits, Problem, Spec
 from nri_inject.watch import Watch
 
 DEFAULT_DIRECTORIES: Final = ("/etc/cdi", "/var/run/cdi")
@@ -44,7 +44,7 @@ class CdiDevice(NamedTuple):
 
     name: str
     file: str
-    device: Device | Written
+    device: Device
     spec_edits: Edits
 
     @property

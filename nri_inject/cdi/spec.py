@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from nri_inject import yamltext
 from nri_inject.annotations import described, quoted, suggestion
-from nri_inject.cdi import names, quickyaml, shapes
+from nri_inject.cdi import names, quickjson
 from nri_inject.yamltext import Path, Value, as_integer, as_text
 
 VERSIONS: Final = (
@@ -134,29 +133,12 @@ class Device(NamedTuple):
     annotations: Mapping[str, str] = _NO_ANNOTATIONS
 
 
-class Written(NamedTuple):
-    """A device as it is written in its file, sound, and read when it is asked for."""
-
-    name: str
-    text: str
-
-    @property
-    def edits(self) -> Edits:
-        """What it changes in a container."""
-        return _read(self.text).edits
-
-    @property
-    def annotations(self) -> Mapping[str, str]:
-        """What its author says of it."""
-        return _read(self.text).annotations
-
-
 class Spec(NamedTuple):
     """A sound spec. `minimum` is the lowest version that has all that it uses."""
 
     version: str
     kind: str
-    devices: tuple[Device | Written, ...]
+    devices: tuple[Device, ...]
     edits: Edits
     annotations: Mapping[str, str]
     minimum: str
@@ -230,70 +212,27 @@ _DUPLICATE_KEY: Final = "duplicate key "
 def load(data: bytes) -> Value:
     """Return the value of a spec's text, the same for JSON as YAML has it; YamlError if none.
 
-    Most files are JSON, which the json module reads some twenty times faster, or plain YAML as
-    programs write it. What neither takes is left to yamltext, which also says what is wrong.
+    Most files are JSON, which the json module reads some twenty times faster. It gives up where
+    YAML would read the text differently, and on whatever is wrong.
     """
-    quick = _quick(data)
-    if quick is not None:
-        text, form = quick
+    if _JSON_START.match(data) and len(data) <= yamltext.SPEC_FILE.size:
         try:
-            return form.load(text)
-        except quickyaml.NotPlain:
+            return quickjson.load(data)
+        except quickjson.Unsure:
             pass
     return yamltext.load(data, yamltext.SPEC_FILE)
-
-
-def _quick(data: bytes) -> tuple[str, shapes.Form] | None:
-    """Return the text of a file and the quick reader that may take it, or None for none."""
-    if _JSON_START.match(data):
-        if len(data) > yamltext.SPEC_FILE.size:
-            return None
-        try:
-            return data.decode("utf-8-sig"), shapes.JSON
-        except UnicodeDecodeError:
-            return None
-    if len(data) > quickyaml.MOST_BYTES or not data.isascii():
-        return None
-    text = data.decode("ascii")
-    return text if text.endswith("\n") else f"{text}\n", shapes.YAML
 
 
 def parse(data: bytes) -> Parsed:
     """Read the text of a spec, JSON or YAML; never raises, whatever is in it.
 
-    The problems have no line and column; `located` adds them. Of many devices that are written
-    alike only one or two are read now; if anything is to be said of the file, all are.
+    The problems have no line and column; `located` adds them.
     """
-    alike = _alike(data)
-    if alike is not None:
-        return alike
     try:
         value = load(data)
     except yamltext.YamlError as error:
         return Parsed(None, (_unreadable(error),), "", VERSIONS[2])
     return check(value)
-
-
-def _alike(data: bytes) -> Parsed | None:
-    """Return what came of a text that is sound and has devices alike, or None for any other."""
-    quick = _quick(data)
-    found = shapes.condense(*quick) if quick else None
-    if quick is None or found is None:
-        return None
-    try:
-        parsed = check(quick[1].load(found.text))
-    except quickyaml.NotPlain:
-        return None
-    spec = parsed.spec
-    if spec is None or parsed.problems or len(spec.devices) != len(found.kept):
-        return None
-    named = [*found.names]
-    for index, device in zip(found.kept, spec.devices, strict=True):
-        named[index] = device.name
-    if len({*named}) != len(named) or max(map(len, found.texts)) > _LONGEST_ANNOTATIONS:
-        return None
-    devices = tuple(map(Written, named, found.texts))
-    return Parsed(spec._replace(devices=devices), (), parsed.kind, parsed.minimum)
 
 
 def _unreadable(error: yamltext.YamlError) -> Problem:
@@ -892,12 +831,6 @@ _DEVICE: Final = _Object(
     },
     _check_device,
 )
-
-
-@lru_cache(maxsize=256)
-def _read(text: str) -> Device:
-    device: Device = _DEVICE(shapes.value(text), (), _Reading())  # None only if it were not sound
-    return device
 
 
 def _devices(value: Value, path: Path, reading: _Reading) -> tuple[Device | None, ...] | None:

@@ -112,6 +112,12 @@ def test_annotation_with_a_possible_key_is_not(key: str) -> None:
     assert spec.check({**document(), "annotations": {key: "x"}}).problems == ()
 
 
+def test_annotations_of_more_than_256_kib_are_warned_of() -> None:
+    value = document()
+    value["devices"][0]["annotations"] = {"example.com/slot": "x" * (256 * 1024)}
+    assert [problem.code for problem in spec.check(value).problems] == ["annotations-size"]
+
+
 @pytest.mark.parametrize(
     "edits",
     [
