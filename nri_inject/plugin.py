@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from nri_inject.api import (
     DESCRIPTOR,
@@ -30,7 +31,6 @@ from nri_inject.api import (
     ValidateContainerAdjustmentResponse,
 )
 from nri_inject.errors import RequestError
-from nri_inject.protobuf import message_class
 
 Updates = Iterable[ContainerUpdate] | None
 PodHandler = Callable[[Pod], None]
@@ -179,7 +179,7 @@ def _snake(name: str) -> str:
 _METHODS = DESCRIPTOR.services_by_name["Plugin"].methods_by_name
 
 _RESPONSES: dict[str, type[Message]] = {
-    name: message_class(method.output_type) for name, method in _METHODS.items()
+    name: GetMessageClass(method.output_type) for name, method in _METHODS.items()
 }
 
 ARGUMENTS: dict[str, tuple[str, ...]] = {

@@ -12,7 +12,8 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto,
 from nri_inject._pb import nri_pb2, ttrpc_pb2
 
 SOURCES = Path(__file__).parents[1] / "proto"
-GENERATED = {"nri.proto": nri_pb2.DESCRIPTOR, "ttrpc.proto": ttrpc_pb2.DESCRIPTOR}
+PACKAGE = "nri_inject/_pb"
+GENERATED = {file.name: file for file in (nri_pb2.DESCRIPTOR, ttrpc_pb2.DESCRIPTOR)}
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FileDescript
     pytest.importorskip("grpc_tools", reason="needs grpcio-tools to compile proto/*.proto")
     target = tmp_path_factory.mktemp("compiled") / "descriptors"
     sources = [str(path) for path in sorted(SOURCES.glob("*.proto"))]
-    options = (f"--proto_path={SOURCES}", f"--descriptor_set_out={target}")
+    options = (f"--proto_path={PACKAGE}={SOURCES}", f"--descriptor_set_out={target}")
     subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "grpc_tools.protoc", *options, *sources],
         check=True,
@@ -48,7 +49,7 @@ def clear_json_names(message: DescriptorProto) -> None:
 
 
 def test_every_source_has_its_generated_module() -> None:
-    assert {path.name for path in SOURCES.glob("*.proto")} == GENERATED.keys()
+    assert {f"{PACKAGE}/{path.name}" for path in SOURCES.glob("*.proto")} == GENERATED.keys()
 
 
 @pytest.mark.parametrize("name", GENERATED)

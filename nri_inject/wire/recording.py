@@ -26,13 +26,13 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from nri_inject._pb import nri_pb2, ttrpc_pb2
 from nri_inject.errors import NriError, ProtocolError
-from nri_inject.protobuf import message_class
 from nri_inject.wire import mux, ttrpc
-from nri_inject.wire.session import Role
+from nri_inject.wire.session import DECODE_ERRORS, Role
 from nri_inject.wire.ttrpc import Code, Type
 
 _SERVICES: Final = {
@@ -163,7 +163,7 @@ def exchanges(pieces: Iterable[Piece]) -> list[Exchange]:
                     found.append(waiting[place])
                 elif message.type == Type.RESPONSE and place in waiting:
                     _answer(waiting.pop(place), channel, message)
-        except (DecodeError, ProtocolError) as error:
+        except (*DECODE_ERRORS, ProtocolError) as error:
             raise RecordingError(f"what the {sender.value} says: {error}") from error
     return found
 
@@ -187,7 +187,7 @@ class _Messages:
 
 def _exchange(sender: Role, channel: int, message: ttrpc.Message) -> Exchange:
     envelope = ttrpc_pb2.Request.FromString(message.data or b"")
-    request = message_class(_method(channel, envelope.method).input_type)
+    request = GetMessageClass(_method(channel, envelope.method).input_type)
     return Exchange(
         sender, envelope.method, request.FromString(envelope.payload), envelope.timeout_nano
     )
@@ -198,7 +198,7 @@ def _answer(exchange: Exchange, channel: int, message: ttrpc.Message) -> None:
     if envelope.status.code != Code.OK:
         exchange.status = envelope.status.code, envelope.status.message
     else:
-        response = message_class(_method(channel, exchange.method).output_type)
+        response = GetMessageClass(_method(channel, exchange.method).output_type)
         exchange.response = response.FromString(envelope.payload)
 
 
@@ -228,6 +228,6 @@ def _content(channel: int, message: ttrpc.Message) -> str:
             envelope = ttrpc_pb2.Response.FromString(message.data)
             code, text = envelope.status.code, envelope.status.message
             return f"status {code} {json.dumps(text)}" if code else "ok"
-    except DecodeError:
+    except DECODE_ERRORS:
         return "that cannot be decoded"
     return ""

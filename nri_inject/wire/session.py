@@ -8,14 +8,14 @@ fetched with `outgoing()`. It owns no socket, no clock, no thread and no log.
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 
 from nri_inject._pb import nri_pb2, ttrpc_pb2
 from nri_inject.errors import ProtocolError
-from nri_inject.protobuf import message_class
 from nri_inject.wire import mux, ttrpc
 from nri_inject.wire.ttrpc import Code, Type
 
@@ -69,8 +69,8 @@ class _Service:
         self.channel = channel
         self.methods: dict[str, tuple[type[Message], type[Message]]] = {
             method.name: (
-                message_class(method.input_type),
-                message_class(method.output_type),
+                GetMessageClass(method.input_type),
+                GetMessageClass(method.output_type),
             )
             for method in descriptor.methods
         }
@@ -80,6 +80,9 @@ _SERVICES = nri_pb2.DESCRIPTOR.services_by_name
 _PLUGIN = _Service(_SERVICES["Plugin"], mux.PLUGIN_CHANNEL)
 _RUNTIME = _Service(_SERVICES["Runtime"], mux.RUNTIME_CHANNEL)
 _SERVES_AND_CALLS = {Role.PLUGIN: (_PLUGIN, _RUNTIME), Role.RUNTIME: (_RUNTIME, _PLUGIN)}
+
+DECODE_ERRORS: Final = (DecodeError, UnicodeDecodeError)
+"""Raised for bytes that are no message; the second one by protobuf's implementation in Python."""
 
 # ttrpc's own words: Go clients look for the first two to tell an old plugin from a broken one.
 _EVEN_STREAM = "StreamID must be odd for client initiated streams"
@@ -211,7 +214,7 @@ class Session:
             return self._refused(stream, Code.RESOURCE_EXHAUSTED, text)
         try:
             envelope = ttrpc_pb2.Request.FromString(message.data)
-        except DecodeError as error:
+        except DECODE_ERRORS as error:
             text = f"request cannot be decoded: {error}"
             return self._refused(stream, Code.INVALID_ARGUMENT, text)
         if envelope.service != self._serves.name:
@@ -223,7 +226,7 @@ class Session:
             return self._refused(stream, Code.DEADLINE_EXCEEDED, "the caller's deadline has passed")
         try:
             request = types[0].FromString(envelope.payload)
-        except DecodeError as error:
+        except DECODE_ERRORS as error:
             text = f"payload cannot be decoded as {types[0].DESCRIPTOR.full_name}: {error}"
             return self._refused(stream, Code.INTERNAL, text)
         metadata = tuple([(pair.key, pair.value) for pair in envelope.metadata])
@@ -243,7 +246,7 @@ class Session:
         try:
             envelope = ttrpc_pb2.Response.FromString(message.data)
             response = response_type.FromString(envelope.payload)
-        except DecodeError as error:
+        except DECODE_ERRORS as error:
             text = f"the answer cannot be decoded: {error}"
             return Failure(message.stream, method, Code.INTERNAL, text)
         if envelope.status.code != Code.OK:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from wirebytes import PLUGIN, RUNTIME, Raw, Reply, frames_in, messages_in, replies_in
 
@@ -20,7 +20,7 @@ from nri_inject import api
 from nri_inject._pb import nri_pb2, ttrpc_pb2
 from nri_inject.errors import NriError
 from nri_inject.plugin import Plugin, dispatch
-from nri_inject.wire.session import Answer, Call, Event, Failure, Role, Session
+from nri_inject.wire.session import DECODE_ERRORS, Answer, Call, Event, Failure, Role, Session
 from nri_inject.wire.ttrpc import Code
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "nri"
@@ -71,7 +71,7 @@ def with_plain_details(value: Any) -> Any:
 def test_messages_decode_and_encode_as_in_go(case: dict[str, Any]) -> None:
     message_class, data = class_of(case["type"]), base64.b64decode(case["b64"])
     if case.get("error"):
-        with pytest.raises(DecodeError):
+        with pytest.raises(DECODE_ERRORS):
             message_class.FromString(data)
         return
     decoded = message_class.FromString(data)
