@@ -97,6 +97,19 @@ def open_packages(name: str, *packages: str, cache: Path = DEFAULT_CACHE) -> Pat
     return directory / own_suite
 
 
+def open_closure(package: str, suite: str, cache: Path = DEFAULT_CACHE) -> Path:
+    """Return a root with a package of any suite and all that it depends on, libc included.
+
+    Fetched the first time. Its programs run here after `newer_libc.relocate`. Raises
+    ArchiveUnavailable.
+    """
+    directory = cache / f"{package}-{suite}"
+    with _locked(cache):
+        if not directory.is_dir():
+            _fetch({suite: [package]}, directory, closure=True)
+    return directory / suite
+
+
 def _packages(own_suite: str) -> Mapping[str, Sequence[str]]:
     """List what is needed from each suite.
 
@@ -120,8 +133,13 @@ def _locked(cache: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(packages: Mapping[str, Sequence[str]], directory: Path) -> None:
-    """Build `directory` beside its place and rename it, so it is whole or absent."""
+def _fetch(
+    packages: Mapping[str, Sequence[str]], directory: Path, *, closure: bool = False
+) -> None:
+    """Build `directory` beside its place and rename it, so it is whole or absent.
+
+    With `closure` the packages' dependencies are fetched as well.
+    """
     for leftover in directory.parent.glob("build-*"):
         shutil.rmtree(leftover)
     source = _machine_source()
@@ -132,7 +150,8 @@ def _fetch(packages: Mapping[str, Sequence[str]], directory: Path) -> None:
         for suite, names in packages.items():
             root = build / "roots" / suite
             root.mkdir(parents=True)
-            for package in apt.download(suite, names):
+            fetch = apt.download_closure if closure else apt.download
+            for package in fetch(suite, names):
                 _run("dpkg", "-x", str(package), str(root))
         (build / "roots").rename(directory)
 
@@ -158,6 +177,14 @@ class _PrivateApt:
         self._run("download", *(f"{name}/{suite}" for name in names), cwd=target)
         return sorted(target.glob("*.deb"))
 
+    def download_closure(self, suite: str, names: Sequence[str]) -> list[Path]:
+        """Fetch the named packages and their dependencies; no package counts as installed."""
+        self._run(
+            *("install", "--download-only", "--yes", "--no-install-recommends"),
+            *(f"--target-release={suite}", *names),
+        )
+        return sorted((self._directory / "cache/archives").glob("*.deb"))
+
     def _run(self, *arguments: str, cwd: Path | None = None) -> None:
         settings = {
             "Dir::Etc::sourcelist": self._directory / "sources.list",
@@ -172,6 +199,8 @@ class _PrivateApt:
             # Hooks of the machine are for the machine's own lists.
             "APT::Update::Post-Invoke-Success": "",
             "Acquire::Retries": "2",
+            # What is only downloaded needs no lock on the machine's own packages.
+            "Debug::NoLocking": "1",
         }
         options = [f"--option={key}={value}" for key, value in settings.items()]
         _run("apt-get", "--quiet", *options, *arguments, cwd=cwd)

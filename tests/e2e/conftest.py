@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from . import given, leftovers
+from . import crun, given, leftovers
 from .archive import RUNTIME_SUITES, Archive, ArchiveUnavailable, open_archive, open_packages
 from .containerd import Containerd
 from .cri import compile_api
@@ -66,6 +66,23 @@ def archive() -> Archive:
 def cri_api(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Compile the messages and methods of CRI."""
     return compile_api(archive.cri_proto, tmp_path_factory.mktemp("cri"))
+
+
+@pytest.fixture(scope="session")
+def crun_program(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    """Fetch crun for the tests that want it."""
+    try:
+        return crun.build(tmp_path_factory.mktemp("crun") / "crun")
+    except ArchiveUnavailable as error:
+        _do_without(f"crun cannot be had from Debian's archive: {error}")
+
+
+@pytest.fixture(params=["runc", crun.HANDLER])
+def handler(request: pytest.FixtureRequest, runtime: Daemon) -> str:
+    """Return the handler for the test's pods, once with each low-level runtime."""
+    if request.param == crun.HANDLER:
+        crun.install(runtime.directory, request.getfixturevalue("crun_program"))
+    return str(request.param)
 
 
 @pytest.fixture(scope="session", params=RUNTIMES)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import image, poll
+from . import crun, image, poll
 from .archive import Archive
 from .daemon import START_SECONDS, SYSTEM_PATH, Daemon, Options, toml
 from .hostroot import HostRoot
@@ -61,6 +61,13 @@ runtime_type = "io.containerd.runc.v2"
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
 Root = "{directory}/runc"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun.options]
+BinaryName = "{crun}"
+Root = "{directory}/crun-state"
 """
 
 CRI_2 = """
@@ -84,6 +91,13 @@ runtime_type = "io.containerd.runc.v2"
 
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
 Root = "{directory}/runc"
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.crun]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.crun.options]
+BinaryName = "{crun}"
+Root = "{directory}/crun-state"
 """
 
 
@@ -156,6 +170,7 @@ class Containerd(Daemon):
         return (COMMON + cri).format(
             version=version,
             directory=self.directory,
+            crun=crun.write_handler(self.directory),
             socket=self.socket,
             image=image.NAME,
             default_validator=toml(options.default_validator),

@@ -121,10 +121,12 @@ class Cri:
         annotations: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         linux: Mapping[str, Any] | None = None,
+        handler: str = "",
     ) -> str:
         """Run a pod in the host's network, which needs no CNI, and return its id.
 
-        `linux` takes the place of the fields of LinuxPodSandboxConfig that it names.
+        `linux` takes the place of the fields of LinuxPodSandboxConfig that it names. `handler` is
+        the runtime handler, "" for the runtime's default.
         """
         options = {"network": "NODE", "pid": "CONTAINER"}
         config = {
@@ -137,7 +139,7 @@ class Cri:
                 **(linux or {}),
             },
         }
-        pod = str(self.call("RunPodSandbox", config=config).pod_sandbox_id)
+        pod = str(self.call("RunPodSandbox", config=config, runtime_handler=handler).pod_sandbox_id)
         self._pods[pod] = config
         return pod
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import image
+from . import crun, image
 from .archive import Archive, open_packages
 from .daemon import START_SECONDS, SYSTEM_PATH, Daemon, Options, toml
 from .given import CRIO_VARIABLE, NotUsable
@@ -50,6 +50,12 @@ apparmor_profile = "unconfined"
 [crio.runtime.runtimes.runc]
 runtime_path = "{runc}"
 runtime_root = "{directory}/runc"
+runtime_type = "oci"
+monitor_path = "{conmon}"
+
+[crio.runtime.runtimes.crun]
+runtime_path = "{crun}"
+runtime_root = "{directory}/crun-state"
 runtime_type = "oci"
 monitor_path = "{conmon}"
 
@@ -129,6 +135,7 @@ class CriO(Daemon):
                 pinns=self._find("pinns"),
                 conmon=self._find("conmon"),
                 runc=self._archive.runc,
+                crun=crun.write_handler(self.directory),
                 image=image.NAME,
                 pause_command=" ".join(image.ENTRY_COMMAND),
                 cdi_dirs=self._cdi_dirs(options),

@@ -174,3 +174,13 @@ def assert_nothing_is_left(daemon: Daemon) -> None:
     assert not daemon.directory.exists()
     assert str(daemon.directory) not in Path("/proc/self/mounts").read_text()
     assert not list(leftovers.processes_of(daemon.directory))
+
+
+def test_container_is_made_by_the_low_level_runtime_of_its_pods_handler(
+    runtime: Daemon, handler: str
+) -> None:
+    pod = runtime.cri.run_pod("handler", handler=handler)
+    container = runtime.cri.run(pod, "main")
+    assert runtime.cri.exec(container, "cat", "/proc/1/comm").stdout == "sleep\n"
+    made_by_crun = [path.name for path in runtime.directory.glob("crun-state/**/*")]
+    assert (container in made_by_crun) is (handler == "crun")
