@@ -56,6 +56,11 @@ class _Collector(Collector):
             said["missed"]["count"],
         )
         yield _gauge(
+            "nri_inject_uncompared_containers",
+            "Running containers that were not compared with what their pods ask for.",
+            said["uncompared"],
+        )
+        yield _gauge(
             "nri_inject_config_error",
             "Whether the newest version of the configuration file is not in force.",
             bool(said["config_error"]),

@@ -24,6 +24,9 @@ STANDARD_OUTPUT: Final = 1
 MOST_WAITING: Final = 4096
 """How many pieces may wait for a slow reader; further ones are lost, and the log says so."""
 
+MAX_WAITING_BYTES: Final = 32 << 20
+"""How many bytes the waiting pieces may keep; further ones are lost as well."""
+
 _TURN: Final = 0.02  # seconds of writing before the runtime is looked after again
 _PIECE: Final = 4096  # PIPE_BUF of Linux: what poll promises that a pipe takes without waiting
 _FAREWELL: Final = 2.0  # seconds for the rest, when the plugin ends
@@ -47,8 +50,9 @@ class Output:
         self._epoll = select.epoll()
         self._always = os.eventfd(1, os.EFD_CLOEXEC)  # can be read, always: files cannot be polled
         self._armed: int | None = None
-        self._waiting: deque[Words] = deque()
-        self._rest = b""
+        self._waiting: deque[tuple[Words, int]] = deque()
+        self._waiting_bytes = 0
+        self._rest = memoryview(b"")
         self._lost = 0
         self._failing = False
         self._astray = False
@@ -65,12 +69,16 @@ class Output:
         self._retarget(target)
         self._path = path or None
 
-    def put(self, words: Words) -> None:
-        """Have something written as soon as nothing else is to be done. Never waits."""
-        if len(self._waiting) >= MOST_WAITING:
+    def put(self, words: Words, size: int) -> None:
+        """Have something written as soon as nothing else is to be done. Never waits.
+
+        `size` is how many bytes of messages `words` keeps in memory until then.
+        """
+        if len(self._waiting) >= MOST_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
             self._lost += 1
             return
-        self._waiting.append(words)
+        self._waiting.append((words, size))
+        self._waiting_bytes += size
         self._arm()
 
     def fileno(self) -> int:
@@ -95,7 +103,9 @@ class Output:
         while self._rest or self._waiting:
             if not self._rest:
                 self._follow()
-                self._rest = self._waiting.popleft()().encode("utf-8", "backslashreplace")
+                words, size = self._waiting.popleft()
+                self._waiting_bytes -= size
+                self._rest = memoryview(words().encode("utf-8", "backslashreplace"))
             if not self._take() or time.monotonic() > deadline:
                 return
         self._disarm()
@@ -121,7 +131,7 @@ class Output:
 
     def _failed(self, error: OSError) -> None:
         """Give up what could not be written; say so when it begins."""
-        self._rest = b""
+        self._rest = memoryview(b"")
         if not self._failing:
             log.error("cannot write to %r: %s; what comes is lost", self, error.strerror)
             self._failing = True

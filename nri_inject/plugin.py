@@ -54,6 +54,11 @@ class Plugin:
     waits for leave (`create_container`, say) it fails that one request. Handlers are called
     one at a time. The runtime allows two seconds, for its whole node: a handler must not wait.
 
+    A runtime may report what exists in many parts. `synchronize` gets all of them together, up to
+    `stub.MAX_TOLD_BYTES`. A plugin with `synchronize_part` gets each part there as it comes,
+    however many they are, and empty sequences in `synchronize` after the last one. A container may
+    come before its pod. Keep copies: one message of a part keeps the whole part in memory.
+
     `configure` may return another record, whose handlers and events take the place of these
     for the rest of the connection; the name and the index have been told already.
     """
@@ -62,6 +67,7 @@ class Plugin:
     index: str
     configure: Callable[[ConfigureRequest], Plugin | None] | None = None
     synchronize: Callable[[Sequence[Pod], Sequence[Container]], Updates] | None = None
+    synchronize_part: Callable[[Sequence[Pod], Sequence[Container]], None] | None = None
     shutdown: Callable[[], None] | None = None
     run_pod_sandbox: PodHandler | None = None
     update_pod_sandbox: Callable[[Pod, LinuxResources, LinuxResources], None] | None = None

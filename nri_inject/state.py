@@ -44,7 +44,8 @@ class State:
     `asked` counts the containers that a runtime asked about; of those some were `changed`, some
     `failed` and, among the failed, some `denied` by a policy. `missed` are by container id, as of
     the last synchronization, less those that have been removed since; `unlisted` were too many.
-    Of what the runtime told then, `compared` have been compared and `to_compare` wait for it.
+    Of what the runtime told then, `compared` have been compared, `to_compare` wait for it, and
+    `uncompared` cannot be: too much was told of them, or nothing of their pods.
     `config_error` says why the newest version of the configuration file is not in force.
     """
 
@@ -61,6 +62,7 @@ class State:
     denied: int = 0
     to_compare: int = 0
     compared: int = 0
+    uncompared: int = 0
     missed: dict[str, Missed] = field(default_factory=dict)
     unlisted: int = 0
     config_error: str = ""
@@ -108,6 +110,7 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
         },
         "to_compare": state.to_compare,
         "compared": state.compared,
+        "uncompared": state.uncompared,
         "missed": {
             "count": len(state.missed) + state.unlisted,
             "containers": [

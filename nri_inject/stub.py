@@ -49,9 +49,12 @@ PATIENCE = 120.0
 """How long a runtime may take to configure us and to tell what exists, in seconds. It takes
 connections one after the other, and each silent one in front of ours costs it 5 s."""
 
-MOST_TOLD = 100_000
-"""How many pods and containers a runtime may tell of in a split Synchronize, together. A node has
-some hundreds; what never ends must not fill its memory."""
+MAX_TOLD = 100_000
+"""How many pods and containers a runtime may report in all parts of a Synchronize, together. A node
+has some hundreds; what never ends must not fill its memory."""
+
+MAX_TOLD_BYTES = 64 << 20
+"""How many bytes of them are kept for a plugin that wants all of them together."""
 
 FAREWELL = 2.0
 """How long the last answer may take on its way out, in seconds: a runtime's own deadline."""
@@ -375,8 +378,7 @@ class _Conversation:
         self._waits_for_room = False
         self._updates = updates
         self._asked: dict[int, Then | None] = {}
-        self._pods: list[Pod] = []
-        self._containers: list[Container] = []
+        self._told = _Told()
         self._configured = False
         self._fault: NriError | None = None
         self._deadline = time.monotonic() + PATIENCE
@@ -570,16 +572,16 @@ class _Conversation:
         return ConfigureResponse(events=events or subscription(NO_HANDLERS))
 
     def _synchronize(self, request: SynchronizeRequest) -> SynchronizeResponse:
-        if self._plugin.synchronize is not None:
-            self._pods.extend(request.pods)
-            self._containers.extend(request.containers)
-        if len(self._pods) + len(self._containers) > MOST_TOLD:
-            raise NriError(f"more than {MOST_TOLD} pods and containers are told of")
+        plugin = self._plugin
+        self._told.count(request)
+        if plugin.synchronize_part is not None:
+            plugin.synchronize_part(request.pods, request.containers)
+        elif plugin.synchronize is not None:
+            self._told.keep(request)
         if request.more:
             return SynchronizeResponse(more=True)
-        pods, self._pods = self._pods, []
-        containers, self._containers = self._containers, []
-        updates = self._plugin.synchronize(pods, containers) if self._plugin.synchronize else None
+        told, self._told = self._told, _Told()
+        updates = plugin.synchronize(told.pods, told.containers) if plugin.synchronize else None
         self.synchronized = True
         log.info("synchronized with the runtime")
         return SynchronizeResponse(update=updates or ())
@@ -602,6 +604,33 @@ class _Conversation:
             _tell(then, RemoteError(event.code, event.text))
         elif isinstance(event.response, UpdateContainersResponse):
             _tell(then, list(event.response.failed))
+
+
+class _Told:
+    """What a runtime has reported in the parts of a Synchronize so far."""
+
+    def __init__(self) -> None:
+        self.pods: list[Pod] = []
+        self.containers: list[Container] = []
+        self._count = 0
+        self._bytes = 0
+
+    def count(self, part: SynchronizeRequest) -> None:
+        """Count the objects of a part; NriError where there are too many."""
+        self._count += len(part.pods) + len(part.containers)
+        if self._count > MAX_TOLD:
+            raise NriError(f"the runtime reports more than {MAX_TOLD} pods and containers")
+
+    def keep(self, part: SynchronizeRequest) -> None:
+        """Keep the objects of a part; NriError where they are too long."""
+        self._bytes += part.ByteSize()
+        if self._bytes > MAX_TOLD_BYTES:
+            raise NriError(
+                f"the runtime reports more than {MAX_TOLD_BYTES >> 20} MiB of pods and containers;"
+                " a plugin with a handler synchronize_part can take them as they come"
+            )
+        self.pods.extend(part.pods)
+        self.containers.extend(part.containers)
 
 
 def _tell(then: Then | None, outcome: list[ContainerUpdate] | NriError) -> None:

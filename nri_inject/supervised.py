@@ -119,12 +119,14 @@ class Supervised:
 
     def _observed(self, plugin: Plugin) -> Plugin:
         """Return a plugin with every handler that we need to hear of around it."""
+        takes_whole = plugin.synchronize is not None and plugin.synchronize_part is None
         created = plugin.create_container
         removed = plugin.remove_container
         return dataclasses.replace(
             plugin,
             configure=self._configure,
             synchronize=self._synchronize,
+            synchronize_part=None if takes_whole else self._synchronize_part,
             create_container=created and self._counting(created),
             remove_container=self._remove_container if created or removed else None,
         )
@@ -146,17 +148,26 @@ class Supervised:
         if self._service.plugin.configure is not None:
             chosen = self._service.plugin.configure(request)
         self._inner = chosen or self._service.plugin
+        if self._comparison is not None:
+            self._comparison.restart()
         runtime = runtimes.of_request(request)
         self.state.runtime = f"{runtime.name} {runtime.version}".strip()
         self.state.configured = time.time()
         return None if chosen is None else self._observed(chosen)
+
+    def _synchronize_part(self, pods: Sequence[Pod], containers: Sequence[Container]) -> None:
+        if self._inner.synchronize_part is not None:
+            self._inner.synchronize_part(pods, containers)
+        if self._comparison is not None:
+            self._comparison.add(pods, containers)
 
     def _synchronize(self, pods: Sequence[Pod], containers: Sequence[Container]) -> Updates:
         updates = None
         if self._inner.synchronize is not None:
             updates = self._inner.synchronize(pods, containers)
         if self._comparison is not None:
-            self._comparison.begin(pods, containers)
+            self._comparison.add(pods, containers)  # none where they came in parts
+            self._comparison.begin()
         self.state.synchronized = time.time()
         notify(f"READY=1\nSTATUS=synchronized with {self.state.runtime}")
         return updates
@@ -183,5 +194,7 @@ class Supervised:
 
     def _remove_container(self, pod: Pod, container: Container) -> None:
         self.state.missed.pop(container.id, None)
+        if self._comparison is not None:
+            self._comparison.forget(container.id)
         if self._inner.remove_container is not None:
             self._inner.remove_container(pod, container)

@@ -75,6 +75,16 @@ def fresh() -> State:
     return State("20", "tested", 1)
 
 
+def begin(one: Comparison, pods: list[Pod], containers: list[Container]) -> None:
+    """Do what a connection does: configure, one part after the other, the end."""
+    one.restart()
+    for pod in pods:
+        one.add([pod], [])
+    for container in containers:
+        one.add([], [container])
+    one.begin()
+
+
 def pending(one: Comparison) -> bool:
     return bool(select.select([one], [], [], 0)[0])
 
@@ -91,7 +101,7 @@ def test_containers_are_compared_between_requests_not_in_one(
     state = fresh()
     with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
         assert not pending(one)
-        one.begin([POD], [running(0), running(1), running(2, STOPPED)])
+        begin(one, [POD], [running(0), running(1), running(2, STOPPED)])
         assert (state.compared, state.to_compare) == (0, 2)
         one.ready()
         assert (state.compared, state.to_compare, pending(one)) == (1, 1, True)
@@ -103,10 +113,10 @@ def test_containers_are_compared_between_requests_not_in_one(
 def test_a_later_synchronization_forgets_what_an_earlier_one_found() -> None:
     state = fresh()
     with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
-        one.begin([POD], [running(0)])
+        begin(one, [POD], [running(0)])
         finish(one)
-        one.begin([POD], [running(1)])
-        one.begin([POD], [])
+        begin(one, [POD], [running(1)])
+        begin(one, [POD], [])
         assert not pending(one)
     assert (state.missed, state.compared) == ({}, 0)
 
@@ -119,7 +129,7 @@ def test_a_container_whose_wish_cannot_be_had_any_more_is_told_and_passed_over(
 
     state = fresh()
     with caplog.at_level(logging.INFO), closing(Comparison(state, gone)) as one:
-        one.begin([POD], [running(0)])
+        begin(one, [POD], [running(0)])
         finish(one)
     assert state.missed == {}
     assert caplog.messages == [
@@ -131,8 +141,97 @@ def test_a_container_whose_wish_cannot_be_had_any_more_is_told_and_passed_over(
 def test_thousands_are_counted_and_the_first_are_named(caplog: pytest.LogCaptureFixture) -> None:
     state = fresh()
     with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
-        one.begin([POD], [running(number) for number in range(3000)])
+        begin(one, [POD], [running(number) for number in range(3000)])
         finish(one)
     assert (len(state.missed), state.unlisted) == (1000, 2000)
     assert len(caplog.messages) == missed.SHOWN + 1
     assert caplog.messages[-1] == "2980 more containers lack what their pods ask for"
+
+
+def compared(state: State, pods: list[Pod], containers: list[Container]) -> None:
+    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+        begin(one, pods, containers)
+        finish(one)
+
+
+def test_of_what_exists_is_kept_what_is_compared() -> None:
+    container = Container(
+        id="c",
+        args=["sh", "-c", "sleep 1"],
+        env=["SECRET=x", "EMPTY=", "BARE"],
+        annotations={"a": "1"},
+        status_message="failed",
+        mounts=COMPLETE.mounts,
+        hooks=COMPLETE.hooks,
+        rlimits=[api.POSIXRlimit(type="RLIMIT_NOFILE", hard=1, soft=1)],
+        user=api.User(uid=1),
+        linux=api.LinuxContainer(devices=[FUSE], seccomp_policy=api.LinuxSeccomp()),
+    )
+    missed.lighten(container)
+    assert container == Container(
+        id="c",
+        args=["sh"],
+        env=["SECRET", "EMPTY", "BARE"],
+        annotations={"a": "1"},
+        mounts=COMPLETE.mounts,
+        hooks=COMPLETE.hooks,
+        rlimits=[api.POSIXRlimit(type="RLIMIT_NOFILE", hard=1, soft=1)],
+        user=api.User(uid=1),
+        linux=api.LinuxContainer(devices=[FUSE]),
+    )
+
+
+def test_a_container_without_anything_stays_without() -> None:
+    container = Container()
+    missed.lighten(container)
+    assert container == Container()
+
+
+def test_containers_that_are_too_long_together_are_counted_and_the_others_compared(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    state = fresh()
+    long = [running(number) for number in range(5)]
+    for one in long:
+        one.annotations["a"] = "x" * (missed.MAX_CONTAINERS // 4)
+    compared(state, [POD], [*long[:3], running(10), *long[3:], running(11)])
+    assert (state.compared, state.uncompared, state.to_compare) == (5, 2, 0)
+    assert {"c10", "c11"} <= state.missed.keys()
+    assert caplog.messages[-1] == (
+        "2 running containers were not compared with what their pods ask for: the runtime reported"
+        " no pod of theirs, more than 10000 variables, or more than 24 MiB in all"
+    )
+
+
+def test_a_pod_that_is_too_long_costs_only_its_own_containers() -> None:
+    state = fresh()
+    long = Pod(id="long", annotations={"a": "x" * missed.MAX_PODS})
+    compared(state, [long, POD], [running(0), Container(pod_sandbox_id="long", state=RUNNING)])
+    assert (state.compared, state.uncompared, list(state.missed)) == (1, 1, ["c0"])
+
+
+def test_a_container_of_too_many_variables_is_counted_and_not_compared() -> None:
+    state = fresh()
+    many = running(0)
+    many.env.extend(["A="] * (missed.MAX_VARIABLES + 1))
+    compared(state, [POD], [many])
+    assert (state.compared, state.uncompared, state.missed) == (0, 1, {})
+
+
+def test_a_container_that_is_removed_while_it_waits_is_not_compared() -> None:
+    state = fresh()
+    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+        begin(one, [POD], [running(0), running(1)])
+        one.forget("c0")
+        assert state.to_compare == 1
+        finish(one)
+    assert (state.compared, state.uncompared, list(state.missed)) == (1, 0, ["c1"])
+
+
+def test_a_synchronization_that_broke_off_leaves_nothing_behind() -> None:
+    state = fresh()
+    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+        one.add([POD], [running(0)])
+        begin(one, [POD], [running(1)])
+        finish(one)
+    assert (state.compared, list(state.missed)) == (1, ["c1"])

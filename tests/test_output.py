@@ -18,7 +18,7 @@ from nri_inject.output import Output
 
 def put(target: Output, *texts: str) -> None:
     for text in texts:
-        target.put(lambda text=text: text)  # type: ignore[misc]  # a default binds the value
+        target.put(lambda text=text: text, len(text))  # type: ignore[misc]  # a default binds the value
 
 
 def is_ready(target: Output) -> bool:
@@ -40,7 +40,7 @@ def to_file(file: Path) -> Iterator[Output]:
 def test_nothing_is_worded_or_written_before_its_turn(to_file: Output, file: Path) -> None:
     assert not is_ready(to_file)
     worded: list[str] = []
-    to_file.put(lambda: worded.append("now") or "text\n")  # type: ignore[func-returns-value]
+    to_file.put(lambda: worded.append("now") or "text\n", 0)  # type: ignore[func-returns-value]
     assert (worded, file.read_text()) == ([], "")
     assert is_ready(to_file)
     to_file.ready()
@@ -130,6 +130,20 @@ def test_what_is_too_much_for_a_reader_is_lost_and_counted(
     target.ready()
     assert os.read(end, 10) == b"ab"
     assert caplog.records[-1].getMessage() == f"{target!r} is too slow: 2 pieces are lost"
+
+
+def test_what_waits_for_a_reader_is_bounded_in_bytes(
+    reader: tuple[Output, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    target, end = reader
+    target.put(lambda: "a", output.MAX_WAITING_BYTES - 1)
+    target.put(lambda: "b", 1)
+    target.put(lambda: "c", 1)
+    target.ready()
+    target.put(lambda: "d", output.MAX_WAITING_BYTES)
+    target.ready()
+    assert os.read(end, 10) == b"abd"
+    assert caplog.messages == [f"{target!r} is too slow: 1 pieces are lost"]
 
 
 def test_a_reader_that_has_left_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -25,7 +25,7 @@ from nri_inject.errors import ConfigError, ConnectionLost, NriError, ProtocolErr
 from nri_inject.plugin import Plugin
 from nri_inject.runtime.peer import launch
 from nri_inject.runtimes import identify
-from nri_inject.stub import MOST_TOLD, Stub, launched_connection
+from nri_inject.stub import MAX_TOLD, Stub, launched_connection
 from nri_inject.wire import Answer, Call, Failure, Role, Session
 from nri_inject.wire.session import Event
 from nri_inject.wire.ttrpc import Code
@@ -379,11 +379,63 @@ def test_a_runtime_that_never_stops_telling_what_exists_is_left() -> None:
     with launched(plugin(synchronize=lambda *_: None)) as (peer, running):
         peer.called("RegisterPlugin")
         peer.configure()
-        part = api.SynchronizeRequest(pods=[api.Pod()] * (MOST_TOLD // 2), more=True)
+        part = api.SynchronizeRequest(pods=[api.Pod()] * (MAX_TOLD // 2), more=True)
         for _ in range(2):
             assert peer.ask("Synchronize", part) == api.SynchronizeResponse(more=True)
         failure = peer.fail("Synchronize", api.SynchronizeRequest(pods=[api.Pod()], more=True))
-        assert failure[2:] == (2, "more than 100000 pods and containers are told of")
+        assert failure[2:] == (2, "the runtime reports more than 100000 pods and containers")
+        assert isinstance(running.outcome(), ConnectionLost)
+
+
+def test_parts_are_handed_on_as_they_come_to_a_plugin_that_wants_them() -> None:
+    told: queue.Queue[Any] = queue.Queue()
+    handlers = {
+        "synchronize_part": lambda *part: told.put((*map(list, part),)),
+        "synchronize": lambda *exists: told.put(exists),
+    }
+    with launched(plugin(**handlers)) as (peer, _):
+        peer.called("RegisterPlugin")
+        peer.configure()
+        part = api.SynchronizeRequest(pods=[POD], more=True)
+        assert peer.ask("Synchronize", part) == api.SynchronizeResponse(more=True)
+        assert told.get(timeout=LONGEST) == ([POD], [])
+        last = api.SynchronizeRequest(containers=[CONTAINER])
+        assert peer.ask("Synchronize", last) == api.SynchronizeResponse()
+        assert told.get(timeout=LONGEST) == ([], [CONTAINER])
+        assert told.get(timeout=LONGEST) == ([], [])
+
+
+@pytest.mark.parametrize("handler", ["synchronize_part", "run_pod_sandbox"])
+def test_a_plugin_that_keeps_nothing_is_not_held_to_any_bytes_but_to_a_count(
+    handler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stub, "MAX_TOLD_BYTES", 10)
+    with launched(plugin(**{handler: lambda *_: None})) as (peer, running):
+        peer.called("RegisterPlugin")
+        peer.configure()
+        part = api.SynchronizeRequest(pods=[api.Pod(name="longer than ten")], more=True)
+        assert peer.ask("Synchronize", part) == api.SynchronizeResponse(more=True)
+        part = api.SynchronizeRequest(pods=[api.Pod()] * MAX_TOLD, more=True)
+        failure = peer.fail("Synchronize", part)
+        assert failure[2:] == (2, "the runtime reports more than 100000 pods and containers")
+        assert isinstance(running.outcome(), ConnectionLost)
+
+
+def test_a_runtime_that_reports_too_many_bytes_for_a_plugin_that_wants_all_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stub, "MAX_TOLD_BYTES", 3 << 20)
+    with launched(plugin(synchronize=lambda *_: None)) as (peer, running):
+        peer.called("RegisterPlugin")
+        peer.configure()
+        part = api.SynchronizeRequest(pods=[api.Pod(name="x" * (1 << 20))], more=True)
+        for _ in range(2):
+            assert peer.ask("Synchronize", part) == api.SynchronizeResponse(more=True)
+        failure = peer.fail("Synchronize", part)
+        assert failure.text == (
+            "the runtime reports more than 3 MiB of pods and containers;"
+            " a plugin with a handler synchronize_part can take them as they come"
+        )
         assert isinstance(running.outcome(), ConnectionLost)
 
 

@@ -53,6 +53,13 @@ class Plugin:
         assert said is not None
         return said
 
+    def memory(self, field: str) -> int:
+        """Return a field of proc_pid_status(5), in KiB."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1])
+        raise AssertionError(field)
+
     def create(self, annotations: dict[str, str]) -> api.Adjustment:
         pod = api.Pod(namespace="ns", name="web", annotations=annotations)
         request = api.CreateContainerRequest(pod=pod, container=api.Container(name="app"))
@@ -62,12 +69,14 @@ class Plugin:
 
 
 @contextmanager
-def launched(where: Path, *arguments: str, **environ: str) -> Iterator[Plugin]:
+def launched(
+    where: Path, *arguments: str, program: str = PROGRAM.name, **environ: str
+) -> Iterator[Plugin]:
     """Start the suite with a runtime's socket; it ends when the runtime hangs up."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [PROGRAM, *arguments],
+            [PROGRAM.with_name(program), *arguments],
             env={
                 "NRI_PLUGIN_SOCKET": str(theirs.fileno()),
                 "NRI_INJECT_STATUS_DIR": str(where),
@@ -157,6 +166,29 @@ def test_ten_thousand_containers_are_synchronized_in_time(tmp_path: Path) -> Non
         assert plugin.status()["to_compare"] > 0
         until(lambda: plugin.status()["compared"] == 10_000)
         assert plugin.status()["missed"]["count"] == 10_000
+
+
+VALUES = [f"V{number}=" + "x" * 10_000 for number in range(100)]
+NAMES = [f"{number}" + "x" * 10_000 for number in range(100)]
+
+
+@pytest.mark.parametrize("program", ["nri-inject", "nri-logger", "nri-resource-assigner"])
+@pytest.mark.parametrize("variables", [VALUES, NAMES], ids=["values", "names"])
+def test_120_megabytes_of_variables_take_less_than_64_of_memory(
+    tmp_path: Path, program: str, variables: list[str]
+) -> None:
+    with launched(tmp_path, "run" if program == PROGRAM.name else "-q", program=program) as plugin:
+        config = f"{{logger: {{log_file: {tmp_path}/events}}}}"
+        plugin.peer.configure(NEW, config if program == "nri-logger" else "", LONGEST)
+        before = plugin.memory("VmRSS")
+        for number in range(40):
+            containers = [
+                api.Container(id=f"{number}.{each}", env=variables, state=RUNNING)
+                for each in range(3)
+            ]
+            part = api.SynchronizeRequest(pods=[POD], containers=containers, more=number < 39)
+            plugin.peer.request("Synchronize", part, api.SynchronizeResponse, LONGEST)
+        assert plugin.memory("VmHWM") - before < 64 << 10
 
 
 def test_it_is_live_with_500_missed_containers_of_long_names_and_1000_silent_readers(

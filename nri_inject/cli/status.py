@@ -78,7 +78,8 @@ def _lines(name: str, said: Document | None) -> Iterator[str]:
     counts = ", ".join(f"{count} {word}" for word, count in said["containers"].items())
     yield f"  containers  {counts}"
     missed = said["missed"]
-    yield f"  missed      {missed['count']} of {said['compared']} that were running"
+    rest = f", and {said['uncompared']} not compared" if said["uncompared"] else ""
+    yield f"  missed      {missed['count']} of {said['compared']} that were running{rest}"
     for one in missed["containers"]:
         yield f"    {one['pod']} {one['container']} lacks {', '.join(one['lacks'])}"
     if more := missed["count"] - len(missed["containers"]):

@@ -42,6 +42,9 @@ _PROGRESS: Final = frozenset(
 # (CRI-O) would have us keep them for ever.
 _MOST_CONTAINERS: Final = 1024
 
+MAX_TRACED: Final = 32 << 20
+"""How many bytes of containers on their way are kept; beyond that the oldest are forgotten."""
+
 _COLOURS: Final = {"+": "\x1b[32m", "-": "\x1b[31m", "~": "\x1b[33m"}
 _PLAIN: Final = "\x1b[0m"
 
@@ -131,28 +134,36 @@ def checked_indices(words: Iterable[str]) -> list[str]:
 
 
 class Traces:
-    """What was seen last of each container that is on its way, bounded; by id, not by order."""
+    """What was seen last of each container that is on its way, bounded; by id, not by order.
+
+    A container is kept as bytes, since a message keeps all of its request in memory.
+    """
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[str, Container]] = {}
+        self._last: dict[str, tuple[str, bytes]] = {}
+        self._size = 0
 
-    def look(
-        self, label: str, container: Container, *, begin: bool
-    ) -> tuple[str, Container] | None:
+    def look(self, label: str, container: Container, *, begin: bool) -> tuple[str, bytes] | None:
         """Return the last look at a container, and remember this one in its place.
 
         A container that was never seen is remembered only if this may be the first look.
         """
         before = self._last.get(container.id)
         if before is not None or begin:
-            self._last[container.id] = label, container
-            if len(self._last) > _MOST_CONTAINERS:
-                del self._last[next(iter(self._last))]
+            self.forget(container)
+            seen = container.SerializeToString()
+            self._last[container.id] = label, seen
+            self._size += len(seen)
+            while len(self._last) > _MOST_CONTAINERS or self._size > MAX_TRACED:
+                _, oldest = self._last.pop(next(iter(self._last)))
+                self._size -= len(oldest)
         return before
 
     def forget(self, container: Container) -> None:
         """Look no further at a container that has started, or never will."""
-        self._last.pop(container.id, None)
+        last = self._last.pop(container.id, None)
+        if last is not None:
+            self._size -= len(last[1])
 
     def __len__(self) -> int:
         return len(self._last)
@@ -238,15 +249,17 @@ class Differ:
         if last is None:
             return
         before, old = last
+        seen, about = container.SerializeToString(), Pod(namespace=pod.namespace, name=pod.name)
         now, written, unchanged = time.time(), self._written, self._settings.unchanged
 
         def words() -> str:
-            changes, untold = compared(old, container, created=not begin)
+            new = Container.FromString(seen)
+            changes, untold = compared(Container.FromString(old), new, created=not begin)
             if not changes and not untold and not unchanged:
                 return ""
-            return written(Step(now, pod, container, before, label, changes, untold))
+            return written(Step(now, about, new, before, label, changes, untold))
 
-        self._output.put(words)
+        self._output.put(words, len(old) + len(seen))
 
 
 def _parameters() -> Sequence[Any]:

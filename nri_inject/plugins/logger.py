@@ -6,6 +6,7 @@ docs/log-events.md is for who uses it, and says where it differs from NRI's logg
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import time
@@ -34,11 +35,14 @@ from nri_inject.errors import ConfigError
 from nri_inject.logs import timestamp
 from nri_inject.output import Output
 from nri_inject.plugin import ARGUMENTS, EVENTS, Plugin
+from nri_inject.records import Records
 from nri_inject.stub import Stub
 from nri_inject.wire import recording
 from nri_inject.wire.recording import Piece
 from nri_inject.wire.session import Role
 from nri_inject.yamltext import Value
+
+log = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 
@@ -58,6 +62,9 @@ _MAPS: Final = frozenset({"labels", "annotations", "sysctl", "unified", "netDevi
 
 # The names of pods that are remembered, since a runtime's last events of one have its id alone.
 _MOST_PODS: Final = 4096
+
+MAX_HELD: Final = 16 << 20
+"""How many bytes of containers may wait for their pod's name while a runtime synchronizes."""
 
 # The keys of the Go logger's drop-in file, which stand at its top.
 _GO_KEYS: Final = {
@@ -143,6 +150,10 @@ class Chosen:
         self._pods = pods
         self._names: dict[str, tuple[str, str]] = {}
 
+    def awaits(self, pod_id: str) -> bool:
+        """Tell whether it takes the name of a pod to decide, and that is not known yet."""
+        return bool(self._namespaces or self._pods) and pod_id not in self._names
+
     def __contains__(self, pod: Pod) -> bool:
         """Tell whether a pod is to be logged; one whose name nobody has told is, too."""
         if pod.name:
@@ -186,6 +197,7 @@ class Logger:
         self._recording = Output(record) if record else None
         self._options = own
         self._name, self._index = options.name, options.idx
+        self._held = Records(MAX_HELD)
         self._output = Output()
         self.plugin: Final = self._settled(configured)
 
@@ -221,6 +233,7 @@ class Logger:
         }
         if "synchronize" in handlers:
             handlers["synchronize"] = self._synchronize
+            handlers["synchronize_part"] = self._synchronize_part
         if "validate_container_adjustment" in handlers:
             handlers["validate_container_adjustment"] = self._validate
         adjustment = changes(self._settings, f"logger-pid-{os.getpid()}")
@@ -236,19 +249,50 @@ class Logger:
     def _validate(self, request: ValidateContainerAdjustmentRequest) -> None:
         self._put("validate_container_adjustment", request.pod, request)
 
-    def _synchronize(self, pods: Sequence[Pod], containers: Sequence[Container]) -> None:
+    def _synchronize_part(self, pods: Sequence[Pod], containers: Sequence[Container]) -> None:
         """Put down each pod and each container by itself: all together may be very many."""
-        by_id = {pod.id: pod for pod in pods}
         for pod in pods:
             self._put("synchronize", pod, {"pod": pod})
         for container in containers:
-            pod = by_id.get(container.pod_sandbox_id, Pod(id=container.pod_sandbox_id))
-            self._put("synchronize", pod, {"container": container})
+            if self._chosen.awaits(container.pod_sandbox_id):
+                self._held.put(container.id, container.SerializeToString())
+            else:
+                self._put_container(container)
+
+    def _synchronize(self, pods: Sequence[Pod], containers: Sequence[Container]) -> None:
+        """Put down the containers that came before their pods."""
+        self._synchronize_part(pods, containers)  # none where they came in parts
+        held, self._held = self._held, Records(MAX_HELD)
+        while (record := held.pop_first()) is not None:
+            self._put_container(Container.FromString(record))
+        if held.left_out:
+            log.warning("%d containers came before their pods and are not logged", held.left_out)
+
+    def _put_container(self, container: Container) -> None:
+        self._put("synchronize", Pod(id=container.pod_sandbox_id), {"container": container})
 
     def _put(self, field: str, pod: Pod, told: Mapping[str, Message] | Message) -> None:
         if pod in self._chosen:
             now, written = time.time(), self._written
-            self._output.put(lambda: written(document(now, field, told)))
+            kept = _Kept(told)
+            self._output.put(lambda: written(document(now, field, kept.messages())), kept.size)
+
+
+class _Kept:
+    """Messages that wait to be written, as bytes: one message keeps all of its request alive."""
+
+    def __init__(self, told: Mapping[str, Message] | Message) -> None:
+        self._whole = isinstance(told, Message)
+        messages = {"": told} if isinstance(told, Message) else told
+        self._kept = [
+            (name, type(message), message.SerializeToString()) for name, message in messages.items()
+        ]
+        self.size = sum(len(data) for _, _, data in self._kept)
+
+    def messages(self) -> Mapping[str, Message] | Message:
+        """Return what `document` takes."""
+        messages = {name: kind.FromString(data) for name, kind, data in self._kept}
+        return messages[""] if self._whole else messages
 
 
 def _adjusting(
@@ -261,7 +305,7 @@ def _adjusting(
 
 def _recorded(output: Output, start: float, sender: Role, data: bytes) -> None:
     piece = Piece(sender, data, time.monotonic() - start)
-    output.put(lambda: recording.encode(piece) + "\n")
+    output.put(lambda: recording.encode(piece) + "\n", len(data))
 
 
 def _as_ours(given: Mapping[str, Value]) -> dict[str, Value]:

@@ -229,6 +229,27 @@ def test_a_launched_logger_writes_where_its_drop_in_file_says(tmp_path: Path) ->
     ]
 
 
+def test_containers_that_come_before_their_pods_are_chosen_by_these() -> None:
+    other = api.Pod(id="p2", name="db", namespace="shop")
+    containers = [
+        api.Container(id="c2", pod_sandbox_id="p2"),
+        CONTAINER,
+        api.Container(id="c3", pod_sandbox_id="nobody's"),
+    ]
+    with launched(PROGRAM, "--format", "json", "--pod", "web") as running:
+        running.configured()
+        for part in (
+            api.SynchronizeRequest(containers=containers, more=True),
+            api.SynchronizeRequest(pods=[POD, other]),
+        ):
+            running.peer.request("Synchronize", part, api.SynchronizeResponse)
+        output = running.end()[1]
+    written = [json.loads(line) for line in output.splitlines()]
+    assert [entry.get("pod", entry.get("container"))["id"] for entry in written] == [
+        *("p1", "c1", "c3")
+    ]
+
+
 def test_events_that_an_old_runtime_does_not_know_are_not_asked_for() -> None:
     with launched(PROGRAM) as running:
         running.configured(runtime=identify("containerd", "1.7.24"))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from nri_inject import config
+from nri_inject.annotations import container_name
 from nri_inject.api import (
     Adjustment,
     ConfigureRequest,
@@ -24,6 +25,7 @@ from nri_inject.errors import ConfigError, NriError
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.resource_assigner import cpulist, topology
 from nri_inject.plugins.resource_assigner.pools import (
+    ANNOTATION,
     Pools,
     Rules,
     adopt,
@@ -33,10 +35,14 @@ from nri_inject.plugins.resource_assigner.pools import (
     updates,
 )
 from nri_inject.plugins.resource_assigner.topology import Topology
+from nri_inject.records import Records
 from nri_inject.stub import Stub
 from nri_inject.watch import Watch
 
 log = logging.getLogger(__name__)
+
+MAX_PODS: Final = 8 << 20
+"""How many bytes of the pods that exist are kept while a runtime reports them."""
 
 
 def rules_of(configured: Config) -> Rules:
@@ -69,11 +75,14 @@ class ResourceAssigner:
         self._stub: Stub | None = None
         self._dropped_in = False
         self._pools = Pools(topology(), rules_of(configured))
+        self._told_pods = Records(MAX_PODS)
+        self._told_containers: list[Container] = []
         self.plugin: Final = Plugin(
             name=options.name,
             index=options.idx,
             configure=self.configure,
             synchronize=self.synchronize,
+            synchronize_part=self.synchronize_part,
             create_container=self.create_container,
             post_create_container=self.post_create_container,
             update_container=self.update_container,
@@ -96,6 +105,7 @@ class ResourceAssigner:
 
     def configure(self, request: ConfigureRequest) -> None:
         """Take the drop-in configuration, which wins over the file from then on."""
+        self._told_pods, self._told_containers = Records(MAX_PODS), []
         if request.config:
             self._dropped_in = True
             self._take(config.read(request.config, "drop-in configuration"))
@@ -122,14 +132,27 @@ class ResourceAssigner:
         self._become(dataclasses.replace(pools, pending=before.pending), notes)
         self._ask(updates(before.cpusets(), self._pools))
 
+    def synchronize_part(self, pods: Sequence[Pod], containers: Sequence[Container]) -> None:
+        """Keep what decides on CPUs of a part of what exists."""
+        for pod in pods:
+            self._told_pods.put(pod.id, _essence_of_pod(pod).SerializeToString())
+        self._told_containers.extend(map(_essence_of_container, containers))
+
     def synchronize(
         self, pods: Sequence[Pod], containers: Sequence[Container]
     ) -> list[ContainerUpdate]:
         """Learn what exists, from nothing, and put right what is not as it should be."""
-        by_id = {pod.id: pod for pod in pods}
+        self.synchronize_part(pods, containers)  # none where they came in parts
+        told, containers = self._told_pods, self._told_containers
+        self._told_pods, self._told_containers = Records(MAX_PODS), []
+        if told.left_out:
+            log.warning(
+                "the annotations of %d pods are not read, since they have more than %d MiB in all",
+                *(told.left_out, MAX_PODS >> 20),
+            )
         existing = [
             (
-                subject_of(by_id.get(container.pod_sandbox_id, Pod()), container),
+                subject_of(Pod.FromString(told.get(container.pod_sandbox_id) or b""), container),
                 _cpus(container.linux.resources.cpu.cpus),
             )
             for container in containers
@@ -232,6 +255,26 @@ class _Followed:
 
     def close(self) -> None:
         self._watch.close()
+
+
+def _essence_of_pod(pod: Pod) -> Pod:
+    """Return a pod with nothing but what `subject_of` reads."""
+    essence = Pod(id=pod.id, name=pod.name, namespace=pod.namespace)
+    for key, value in pod.annotations.items():
+        if key.startswith(ANNOTATION):
+            essence.annotations[key] = value
+    essence.linux.cgroup_parent = pod.linux.cgroup_parent
+    return essence
+
+
+def _essence_of_container(container: Container) -> Container:
+    """Return a container with nothing but what `subject_of` and `cpuset_of` read."""
+    essence = Container(
+        id=container.id, name=container_name(container), pod_sandbox_id=container.pod_sandbox_id
+    )
+    essence.linux.resources.cpu.CopyFrom(container.linux.resources.cpu)
+    essence.linux.resources.memory.CopyFrom(container.linux.resources.memory)
+    return essence
 
 
 def _updated(outcome: list[ContainerUpdate] | NriError) -> None:

@@ -28,6 +28,9 @@ ANNOTATION: Final = "exclusive-cpus.noderesource.dev"
 # (Kubernetes, pkg/kubelet/cm/helpers_linux.go). So a multiple of it is always a whole number.
 _SHARES: Final = 1024
 
+# Characters of an annotation that are kept; a number of CPUs takes 5 at most.
+_MAX_ASKED: Final = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -83,7 +86,7 @@ def subject_of(pod: Pod, container: Container, changed: LinuxResources | None = 
         namespace=pod.namespace,
         where=where(pod, container),
         key=key,
-        asked=asked,
+        asked=asked and asked.strip()[:_MAX_ASKED],
         # In an update of CRI's, 0 means that nothing was said.
         shares=new.cpu.shares.value or now.cpu.shares.value,
         quota=new.cpu.quota.value or now.cpu.quota.value,
@@ -98,7 +101,7 @@ def exclusive_count(subject: Subject, rules: Rules) -> int:
     Raises RequestError for an annotation that is no number, or more than it may ask for.
     """
     if subject.asked is not None:
-        return _asked_count(subject, subject.asked.strip(), rules)
+        return _asked_count(subject, subject.asked, rules)
     count, rest = divmod(subject.shares, _SHARES)
     is_whole = rest == 0 and 0 < subject.quota == count * subject.period
     return count if rules.whole_cpus and subject.guaranteed and is_whole else 0

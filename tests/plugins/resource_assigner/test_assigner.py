@@ -18,7 +18,8 @@ from nri_inject.config import Config
 from nri_inject.config import ResourceAssigner as Settings
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.plugin import Plugin
-from nri_inject.plugins.resource_assigner.plugin import ResourceAssigner, rules_of
+from nri_inject.plugins.resource_assigner.plugin import MAX_PODS, ResourceAssigner, rules_of
+from nri_inject.plugins.resource_assigner.pools import ANNOTATION
 from nri_inject.stub import Stub, Then
 
 FOUR = host(cores=4)
@@ -153,6 +154,35 @@ def test_what_exists_is_learned_anew_and_put_right(caplog: pytest.LogCaptureFixt
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         "pod default/c, container c: had CPUs any, gets 0 for itself"
     ]
+
+
+def test_what_exists_may_come_in_parts_a_container_before_its_pod() -> None:
+    existing = container("b", cpus=1, has="3")
+    existing.pod_sandbox_id = pod("b").id
+    existing.env.append("SECRET=" + "x" * 1000)
+    with assigner(BARE) as (tested, _):
+        tested.synchronize_part([], [existing])
+        tested.synchronize_part([pod("a"), pod("b")], [])
+        assert said(tested.synchronize([], [])) == []
+        assert tested._pools.placed["id-b"].own == {3}
+        assert said(tested.synchronize([], [])) == []
+        assert dict(tested._pools.placed) == {}
+
+
+def test_an_annotation_that_is_too_long_costs_its_own_pod(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    long = pod("a", exclusive="2")
+    long.annotations[f"{ANNOTATION}/container.other"] = "x" * MAX_PODS
+    existing = [container("a", cpus=2, has="0-1"), container("b", cpus=1, has="3")]
+    for each, of in zip(existing, ("a", "b"), strict=True):
+        each.pod_sandbox_id = pod(of).id
+    with assigner(BARE) as (tested, _):
+        tested.synchronize([long, pod("b")], existing)
+        assert tested._pools.placed["id-b"].own == {3}
+    assert caplog.messages[0] == (
+        "the annotations of 1 pods are not read, since they have more than 8 MiB in all"
+    )
 
 
 def test_what_a_runtime_tells_and_is_no_list_is_as_good_as_none() -> None:
