@@ -28,10 +28,13 @@ class Cdi:
 
     `mode` says who resolves names: we, or the runtime, which gets the names as they are. `dirs`
     are directories of spec files in rising priority, the standard's if empty.
+    `container_annotations` says whether names that only the container's annotations have are
+    judged by the policy like a pod's request, or trusted as the kubelet's.
     """
 
     mode: Literal["resolve", "native"] = "resolve"
     dirs: tuple[str, ...] = ()
+    container_annotations: Literal["judge", "trust"] = "judge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +237,11 @@ _KEYS: Final[_Keys] = {
     "unsafe_files": _SWITCH,
     "host_root": _PATH,
     "metrics_address": _ADDRESS,
-    "cdi": {"mode": ("resolve", "native"), "dirs": _PATHS},
+    "cdi": {
+        "mode": ("resolve", "native"),
+        "dirs": _PATHS,
+        "container_annotations": ("judge", "trust"),
+    },
     "hooks": {
         "dirs": _PATHS,
         "host_root": _PATH,

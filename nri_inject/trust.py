@@ -55,6 +55,8 @@ def fillable(walked: Sequence[Step]) -> str | None:
     The last thing that the path leads through is the directory in which the next one is missing.
     """
     last = walked[-1]
+    if last.on_devpts:
+        return f"any user can make a terminal appear in {_shown(last)}"
     fault = trouble(walked)
     if fault or not last.status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
         return fault

@@ -28,6 +28,7 @@ MAX_PARTS: Final = 256
 # The types of file systems in statfs(2).
 _PROCFS: Final = 0x9FA0
 _AUTOFS: Final = 0x0187
+_DEVPTS: Final = 0x1CD1
 
 
 class Step(NamedTuple):
@@ -47,6 +48,11 @@ class Step(NamedTuple):
     def on_procfs(self) -> bool:
         """Whether the thing lies on procfs, where a path means something else to each process."""
         return self.filesystem == _PROCFS
+
+    @property
+    def on_devpts(self) -> bool:
+        """Whether the thing lies on devpts, where each user makes nodes by opening /dev/ptmx."""
+        return self.filesystem == _DEVPTS
 
 
 class Refused(OSError):

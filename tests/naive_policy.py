@@ -24,6 +24,7 @@ from nri_inject.host import Host, NotADevice
 Document = Mapping[str, Any]
 USUAL = {"c": set("rw"), "b": set("rwm")}
 PROTECTED = ["/proc", "/sys", "/dev", "/etc/passwd", "/etc/group", "/etc/shadow"]
+TERMINALS = [2, 3, *range(128, 144)]
 USUAL_OPTIONS = {
     *("bind", "rbind", "ro", "rro", "rw", "nosuid", "nodev", "noexec", "sync", "dirsync"),
     *("private", "rprivate", "noatime", "nodiratime", "relatime", "strictatime", "nosymfollow"),
@@ -280,6 +281,8 @@ def within(kind: str, entry: Any, thing: Document) -> bool:
         case "devices":
             usual = more.get("type", "c")
             access = {*more["access"]} if "access" in more else USUAL[usual]
+            if thing["type"] == "c" and thing["major"] in TERMINALS and not means_terminals(entry):
+                return False
             return numbered(more, thing) and usual == thing["type"] and thing["access"] <= access
         case "scheduling_policy":
             least, most = more.get("min_nice", 0), more.get("max_priority", 0)
@@ -290,6 +293,14 @@ def within(kind: str, entry: Any, thing: Document) -> bool:
             hard = more.get("hard", "unlimited")
             return bool(hard == "unlimited" or thing["hard"] <= hard)
     return True
+
+
+def means_terminals(entry: Any) -> bool:
+    """Tell whether an entry has a terminal's whole number, one path, or those in /dev/pts."""
+    text = text_of("devices", entry)
+    if "minor" in conditions_of(entry):
+        return True
+    return text is not None and (text.startswith("/dev/pts/") or not {*text} & {*"*?["})
 
 
 def touches(kind: str, entry: Any, thing: Document) -> bool:

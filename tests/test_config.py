@@ -170,7 +170,7 @@ def test_the_sections_of_cdi_and_hooks_are_read() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("cdi: native", "cdi: a mapping with mode, dirs expected"),
+        ("cdi: native", "cdi: a mapping with mode, dirs, container_annotations expected"),
         ("cdi: {mod: native}", "cdi: unknown key 'mod', did you mean 'mode'"),
         ("cdi: {dirs: etc}", "cdi: dirs: 'etc' is not a list of absolute paths"),
         ("cdi: {dirs: [etc]}", "cdi: dirs: ['etc'] is not a list of absolute paths"),

@@ -55,13 +55,15 @@ def injecting(
     *,
     lenient: bool = False,
     unsafe: bool = False,
+    trusting: bool = False,
     runtime: Runtime | None = None,
 ) -> Injector:
     """Return the injector for a configuration.
 
     `lenient` means that edits which cannot be carried are left out, and the host is told; otherwise
     they fail the container. `unsafe` means that a spec may name paths that other users than root
-    could redirect. `runtime` is who gets the adjustment, the host's if None.
+    could redirect, `trusting` that the kubelet wrote the container's own annotations. `runtime` is
+    who gets the adjustment, the host's if None.
     """
 
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
@@ -69,7 +71,8 @@ def injecting(
         if faults:
             raise RequestError(faults, where=where(pod, container))
         if host.permit is not None:
-            wanted = _granted(wanted, pod, container, host.permit)
+            own = _of_container_alone(pod, container)
+            wanted = _granted(wanted, own, host.permit, trusting=trusting)
         if not wanted:
             return Adjustment()
         if mode == "native":
@@ -95,27 +98,29 @@ def injecting(
     return inject
 
 
-def _granted(wanted: list[str], pod: Pod, container: Container, permit: Permit) -> list[str]:
+def _granted(
+    wanted: list[str], own: Mapping[str, None], permit: Permit, *, trusting: bool
+) -> list[str]:
     """Return the names that the policy grants.
 
-    A device plugin hands its names to the kubelet, which annotates the container with them; no
-    pod's author can do that. So those need no rule, and only a `deny` takes them away.
+    `own` are those that only the container's annotations have. They need no rule if they are
+    trusted; a `deny` counts in any case.
     """
-    handed = _handed(pod, container)
-    noun = "CDI device"
-    if not handed:
-        return permit.granted_names("cdi_devices", wanted, noun)
-    asked = [name for name in wanted if name not in handed]
-    given = [name for name in wanted if name in handed]
-    granted = {
-        *permit.granted_names("cdi_devices", asked, noun),
-        *permit.tolerated_names("cdi_devices", given, noun),
-    }
+    asked = [name for name in wanted if name not in own]
+    granted = {*permit.granted_names("cdi_devices", asked, "CDI device")}
+    if own:
+        grant = permit.tolerated_names if trusting else permit.granted_names
+        granted |= {*grant("cdi_devices", own, "CDI device of the container's annotations")}
     return [name for name in wanted if name in granted]
 
 
-def _handed(pod: Pod, container: Container) -> dict[str, None]:
-    """Return the names that come from the kubelet."""
+def _of_container_alone(pod: Pod, container: Container) -> dict[str, None]:
+    """Return the names that a container's annotations have, under keys that the pod's do not have.
+
+    The kubelet writes there what a device plugin tells it. Nothing says that it was the kubelet:
+    earlier NRI plugins can write there, too, and a runtime that restores a container from a
+    checkpoint image takes annotations from the image.
+    """
     own = {key: text for key, text in container.annotations.items() if key not in pod.annotations}
     return dict.fromkeys(_of_kubelet(own))
 
@@ -213,8 +218,19 @@ def _configured(config: Config, runtime: Runtime) -> Injector:
     why = refusal(config.cdi.mode, runtime)
     if why is not None:
         raise ConfigError(why)
-    lenient = config.on_unsupported == "warn"
-    return injecting(config.cdi.mode, lenient=lenient, unsafe=config.unsafe_files, runtime=runtime)
+    trusting = config.cdi.container_annotations == "trust"
+    if trusting:
+        log.warning(
+            "cdi: container_annotations: trust: CDI names in a container's annotations need no"
+            " rule, whoever wrote them"
+        )
+    return injecting(
+        config.cdi.mode,
+        lenient=config.on_unsupported == "warn",
+        unsafe=config.unsafe_files,
+        trusting=trusting,
+        runtime=runtime,
+    )
 
 
 def _source(options: Options, config: Config) -> CdiRegistry:

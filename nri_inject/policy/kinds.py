@@ -117,6 +117,8 @@ def _device_within(entry: Entry, item: Item) -> str | None:
     conditions, facts = entry.conditions, item.facts
     if not _named(entry, item) or not _numbered(conditions, facts) or not _selected(entry, item):
         return ""
+    if _is_terminal(facts) and not _names_terminal(entry):
+        return "it does not name this terminal, and any user of the host can make one appear"
     # Whoever writes /dev/* seldom means the disks.
     kind = conditions.get("type", "c")
     if kind != facts["type"]:
@@ -125,6 +127,24 @@ def _device_within(entry: Entry, item: Item) -> str | None:
     if not facts["access"] <= access:
         return f"its access is {letters(access)}, and {letters(facts['access'])} is asked for"
     return None
+
+
+# The majors of pseudo-terminals (Documentation/admin-guide/devices.txt of Linux). Any user makes
+# one by opening /dev/ptmx, and its number goes to the next user's.
+_TERMINALS: Final = frozenset({2, 3, *range(128, 144)})
+_TERMINALS_PLACE: Final = "/dev/pts/"
+
+
+def _is_terminal(facts: Mapping[str, Any]) -> bool:
+    return facts["type"] == "c" and facts["major"] in _TERMINALS
+
+
+def _names_terminal(entry: Entry) -> bool:
+    """Tell whether a rule means terminals: by the whole number, one path, or /dev/pts/*."""
+    wanted = entry.pattern
+    if "minor" in entry.conditions or wanted is None:
+        return "minor" in entry.conditions
+    return wanted.literal is not None or wanted.stem.startswith(_TERMINALS_PLACE)
 
 
 def _device_touches(entry: Entry, item: Item) -> bool:

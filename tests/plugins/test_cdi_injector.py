@@ -10,7 +10,7 @@ import pytest
 from nri_inject import api, runtimes
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import registry
-from nri_inject.config import Config
+from nri_inject.config import Cdi, Config
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.host import Host
 from nri_inject.plugins.cdi_injector import PART, inject, injecting, main, refusal, requested
@@ -173,9 +173,12 @@ def test_command_is_configured() -> None:
 # --- under a policy -----------------------------------------------------------------------------
 
 
-def permitted(rules: str, asking: Pod, container: Container = MAIN) -> Adjustment:
+def permitted(
+    rules: str, asking: Pod, container: Container = MAIN, *, trusting: bool = False
+) -> Adjustment:
     permit = Permit(document.read(rules, "policy"), asking, container, "20-cdi-injector")
-    return inject(asking, container, dataclasses.replace(HOST, permit=permit))
+    injector = injecting(trusting=trusting)
+    return injector(asking, container, dataclasses.replace(HOST, permit=permit))
 
 
 def test_a_name_that_a_pod_asks_for_needs_a_rule() -> None:
@@ -185,15 +188,49 @@ def test_a_name_that_a_pod_asks_for_needs_a_rule() -> None:
     assert variables(permitted(allowed, pod(**{KEY: "[v.com/d=a]"}))) == ["A"]
 
 
-def test_a_name_that_a_device_plugin_has_handed_over_needs_none_and_may_be_denied() -> None:
-    handed = Container(name="main", annotations={"cdi.k8s.io/vendor_gpu": "v.com/d=a"})
-    assert variables(permitted("", pod(), handed)) == ["A"]
+# A device plugin writes it by the kubelet, another NRI plugin or a checkpoint image by itself.
+OWN = Container(name="main", annotations={"cdi.k8s.io/vendor_gpu": "v.com/d=a"})
+
+
+def test_a_name_of_the_containers_annotations_alone_needs_a_rule() -> None:
+    with pytest.raises(RequestError) as caught:
+        permitted("", pod(), OWN)
+    assert caught.value.faults == (
+        (
+            "CDI device of the container's annotations 'v.com/d=a': no rule of policy allows it;"
+            " a rule that does: {who: {namespaces: [ns]}, allow: {cdi_devices: [v.com/d=a]}}"
+        ),
+    )
+    assert variables(permitted("rules: [{allow: {cdi_devices: [v.com/d=a]}}]", pod(), OWN)) == ["A"]
+
+
+def test_it_needs_no_rule_where_the_admin_trusts_it_and_may_be_denied() -> None:
+    assert variables(permitted("", pod(), OWN, trusting=True)) == ["A"]
     with pytest.raises(RequestError, match="rule '#1' of policy denies it"):
-        permitted("rules: [{deny: {cdi_devices: [v.com/d=a]}}]", pod(), handed)
+        permitted("rules: [{deny: {cdi_devices: [v.com/d=a]}}]", pod(), OWN, trusting=True)
 
 
-def test_a_name_that_a_pod_hands_over_itself_needs_a_rule_as_well() -> None:
+@pytest.mark.parametrize("trusting", [False, True])
+def test_a_name_that_a_pod_hands_over_itself_needs_a_rule_as_well(trusting: bool) -> None:
     annotations = {"cdi.k8s.io/mine": "v.com/d=a"}
     for container in (MAIN, Container(name="main", annotations=annotations)):
         with pytest.raises(RequestError, match="no rule of policy allows it"):
-            permitted("", pod(**annotations), container)
+            permitted("", pod(**annotations), container, trusting=trusting)
+
+
+def test_whether_the_containers_annotations_are_trusted_is_configured(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    permit = Permit(document.read("", "policy"), pod(), OWN, "20-cdi-injector")
+    host = dataclasses.replace(HOST, permit=permit)
+    with pytest.raises(RequestError, match="no rule of policy allows it"):
+        PART.build(Config(), NEWEST)(pod(), OWN, host)
+    assert caplog.messages == []
+    trusting = Config(cdi=Cdi(container_annotations="trust"))
+    assert variables(PART.build(trusting, NEWEST)(pod(), OWN, host)) == ["A"]
+    assert caplog.messages == [
+        (
+            "cdi: container_annotations: trust: CDI names in a container's annotations need no"
+            " rule, whoever wrote them"
+        )
+    ]

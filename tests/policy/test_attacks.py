@@ -144,6 +144,61 @@ def test_a_path_that_is_filled_after_the_check(place: Path) -> None:
     )
 
 
+@pytest.fixture
+def terminal() -> Iterator[str]:
+    """Yield the path of a terminal that any user could have made."""
+    ours, theirs = os.openpty()
+    yield os.ttyname(theirs)
+    os.close(ours)
+    os.close(theirs)
+
+
+EVERY_TERMINAL = [
+    "{type: c, major: 136}",
+    "'/dev/**'",
+    "'/dev/pt*/*'",
+    "'/**'",
+    "{path: '/dev/**', type: c, major: 136}",
+]
+
+
+@pytest.mark.parametrize("entry", EVERY_TERMINAL)
+def test_a_terminal_of_the_host_under_a_rule_for_more_than_terminals(
+    entry: str, terminal: str
+) -> None:
+    told = refusal("devices", f"[{{path: {terminal}}}]", f"{{allow: {{devices: [{entry}]}}}}")
+    assert "does not name this terminal, and any user of the host can make one appear" in told
+
+
+@pytest.mark.parametrize("entry", EVERY_TERMINAL)
+@pytest.mark.parametrize("major", [2, 3, 136, 143])
+def test_a_terminal_that_is_not_there_yet(entry: str, major: int) -> None:
+    entry = entry.replace("136", str(major))
+    asked = device("/dev/mine", 77, major=major)
+    assert "rule that does" in refused(asked, f"{{allow: {{devices: [{entry}]}}}}")
+
+
+def test_a_terminal_is_given_where_a_rule_names_it(terminal: str) -> None:
+    for entry in (terminal, "'/dev/pts/*'"):
+        rules = f"{{allow: {{devices: [{entry}]}}}}"
+        assert annotated("devices", f"[{{path: {terminal}}}]", rules).linux.devices
+    rules = "{allow: {devices: [{type: c, major: 136, minor: 77}]}}"
+    asked = device("/dev/mine", 77, major=136)
+    assert permit(rules).granted(asked, real_host()) is asked
+
+
+@pytest.mark.parametrize("number", [(136, 999_999), (1, 3)])
+def test_a_path_at_which_any_user_can_make_a_terminal_appear(number: tuple[int, int]) -> None:
+    """In a user namespace runc mounts what the host has there by then, whatever the number."""
+    major, minor = number
+    rules = (
+        f"{{allow: {{devices: [/dev/pts/999999, {{type: c, major: {major}, minor: {minor}}}]}}}}"
+    )
+    assert refused(device("/dev/pts/999999", minor, major=major), rules).endswith(
+        "does not exist, and any user can make a terminal appear in /dev/pts"
+    )
+
+
 # --- mounts -------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,7 @@ HOST = Host(
             "/dev/shm/x": node("/dev/shm/x", "c", 10, 229, doubt="/dev/shm is everybody's"),
             "/srv/fuse": node("/srv/fuse", "c", 10, 229),
             "/srv/null": node("/srv/null", "b", 8, 0),
+            "/dev/pts/3": node("/dev/pts/3", "c", 136, 3),
         }
     ),
     numbers={
@@ -71,7 +72,7 @@ HOST = Host(
 device_paths = st.sampled_from(
     [*HOST.devices.keys(), "/dev/dir", "/dev/new", "/srv/new", "/opt/new", "/opt/dev/fuse"]
 )
-numbers = st.sampled_from([*HOST.numbers, ("c", 7, 7), ("b", 7, 0)])
+numbers = st.sampled_from([*HOST.numbers, ("c", 7, 7), ("b", 7, 0), ("c", 136, 3), ("c", 143, 9)])
 true_devices = st.sampled_from([*HOST.devices.values()]).map(
     lambda node: api.LinuxDevice(path=node.path, type=node.type, major=node.major, minor=node.minor)
 )
@@ -198,7 +199,7 @@ WHAT: dict[str, st.SearchStrategy[Any]] = {
         entries(
             "path",
             *("/dev/fuse", "/dev/*", "/dev/sd[a-c]", "/dev/**", "/dev/by-id/*", "/srv/*", "/**"),
-            *("/dev/mem", "/opt/new", "/dev/zer?"),
+            *("/dev/mem", "/opt/new", "/dev/zer?", "/dev/pts/*", "/dev/pts/3"),
             type=st.sampled_from("cb"),
             access=st.sampled_from(["r", "rw", "rwm", "m"]),
         ),
