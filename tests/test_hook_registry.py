@@ -261,7 +261,7 @@ def test_half_written_file_keeps_its_meaning_and_is_called_stale(
     (place / "etc/a.json").write_text('{"version": ')
     assert registry.current() == before
     assert errors(registry, place)["etc/a.json"] == [
-        "line 1, column 13: the end of the file instead of a value",
+        "line 1, column 13: not JSON: expecting value",
         "stale: what the file said before stays in force",
     ]
     define(place / "etc/a.json", when={"always": False})

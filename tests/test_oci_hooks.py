@@ -25,7 +25,6 @@ from nri_inject.oci_hooks import (
     order,
     read,
 )
-from nri_inject.oci_hooks.gojson import DEEPEST, Malformed, Number, Object, parse
 from nri_inject.oci_hooks.patterns import remembering
 
 
@@ -51,92 +50,12 @@ def definition(data: bytes) -> Definition:
     return reading.definition
 
 
-# --- JSON ---
-
-
-def test_value_keeps_every_member_and_the_spelling_of_numbers() -> None:
-    assert parse(b' {"a": [1.0, -0, 1e1], "a": null, "A": {}} ') == Object(
-        (
-            ("a", [Number("1.0"), Number("-0"), Number("1e1")]),
-            ("a", None),
-            ("A", Object()),
-        )
-    )
-
-
-@pytest.mark.parametrize(
-    ("data", "text"),
-    [
-        (b'"a\xffb\xe2\x82"', "a\ufffdb\ufffd\ufffd"),
-        (b'"\\ud83d\\ude00"', "\U0001f600"),
-        (b'"\\ud83dx"', "\ufffdx"),
-        (b'"\\ude00\\ud83d\\ud83d\\ude00"', "\ufffd\ufffd\U0001f600"),
-        (b'"\\/\\b\\f\\n\\r\\t\\"\\\\"', '/\b\f\n\r\t"\\'),
-        (b'"\x7f\xed\xa0\x80"', "\x7f\ufffd\ufffd\ufffd"),
-    ],
-)
-def test_bad_text_becomes_replacement_characters_as_in_go(data: bytes, text: str) -> None:
-    assert parse(data) == text
-
-
-@pytest.mark.parametrize(
-    ("data", "sentence"),
-    [
-        (b"", "line 1, column 1: the end of the file instead of a value"),
-        (b'{"a": 1', "line 1, column 8: the end of the file instead of ',' or '}'"),
-        (b'{\n  "a": 1,\n}', "line 3, column 1: '}' instead of a key in double quotes"),
-        (b"[1] x", "line 1, column 5: 'x' after the end of the value"),
-        (b"{'a': 1}", 'line 1, column 2: "\'" instead of a key in double quotes'),
-        (b"[01]", "line 1, column 3: '1' instead of ',' or ']'"),
-        (b"[NaN]", "line 1, column 2: 'N' instead of a value"),
-        (
-            b'"\t"',
-            (
-                "line 1, column 1: "
-                "a string without end, or with a raw control character or a bad escape"
-            ),
-        ),
-        (b"\xef\xbb\xbf{}", r"line 1, column 1: '\ufeff' instead of a value"),
-    ],
-)
-def test_malformed_text_is_told_with_its_place(data: bytes, sentence: str) -> None:
-    with pytest.raises(Malformed) as caught:
-        parse(data)
-    assert str(caught.value) == sentence
-
-
-def test_nesting_is_as_deep_as_in_go_and_no_deeper() -> None:
-    parse(b"[" * DEEPEST + b"]" * DEEPEST)
-    with pytest.raises(Malformed, match="more than 10000 levels"):
-        parse(b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1))
-
-
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    )
-)
-def test_what_python_writes_is_read_back(value: Any) -> None:
-    def plain(read_value: Any) -> Any:
-        match read_value:
-            case Object(members):
-                return {key: plain(item) for key, item in members}
-            case Number(text):
-                return int(text)
-            case list():
-                return [plain(item) for item in read_value]
-        return read_value
-
-    assert plain(parse(json.dumps(value).encode())) == value
+# --- reading ---
 
 
 @given(st.binary())
 def test_any_bytes_are_a_definition_or_faults(data: bytes) -> None:
     faults(data)
-
-
-# --- reading ---
 
 
 def test_all_fields_are_in_the_definition() -> None:

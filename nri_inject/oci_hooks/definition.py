@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeVar
 
-from nri_inject.oci_hooks import gojson
-from nri_inject.oci_hooks.gojson import Number, Object, Value
+from nri_inject import jsontext
+from nri_inject.jsontext import Number, Object, Value
 from nri_inject.oci_hooks.patterns import BadPattern, Pattern, compiled
 
 T = TypeVar("T")
@@ -130,10 +130,9 @@ def read(data: bytes, extension_stages: Collection[str] = ()) -> Reading:
     among them is diverted to it. Whether there is a program is not looked at.
     """
     try:
-        document = gojson.parse(data)
-    except gojson.Malformed as error:
-        place = f"line {error.line}, column {error.column}"
-        return Reading(None, (Fault(Kind.JSON_SYNTAX, place, error.sentence),))
+        document = jsontext.load_members(data)
+    except jsontext.Malformed as error:
+        return Reading(None, (Fault(Kind.JSON_SYNTAX, error.place, error.sentence),))
     reader = _Reader()
     root = reader.root(document)
     version = "" if root is None else reader.text(root, "version")

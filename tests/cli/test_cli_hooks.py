@@ -115,7 +115,7 @@ def test_validate_has_a_line_for_each_fault(hooks: Path) -> None:
             f"{bad}: hook.path: program /none does not exist",
             f"{bad}: when.commands[0]: '(' is no pattern: missing ): (",
             f"{bad}: stages[0]: 'x' is no stage; known: {known}",
-            f"{broken}: line 2, column 11: '\"' instead of ':'",
+            f"{broken}: line 2, column 11: not JSON: expecting ':' delimiter",
             "/no/such.json: /no/such.json does not exist: there is no '/no'",
         ],
     )
