@@ -165,7 +165,7 @@ class AuditLog:
 def _identity(path: str) -> tuple[int, int] | None:
     """Return which file a path is; a rotated one is another."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - asked for every container
+        found = os.stat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino
