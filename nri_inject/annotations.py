@@ -6,6 +6,7 @@ their order are those of NRI's sample plugins (device-injector of NRI 0.12).
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -132,8 +133,6 @@ def nearest(name: str, known: tuple[str, ...]) -> str | None:
 
     Words that all known names begin with, such as SCHED_, say nothing and may be missing.
     """
-    import difflib  # for an error, so a launched plugin does without
-
     prefix = _shared_words(known).casefold()
     stems = {candidate.casefold().removeprefix(prefix): candidate for candidate in known}
     near = difflib.get_close_matches(name.casefold().removeprefix(prefix), stems, n=1)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from nri_inject.annotations import container_name
 from nri_inject.api import Container, Pod
-from nri_inject.logs import timestamp, write_lines
+from nri_inject.logs import timestamp
 
 if TYPE_CHECKING:
     from nri_inject.policy.rules import Decision
@@ -127,7 +127,8 @@ class AuditLog:
     def write(self, record: Iterator[str]) -> None:
         """Write the lines of one request."""
         if self._path is None:
-            write_lines(log, record)
+            for line in record:
+                log.info("%s", line)
             return
         text = "".join(f"{line}\n" for line in record)
         if not text:
@@ -164,7 +165,7 @@ class AuditLog:
 def _identity(path: str) -> tuple[int, int] | None:
     """Return which file a path is; a rotated one is another."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - asked for every container
+        found = os.stat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino

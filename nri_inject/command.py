@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from nri_inject import config, logs, stub
@@ -113,8 +114,7 @@ def identity(command: Command, program: str, environ: Mapping[str, str]) -> tupl
     Each counts by itself, in this order; a runtime sets both variables (NRI, pkg/stub).
     """
     idx, name = command.idx, command.name
-    # pathlib would cost every launched plugin 0.7 MB for this one use.
-    number, dash, base = os.path.basename(program).partition("-")  # noqa: PTH119
+    number, dash, base = Path(program).name.partition("-")
     if dash and base and len(number) == 2 and number.isascii() and number.isdigit():
         idx, name = number, base
     return environ.get("NRI_PLUGIN_IDX") or idx, environ.get("NRI_PLUGIN_NAME") or name

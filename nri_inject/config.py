@@ -6,6 +6,7 @@ A runtime hands it over as drop-in text; started by hand a plugin reads it from 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
@@ -372,8 +373,6 @@ def _faults(document: Mapping[str, Value], keys: _Keys, place: str) -> Iterator[
     for key, value in document.items():
         known = keys.get(key)
         if known is None:
-            import difflib  # for an error, so a launched plugin does without
-
             near = difflib.get_close_matches(key, keys, n=1)
             hint = f", did you mean {near[0]!r}" if near else f", known are {', '.join(keys)}"
             yield f"{place}unknown key {key!r}{hint}"

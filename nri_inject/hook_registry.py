@@ -226,7 +226,7 @@ class _Scan:
         if not walked:
             return []
         try:
-            names = os.listdir(self._below_root(walked[-1].path))  # noqa: PTH208 - the exact names
+            names = os.listdir(self._below_root(walked[-1].path))
         except OSError as error:
             self._fault(directory, Kind.UNREADABLE, trust.unreachable(directory, error))
             return []

@@ -18,7 +18,6 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.audit import Outcome
 from nri_inject.command import Options, Service
 from nri_inject.config import Config
-from nri_inject.logs import write_lines
 from nri_inject.plugin import Plugin
 from nri_inject.policy.permit import Permit
 from nri_inject.stub import Stub
@@ -85,7 +84,7 @@ class Injecting:
             outcome: Outcome = "failed" if adjustment is None else "injected"
             self._surroundings.record(permit, pod, container, outcome)
         if adjustment is not None and adjustment.ByteSize():
-            write_lines(log, [f"{where(pod, container)}: injected {summary(adjustment)}"])
+            log.info("%s: injected %s", where(pod, container), summary(adjustment))
 
     def _warn(self, pod: Pod, container: Container, sentence: str) -> None:
         told = partial(log.warning, "%s: %s", where(pod, container), sentence)

@@ -189,7 +189,7 @@ def _opened(path: str) -> int:
 
 def _same_file(path: str, descriptor: int) -> bool:
     with contextlib.suppress(OSError):
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))  # noqa: PTH116 - once a piece
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
     return False
 
 

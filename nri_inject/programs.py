@@ -6,16 +6,15 @@ A self-contained build has one executable, and links to it under the other progr
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 SUITE: Final = "nri-inject"
-_MOST_LINKS: Final = 40  # as Linux: MAXSYMLINKS
+_MAX_LINKS: Final = 40  # as Linux: MAXSYMLINKS
 
 
-# To read them from the metadata of the package takes zipfile, email and csv: of a launched suite
-# 2 MB and 20 ms.
+# importlib.metadata would read them from the package, for 2.7 MiB and 16 ms of a launched suite.
 PROGRAMS: Final[Mapping[str, str]] = {
     "nri-cdi-injector": "nri_inject.plugins.cdi_injector:main",
     "nri-device-injector": "nri_inject.plugins.device_injector:main",
@@ -41,7 +40,7 @@ def named(path: str) -> str:
     A runtime's plugin directory has `NN-name`; both `10-device-injector` and
     `10-nri-device-injector` call `nri-device-injector`. What calls none of them calls the suite.
     """
-    for name in _names(path):
+    for name in _names(Path(path)):
         base = name[3:] if name[:2].isdigit() and name[2:3] == "-" else name
         for program in (base, f"nri-{base}"):
             if program in PROGRAMS:
@@ -49,11 +48,11 @@ def named(path: str) -> str:
     return SUITE
 
 
-def _names(path: str) -> Iterator[str]:
+def _names(path: Path) -> Iterator[str]:
     """Yield the last part of a path, and of what it links to, link by link."""
-    for _ in range(_MOST_LINKS):
-        yield os.path.basename(path)  # noqa: PTH119 - no pathlib in a launched suite
+    for _ in range(_MAX_LINKS):
+        yield path.name
         try:
-            path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120 - the exact text
+            path = path.parent / path.readlink()
         except OSError:  # no link, or nothing there
             return

@@ -1,14 +1,14 @@
 """The status socket of a running plugin, and asking it.
 
 A client that connects gets one JSON document and then the end of the connection. An answer proves
-that the loop is alive; a file could not. Paths are text here: every plugin that is launched has
-a status socket, and pathlib would cost it 0.6 MB.
+that the loop is alive; a file could not.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import select
 import socket
@@ -16,6 +16,7 @@ import stat
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from nri_inject.timer import EXPIRATIONS, timer
@@ -65,13 +66,13 @@ class StatusSocket:
         self._readers: dict[int, _Reader] = {}
         self._timer = -1
         self.path = f"{where}/{title}.{os.getpid()}.sock"
-        os.makedirs(where, mode=0o700, exist_ok=True)  # noqa: PTH103 - no pathlib
+        Path(where).mkdir(0o700, parents=True, exist_ok=True)
         sweep(where, title)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.setblocking(False)
             self._socket.bind(self.path)
-            os.chmod(self.path, 0o600)  # noqa: PTH101 - no pathlib
+            Path(self.path).chmod(0o600)
             self._socket.listen(_BACKLOG)
         except OSError:
             self._socket.close()
@@ -101,11 +102,9 @@ class StatusSocket:
             self._end(reader)
         self._socket.close()
         self._epoll.close()
-        _remove(self.path)
+        Path(self.path).unlink(missing_ok=True)
 
     def _accept(self) -> None:
-        import json
-
         answer = json.dumps(self._document()).encode()
         for _ in range(_MAX_AT_ONCE):
             try:
@@ -157,7 +156,7 @@ def sweep(where: str, title: str) -> None:
     """Remove the sockets that plugins of this name have left behind when they were killed."""
     for path in _sockets(where, f"{title}."):
         if _is_dead(path):
-            _remove(path)
+            Path(path).unlink(missing_ok=True)
 
 
 def ask_all(where: str) -> dict[str, dict[str, Any] | None]:
@@ -183,8 +182,6 @@ def found(where: str) -> dict[str, str]:
 
 def ask(path: str) -> dict[str, Any] | None:
     """Return the document that a status socket answers with, None if it does not."""
-    import json
-
     data = b""
     try:
         with _connected(path) as connection:
@@ -225,7 +222,7 @@ def _sockets(where: str, prefix: str = "") -> list[str]:
     """Return the paths of the status sockets in a directory; OSError if it can't be read."""
     paths = [
         f"{where}/{name}"
-        for name in sorted(os.listdir(where))  # noqa: PTH208 - no pathlib
+        for name in sorted(os.listdir(where))
         if name.startswith(prefix) and name.endswith(".sock")
     ]
     return [path for path in paths if _is_socket(path)]
@@ -242,9 +239,3 @@ def _is_dead(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.setblocking(False)
         return connection.connect_ex(path) == errno.ECONNREFUSED
-
-
-def _remove(path: str) -> None:
-    """Remove a socket, or find that another plugin has done so."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108 - no pathlib

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import Final
 
@@ -13,8 +14,6 @@ _CLOCK_MONOTONIC: Final = 1  # <time.h>
 
 def timer(pause: float) -> int:
     """Return a timerfd that expires every `pause` seconds (os has them from Python 3.13 on)."""
-    import ctypes  # a plugin that a runtime launches seldom has a timer
-
     libc = ctypes.CDLL(None, use_errno=True)
     flags = os.O_CLOEXEC | os.O_NONBLOCK  # TFD_CLOEXEC and TFD_NONBLOCK are the same bits
     descriptor = int(libc.timerfd_create(_CLOCK_MONOTONIC, flags))

@@ -118,7 +118,7 @@ def unreachable(path: str, error: OSError | ValueError) -> str:
     if error.errno != errno.ENOENT:
         return f"{shown} cannot be looked at: {error.strerror}"
     missing = error.filename
-    if not missing or missing == os.path.abspath(path):  # noqa: PTH100 - the exact text
+    if not missing or missing == os.path.abspath(path):  # the exact text
         return f"{shown} does not exist"
     return f"{shown} does not exist: there is no {missing!r}"
 

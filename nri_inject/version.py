@@ -1,6 +1,3 @@
-"""Our version, where a running plugin can tell it without reading the metadata of a package.
-
-That takes zipfile, email and csv: 3 MB of a plugin, for good, as soon as somebody asks how it is.
-"""
+"""Our version. importlib.metadata would read it from the package, for 2.7 MiB of each plugin."""
 
 VERSION = "0.1.0"

@@ -17,6 +17,7 @@ import os
 import stat
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Final, NamedTuple
 
 MAX_LINKS: Final = 40
@@ -85,7 +86,7 @@ def steps(path: str, root: str = "/", *, wait: bool = True) -> Iterator[Step]:
     and others; `filename` is the place. Raises ValueError for a path with NUL.
     """
     if not path.startswith("/"):
-        path = f"{os.getcwd()}/{path}"  # noqa: PTH109 - the exact text
+        path = f"{Path.cwd()}/{path}"
     root = root.rstrip("/")
     types: dict[int, int] = {}
     at = _look(root, "/", types)
@@ -149,7 +150,7 @@ def _look(root: str, path: str, types: dict[int, int]) -> Step:
             types[status.st_dev] = _filesystem(place)
         filesystem = types[status.st_dev]
         is_read = stat.S_ISLNK(status.st_mode) and filesystem != _PROCFS
-        target = os.readlink(place) if is_read else ""  # noqa: PTH115 - the exact text
+        target = os.readlink(place) if is_read else ""  # the exact text
     except OSError as error:  # of a link: it was replaced meanwhile, or we lack the permission
         error.filename = path
         raise

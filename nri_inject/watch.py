@@ -6,18 +6,16 @@ package for it would bring.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import stat
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nri_inject.walk import steps
-
-if TYPE_CHECKING:
-    import ctypes
 
 # <sys/inotify.h>
 _MODIFY: Final = 0x2
@@ -246,7 +244,7 @@ class Watch:
 def _identity(path: str) -> tuple[int, int] | None:
     """Return what tells a directory from the one that was there before."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - a µs, where Path takes three
+        found = os.stat(path)
     except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino
@@ -263,8 +261,6 @@ def _open() -> int | None:
 
 def _add_watch(descriptor: int, path: str, mask: int) -> int:
     """Return the number of a new watch; OSError if there can be none."""
-    import ctypes
-
     number = int(_libc().inotify_add_watch(descriptor, os.fsencode(path), mask))
     if number < 0:
         code = ctypes.get_errno()
@@ -274,8 +270,6 @@ def _add_watch(descriptor: int, path: str, mask: int) -> int:
 
 @cache
 def _libc() -> ctypes.CDLL:
-    import ctypes  # a plugin that has nothing to watch does without
-
     libc = ctypes.CDLL(None, use_errno=True)
     libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
     return libc

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
-import select
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,8 +12,6 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
-
-from nri_inject import logs
 
 BOUND = 30
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -151,54 +147,6 @@ def test_no_name_is_too_odd_for_standard_error(encoding: str, log_format: str) -
     assert output.count("pod ") == 3
 
 
-# --- lines that belong together ---
-
-TOGETHER = """
-import json, logging, sys
-from nri_inject import logs
-how, messages = json.loads(sys.argv[1])
-logs.configure(**how)
-log = logging.getLogger("some.module")
-logs.write_lines(log, messages)
-print("next", file=sys.stderr)
-for message in messages:
-    log.info("%s", message)
-"""
-
-
-@pytest.mark.parametrize("how", [{}, {"log_format": "json"}, {"verbosity": 1}])
-def test_lines_written_together_are_what_records_of_their_own_are(how: dict[str, Any]) -> None:
-    messages = [text for text, _ in HOSTILE.values()] + ["x" * 5000, "%s"]
-    done = subprocess.run(
-        [sys.executable, "-c", TOGETHER, json.dumps([how, messages])],
-        capture_output=True,
-        timeout=BOUND,
-        check=True,
-    )
-    together, apart = re.sub(TIME, "TIME", done.stderr.decode()).split("next\n")
-    assert together == apart
-    assert len(together.splitlines()) == (0 if "verbosity" in how else len(messages))
-
-
-def writes(messages: Sequence[str]) -> list[str]:
-    """Return what is written to a pipe for messages that belong together, write by write."""
-    reading, writing = os.pipe2(os.O_DIRECT)  # keeps them apart
-    with os.fdopen(writing, "wb") as pipe:
-        command = [sys.executable, "-c", TOGETHER, json.dumps([{}, messages])]
-        subprocess.run(command, stderr=pipe, timeout=BOUND, check=True)
-    with os.fdopen(reading, "rb", buffering=0) as pipe:
-        pieces = [piece.decode() for piece in iter(lambda: pipe.read(1 << 16), b"")]
-    return pieces[: pieces.index("next")]
-
-
-def test_a_pipe_gets_them_in_one_piece_as_long_as_that_comes_out_whole() -> None:
-    assert [piece.count("\n") for piece in writes(["one", "two", "three"])] == [3]
-    half = "x" * (select.PIPE_BUF // 2)
-    assert [piece.count("\n") for piece in writes([half, half, half])] == [1, 1, 1]
-    assert [piece.count("\n") for piece in writes(["世", "世"])] == [1, 1]
-    assert writes([]) == []
-
-
 READERLESS = """
 import logging
 from nri_inject import logs
@@ -206,7 +154,6 @@ logs.configure()
 log = logging.getLogger("some.module")
 for _ in range(1000):
     log.info("one")
-    logs.write_lines(log, ["two", "three"])
 print("answered", flush=True)
 """
 
@@ -237,49 +184,3 @@ def test_a_full_pipe_that_does_not_wait_stops_nothing() -> None:
             check=False,
         )
     assert done.stdout == b"answered\n"
-
-
-OTHERS = """
-import logging
-from nri_inject import logs
-
-class Listing(logging.Handler):
-    def emit(self, record):
-        print(record.name, record.getMessage(), flush=True)
-
-logs.configure()
-log = logging.getLogger("some.module")
-logs.write_lines(log, ["first"])
-where = {where}
-where.addHandler(Listing())
-logs.write_lines(log, ["one", "two"])
-"""
-
-
-@pytest.mark.parametrize(
-    "where",
-    ["logging.getLogger()", "logging.getLogger('some')", "logging.getLogger('some.module')"],
-)
-def test_handlers_of_others_get_records(where: str) -> None:
-    command = [sys.executable, "-c", OTHERS.format(where=where)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=True)
-    assert done.stdout == "some.module one\nsome.module two\n"
-    assert [line.split()[-1] for line in done.stderr.splitlines()] == ["first", "one", "two"]
-
-
-def test_a_logger_that_is_disabled_or_filters_says_no_more_than_it_always_does(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    log = logging.getLogger("some.module")
-    caplog.set_level(logging.INFO)
-    log.addFilter(lambda record: "b" in record.getMessage())
-    try:
-        logs.write_lines(log, ["a", "b"])
-    finally:
-        log.filters.clear()
-    log.disabled = True
-    try:
-        logs.write_lines(log, ["c"])
-    finally:
-        log.disabled = False
-    assert caplog.messages == ["b"]

@@ -285,7 +285,7 @@ class CdiRegistry:
         self._patience = patience
         self._clock = clock
         # A directory that is named twice counts where it is named last.
-        absolute = [os.path.abspath(path) for path in directories]  # noqa: PTH100 - links stay
+        absolute = [os.path.abspath(path) for path in directories]  # links stay
         self._directories = tuple(reversed(dict.fromkeys(reversed(absolute))))
         self._distrust = None if unsafe else distrust
         self._watch = Watch(self._directories) if watched else None
@@ -435,7 +435,7 @@ class CdiRegistry:
 
     def _read(self, path: str) -> tuple[bytes, _Identity | None, int]:
         # Opening a fifo waits, opening a device may do anything; so first look what it is.
-        _regular(os.stat(path))  # noqa: PTH116 - as cheap as it can be
+        _regular(os.stat(path))
         why = self._distrust(path) if self._distrust else None
         if why is not None:
             raise OSError(None, why)
@@ -539,6 +539,6 @@ def _identity(status: os.stat_result) -> _Identity:
 
 def _identity_of(path: str) -> _Identity | None:
     try:
-        return _identity(os.stat(path))  # noqa: PTH116 - as cheap as it can be
+        return _identity(os.stat(path))
     except (OSError, ValueError):
         return None

@@ -8,6 +8,7 @@ does when CDI itself edits a container.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -91,8 +92,6 @@ def _hint(name: str, snapshot: Snapshot) -> str:
 
 
 def _near(parts: names.QualifiedName, snapshot: Snapshot) -> str:
-    import difflib  # for an error, so a launched plugin does without
-
     kind = f"{parts.vendor}/{parts.class_}"
     siblings = _first(sorted(known for known in snapshot.devices if known.startswith(f"{kind}=")))
     if siblings:

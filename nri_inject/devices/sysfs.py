@@ -38,7 +38,7 @@ class Sysfs:
         """Yield what has a number: all that can have a node."""
         for kind, directory in _KINDS.items():
             try:
-                names = os.listdir(f"{self._root}/sys/dev/{directory}")  # noqa: PTH208 - 5,000
+                names = os.listdir(f"{self._root}/sys/dev/{directory}")
             except OSError:
                 continue
             for name in names:
@@ -80,7 +80,7 @@ class Sysfs:
 
     def _syspath(self, link: str) -> str | None:
         try:
-            target = os.readlink(self._root + link)  # noqa: PTH115 - the exact text
+            target = os.readlink(self._root + link)  # the exact text
         except OSError:
             return None
         # ../../devices/..., as the kernel writes it.
@@ -131,7 +131,7 @@ class Sysfs:
 
     def _link_name(self, syspath: str, name: str) -> str:
         try:
-            target = os.readlink(f"{self._root}/sys{syspath}/{name}")  # noqa: PTH115 - 5,000
+            target = os.readlink(f"{self._root}/sys{syspath}/{name}")
         except OSError:
             return ""
         return target.rpartition("/")[2]
@@ -214,7 +214,7 @@ _USB_IDS: Final[Mapping[str, Mapping[str, str]]] = {
 
 def _names(directory: str) -> list[str]:
     try:
-        return os.listdir(directory)  # noqa: PTH208 - names are all that is wanted
+        return os.listdir(directory)
     except OSError:
         return []
 

@@ -33,7 +33,7 @@ def inside(root: str, path: str) -> Path:
             at = at.rpartition("/")[0]
             continue
         try:
-            target = os.readlink(f"{root}{at}/{name}")  # noqa: PTH115 - the exact text
+            target = os.readlink(f"{root}{at}/{name}")  # the exact text
         except OSError:  # no link, or nothing there
             at = f"{at}/{name}"
             continue
@@ -112,4 +112,4 @@ def sync(directory: Path) -> None:
 def names(root: str, path: str) -> Iterator[str]:
     """Yield the names in a host's directory, in order; none if there is no such directory."""
     with contextlib.suppress(OSError):
-        yield from sorted(os.listdir(inside(root, path)))  # noqa: PTH208 - names are wanted
+        yield from sorted(os.listdir(inside(root, path)))

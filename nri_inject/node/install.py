@@ -247,7 +247,7 @@ def _copy(source: Path, where: Path) -> None:
     temporary = where.with_name(f".{where.name}.{os.getpid()}")
     try:
         shutil.copytree(source, temporary, symlinks=True)
-        os.chmod(temporary, 0o755)  # noqa: PTH101, S103 - everybody may run what root has put here
+        temporary.chmod(0o755)  # everybody may run what root has put here
         os.sync()
         temporary.replace(where)
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -314,7 +313,7 @@ def order(file: str) -> tuple[str, str]:
     U+FFFD. Names that differ in case only are ordered as they are, where the library's order
     is random.
     """
-    name = os.path.basename(file)  # noqa: PTH119 - a name's exact text
+    name = file.rpartition("/")[2]
     text = "".join(
         "\ufffd" if "\ud800" <= character <= "\udfff" else character for character in name
     )

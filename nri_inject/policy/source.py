@@ -34,7 +34,7 @@ class PolicyFile:
     """
 
     def __init__(self, path: str, *, unsafe: bool = False) -> None:
-        self._path = os.path.abspath(path)  # noqa: PTH100 - links stay
+        self._path = os.path.abspath(path)  # links stay
         self._unsafe = unsafe
         self._watch = Watch(())
         self._watch.follow([self._path])

@@ -628,7 +628,7 @@ def test_a_launched_plugin_gets_its_path_and_three_variables(tmp_path: Path) -> 
 
 
 def test_a_launched_plugin_has_its_socket_and_nothing_else_open(tmp_path: Path) -> None:
-    inherited = {fd for fd in os.listdir("/proc/self/fd") if leaks(int(fd))}  # noqa: PTH208
+    inherited = {fd for fd in os.listdir("/proc/self/fd") if leaks(int(fd))}
     with (tmp_path / "open").open("w"):
         title, seen = reported(script(tmp_path / "00-", REPORT))
     assert title == "00-"
@@ -696,11 +696,11 @@ def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_refused_plugin_leaves_no_descriptor_open(tmp_path: Path) -> None:
-    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = set(os.listdir("/proc/self/fd"))
     for _ in range(3):
         with pytest.raises(NriError):
             launch_as(tmp_path / "missing", "10", "web")
-    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def is_child(pid: int) -> bool:
