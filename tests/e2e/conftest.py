@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +21,12 @@ from .cri import compile_api
 from .crio import NAME as CRIO_NAME
 from .crio import SKOPEO, CriO
 from .daemon import PREFIX, Daemon, Options
+from .oci_runtimes import NAMES as OCI_RUNTIMES
+from .oci_runtimes import Cgroups, OciRuntime, has_cgroups, new_runc
 
 GIVEN = given.containerds()
 CRIO = given.crio()
+VERSIONS_OF_CGROUPS: list[Cgroups] = ["v1", "v2"]
 CONTAINERDS = sorted({*RUNTIME_SUITES, *GIVEN})
 RUNTIMES = [*CONTAINERDS, *([CRIO_NAME] if CRIO else [])]
 HERE = Path(__file__).parent
@@ -75,6 +78,36 @@ def crun_program(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> 
         return crun.build(tmp_path_factory.mktemp("crun") / "crun")
     except ArchiveUnavailable as error:
         pytest.skip(f"crun cannot be had from Debian's archive: {error}")
+
+
+@pytest.fixture(scope="session")
+def oci_programs(
+    archive: Archive, crun_program: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Path]:
+    """Give OCI runtimes that run on this machine, by name."""
+    try:
+        newer = new_runc(tmp_path_factory.mktemp("runc") / "runc")
+    except ArchiveUnavailable as error:
+        pytest.skip(f"a newer runc cannot be had from Debian's archive: {error}")
+    return dict(zip(OCI_RUNTIMES, (archive.runc, newer, crun_program), strict=True))
+
+
+@pytest.fixture(params=[*filter(has_cgroups, VERSIONS_OF_CGROUPS)])
+def cgroups(request: pytest.FixtureRequest) -> Cgroups:
+    """Run the test once with each version of cgroups."""
+    version: Cgroups = request.param
+    return version
+
+
+@pytest.fixture(params=OCI_RUNTIMES)
+def oci(
+    request: pytest.FixtureRequest,
+    oci_programs: Mapping[str, Path],
+    archive: Archive,
+    cgroups: Cgroups,
+) -> OciRuntime:
+    """Run the test once with each OCI runtime, without a daemon."""
+    return OciRuntime(oci_programs[request.param], archive.busybox, cgroups)
 
 
 @pytest.fixture(params=["runc", crun.HANDLER])

@@ -11,6 +11,7 @@ from . import crun, image, poll
 from .archive import Archive
 from .daemon import START_SECONDS, SYSTEM_PATH, Daemon, Options, toml
 from .hostroot import HostRoot
+from .oci_runtimes import with_cgroups, write_program
 
 COMMON = """\
 version = {version}
@@ -52,6 +53,7 @@ cdi_spec_dirs = {cdi_dirs}
 
 [plugins."io.containerd.grpc.v1.cri".cni]
 conf_dir = "{directory}/cni"
+bin_dir = "{directory}/cni"
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "native"
@@ -85,6 +87,7 @@ cdi_spec_dirs = {cdi_dirs}
 
 [plugins."io.containerd.cri.v1.runtime".cni]
 conf_dir = "{directory}/cni"
+bin_dirs = ["{directory}/cni"]
 
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
@@ -98,6 +101,28 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.crun.options]
 BinaryName = "{crun}"
 Root = "{directory}/crun-state"
+"""
+
+HANDLER = """
+[plugins."{plugin}".containerd.runtimes.{name}]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."{plugin}".containerd.runtimes.{name}.options]
+BinaryName = "{program}"
+Root = "{directory}/{name}-state"
+"""
+HANDLER_PLUGINS = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
+
+# A network plugin that says it has done what it was asked.
+NETWORK = """\
+#!/bin/sh
+cat >/dev/null
+interface='"interfaces": [{"name": "eth0", "sandbox": "'$CNI_NETNS'"}]'
+address='"ips": [{"interface": 0, "address": "192.0.2.2/24"}]'
+echo '{"cniVersion": "1.0.0", '$interface', '$address'}'
+"""
+NETWORK_LIST = """\
+{"cniVersion": "1.0.0", "name": "empty", "plugins": [{"type": "none"}]}
 """
 
 
@@ -115,6 +140,7 @@ class Containerd(Daemon):
     ) -> None:
         self._tools = tools
         self._root: HostRoot | None = None
+        self._cgroups = options.cgroups
         super().__init__(name, archive, api, options)
 
     @property
@@ -152,10 +178,22 @@ class Containerd(Daemon):
         if options.own_root:
             self._root = HostRoot(self.directory, self._archive, self._tools)
             self._root.write("etc/containerd/config.toml", self.config_path.read_text())
+        if options.own_network:
+            self._write_network()
+
+    def _write_network(self) -> None:
+        directory = self.directory / "cni"
+        directory.mkdir()
+        (directory / "none.conflist").write_text(NETWORK_LIST)
+        for name in ("none", "loopback"):
+            (directory / name).write_text(NETWORK)
+            (directory / name).chmod(0o755)
 
     @property
     def _command(self) -> Sequence[str | Path]:
         command = ["containerd", "--config", str(self.config_path)]
+        if self._cgroups:
+            return with_cgroups(self._cgroups, command)
         return self._root.command(command) if self._root else command
 
     @property
@@ -167,7 +205,7 @@ class Containerd(Daemon):
 
     def _configuration(self, options: Options) -> str:
         version, cri = (2, CRI_1) if self.name.startswith("containerd-1.") else (3, CRI_2)
-        return (COMMON + cri).format(
+        return (COMMON + cri + self._handlers(version, options)).format(
             version=version,
             directory=self.directory,
             crun=crun.write_handler(self.directory),
@@ -181,3 +219,13 @@ class Containerd(Daemon):
             plugin_registration_timeout=options.plugin_registration_timeout,
             plugin_request_timeout=options.plugin_request_timeout,
         )
+
+    def _handlers(self, version: int, options: Options) -> str:
+        """Write the tables of further handlers, each with its program in the daemon's directory."""
+        tables = ""
+        for name, program in options.handlers.items():
+            path = self.directory / f"{name}-program"
+            write_program(path, program, options.cgroups)
+            plugin, state = HANDLER_PLUGINS[version], self.directory
+            tables += HANDLER.format(plugin=plugin, name=name, program=path, directory=state)
+        return tables

@@ -19,6 +19,7 @@ from nri_inject.runtimes import Runtime
 from . import image, leftovers, poll
 from .archive import Archive
 from .cri import Cri, CriError
+from .oci_runtimes import Cgroups
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -44,7 +45,9 @@ class Options:
     `cdi_dirs` of None means one directory, `Daemon.cdi_dir`. With `own_root` the daemon has a
     root file system of its own (see `hostroot`), and NRI's directories are the usual ones in it;
     only containerd can have that here. `default_validator` has settings of NRI's own validator,
-    by NRI's names for them.
+    by NRI's names for them. `handlers` are further runtime handlers by name, and `cgroups` is the
+    version that the daemon and its containers find (see `oci_runtimes`); with `own_network` a pod
+    may have a network namespace, with nothing in it. These, too, only containerd has here.
     """
 
     plugin_request_timeout: str = "2s"
@@ -52,6 +55,9 @@ class Options:
     cdi_dirs: Sequence[Path] | None = None
     own_root: bool = False
     default_validator: Mapping[str, Any] = field(default_factory=dict)
+    handlers: Mapping[str, Path] = field(default_factory=dict)
+    cgroups: Cgroups | None = None
+    own_network: bool = False
 
 
 def toml(settings: Mapping[str, Any]) -> str:
@@ -75,6 +81,7 @@ class Daemon(ABC):
     def __init__(self, name: str, archive: Archive, api: Any, options: Options) -> None:
         self.name = name
         self.directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
+        self.directory.chmod(0o711)  # root of a user namespace is somebody else
         self._claim = leftovers.claim(self.directory)
         self._archive = archive
         self._process: subprocess.Popen[bytes] | None = None
