@@ -169,8 +169,12 @@ def of_device(document: Document, asker: Asker, device: LinuxDevice, adjustment:
         pass
     access = {*USUAL[device.type]}
     for rule in adjustment.linux.resources.devices:
-        if (rule.type, rule.major.value, rule.minor.value) == number:
-            access = access | {*rule.access} if rule.allow else access - {*rule.access}
+        is_for_all = rule.type == "a" and not rule.HasField("major")
+        if is_for_all or (rule.type, rule.major.value, rule.minor.value) == number:
+            if rule.allow:
+                access = access | {*rule.access}
+            elif {*rule.access} == {*"rwm"}:  # with fewer letters some runtime leaves something
+                access = set()
     return {
         "names": names,
         "type": device.type,

@@ -368,7 +368,7 @@ def _nodes(edits: Edits, work: _Work) -> None:
             place = normal(given.path)
             last.pop(place, None)
             last[place] = given
-    rules: dict[tuple[str, int, int], list[tuple[str, str]]] = {}
+    rules: dict[access.Number, list[tuple[str, str]]] = {}
     for place, given in last.items():
         node, fault, warning = complete(given, work.devices)
         if fault is not None:
@@ -383,9 +383,7 @@ def _nodes(edits: Edits, work: _Work) -> None:
     _access(rules, work)
 
 
-def _node(
-    node: Node, work: _Work, rules: dict[tuple[str, int, int], list[tuple[str, str]]]
-) -> None:
+def _node(node: Node, work: _Work, rules: dict[access.Number, list[tuple[str, str]]]) -> None:
     """Add a node, as a device or as a mount of the host's, and note the access it is to have."""
     kind = node.type.replace("u", "c")
     if kind == "p":
@@ -432,23 +430,27 @@ def _bind(node: Node, what: str, work: _Work) -> bool:
     return True
 
 
-def _access(rules: Mapping[tuple[str, int, int], list[tuple[str, str]]], work: _Work) -> None:
+def _access(rules: Mapping[access.Number, list[tuple[str, str]]], work: _Work) -> None:
     """Make the access to each device what its spec says.
 
-    NRI's own rule allows rw, for block devices rwm. Ours come after it, and take away or add
-    what differs. Two nodes of one device have the access of both.
+    NRI's own rule allows rw, for block devices rwm. Two nodes of one device have the access of
+    both.
     """
     loss = work.lacks("device rules")
-    for (kind, major, minor), pairs in rules.items():
+    for number, pairs in rules.items():
         automatic = set().union(*(has for has, _ in pairs))
         wanted = set().union(*(wants for _, wants in pairs))
-        if not loss:
-            rules_of = access.rules((kind, major, minor), automatic, wanted)
-            work.adjust.linux.resources.devices.extend(rules_of)
-        # Making nodes (m) is what runc allows any container, for each device there is.
-        elif automatic - wanted or wanted - automatic - {"m"}:
+        why = access.refusal(number, wanted)
+        # Making nodes (m) is what runc and crun allow any container, for each device there is.
+        if loss and (automatic - wanted or wanted - automatic - {"m"}):
+            why = loss
+        if why:
+            kind, major, minor = number
             allowed = access.letters(wanted) or "none"
-            work.unsupported.append(f"access {allowed} to {kind} {major}:{minor}: {loss}")
+            work.unsupported.append(f"access {allowed} to {kind} {major}:{minor}: {why}")
+        elif not loss:
+            rules_of = access.rules(number, automatic, wanted)
+            work.adjust.linux.resources.devices.extend(rules_of)
 
 
 # --- mounts -------------------------------------------------------------------------------------

@@ -362,22 +362,28 @@ def _access_rules(
 ) -> list[api.LinuxDeviceCgroup]:
     """Return the rules for devices whose items say something of the access.
 
-    Two nodes of one device have the access of both. Raises Fault on a runtime without rules.
+    Two nodes of one device have the access of both. Raises Fault for access that cannot be had.
     """
-    wanted: dict[tuple[str, int, int], set[str]] = {}
+    wanted: dict[access.Number, set[str]] = {}
     for device, given in devices:
-        automatic = access.AUTOMATIC.get(device.type, frozenset())
         number = (device.type, device.major, device.minor)
-        wanted.setdefault(number, set()).update(given or automatic)
+        wanted.setdefault(number, set()).update(given or _automatic(number))
+    refusals = [access.refusal(number, letters) for number, letters in wanted.items()]
+    if any(refusals):
+        raise Fault(*(f"access: {each}; leave access out" for each in refusals if each))
     rules = [
         rule
         for number, letters in wanted.items()
-        for rule in access.rules(number, access.AUTOMATIC.get(number[0], frozenset()), letters)
+        for rule in access.rules(number, _automatic(number), letters)
     ]
     loss = runtimes.lack("device rules", host.runtime) if rules else None
     if loss is not None:
         raise Fault(f"access: {runtimes.sentence(loss, host.runtime)}")
     return rules
+
+
+def _automatic(number: access.Number) -> frozenset[str]:
+    return access.AUTOMATIC.get(number[0], frozenset())
 
 
 def _completed(

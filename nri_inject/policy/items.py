@@ -21,7 +21,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from nri_inject import api
-from nri_inject.access import AUTOMATIC, letters
+from nri_inject.access import letters, possible_access, rule_number
 from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
 from nri_inject.host import DeviceNode, Host, NotADevice, Number
@@ -74,7 +74,7 @@ def _devices(adjustment: Adjustment, world: World) -> Iterator[Item]:
         yield _too_many(device.path) if crowded else _device(device, rules, world)
     numbers = {_device_number(device) for device in given}
     for rule in rules:
-        if rule.allow and _rule_number(rule) not in numbers:
+        if rule.allow and rule_number(rule) not in numbers:
             key = _rule_key(rule)
             yield _too_many(key) if crowded else _access_rule(key, rule, world)
 
@@ -94,7 +94,7 @@ _NO_DEVICE: Final[Mapping[str, object]] = {
 
 def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], world: World) -> Item:
     path, number = device.path, _device_number(device)
-    access = _access(number, rules)
+    access = possible_access(number, rules)
     told = world.host.numbers.get(number, ())
     if world.reaches_device(path):
         names, trouble = _names(path, number, told, world)
@@ -189,33 +189,9 @@ def _number(node: DeviceNode) -> str:
     return f"{node.type} {node.major}:{node.minor}"
 
 
-def _access(number: Number, rules: Iterable[api.LinuxDeviceCgroup]) -> frozenset[str]:
-    """Return what a container may do with a device in the end.
-
-    NRI allows `rw`, of a block device also making nodes (m); the adjustment's own rules follow
-    (pkg/runtime-tools/generate of NRI 0.12). A rule that denies more than this device's access
-    takes nothing away that matters here.
-    """
-    access = {*AUTOMATIC.get(number[0], _ALL_ACCESS)}
-    for rule in rules:
-        if _rule_number(rule) == number:
-            (access.update if rule.allow else access.difference_update)(rule.access)
-    return frozenset(access)
-
-
-_ALL_ACCESS: Final = frozenset("rwm")
-
-
-def _rule_number(rule: api.LinuxDeviceCgroup) -> tuple[str, int, int]:
-    """Return what a rule is for; -1 stands for every number."""
-    major = rule.major.value if rule.HasField("major") else -1
-    minor = rule.minor.value if rule.HasField("minor") else -1
-    return rule.type, major, minor
-
-
 def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item:
     """Return what a rule for the device cgroup gives that comes without a node."""
-    kind, major, minor = _rule_number(rule)
+    kind, major, minor = rule_number(rule)
     trouble = ""
     names: tuple[str, ...] = ()
     if kind not in ("b", "c") or major < 0:
@@ -231,7 +207,7 @@ def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item:
 
 
 def _shown_rule(rule: api.LinuxDeviceCgroup) -> str:
-    kind, major, minor = _rule_number(rule)
+    kind, major, minor = rule_number(rule)
     shown = f"{'*' if major < 0 else major}:{'*' if minor < 0 else minor}"
     return f"{plain(kind) or 'a'} {shown}"
 
@@ -604,7 +580,7 @@ def _remove_devices(left: Adjustment, keys: AbstractSet[str]) -> None:
     rules = [
         rule
         for rule in left.linux.resources.devices
-        if _rule_number(rule) not in gone and not (rule.allow and _rule_key(rule) in keys)
+        if rule_number(rule) not in gone and not (rule.allow and _rule_key(rule) in keys)
     ]
     _replace(left.linux.devices, kept)
     if len(rules) != len(left.linux.resources.devices):

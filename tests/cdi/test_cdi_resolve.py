@@ -18,6 +18,7 @@ from nri_inject.runtimes import NEWEST, Runtime
 OLD = runtimes.identify("containerd", "1.7.24")
 DEVICES = {
     "/dev/null": DeviceNode("/dev/null", "c", 1, 3, 0o666, 0, 0),
+    "/dev/fuse": DeviceNode("/dev/fuse", "c", 10, 229, 0o666, 0, 0),
     "/dev/sda": DeviceNode("/dev/sda", "b", 8, 0, 0o660, 0, 6),
     "/run/pipe": DeviceNode("/run/pipe", "p", 0, 0, 0o600, 0, 0),
 }
@@ -124,17 +125,19 @@ def test_node_is_completed_from_the_host() -> None:
 @pytest.mark.parametrize(
     ("permissions", "path", "expected"),
     [
-        ("", "/dev/null", [(True, "c", 1, 3, "m")]),
-        ("rwm", "/dev/null", [(True, "c", 1, 3, "m")]),
-        ("rw", "/dev/null", []),
-        ("wr", "/dev/null", []),
-        ("r", "/dev/null", [(False, "c", 1, 3, "w")]),
-        ("m", "/dev/null", [(True, "c", 1, 3, "m"), (False, "c", 1, 3, "rw")]),
-        ("none", "/dev/null", [(False, "c", 1, 3, "rw")]),
+        ("", "/dev/fuse", [(True, "c", 10, 229, "rwm")]),
+        ("rwm", "/dev/fuse", [(True, "c", 10, 229, "rwm")]),
+        ("rw", "/dev/fuse", []),
+        ("wr", "/dev/fuse", []),
+        ("r", "/dev/fuse", [(False, "c", 10, 229, "rwm"), (True, "c", 10, 229, "r")]),
+        ("m", "/dev/fuse", [(False, "c", 10, 229, "rwm"), (True, "c", 10, 229, "m")]),
+        ("none", "/dev/fuse", [(False, "c", 10, 229, "rwm")]),
         ("", "/dev/sda", []),
-        ("rw", "/dev/sda", [(False, "b", 8, 0, "m")]),
-        ("r", "/dev/sda", [(False, "b", 8, 0, "wm")]),
+        ("rw", "/dev/sda", [(False, "b", 8, 0, "rwm"), (True, "b", 8, 0, "rw")]),
+        ("r", "/dev/sda", [(False, "b", 8, 0, "rwm"), (True, "b", 8, 0, "r")]),
         ("none", "/dev/sda", [(False, "b", 8, 0, "rwm")]),
+        ("", "/dev/null", [(True, "c", 1, 3, "rwm")]),
+        ("rw", "/dev/null", []),
     ],
 )
 def test_access_is_what_the_spec_says(
@@ -145,8 +148,8 @@ def test_access_is_what_the_spec_says(
 
 def test_two_nodes_of_one_device_have_the_access_of_both() -> None:
     nodes = [
-        {"path": "/dev/a", "hostPath": "/dev/null", "permissions": "r"},
-        {"path": "/dev/b", "hostPath": "/dev/null", "permissions": "w"},
+        {"path": "/dev/a", "hostPath": "/dev/fuse", "permissions": "r"},
+        {"path": "/dev/b", "hostPath": "/dev/fuse", "permissions": "w"},
     ]
     adjustment = adjusted({"deviceNodes": nodes})
     assert (len(adjustment.linux.devices), rules(adjustment)) == (2, [])
@@ -157,13 +160,24 @@ def test_default_access_is_not_refused_on_a_runtime_without_rules() -> None:
 
 
 def test_narrower_access_cannot_be_had_on_a_runtime_without_rules() -> None:
-    resolution = resolved(node(permissions="r"), runtime=OLD)
+    resolution = resolved(node(path="/dev/fuse", permissions="r"), runtime=OLD)
     assert resolution.unsupported == (
         (
-            "access r to c 1:3: containerd 1.7.24 (NRI 0.6.1) does not apply device rules: needs"
+            "access r to c 10:229: containerd 1.7.24 (NRI 0.6.1) does not apply device rules: needs"
             " NRI 0.10.0, first in containerd 2.2.0, CRI-O 1.34"
         ),
     )
+
+
+@pytest.mark.parametrize(("permissions", "shown"), [("r", "r"), ("m", "m"), ("none", "none")])
+def test_access_to_what_every_container_may_open_cannot_be_narrowed(
+    permissions: str, shown: str
+) -> None:
+    resolution = resolved(node(permissions=permissions))
+    assert resolution.unsupported == (
+        f"access {shown} to c 1:3: runc and crun let every container open c 1:3",
+    )
+    assert rules(resolution.adjust) == []
 
 
 def test_unbuffered_character_device_is_sent_as_one_that_runc_makes() -> None:
@@ -190,11 +204,11 @@ IN_USER_NAMESPACE = Container(
 
 
 def test_node_of_another_path_is_mounted_in_a_user_namespace() -> None:
-    edits = node(path="/dev/x", hostPath="/dev/null", permissions="r")
+    edits = node(path="/dev/x", hostPath="/dev/fuse", permissions="r")
     adjustment = adjusted(edits, container=IN_USER_NAMESPACE)
     assert not adjustment.linux.devices
-    assert [(one.source, one.destination) for one in adjustment.mounts] == [("/dev/null", "/dev/x")]
-    assert rules(adjustment) == [(True, "c", 1, 3, "r")]
+    assert [(one.source, one.destination) for one in adjustment.mounts] == [("/dev/fuse", "/dev/x")]
+    assert rules(adjustment) == [(True, "c", 10, 229, "r")]
 
 
 def test_node_of_the_same_path_is_a_device_in_a_user_namespace() -> None:

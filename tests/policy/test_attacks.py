@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from device_rules import Rule
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
@@ -197,6 +198,24 @@ def test_a_path_at_which_any_user_can_make_a_terminal_appear(number: tuple[int, 
     assert refused(device("/dev/pts/999999", minor, major=major), rules).endswith(
         "does not exist, and any user can make a terminal appear in /dev/pts"
     )
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        [Rule(False, "wm", "c", 1, 3)],
+        [Rule(False, "rwm", "c", 1, -1)],
+        [Rule(False, "rwm", "c", 1, 3), Rule(True, "r", "c", 1, 3), Rule(True, "w", "c", 1, 3)],
+        [Rule(False, "rwm", "c", 1, 3), Rule(True, "rw", "c", 1, -1)],
+    ],
+    ids=["part of the letters", "all minor numbers", "allowed again", "allowed by a wildcard"],
+)
+def test_rules_that_seem_to_take_writing_away(beside: list[Rule]) -> None:
+    """With crun on cgroup v2 O_RDWR passes beside a rule that denies w alone."""
+    asked = device("/dev/null", 3)
+    asked.linux.resources.devices.extend(rule.message() for rule in beside)
+    told = refused(asked, "{name: reading, allow: {devices: [{path: /dev/null, access: r}]}}")
+    assert "its access is r, and rw is asked for" in told
 
 
 # --- mounts -------------------------------------------------------------------------------------

@@ -96,6 +96,10 @@ access_rules = st.builds(
     numbers,
     st.sampled_from(["r", "w", "m", "rw", "rwm"]),
 )
+for_all_devices = st.builds(
+    lambda access: api.LinuxDeviceCgroup(allow=False, type="a", access=access),
+    st.sampled_from(["w", "rwm"]),
+)
 destinations = st.sampled_from(
     ["/in", "/in/x", "/data", "/etc", "/etc/passwd", "/proc/x", "/sys", "/dev/shm", "/deva", "/"]
 )
@@ -148,9 +152,11 @@ def adjustments(draw: st.DrawFn) -> Adjustment:
     linux.devices.extend(draw(st.lists(devices, max_size=3, unique_by=lambda d: d.path)))
     given = {(d.type, d.major, d.minor) for d in linux.devices}
     # A rule that comes without its device is another thing; test_policy_items has those.
-    rules = draw(st.lists(access_rules, max_size=2))
+    rules = draw(st.lists(st.one_of(access_rules, access_rules, for_all_devices), max_size=3))
     linux.resources.devices.extend(
-        rule for rule in rules if (rule.type, rule.major.value, rule.minor.value) in given
+        rule
+        for rule in rules
+        if rule.type == "a" or (rule.type, rule.major.value, rule.minor.value) in given
     )
     adjustment.mounts.extend(draw(st.lists(mounts, max_size=3, unique_by=lambda m: m.destination)))
     adjustment.rlimits.extend(draw(st.lists(limits, max_size=2, unique_by=lambda x: x.type)))

@@ -176,7 +176,8 @@ def test_a_device_has_the_hosts_names_for_its_number(
     [
         ([], "rw"),
         ([access_rule("m", major=10, minor=229)], "rwm"),
-        ([access_rule("w", major=10, minor=229, allow=False)], "r"),
+        ([access_rule("w", major=10, minor=229, allow=False)], "rw"),
+        ([access_rule("rwm", major=10, minor=229, allow=False)], ""),
         ([access_rule("rwm", major=8, minor=0, allow=False)], "rw"),
     ],
 )
