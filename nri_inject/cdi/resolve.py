@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from nri_inject import access, api, runtimes
+from nri_inject import access, api, runtimes, user_namespace
 from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
 from nri_inject.cdi import names
@@ -159,7 +159,7 @@ def collect(devices: Iterable[CdiDevice]) -> Edits:
 class Node(NamedTuple):
     """A device node with all that the host had to tell; `source` is its path there.
 
-    `found` says that the host has it. `access` has letters of rwm, in the spec's order.
+    `host` is the node there, if the host has one. `access` has letters of rwm, in the spec's order.
     """
 
     path: str
@@ -171,7 +171,7 @@ class Node(NamedTuple):
     uid: int | None
     gid: int | None
     access: str
-    found: bool
+    host: DeviceNode | None
 
 
 def complete(
@@ -219,7 +219,7 @@ def _made(node: specs.DeviceNode, source: str, host: DeviceNode | None) -> Node:
     mode = node.file_mode if node.file_mode is not None or host is None else host.mode
     access = "" if node.permissions == "none" else node.permissions or "rwm"
     uid, gid = node.uid, node.gid
-    return Node(node.path, source, kind, major, minor, mode, uid, gid, access, host is not None)
+    return Node(node.path, source, kind, major, minor, mode, uid, gid, access, host)
 
 
 def _difference(node: specs.DeviceNode, source: str, host: DeviceNode) -> str:
@@ -294,16 +294,12 @@ def resolve(
     may be left out is the caller's to say.
     """
     edits = collect(look_up(wanted, snapshot))
-    work = _Work(devices, container, runtime, _in_user_namespace(container), files=files)
+    work = _Work(devices, container, runtime, user_namespace.is_in_one(container), files=files)
     for translate in (_env, _nodes, _mounts, _hooks, _net_devices, _rdt, _gids):
         translate(edits, work)
     if work.faults:
         raise CdiError(work.faults, nodes=work.nodes)
     return Resolution(work.adjust, tuple(work.unsupported), tuple(work.warnings))
-
-
-def _in_user_namespace(container: Container) -> bool:
-    return any(space.type == "user" for space in container.linux.namespaces)
 
 
 def _removes(text: str, what: str, work: _Work) -> bool:
@@ -376,7 +372,7 @@ def _nodes(edits: Edits, work: _Work) -> None:
             work.nodes.append(fault)
         if warning:
             work.warnings.append(warning)
-        if node is not None and node.found:
+        if node is not None and node.host is not None:
             _check_owners(node.source, f"device node {quoted(node.path)}", work)
         if node is not None:
             _node(node if node.path == place else node._replace(path=place), work, rules)
@@ -388,7 +384,13 @@ def _node(node: Node, work: _Work, rules: dict[access.Number, list[tuple[str, st
     kind = node.type.replace("u", "c")
     if kind == "p":
         # The runtime makes a cgroup rule for any device, and runc refuses one for a fifo.
-        _bind(node, "a fifo", work)
+        if node.host is not None:
+            _bind(node, work)
+        else:
+            work.faults.append(
+                f"device node {quoted(node.path)}: a fifo has to be mounted from the host,"
+                f" which has no {quoted(node.source)}"
+            )
         return
     if not 0 <= node.major < 2**12 or not 0 <= node.minor < 2**20:
         work.faults.append(
@@ -396,12 +398,13 @@ def _node(node: Node, work: _Work, rules: dict[access.Number, list[tuple[str, st
         )
         return
     number = (kind, node.major, node.minor)
-    if work.in_user_namespace and normal(node.source) != node.path:
-        # runc cannot make nodes there. It mounts the host's node of the path in the container,
-        # whatever the numbers, so one of another path has to be mounted by us.
-        if _bind(node, "a device in a user namespace", work):
+    if work.in_user_namespace:
+        if not _is_as_on_host(node, number, work):
+            return
+        if normal(node.source) != node.path:
+            _bind(node, work)
             rules.setdefault(number, []).append(("", node.access))
-        return
+            return
     device = api.LinuxDevice(path=node.path, type=kind, major=node.major, minor=node.minor)
     if node.file_mode is not None:
         device.file_mode.value = node.file_mode
@@ -413,21 +416,37 @@ def _node(node: Node, work: _Work, rules: dict[access.Number, list[tuple[str, st
     rules.setdefault(number, []).append((access.letters(access.AUTOMATIC[kind]), node.access))
 
 
+def _is_as_on_host(node: Node, number: access.Number, work: _Work) -> bool:
+    """Note what keeps a node from being the host's own in a user namespace; tell if it is."""
+    host, front = node.host, f"device node {quoted(node.path)}: "
+    if host is None:
+        why = user_namespace.not_the_hosts(f"the host has no {quoted(node.source)}")
+        work.faults.append(front + why)
+        return False
+    other = user_namespace.other_device(node.source, number, host)
+    if other:
+        work.faults.append(front + other)
+        return False
+    changes = [user_namespace.other_mode("fileMode", node.file_mode, host)]
+    changes += [
+        user_namespace.other_owner(name)
+        for name in ("uid", "gid")
+        if getattr(node, name) not in (None, getattr(host, name))
+    ]
+    work.unsupported += [front + change for change in changes if change]
+    if warning := user_namespace.closed(node.source, node.access, host):
+        work.warnings.append(warning)
+    return True
+
+
 def _owner(node: Node, name: str, container: Container) -> int | None:
     """Return the spec's owner, or else the container's user if that is not root."""
     given: int | None = getattr(node, name)
     return given if given is not None else getattr(container.user, name) or None
 
 
-def _bind(node: Node, what: str, work: _Work) -> bool:
-    if not node.found:
-        work.faults.append(
-            f"device node {quoted(node.path)}: {what} has to be mounted from the host,"
-            f" which has no {quoted(node.source)}"
-        )
-        return False
+def _bind(node: Node, work: _Work) -> None:
     work.binds[node.path] = Mount(node.source, node.path, ("bind",), "bind")
-    return True
 
 
 def _access(rules: Mapping[access.Number, list[tuple[str, str]]], work: _Work) -> None:
@@ -481,7 +500,9 @@ def _mount(place: str, mount: Mount, work: _Work) -> api.Mount:
     if bound:
         if _is_path(mount.host_path, "mount from", work):
             _check_owners(mount.host_path, f"mount to {quoted(place)}", work)
-        if work.in_user_namespace and not {"idmap", "ridmap"} & {*options}:
+        # devtmpfs, where device nodes are, cannot be mapped.
+        is_node = mount is work.binds.get(place)
+        if work.in_user_namespace and not is_node and not {"idmap", "ridmap"} & {*options}:
             options.append("ridmap" if bound[-1] == "rbind" else "idmap")
     return api.Mount(source=mount.host_path, destination=place, type=mount.type, options=options)
 

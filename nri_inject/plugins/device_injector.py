@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from nri_inject import access, api, runtimes, yamltext
+from nri_inject import access, api, runtimes, user_namespace, yamltext
 from nri_inject.annotations import (
     ENOUGH,
     Fault,
@@ -339,9 +339,10 @@ def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
     faults = dict(devices.faults)
     items: list[tuple[str, object, tuple[api.LinuxDevice, str]]] = []
     nodes: dict[str, DeviceNode | Fault] = {}
+    complete = _mounted if user_namespace.is_in_one(container) else _completed
     for number, device in devices.items.items():
         try:
-            items += map(_device_item, _completed(device, host, container, nodes))
+            items += map(_device_item, complete(device, host, container, nodes))
         except Fault as fault:
             faults[number] = fault.at(f"item {number}")
             if len(faults) >= ENOUGH:
@@ -402,6 +403,39 @@ def _completed(
         found = [_complete(device, host, nodes)]
     given = {"access": device["access"]} if "access" in device else {}
     return [{**wanted.owned(each, container, host.runtime), **given} for each in found]
+
+
+def _mounted(
+    item: Values, host: Host, container: Container, nodes: dict[str, DeviceNode | Fault]
+) -> list[Values]:
+    """Return what an item becomes in a user namespace, where a node is as it is on the host."""
+    asked = ("uid", "gid", "owner")
+    owners = [name for name in asked if name in item and item[name] != "host"]
+    if owners:
+        raise Fault(*map(user_namespace.other_owner, owners))
+    return [_as_on_host(each, host, nodes) for each in _completed(item, host, container, nodes)]
+
+
+def _as_on_host(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]) -> Values:
+    """Return a device with the mode and owner of the host's node; Fault if it is another one."""
+    path = _normal(device["path"])
+    number = (device["type"], device["major"], device.get("minor", 0))
+    if not device["type"] or not _reaches(path, host):
+        return device  # which no rule can allow
+    if len(nodes) >= _MOST_LOOKED_UP and path not in nodes:
+        raise Fault(f"more than {_MOST_LOOKED_UP} devices in a user namespace")
+    try:
+        node = _node_once(path, host, nodes)
+    except Fault as fault:
+        raise Fault(*map(user_namespace.not_the_hosts, fault.sentences)) from fault
+    why = user_namespace.other_device(path, number, node) or user_namespace.other_mode(
+        "file_mode", device.get("file_mode"), node
+    )
+    if why:
+        raise Fault(why)
+    if warning := user_namespace.closed(path, device.get("access", "rw"), node):
+        host.warn(warning)
+    return {"file_mode": node.mode, "uid": node.uid, "gid": node.gid, **device}
 
 
 def _found(device: Values, host: Host) -> list[Values]:

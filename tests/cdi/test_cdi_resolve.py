@@ -203,16 +203,74 @@ IN_USER_NAMESPACE = Container(
 )
 
 
-def test_node_of_another_path_is_mounted_in_a_user_namespace() -> None:
+MOUNTED = "in a user namespace the runtime may mount the host's node as it is"
+ADVICE = "set hostUsers: true in the pod"
+
+
+def test_node_of_another_path_is_mounted_in_a_user_namespace_and_not_mapped() -> None:
     edits = node(path="/dev/x", hostPath="/dev/fuse", permissions="r")
     adjustment = adjusted(edits, container=IN_USER_NAMESPACE)
     assert not adjustment.linux.devices
-    assert [(one.source, one.destination) for one in adjustment.mounts] == [("/dev/fuse", "/dev/x")]
+    assert adjustment.mounts == [
+        api.Mount(source="/dev/fuse", destination="/dev/x", type="bind", options=["bind"])
+    ]
     assert rules(adjustment) == [(True, "c", 10, 229, "r")]
 
 
 def test_node_of_the_same_path_is_a_device_in_a_user_namespace() -> None:
     assert adjusted(node(), container=IN_USER_NAMESPACE).linux.devices
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        (
+            {"major": 1, "minor": 5, "type": "c"},
+            "'/dev/null' is c 1:3 on the host",
+        ),
+        (
+            {"path": "/dev/x", "hostPath": "/dev/null", "major": 1, "minor": 5, "type": "c"},
+            "'/dev/null' is c 1:3 on the host",
+        ),
+        (
+            {"path": "/dev/x", "major": 1, "minor": 3, "type": "c"},
+            "the host has no '/dev/x'",
+        ),
+    ],
+)
+def test_node_that_is_not_the_hosts_cannot_be_had_in_a_user_namespace(
+    fields: dict[str, Any], fault: str
+) -> None:
+    path = fields.get("path", "/dev/null")
+    assert faults(node(**fields), container=IN_USER_NAMESPACE) == (
+        (
+            f"device node '{path}': {MOUNTED}, and {fault}; use the device's path on the host,"
+            f" or {ADVICE}"
+        ),
+    )
+
+
+def test_mode_and_owner_in_a_user_namespace_are_the_hosts() -> None:
+    edits = node(fileMode=0o600, uid=0, gid=5)
+    resolution = resolved(edits, container=IN_USER_NAMESPACE)
+    front = "device node '/dev/null': "
+    assert resolution.unsupported == (
+        f"{front}fileMode: {MOUNTED}, with mode 0666; leave fileMode out, or {ADVICE}",
+        f"{front}gid: {MOUNTED}, with the host's owner; leave gid out, or {ADVICE}",
+    )
+    # as a tool writes it down that looks at the host
+    assert adjusted(node(fileMode=0o666, uid=0, gid=0), container=IN_USER_NAMESPACE)
+
+
+def test_node_that_the_host_keeps_closed_is_warned_of_in_a_user_namespace() -> None:
+    resolution = resolved(node(path="/dev/sda"), container=IN_USER_NAMESPACE)
+    assert resolution.unsupported == ()
+    assert resolution.warnings == (
+        (
+            f"device '/dev/sda': {MOUNTED} (runc does, crun does not), and its mode 0660 keeps the"
+            f" container out; let others open the host's node, or {ADVICE}"
+        ),
+    )
 
 
 @pytest.mark.parametrize(
