@@ -8,12 +8,14 @@ name alone, whatever the name: a pod's author may have chosen it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from nri_inject.annotations import Fault, quoted
+
+T = TypeVar("T")
 
 _SPECIAL: Final = re.compile(r"[*?\[]")
 _TOKEN: Final = re.compile(r"\*+|\?|\[(!?)(\]?[^\]]*)\]|\[|[^*?\[]+")
@@ -76,6 +78,29 @@ class Pattern:
     def directory(self) -> str:
         """A path that all it stands for is at or below; of a text without special ones itself."""
         return self.literal or self.stem.rpartition("/")[0] or "/"
+
+
+class Stems(Generic[T]):
+    """Values by a pattern's stem, to find those whose pattern may stand for a name.
+
+    What is looked at grows with the length of the name, and not with the number of patterns.
+    """
+
+    __slots__ = ("_by_stem", "_lengths")
+
+    def __init__(self, pairs: Iterable[tuple[Pattern, T]]) -> None:
+        self._by_stem: dict[str, list[T]] = {}
+        for one, value in pairs:
+            self._by_stem.setdefault(one.stem, []).append(value)
+        self._lengths = sorted({len(stem) for stem in self._by_stem})
+
+    def near(self, names: Iterable[str]) -> Iterator[T]:
+        """Yield the values whose stem one of the names begins with, each once."""
+        lengths = self._lengths
+        # What several names begin with is looked up once.
+        beginnings = {name[:n]: None for name in names for n in lengths if n <= len(name)}
+        for beginning in beginnings:
+            yield from self._by_stem.get(beginning, ())
 
 
 def pattern(text: str) -> Pattern:

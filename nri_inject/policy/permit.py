@@ -32,6 +32,7 @@ class Permit:
         self.plugin = plugin
         self.policy = policy
         self._comparisons = 0
+        self._rules = policy.local(pod.namespace)
         self._pod = pod
         self._container = container
         self._subject = Subject(
@@ -77,8 +78,8 @@ class Permit:
         return decision
 
     def _decided(self, item: Item) -> Decision:
-        candidates = self.policy.candidates(self._subject.namespace, item)
-        self._comparisons += len(candidates)
+        candidates = self._rules.candidates(item)
+        self._comparisons += max(len(candidates), self._rules.lookups)
         if self._comparisons > _MOST_COMPARISONS:
             sentence = f"what is asked for takes more than {_MOST_COMPARISONS} comparisons"
             item = dataclasses.replace(item, trouble=item.trouble or sentence)
@@ -128,17 +129,14 @@ class Permit:
         Looking can tell what exists, wait for a network file system or mount something; so
         nothing is looked at that no rule could allow, whatever is there.
         """
-        index = self.policy.index(self._subject.namespace, "devices")
         places = [*above(clean(path))]
         return (
             self.policy.mode == "warn"
-            or not index.directories.isdisjoint(places)
+            or self._rules.allows_below("devices", places)
             # Whatever a rule allows, a link in /dev may lead to it.
-            or (index.allows and "/dev" in places)
+            or ("/dev" in places and self._rules.allows("devices"))
         )
 
     def reaches_source(self, path: str) -> bool:
         """Tell the same of a mount's source, a clean path."""
-        index = self.policy.index(self._subject.namespace, "mounts")
-        places = [*above(path)]
-        return not index.directories.isdisjoint(places)
+        return self._rules.allows_below("mounts", above(path))

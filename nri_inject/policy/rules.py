@@ -11,14 +11,13 @@ asks for the whole of a directory is stopped by a rule against a part of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from nri_inject.policy.labels import LabelSelector
-from nri_inject.policy.patterns import Pattern, above
+from nri_inject.policy.patterns import Pattern, Stems, above
 
 Effect: TypeAlias = Literal["allow", "deny"]
 Verdict: TypeAlias = Literal["allow", "deny", "skip", "warn"]
@@ -47,12 +46,8 @@ class Who:
     containers: tuple[Pattern, ...] | None = None
     plugins: tuple[Pattern, ...] | None = None
 
-    def is_in(self, namespace: str) -> bool:
-        """Tell whether the rule speaks of a namespace at all."""
-        return _one_matches(self.namespaces, namespace)
-
     def includes(self, subject: Subject) -> bool:
-        """Tell whether the rule speaks of a container in a namespace that `is_in` holds for."""
+        """Tell whether the rule speaks of a container, whose namespace is one of its own."""
         return (
             _one_matches(self.runtime_handlers, subject.runtime_handler)
             and _one_matches(self.containers, subject.container)
@@ -137,57 +132,109 @@ class Reference(NamedTuple):
 
 
 class _Index(NamedTuple):
-    """The entries of one kind that may concern one namespace.
+    """The entries of one kind, of rules that speak of the same namespaces.
 
-    Most are found by the beginning of a name: the characters of their pattern in front of the
-    first special one. `lengths` are those of all such beginnings. The others are gone through.
-    That is what keeps a policy of many rules as fast as a short one. `directories` are the
-    paths at or below which something may be allowed, `allows` tells whether anything is.
+    Most are found by their pattern's stem, the others are gone through. That is what keeps a
+    policy of many rules as fast as a short one. `directories` has the rules that may allow
+    something at or below a path, `allowing` all rules that allow something.
     """
 
-    by_stem: Mapping[str, Sequence[Reference]]
-    lengths: Sequence[int]
+    by_stem: Stems[Reference]
     others: Sequence[Reference]
-    directories: AbstractSet[str]
-    allows: bool
-
-    def candidates(self, names: Iterable[str]) -> list[Reference]:
-        """Return the entries that may speak of a thing with these names, in the rules' order."""
-        found = [*self.others]
-        for beginning in self._beginnings(names):
-            found += self.by_stem.get(beginning, ())
-        found.sort(key=lambda reference: reference.order)
-        return found
-
-    def _beginnings(self, names: Iterable[str]) -> Iterable[str]:
-        """Return each once: what several names begin with is not to be compared several times."""
-        lengths = self.lengths
-        return {name[:length]: None for name in names for length in lengths if length <= len(name)}
-
-
-_NO_ENTRIES: Final = _Index({}, (), (), frozenset(), allows=False)
+    directories: Mapping[str, Sequence[Rule]]
+    allowing: Sequence[Rule]
 
 
 def _indexed(kind: str, references: Iterable[Reference]) -> _Index:
-    by_stem: dict[str, list[Reference]] = {}
+    by_stem: list[tuple[Pattern, Reference]] = []
     others: list[Reference] = []
-    directories: set[str] = set()
-    allows = False
+    directories: dict[str, list[Rule]] = {}
+    allowing: list[Rule] = []
     for reference in references:
-        pattern = reference.entry.pattern
-        is_allowing = reference.rule.effect == "allow"
-        allows |= is_allowing
+        pattern, rule = reference.entry.pattern, reference.rule
+        is_allowing = rule.effect == "allow"
         # A mount is also stopped by a rule against something inside it, access to every minor
         # number by one against a single device, and a sysctl by one against another name of it.
         by_more_than_name = kind in ("mounts", "devices", "sysctl")
         if pattern is None or (by_more_than_name and not is_allowing):
             others.append(reference)
         else:
-            by_stem.setdefault(pattern.stem, []).append(reference)
-        if pattern is not None and is_allowing:
-            directories.add(pattern.directory)
-    lengths = sorted({len(stem) for stem in by_stem})
-    return _Index(by_stem, lengths, others, directories, allows)
+            by_stem.append((pattern, reference))
+        if is_allowing and (not allowing or allowing[-1] is not rule):
+            allowing.append(rule)
+        if is_allowing and pattern is not None:
+            directories.setdefault(pattern.directory, []).append(rule)
+    return _Index(Stems(by_stem), others, directories, allowing)
+
+
+_Scope: TypeAlias = Mapping[str, _Index]
+"""The rules that speak of the same namespaces, by kind."""
+
+
+class _Scopes(NamedTuple):
+    """All rules of a policy, by the namespaces that they speak of.
+
+    Each rule is in one scope, so the size is that of the policy, however many namespaces ask.
+    """
+
+    everywhere: Sequence[_Scope]
+    by_namespace: Stems[tuple[Pattern, _Scope]]
+
+    def of(self, namespace: str) -> list[_Scope]:
+        """Return the scopes that a namespace is in, each once."""
+        near = self.by_namespace.near([namespace])
+        found = [*self.everywhere, *(scope for one, scope in near if one.matches(namespace))]
+        return [*{id(scope): scope for scope in found}.values()]
+
+
+def _scopes(rules: Iterable[Rule]) -> _Scopes:
+    grouped: dict[tuple[Pattern, ...] | None, dict[str, list[Reference]]] = {}
+    for order, rule in enumerate(rules):
+        of_kinds = grouped.setdefault(rule.who.namespaces, {})
+        for kind, entries in rule.what.items():
+            known = of_kinds.setdefault(kind, [])
+            known += (Reference(order, rule, entry) for entry in entries)
+    everywhere: list[_Scope] = []
+    by_namespace: list[tuple[Pattern, tuple[Pattern, _Scope]]] = []
+    for namespaces, of_kinds in grouped.items():
+        scope = {kind: _indexed(kind, of_kind) for kind, of_kind in of_kinds.items()}
+        if namespaces is None:
+            everywhere.append(scope)
+        by_namespace += ((pattern, (pattern, scope)) for pattern in namespaces or ())
+    return _Scopes(everywhere, Stems(by_namespace))
+
+
+class Local:
+    """The rules of a policy that may speak of a container in one namespace."""
+
+    def __init__(self, scopes: Sequence[_Scope]) -> None:
+        self._scopes = scopes
+
+    @property
+    def lookups(self) -> int:
+        """How many places `candidates` looks at, each for about the time of a comparison."""
+        return len(self._scopes)
+
+    def candidates(self, item: Item) -> list[Reference]:
+        """Return the entries that `Policy.decide` has to compare with an item, in rules' order."""
+        found: list[Reference] = []
+        for index in self._of(item.kind):
+            found += index.others
+            found += index.by_stem.near(item.names)
+        found.sort(key=lambda reference: reference.order)
+        return found
+
+    def allows(self, kind: str) -> bool:
+        """Tell whether some rule allows something of a kind."""
+        return any(index.allowing for index in self._of(kind))
+
+    def allows_below(self, kind: str, directories: Iterable[str]) -> bool:
+        """Tell whether some rule allows something at or below one of these paths."""
+        places = [*directories]
+        return any(place in index.directories for index in self._of(kind) for place in places)
+
+    def _of(self, kind: str) -> Iterator[_Index]:
+        return (scope[kind] for scope in self._scopes if kind in scope)
 
 
 class _Lent(NamedTuple):
@@ -198,7 +245,7 @@ class _Lent(NamedTuple):
     """
 
     literal: AbstractSet[str]
-    others: Sequence[tuple[str, Pattern]]  # a pattern's stem, and the pattern
+    others: Stems[Pattern]
 
     def above(self, item: Item) -> str | None:
         """Return which of them an item's source lies inside of, None for none."""
@@ -208,7 +255,7 @@ class _Lent(NamedTuple):
             if not name.startswith("/") or name == "/":
                 continue
             parent = name.rpartition("/")[0] or "/"
-            if any(parent.startswith(stem) and p.covers(parent) for stem, p in self.others):
+            if any(pattern.covers(parent) for pattern in self.others.near([parent])):
                 return parent
             for place in above(parent):
                 if place in self.literal:
@@ -220,7 +267,7 @@ def _lent(rules: Iterable[Rule]) -> _Lent:
     entries = [e for rule in rules if rule.effect == "allow" for e in rule.what.get("mounts", ())]
     patterns = [e.pattern for e in entries if e.pattern and e.conditions.get("access")]
     literal = frozenset(pattern.text for pattern in patterns if pattern.literal)
-    return _Lent(literal, [(p.stem, p) for p in patterns if not p.literal])
+    return _Lent(literal, Stems((p, p) for p in patterns if not p.literal))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,31 +284,17 @@ class Policy:
     on_deny: Literal["fail", "skip"] = "fail"
     origin: str = "the policy"
     trouble: str = ""
-    _indexes: Callable[[str], Mapping[str, _Index]] = field(init=False)
+    _scopes: _Scopes = field(init=False)
     _lent: _Lent = field(init=False)
 
     def __post_init__(self) -> None:
-        """Remember what concerns the namespaces asked about last, and what all may write in."""
-        remembered = lru_cache(maxsize=64)(self._indexed)
-        object.__setattr__(self, "_indexes", remembered)
+        """Index the rules, and find out where containers may write."""
+        object.__setattr__(self, "_scopes", _scopes(self.rules))
         object.__setattr__(self, "_lent", _lent(self.rules))
 
-    def index(self, namespace: str, kind: str) -> _Index:
-        """Return the entries of a kind that may concern a namespace."""
-        return self._indexes(namespace).get(kind, _NO_ENTRIES)
-
-    def _indexed(self, namespace: str) -> Mapping[str, _Index]:
-        references: dict[str, list[Reference]] = {}
-        for order, rule in enumerate(self.rules):
-            if rule.who.is_in(namespace):
-                for kind, entries in rule.what.items():
-                    known = references.setdefault(kind, [])
-                    known += (Reference(order, rule, entry) for entry in entries)
-        return {kind: _indexed(kind, of_kind) for kind, of_kind in references.items()}
-
-    def candidates(self, namespace: str, item: Item) -> Sequence[Reference]:
-        """Return what `decide` has to compare an item with that is asked for in a namespace."""
-        return self.index(namespace, item.kind).candidates(item.names)
+    def local(self, namespace: str) -> Local:
+        """Return the rules that may speak of a container in a namespace."""
+        return Local(self._scopes.of(namespace))
 
     def decide(
         self, kind: Kind, subject: Subject, item: Item, candidates: Iterable[Reference]

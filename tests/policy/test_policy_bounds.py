@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tracemalloc
 
 import pytest
 
@@ -50,12 +51,49 @@ def test_rules_for_other_names_take_no_comparison() -> None:
     assert permit.granted_names("sysctl", names, "sysctl") == names
 
 
+def test_rules_of_many_sets_of_namespaces_count_as_comparisons() -> None:
+    rules = "\n".join(
+        f"- {{who: {{namespaces: [ci, team-{n}]}}, allow: {{sysctl: [net.a{n}]}}}}"
+        for n in range(5000)
+    )
+    permit = permit_of(document.read(f"rules:\n{rules}", "policy.yaml"))
+    with pytest.raises(RequestError, match=COSTLY):
+        permit.granted_names("sysctl", [f"net.a{number}" for number in range(21)], "sysctl")
+    assert [d.verdict for d in permit.decisions] == ["allow"] * 20 + ["deny"]
+
+
+def test_rules_for_other_namespaces_take_no_comparison() -> None:
+    rules = "\n".join(
+        f"- {{who: {{namespaces: [team-{n}, 'team-{n}-*']}}, allow: {{devices: [/dev/fuse]}}}}"
+        for n in range(2000)
+    )
+    policy = document.read(f"rules:\n{rules}", "policy.yaml")
+    fuse = named("devices", "/dev/fuse", "device")
+    for namespace, expected in (("team-7", 1), ("team-7-a", 1), ("team-", 0), ("ci", 0)):
+        assert len(policy.local(namespace).candidates(fuse)) == expected
+
+
+def test_a_namespace_that_asks_takes_no_memory() -> None:
+    rules = "\n".join(f"- allow: {{sysctl: [net.a{number}.x]}}" for number in range(2000))
+    policy = document.read(f"rules:\n{rules}", "policy.yaml")
+    item = named("sysctl", "net.a7.x", "sysctl")
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(64):
+            assert len(policy.local(f"team-{number}").candidates(item)) == 1
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 64 * 1024
+
+
 def test_a_source_is_compared_once_with_an_entry_however_deep_it_lies() -> None:
     policy = policy_of(500, "{mounts: ['/srv/**']}")
     deep = Item("mounts", "/in", "mount", ("/srv" + "/a" * 60,), {})
-    assert len(policy.candidates("ci", deep)) == 500
+    assert len(policy.local("ci").candidates(deep)) == 500
     several = Item("mounts", "/in", "mount", ("/srv/a", "/srv/b"), {})
-    assert len(policy.candidates("ci", several)) == 500
+    assert len(policy.local("ci").candidates(several)) == 500
 
 
 def test_the_deepest_source_that_is_looked_at_has_64_parts() -> None:

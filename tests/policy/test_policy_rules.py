@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nri_inject.policy import document
 from nri_inject.policy.items import named
 from nri_inject.policy.kinds import KINDS
-from nri_inject.policy.rules import Decision, Item, Policy, Subject
+from nri_inject.policy.rules import Decision, Item, Policy, Rule, Subject
 from nri_inject.yamltext import Value
 
 SUBJECT = Subject("ci", {"app": "web"}, "runc", "main", "10-injector")
@@ -20,7 +20,7 @@ SUBJECT = Subject("ci", {"app": "web"}, "runc", "main", "10-injector")
 def decide(text: str, item: Item, subject: Subject = SUBJECT) -> Decision:
     policy = document.read(text, "policy.yaml")
     return policy.decide(
-        KINDS[item.kind], subject, item, policy.candidates(subject.namespace, item)
+        KINDS[item.kind], subject, item, policy.local(subject.namespace).candidates(item)
     )
 
 
@@ -248,18 +248,23 @@ WORDS = ["a", "ab", "abc", "b", "*", "a*", "?b", "a[bc]", "**"]
 some_rules = st.lists(
     st.tuples(
         st.sampled_from(["allow", "deny"]),
-        st.sampled_from(["ci", "c*", "lab"]),
+        st.sampled_from([["ci"], ["c*"], ["lab"], ["*", "ci"], ["lab", "c?"], []]),
         st.lists(st.sampled_from(WORDS), min_size=1, max_size=3),
     ),
     max_size=12,
 )
 
 
+def _is_in(rule: Rule, namespace: str) -> bool:
+    listed = rule.who.namespaces
+    return listed is None or any(pattern.matches(namespace) for pattern in listed)
+
+
 def searched(policy: Policy, item: Item) -> str | None:
     """Return the name of the rule that decides, found by going through all of them."""
     for rule in policy.rules:
         for entry in rule.what["hooks"]:
-            speaks = rule.who.is_in(SUBJECT.namespace) and rule.who.includes(SUBJECT)
+            speaks = _is_in(rule, SUBJECT.namespace) and rule.who.includes(SUBJECT)
             if speaks and entry.pattern is not None and entry.pattern.matches(item.names[0]):
                 return rule.name
     return None
@@ -267,16 +272,19 @@ def searched(policy: Policy, item: Item) -> str | None:
 
 @given(some_rules)
 def test_the_index_finds_what_going_through_all_rules_finds(
-    listed: list[tuple[str, str, list[str]]],
+    listed: list[tuple[str, list[str], list[str]]],
 ) -> None:
     rules: list[Value] = [
-        {"who": {"namespaces": [namespace]}, effect: {"hooks": [*patterns]}}
-        for effect, namespace, patterns in listed
+        {
+            **({"who": {"namespaces": [*namespaces]}} if namespaces else {}),
+            effect: {"hooks": [*patterns]},
+        }
+        for effect, namespaces, patterns in listed
     ]
     policy = document.checked({"rules": rules}, "policy")
     for letters in product("abc", repeat=2):
         for name in ("a", "".join(letters), "abc"):
             item = named("hooks", name, "hook")
-            candidates = policy.candidates(SUBJECT.namespace, item)
+            candidates = policy.local(SUBJECT.namespace).candidates(item)
             decision = policy.decide(KINDS["hooks"], SUBJECT, item, candidates)
             assert decision.rule == searched(policy, item)
