@@ -16,6 +16,10 @@ from itertools import islice, takewhile
 from typing import Any, Final, TypeAlias, TypeVar
 
 from nri_inject.api import Container, Pod
+from nri_inject.fields import Fault as Fault
+from nri_inject.words import MAX_EXCERPT, excerpt
+from nri_inject.words import plain as plain
+from nri_inject.words import quoted as quoted
 from nri_inject.yamltext import Value, as_integer, as_text
 
 T = TypeVar("T")
@@ -24,18 +28,6 @@ T = TypeVar("T")
 Reader: TypeAlias = Callable[[Value], T]
 # The fields of one map that were given, by name, each as its reader returned it.
 Values: TypeAlias = dict[str, Any]
-
-
-class Fault(ValueError):
-    """Hold sentences about one value; who catches it adds in front which value it was."""
-
-    def __init__(self, *sentences: str) -> None:
-        super().__init__(*sentences)
-        self.sentences = sentences
-
-    def at(self, place: str) -> list[str]:
-        """Return the sentences with their place in front."""
-        return [f"{place}: {sentence}" for sentence in self.sentences]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +81,6 @@ def where(pod: Pod, container: Container) -> str:
 
 # --- words for sentences ------------------------------------------------------------------------
 
-_LONGEST_QUOTE: Final = 80
-_LONGEST_NAME: Final = 320  # a key: prefix, "/container." and a name of up to 253 characters
-
-
-def quoted(text: str) -> str:
-    """Quote a pod's text: escaped, and not long."""
-    return repr(_cut(text, _LONGEST_QUOTE))
-
-
-def plain(text: str) -> str:
-    """Escape a pod's name or key without quoting it."""
-    return repr(_cut(text, _LONGEST_NAME))[1:-1]
-
 
 def described(value: Value) -> str:
     """Say what came instead of what was due."""
@@ -113,7 +92,7 @@ def described(value: Value) -> str:
         return "a list"
     if isinstance(value, dict):
         return "a map"
-    return quoted(value) if isinstance(value, str) else _cut(str(value), _LONGEST_QUOTE)
+    return quoted(value) if isinstance(value, str) else excerpt(str(value))
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
@@ -124,7 +103,7 @@ def suggestion(name: str, known: Collection[str]) -> str:
 
 def _meant(name: str, known: Collection[str]) -> str | None:
     # What is not shown in full is not compared either: that takes time for a long name.
-    return nearest(name, tuple(known)) if len(name) <= _LONGEST_QUOTE else None
+    return nearest(name, tuple(known)) if len(name) <= MAX_EXCERPT else None
 
 
 @lru_cache(maxsize=256)
@@ -144,10 +123,6 @@ def _shared_words(names: tuple[str, ...]) -> str:
     pairs = zip(min(names), max(names), strict=False)
     shared = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     return shared[: shared.rfind("_") + 1]
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 # --- reading scalars ----------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
 from nri_inject.annotations import described
+from nri_inject.cdi.records import DeviceNode as SpecNode
+from nri_inject.cdi.records import Edits, IntelRdt, Mount
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.cdi.resolve import CdiError, Node, NodeFault, collect, complete, look_up
-from nri_inject.cdi.spec import DeviceNode as SpecNode
-from nri_inject.cdi.spec import Edits, IntelRdt, Mount
 from nri_inject.host import DeviceNode
 
 Oci: TypeAlias = dict[str, Any]

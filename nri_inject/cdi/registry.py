@@ -21,7 +21,8 @@ from typing import Final, NamedTuple, TypeAlias
 from nri_inject import trust, yamltext
 from nri_inject.annotations import plain, quoted
 from nri_inject.cdi import names, spec
-from nri_inject.cdi.spec import Device, Edits, Problem, Spec
+from nri_inject.cdi.records import Device, Edits, Spec
+from nri_inject.fields import Problem
 from nri_inject.watch import Watch
 
 DEFAULT_DIRECTORIES: Final = ("/etc/cdi", "/var/run/cdi")

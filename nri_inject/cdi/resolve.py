@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from nri_inject import access, api, runtimes, user_namespace
-from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
 from nri_inject.cdi import names
-from nri_inject.cdi import spec as specs
+from nri_inject.cdi import records as specs
+from nri_inject.cdi.records import Edits, Hook, IntelRdt, Mount
 from nri_inject.cdi.registry import CdiDevice, Snapshot
-from nri_inject.cdi.spec import Edits, Hook, IntelRdt, Mount
 from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, NotADevice, Place, ProcLinkError
+from nri_inject.names import interface_fault
 from nri_inject.runtimes import NEWEST, Runtime
+from nri_inject.words import listed, meant, plain, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ class CdiError(RequestError):
 # --- names --------------------------------------------------------------------------------------
 
 _MOST_SUGGESTED: Final = 10  # as many faults as an error shows
-_MOST_COMPARED: Final = 500
-_MOST_LISTED: Final = 8
+_MAX_COMPARED: Final = 500
+_MAX_LISTED: Final = 8
 
 
 def look_up(wanted: Iterable[str], snapshot: Snapshot) -> list[CdiDevice]:
@@ -93,26 +94,18 @@ def _hint(name: str, snapshot: Snapshot) -> str:
 
 def _near(parts: names.QualifiedName, snapshot: Snapshot) -> str:
     kind = f"{parts.vendor}/{parts.class_}"
-    siblings = _first(sorted(known for known in snapshot.devices if known.startswith(f"{kind}=")))
+    siblings = sorted(known for known in snapshot.devices if known.startswith(f"{kind}="))
     if siblings:
         stems = [sibling.partition("=")[2] for sibling in siblings]
-        near = difflib.get_close_matches(parts.device[:80], stems, n=1)
-        listed = _listed(stems)
-        return f"did you mean {kind}={near[0]}?" if near else f"known of {plain(kind)}: {listed}"
-    kinds = _first(sorted({known.partition("=")[0] for known in snapshot.devices}))
-    near = difflib.get_close_matches(kind[:80], kinds, n=1)
+        near = meant(parts.device, stems[:_MAX_COMPARED])
+        if near:
+            return f"did you mean {kind + '=' + near!r}?"
+        return f"known of {plain(kind)}: {listed(stems, _MAX_LISTED)}"
+    kinds = sorted({known.partition("=")[0] for known in snapshot.devices})
+    near = meant(kind, kinds[:_MAX_COMPARED])
     if near:
-        return f"did you mean {near[0]}={plain(parts.device)}?"
-    return f"known kinds: {_listed(kinds)}" if kinds else "no device is known at all"
-
-
-def _first(texts: Sequence[str]) -> Sequence[str]:
-    return texts[:_MOST_COMPARED]
-
-
-def _listed(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - _MOST_LISTED} more" if len(texts) > _MOST_LISTED else ""
-    return ", ".join(map(plain, texts[:_MOST_LISTED])) + more
+        return f"did you mean {near + '=' + parts.device!r}?"
+    return f"known kinds: {listed(kinds, _MAX_LISTED)}" if kinds else "no device is known at all"
 
 
 def _causes(parts: names.QualifiedName, snapshot: Snapshot) -> Iterator[str]:
@@ -550,8 +543,8 @@ def _net_devices(edits: Edits, work: _Work) -> None:
             work.faults.append(f"network device {quoted(host)} would be both {both}")
     for host, name in pairs.items():
         for text in (host, name):
-            if not _removes(text, "network device", work) and not specs.is_interface(text):
-                work.faults.append(f"network device: {quoted(text)} {specs.NO_INTERFACE}")
+            if not _removes(text, "network device", work) and (fault := interface_fault(text)):
+                work.faults.append(f"network device: {quoted(text)} {fault}")
         if name in inside:
             both = f"{quoted(inside[name])} and {quoted(host)}"
             work.faults.append(f"network devices {both} would both be {quoted(name)}")

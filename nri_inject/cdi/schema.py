@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from nri_inject.annotations import plain
-from nri_inject.cdi.spec import Problem
+from nri_inject.fields import Problem
 from nri_inject.yamltext import Value
 
 

@@ -24,9 +24,9 @@ from nri_inject.cdi.registry import (
     SpecFile,
 )
 from nri_inject.cdi.resolve import CdiError, resolve
-from nri_inject.cdi.spec import Problem
 from nri_inject.cli import cdi_generate
 from nri_inject.command import FAILED
+from nri_inject.fields import Problem, dotted
 from nri_inject.host import HostDevices
 from nri_inject.options import format_option, show
 from nri_inject.runtimes import Runtime
@@ -309,7 +309,7 @@ def _problem(problem: Problem) -> Json:
         "severity": "warning" if problem.warning else "error",
         "line": problem.line,
         "column": problem.column,
-        "path": spec.dotted(problem.path),
+        "path": dotted(problem.path),
         "message": problem.sentence,
     }
 

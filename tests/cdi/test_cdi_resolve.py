@@ -432,7 +432,7 @@ def unknown(name: str, snapshot: Snapshot) -> str:
     ("name", "sentence"),
     [
         ("v.com/d=7", "no CDI device 'v.com/d=7'; known of v.com/d: 0"),
-        ("v.com/e=0", "no CDI device 'v.com/e=0'; did you mean v.com/d=0?"),
+        ("v.com/e=0", "no CDI device 'v.com/e=0'; did you mean 'v.com/d=0'?"),
         ("d=0", "no CDI device 'd=0'; a name looks like vendor.com/class=name"),
         (
             "v.com/d=0,v.com/d=0",

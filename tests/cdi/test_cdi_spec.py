@@ -10,6 +10,7 @@ import pytest
 
 from nri_inject import yamltext
 from nri_inject.cdi import schema, spec
+from nri_inject.fields import dotted
 from nri_inject.yamltext import Value
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "cdi"
@@ -30,7 +31,7 @@ def sentences(text: str) -> list[str]:
 
 def problems(value: Value) -> list[tuple[str, str]]:
     return [
-        (problem.code, f"{spec.dotted(problem.path)}: {problem.sentence}")
+        (problem.code, f"{dotted(problem.path)}: {problem.sentence}")
         for problem in spec.check(value).problems
     ]
 
@@ -55,12 +56,13 @@ devices:
         "line 4, column 9: devices[0].name: '-a' cannot be the name of a device",
         "line 6, column 11: devices[0].containerEdits.env[0]: 'A' is not of the form NAME=value",
         (
-            "line 8, column 18: devices[0].containerEdits.hooks[0].hookName: 'prestrat' is not a"
-            " stage; did you mean prestart?"
+            "line 8, column 18: devices[0].containerEdits.hooks[0].hookName: 'prestrat' must be one"
+            " of prestart, createRuntime, createContainer, startContainer, poststart, poststop; did"
+            " you mean 'prestart'?"
         ),
         (
-            "line 8, column 54: devices[0].containerEdits.hooks[0].tiemout: is an unknown key;"
-            " did you mean timeout?"
+            "line 8, column 54: devices[0].containerEdits.hooks[0]: unknown key 'tiemout';"
+            " did you mean 'timeout'?"
         ),
     ]
 
@@ -140,7 +142,7 @@ def test_null_device_is_a_device_without_a_name() -> None:
 
 def test_key_in_two_letter_cases_is_given_twice() -> None:
     value = {**document(), "KIND": "vendor.com/other"}
-    assert problems(value) == [("duplicate-key", "KIND: is given twice, as 'kind' and 'KIND'")]
+    assert problems(value) == [("duplicate-key", ": kind is given twice, as 'kind' and 'KIND'")]
 
 
 def test_further_document_is_told() -> None:

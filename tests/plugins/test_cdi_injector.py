@@ -117,7 +117,7 @@ def test_annotation_that_is_no_list_of_names_says_so(text: str, sentence: str) -
 def test_unknown_names_are_told_with_the_container() -> None:
     assert refused({KEY: "[v.com/d=c, v.com/e=a]"}) == (
         "no CDI device 'v.com/d=c'; known of v.com/d: a, b, gids",
-        "no CDI device 'v.com/e=a'; did you mean v.com/d=a?",
+        "no CDI device 'v.com/e=a'; did you mean 'v.com/d=a'?",
     )
 
 
