@@ -1,7 +1,7 @@
-"""From a plugin to a command: the same options, launch, configuration and log for each.
+"""A service as a program: the options, launch, configuration and log of each plugin command.
 
-A runtime launches a plugin without arguments and with three variables in its environment. That
-way in needs no option parser, so none is imported for it.
+A runtime launches a plugin without arguments and with three variables in its environment. No
+option parser is imported then.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from nri_inject import config, logs, stub
 from nri_inject.config import Config
 from nri_inject.errors import NriError
-from nri_inject.plugin import Plugin
+from nri_inject.service import Options, Service
 from nri_inject.stub import Stub
 from nri_inject.supervised import Supervised
+
+if TYPE_CHECKING:
+    import click
 
 log = logging.getLogger(__name__)
 
@@ -30,60 +34,12 @@ MISUSED: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
-    """What the command line and the environment say.
-
-    `own` has the values of the options that only this command has, by their names.
-    """
-
-    idx: str
-    name: str
-    socket_path: str = stub.DEFAULT_SOCKET
-    config: str | None = None
-    policy: str | None = None
-    cdi_dir: tuple[str, ...] = ()
-    hooks_dir: tuple[str, ...] = ()
-    unsafe_files: bool = False
-    metrics_address: str = ""
-    log_format: logs.LogFormat = "text"
-    verbosity: int = logs.USUAL
-    own: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Service(Protocol):
-    """What a command runs: a plugin, and what it does with its connection."""
-
-    @property
-    def plugin(self) -> Plugin:
-        """The handlers, under the name and the index that the options tell."""
-
-    def attach(self, stub: Stub) -> None:
-        """Learn of the stub before it runs, to watch descriptors or to send updates."""
-
-    def close(self) -> None:
-        """Finish what is left to do when the stub has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Handlers:
-    """The service of a plugin that does nothing but answer."""
-
-    plugin: Plugin
-
-    def attach(self, stub: Stub) -> None:
-        """Need nothing of the stub."""
-
-    def close(self) -> None:
-        """Have nothing left to do."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
-    """A plugin command, and what it is called unless somebody says otherwise.
+    """A plugin command; `name` and `idx` are the defaults of the plugin's name and index.
 
-    `service` makes what it runs; it raises ConfigError or ValueError for options that make no
-    sense. `parameters` are the options that no other command has, as click's; it is called only
-    when there are arguments, so that a launched plugin imports no parser.
+    `service` makes the service; it raises ConfigError or ValueError for options that it cannot
+    use. `parameters` returns the click options that no other command has; it is called only when
+    there are arguments, so a launched plugin imports no parser.
     """
 
     name: str
@@ -101,11 +57,29 @@ class Command:
 def main(command: Command, argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command with the process's arguments; return its exit status."""
     idx, name = identity(command, argv[0], environ)
-    if len(argv) > 1:
-        from nri_inject import options
+    defaults = Options(idx=idx, name=name)
+    if len(argv) == 1:
+        return run(command, defaults)
+    from nri_inject import options  # click, which a launched plugin does without
 
-        return options.parse_and_run(command, argv[1:], Options(idx=idx, name=name))
-    return run(command, Options(idx=idx, name=name))
+    return options.exit_status(parser(command, defaults), argv[1:])
+
+
+def parser(command: Command, defaults: Options, name: str = "") -> click.Command:
+    """Return the click command that parses arguments and runs `command`.
+
+    `name` is that of a subcommand; without it the name of the program.
+    """
+    from nri_inject import options
+
+    return options.parser(
+        name or f"nri-{command.name}",
+        run=partial(run, command),
+        defaults=defaults,
+        own=command.parameters(),
+        help=command.help,
+        epilog=f"Example: {command.example}",
+    )
 
 
 def identity(command: Command, program: str, environ: Mapping[str, str]) -> tuple[str, str]:
@@ -145,7 +119,7 @@ def run(command: Command, options: Options) -> int:
 
 
 def config_of(options: Options) -> Config:
-    """Return the configuration that the command line names, as its file is now; ConfigError."""
+    """Read the configuration that the command line names; raises ConfigError."""
     configured = (
         Config()
         if options.config is None
@@ -155,7 +129,7 @@ def config_of(options: Options) -> Config:
 
 
 def with_options(configured: Config, options: Options) -> Config:
-    """Return a configuration in which the options of the command line count before it."""
+    """Return a configuration with the values of the command line in place of its own."""
     if options.unsafe_files:
         configured = dataclasses.replace(configured, unsafe_files=True)
     if options.policy is None:

@@ -16,10 +16,10 @@ from nri_inject import runtimes
 from nri_inject.annotations import where
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.audit import Outcome
-from nri_inject.command import Options, Service
 from nri_inject.config import Config
 from nri_inject.plugin import Plugin
 from nri_inject.policy.permit import Permit
+from nri_inject.service import Options, Service
 from nri_inject.stub import Stub
 from nri_inject.surroundings import Part, Surroundings
 

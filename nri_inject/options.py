@@ -1,4 +1,4 @@
-"""The options that every plugin command has, made in one place."""
+"""The parser of command lines: the options that all plugin commands share, with click."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from nri_inject import config
-from nri_inject.command import Command, Options, run
 from nri_inject.errors import ConfigError
 from nri_inject.logs import USUAL
+from nri_inject.service import Options
 from nri_inject.stub import DEFAULT_SOCKET, NRI_VERSION
 from nri_inject.version import VERSION
 
@@ -40,13 +40,8 @@ _GO_WORDS: Final = {
 }
 
 
-def parse_and_run(command: Command, arguments: Sequence[str], defaults: Options) -> int:
-    """Parse a plugin command's arguments and run it; return the exit status."""
-    return exit_status(program(command, defaults), arguments)
-
-
-class _Program(click.Command):
-    """A plugin command as click has it; it takes the Go plugins' flags, too."""
+class _Parser(click.Command):
+    """A click command that also takes the flags of the Go plugins."""
 
     own: Sequence[click.Parameter] = ()
 
@@ -54,24 +49,29 @@ class _Program(click.Command):
         return super().parse_args(context, translated(arguments, self.own))
 
 
-def program(command: Command, defaults: Options, name: str = "") -> click.Command:
-    """Return a plugin command as click has it, alone or as the subcommand `name`."""
-    own = list(command.parameters())
+def parser(
+    name: str,
+    *,
+    run: Callable[[Options], int],
+    defaults: Options,
+    own: Sequence[click.Parameter],
+    help: str,  # noqa: A002  # as click calls it
+    epilog: str,
+) -> click.Command:
+    """Return a click command that calls `run` with the parsed options and returns its status.
+
+    `own` are the options that only this command has; `defaults` counts for options not given.
+    """
     names = {parameter.name for parameter in own if parameter.expose_value}
 
     def serve(**given: Any) -> int:
         values = {name: given.pop(name) for name in names}
-        return run(command, _options(defaults, given | {"own": values}))
+        return run(_options(defaults, given | {"own": values}))
 
-    made = _Program(
-        name=name or f"nri-{command.name}",
-        callback=serve,
-        params=[*own, *_parameters()],
-        help=command.help,
-        epilog=f"Example: {command.example}",
-    )
-    made.own = own
-    return made
+    params = [*own, *_parameters()]
+    command = _Parser(name=name, callback=serve, params=params, help=help, epilog=epilog)
+    command.own = own
+    return command
 
 
 def exit_status(program: click.Command, arguments: Sequence[str]) -> int:

@@ -25,24 +25,11 @@ from nri_inject.errors import RequestError
 from nri_inject.missed import Comparison
 from nri_inject.notify import Watchdog, notify, watchdog_pause
 from nri_inject.plugin import Plugin, Updates
+from nri_inject.service import Service
 from nri_inject.state import State, document
 from nri_inject.stub import Stub
 
 log = logging.getLogger(__name__)
-
-
-class Service(Protocol):
-    """What is supervised; `command.Service` says more."""
-
-    @property
-    def plugin(self) -> Plugin:
-        """The handlers."""
-
-    def attach(self, stub: Stub) -> None:
-        """Learn of the stub before it runs."""
-
-    def close(self) -> None:
-        """Give everything back."""
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ from nri_inject.adjust import Injector, compose
 from nri_inject.annotations import where
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.audit import AuditLog, Outcome
-from nri_inject.command import Options, config_of, with_options
+from nri_inject.command import config_of, with_options
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError
 from nri_inject.host import Host, Remembered, real_host, unheard
@@ -24,6 +24,7 @@ from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import DENY_ALL, PolicyFile
 from nri_inject.runtimes import NEWEST, Runtime
+from nri_inject.service import Options
 from nri_inject.stub import Stub
 from nri_inject.watch import Watch
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import launching
@@ -18,15 +19,28 @@ import pytest
 from launching import BOUND, NOT_NEEDED, Running
 
 from nri_inject import api
-from nri_inject.command import Command, Handlers, identity
+from nri_inject.command import Command, identity
 from nri_inject.errors import RemoteError
 from nri_inject.injecting import summary
 from nri_inject.plugin import Plugin
 from nri_inject.runtime.peer import Peer
 from nri_inject.runtimes import NEWEST, Runtime, identify
 from nri_inject.status import ask_all
+from nri_inject.stub import Stub
 from nri_inject.wire.session import Call, Role, Session
 from nri_inject.wire.ttrpc import Code
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """A service that only answers."""
+
+    plugin: Plugin
+
+    def attach(self, stub: Stub) -> None: ...
+
+    def close(self) -> None: ...
+
 
 EXECUTABLE = Path(sys.executable).with_name("nri-device-injector")
 OLD = identify("containerd", "1.7.24")

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from nri_inject import config, options
-from nri_inject.command import Options
+from nri_inject import config
+from nri_inject.command import parser
 from nri_inject.node import texts
 from nri_inject.plugins import suite
+from nri_inject.service import Options
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 BASE = DEPLOY / "kubernetes" / "base"
@@ -80,7 +81,7 @@ def test_the_pods_arguments_are_the_commands() -> None:
     pod = manifest("daemonset.yaml")["spec"]["template"]["spec"]
     run, *arguments = pod["containers"][0]["args"]
     assert run == "run"
-    program = options.program(suite.main, Options(idx="20", name="x"), "run")
+    program = parser(suite.main, Options(idx="20", name="x"), "run")
     values = program.make_context("run", arguments).params
     assert (values["idx"], values["name"]) == ("20", "nri-inject")
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from nri_inject import api
-from nri_inject.command import Options
 from nri_inject.config import Config
 from nri_inject.errors import RequestError
 from nri_inject.injecting import Injecting, service_of
 from nri_inject.plugins import device_injector
+from nri_inject.service import Options
 from nri_inject.stub import Stub
 
 CONFIG = """

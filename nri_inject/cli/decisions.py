@@ -8,12 +8,12 @@ from typing import Final
 
 from nri_inject import logs, trust
 from nri_inject.api import ConfigureRequest, Container, Pod
-from nri_inject.command import Options
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.policy import document
 from nri_inject.policy.rules import Decision, Policy
 from nri_inject.runtimes import NEWEST, Runtime, dotted
+from nri_inject.service import Options
 from nri_inject.surroundings import Part, Surroundings
 
 

@@ -15,13 +15,14 @@ from nri_inject.annotations import where
 from nri_inject.audit import record
 from nri_inject.cli.decisions import Decided, Decider, explained, read_policy
 from nri_inject.cli.reading import planned_in
-from nri_inject.command import FAILED, MISUSED, Options
+from nri_inject.command import FAILED, MISUSED
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError
 from nri_inject.options import format_option
 from nri_inject.plugins.suite import PARTS
 from nri_inject.policy.rules import Policy
 from nri_inject.runtime.manifests import Planned
+from nri_inject.service import Options
 
 
 @click.group("policy", epilog="Example: nri-inject policy check --policy policy.yaml pod.yaml")

@@ -6,10 +6,10 @@ import os
 import sys
 from typing import Final
 
-from nri_inject import options
-from nri_inject.command import Options, identity
+from nri_inject.command import identity, parser
 from nri_inject.plugins import suite
+from nri_inject.service import Options
 
 _IDX, _NAME = identity(suite.main, sys.argv[0], os.environ)
 
-command: Final = options.program(suite.main, Options(idx=_IDX, name=_NAME), "run")
+command: Final = parser(suite.main, Options(idx=_IDX, name=_NAME), "run")

@@ -24,7 +24,7 @@ from nri_inject import api, config, logs, runtimes, yamltext
 from nri_inject.annotations import container_name, find, plain, quoted, where
 from nri_inject.cli.decisions import Decider, explained, read_policy
 from nri_inject.cli.reading import planned_in, reason
-from nri_inject.command import FAILED, MISUSED, Options
+from nri_inject.command import FAILED, MISUSED
 from nri_inject.errors import ConfigError, NriError
 from nri_inject.plugins import (
     cdi_injector,
@@ -39,6 +39,7 @@ from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.manifests import Planned
 from nri_inject.runtime.peer import TRIED, Peer, launch, launch_as
 from nri_inject.runtime.world import Made, World
+from nri_inject.service import Options
 from nri_inject.surroundings import Part
 from nri_inject.yamltext import Value
 

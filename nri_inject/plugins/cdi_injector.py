@@ -28,13 +28,14 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import names, registry
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.cdi.resolve import resolve
-from nri_inject.command import Command, Options
+from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.host import Host
 from nri_inject.injecting import service_of
 from nri_inject.policy.permit import Permit
 from nri_inject.runtimes import Runtime
+from nri_inject.service import Options
 from nri_inject.surroundings import Part
 from nri_inject.yamltext import Value
 

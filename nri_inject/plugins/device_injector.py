@@ -39,13 +39,14 @@ from nri_inject.annotations import (
     where,
 )
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.command import Command, Options
+from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.devices.node import node_at
 from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, Host
 from nri_inject.injecting import service_of
 from nri_inject.policy.kinds import LIMITS
+from nri_inject.service import Options
 from nri_inject.surroundings import Part, Source
 from nri_inject.yamltext import Value
 

@@ -19,13 +19,14 @@ from typing import Any, Final
 from nri_inject import config
 from nri_inject.annotations import container_name, plain, where
 from nri_inject.api import ConfigureRequest, Container, Pod
-from nri_inject.command import Command, Options
+from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.differences import Change, differences, fields_of
 from nri_inject.errors import ConfigError
 from nri_inject.logs import timestamp
 from nri_inject.output import STANDARD_OUTPUT, Output
 from nri_inject.plugin import Plugin
+from nri_inject.service import Options
 from nri_inject.stub import Stub
 
 log = logging.getLogger(__name__)

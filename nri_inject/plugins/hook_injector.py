@@ -12,7 +12,7 @@ from typing import Final
 from nri_inject.adjust import Injector
 from nri_inject.annotations import plain, where
 from nri_inject.api import Adjustment, Container, Mount, Pod
-from nri_inject.command import Command, Options
+from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.errors import RequestError
 from nri_inject.hook_registry import DIRECTORIES, HookRegistry
@@ -28,6 +28,7 @@ from nri_inject.oci_hooks import (
     injection,
 )
 from nri_inject.runtimes import Runtime
+from nri_inject.service import Options
 from nri_inject.surroundings import Part
 
 # Mounts that runtime and kubelet give every container, whether anybody wants them or not.

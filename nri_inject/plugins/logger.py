@@ -29,13 +29,14 @@ from nri_inject.api import (
     Pod,
     ValidateContainerAdjustmentRequest,
 )
-from nri_inject.command import Command, Options
+from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError
 from nri_inject.logs import timestamp
 from nri_inject.output import Output
 from nri_inject.plugin import ARGUMENTS, EVENTS, Plugin
 from nri_inject.records import Records
+from nri_inject.service import Options
 from nri_inject.stub import Stub
 from nri_inject.wire import recording
 from nri_inject.wire.recording import Piece

@@ -21,7 +21,7 @@ from nri_inject.api import (
     ValidateContainerAdjustmentRequest,
 )
 from nri_inject.audit import Outcome
-from nri_inject.command import Command, Options
+from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.errors import NriError, RequestError
 from nri_inject.host import Host
@@ -33,6 +33,7 @@ from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Item, Policy
 from nri_inject.runtime import validate
 from nri_inject.runtimes import dotted
+from nri_inject.service import Options
 from nri_inject.stub import Stub
 from nri_inject.surroundings import Surroundings
 

@@ -13,7 +13,6 @@ import pytest
 from launching import BOUND, launched
 
 from nri_inject import api
-from nri_inject.command import Options
 from nri_inject.config import Config
 from nri_inject.differences import Change
 from nri_inject.errors import ConfigError
@@ -27,6 +26,7 @@ from nri_inject.plugins.differ import (
     checked_indices,
     compared,
 )
+from nri_inject.service import Options
 
 POD = api.Pod(id="p1", name="web", namespace="shop")
 STEP = Step(

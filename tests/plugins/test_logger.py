@@ -14,13 +14,13 @@ import yaml
 from launching import BOUND, launched
 
 from nri_inject import api
-from nri_inject.command import Options
 from nri_inject.config import Config
 from nri_inject.config import Logger as Settings
 from nri_inject.errors import ConfigError
 from nri_inject.plugin import EVENTS, subscription
 from nri_inject.plugins.logger import Chosen, Logger, as_json, as_yaml, changes, document, events_of
 from nri_inject.runtimes import NEWEST, identify
+from nri_inject.service import Options
 from nri_inject.wire import recording
 from nri_inject.wire.session import Call, Role, Session
 

@@ -11,12 +11,12 @@ from types import MappingProxyType
 import pytest
 
 from nri_inject import api
-from nri_inject.command import Options
 from nri_inject.config import Config, File, Validator
 from nri_inject.errors import RequestError
 from nri_inject.plugin import dispatch, subscription
 from nri_inject.plugins.policy_validator import Validating
 from nri_inject.policy import document
+from nri_inject.service import Options
 
 POD = api.Pod(namespace="ci", name="build", labels={"app": "build"})
 CONTAINER = api.Container(id="c0", name="main")

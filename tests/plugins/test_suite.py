@@ -13,12 +13,13 @@ from google.protobuf import json_format
 from nri_inject import api
 from nri_inject.adjust import combine
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.command import Command, Options
+from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.errors import NriError, RequestError
 from nri_inject.injecting import Injecting
 from nri_inject.plugins import cdi_injector, device_injector, hook_injector, suite
 from nri_inject.runtime import manifests
+from nri_inject.service import Options
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests/vectors"

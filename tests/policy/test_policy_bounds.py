@@ -10,7 +10,6 @@ import pytest
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.command import Options
 from nri_inject.config import Config
 from nri_inject.errors import RequestError
 from nri_inject.host import Host, Place
@@ -18,6 +17,7 @@ from nri_inject.policy import document
 from nri_inject.policy.items import named, without
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Item, Policy
+from nri_inject.service import Options
 from nri_inject.surroundings import Surroundings
 
 POD = Pod(namespace="ci", name="p")

@@ -19,7 +19,7 @@ from nri_inject.api import (
     LinuxResources,
     Pod,
 )
-from nri_inject.command import Command, Options
+from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError, NriError
 from nri_inject.plugin import Plugin
@@ -36,6 +36,7 @@ from nri_inject.plugins.resource_assigner.pools import (
 )
 from nri_inject.plugins.resource_assigner.topology import Topology
 from nri_inject.records import Records
+from nri_inject.service import Options
 from nri_inject.stub import Stub
 from nri_inject.watch import Watch
 
