@@ -18,6 +18,7 @@ from nri_inject.words import excerpt, meant, plain, quoted, suggestion
 from nri_inject.yamltext import Path, Value, as_integer
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 Reader: TypeAlias = Callable[[Value], T]
 """Returns what a value means, or raises Fault."""
@@ -74,13 +75,14 @@ class Fault(ValueError):
 
 
 def dotted(path: Path) -> str:
-    """Write a place in a document, as in `devices[0].name`."""
-    steps = (f"[{step}]" if isinstance(step, int) else f".{_key(step)}" for step in path)
-    return "".join(steps).removeprefix(".")
+    """Write a place in a document, as in `devices[0].name` and `labels['a b']`."""
+    return "".join(map(_step, path)).removeprefix(".")
 
 
-def _key(key: str) -> str:
-    return key if re.fullmatch("[A-Za-z0-9_-]{1,40}", key) else quoted(key)
+def _step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if re.fullmatch("[A-Za-z0-9_-]{1,40}", step) else f"[{quoted(step)}]"
 
 
 def _in_words(problem: Problem) -> str:
@@ -112,7 +114,7 @@ class Findings:
         """Note a warning."""
         self.add(Problem(code, path, sentence, warning=True))
 
-    def read(self, step: str | int, read: Reader[T], value: Value) -> T | None:
+    def read(self, step: str | int, read: Callable[[V], T], value: V) -> T | None:
         """Return what the value behind `step` means, or None after noting what is wrong."""
         before = len(self.problems)
         try:
@@ -124,7 +126,7 @@ class Findings:
             self.problems[before:] = [one.below(step) for one in self.problems[before:]]
         return result
 
-    def read_list(self, read: Reader[T], value: Value) -> list[T | None]:
+    def read_list(self, read: Callable[[Any], T], value: object) -> list[T | None]:
         """Return what the items of a list mean, with None for those that are wrong."""
         if not isinstance(value, list):
             raise wrong_type(value, "a list")
@@ -164,7 +166,7 @@ def wrong_type(value: object, wanted: str) -> Fault:
     return Fault(Problem("wrong-type", (), f"{described(value)} is not {wanted}"))
 
 
-def not_one_of(value: Value, known: Sequence[str]) -> str:
+def not_one_of(value: object, known: Sequence[str]) -> str:
     """Return the sentence for a value that is none of the known words."""
     near = meant(value, known) if isinstance(value, str) else None
     hint = f"; did you mean {near!r}?" if near else ""
@@ -180,17 +182,17 @@ def unknown_key(key: str, known: Sequence[str]) -> Problem:
 # --- scalars ------------------------------------------------------------------------------------
 
 
-def read_flag(value: Value) -> bool:
+def read_flag(value: object) -> bool:
     """Return a boolean."""
     if not isinstance(value, bool):
         raise wrong_type(value, "true or false")
     return value
 
 
-def integer(least: int, greatest: int) -> Reader[int]:
+def integer(least: int, greatest: int) -> Callable[[object], int]:
     """Return a reader of whole numbers; those from YAML such as 0o644 and 420.0 are some too."""
 
-    def read(value: Value) -> int:
+    def read(value: object) -> int:
         number = value if type(value) is int else as_integer(value)
         if number is None or _is_negative_zero(value):
             hint = "; leave out the quotes" if isinstance(value, str) and _is_number(value) else ""
@@ -204,7 +206,7 @@ def integer(least: int, greatest: int) -> Reader[int]:
     return read
 
 
-def _is_negative_zero(value: Value) -> bool:
+def _is_negative_zero(value: object) -> bool:
     return isinstance(value, float) and value == 0 and math.copysign(1, value) < 0
 
 

@@ -1,6 +1,6 @@
 """JSON, read by the json module in two ways: as Go's encoding/json, and as a YAML parser.
 
-Both say what the module does not: which keys are given twice, and how a number is written.
+Both know what the module hides: which keys are given twice.
 """
 
 from __future__ import annotations
@@ -8,17 +8,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias, Union
+from typing import Final, TypeAlias, Union
 
 from nri_inject import yamltext
 
 # --- as Go's encoding/json reads it -------------------------------------------------------------
-
-
-class Number(NamedTuple):
-    """A number as it is written: 10, 10.0 and 1e1 are not the same here."""
-
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +22,7 @@ class Object:
     members: tuple[tuple[str, Value], ...] = ()
 
 
-Value: TypeAlias = Union[str, Number, bool, "list[Value]", Object, None]
+Value: TypeAlias = Union[str, int, float, bool, "list[Value]", Object, None]
 
 
 class Malformed(ValueError):
@@ -43,7 +37,8 @@ class Malformed(ValueError):
 def load_members(data: bytes) -> Value:
     """Return the value of a JSON text, as encoding/json of Go 1.24 reads it; Malformed if none.
 
-    Each byte that is not UTF-8, and each half of a UTF-16 pair, becomes U+FFFD.
+    Each byte that is not UTF-8, and each half of a UTF-16 pair, becomes U+FFFD. A number with a
+    fraction or an exponent is a float, and so is one of more than 30 digits.
     """
     # The error handler turns each bad byte into half of a pair.
     text = _HALF.sub("\ufffd", data.decode("utf-8", "surrogateescape"))
@@ -70,14 +65,20 @@ def _without_half(escape: re.Match[str]) -> str:
     return r"\ufffd" if escape[1] else escape[0]
 
 
+def _whole(text: str) -> int | float:
+    return int(text) if len(text) <= _MAX_WHOLE else float(text)
+
+
+_MAX_WHOLE: Final = 30  # characters; int() takes quadratic time, and refuses 4301 digits
+
+
 def _no_constant(text: str) -> Value:
     raise Malformed(f"not JSON: {text} is no value")
 
 
 _MEMBERS: Final = json.JSONDecoder(
     object_pairs_hook=lambda pairs: Object(tuple(pairs)),
-    parse_float=Number,
-    parse_int=Number,
+    parse_int=_whole,
     parse_constant=_no_constant,
 )
 

@@ -129,7 +129,7 @@ def as_text(value: bool | int | float | str) -> str:  # noqa: PYI041 (each has i
     return _float_text(value)
 
 
-def as_integer(value: Value) -> int | None:
+def as_integer(value: object) -> int | None:
     """Return the whole number that Go decodes `value` to, or None if it would refuse.
 
     A float without a fraction is one (`420.0`, `4e2`); texts and booleans are not. The range is

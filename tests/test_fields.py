@@ -135,7 +135,7 @@ def test_word_that_is_not_known_is_answered_with_all_and_the_nearest() -> None:
 
 
 def test_place_is_written_as_in_a_program() -> None:
-    assert dotted(("devices", 0, "a b", "c")) == "devices[0].'a b'.c"
+    assert dotted(("devices", 0, "a b", "c")) == "devices[0]['a b'].c"
     assert str(Problem("", ("a",), "is odd", line=2, column=3)) == "line 2, column 3: a: is odd"
 
 

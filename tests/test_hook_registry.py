@@ -249,7 +249,7 @@ def test_override_that_is_wrong_leaves_the_base_in_force_and_says_so(
     define(place / "etc/a.json", stages=["no"])
     assert files(registry) == ["base/a.json"]
     fault, remark = errors(registry, place)["etc/a.json"]
-    assert fault.startswith("stages[0]: 'no' is no stage")
+    assert fault.startswith("stages[0]: 'no' must be one of createContainer")
     assert remark == "so base/a.json stays in force"
 
 

@@ -9,8 +9,8 @@ from nri_inject.oci_hooks.definition import (
     Reading,
     When,
     in_order,
-    read,
 )
+from nri_inject.oci_hooks.hook_file import read
 from nri_inject.oci_hooks.match import (
     AS_GO,
     Choices,

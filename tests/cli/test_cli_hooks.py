@@ -60,7 +60,7 @@ def test_list_has_the_hooks_in_order_and_the_errors(hooks: Path) -> None:
                 {"file": first, "stages": ["prestart"], "path": program, "when": {"always": True}},
                 {"file": second, "stages": ["prestart", "poststop"], "path": program, "when": when},
             ],
-            "errors": {bad: ["stages: 'x' instead of a list of strings"]},
+            "errors": {bad: ["stages: 'x' is not a list"]},
         },
     )
 
@@ -114,7 +114,7 @@ def test_validate_has_a_line_for_each_fault(hooks: Path) -> None:
         [
             f"{bad}: hook.path: program /none does not exist",
             f"{bad}: when.commands[0]: '(' is no pattern: missing ): (",
-            f"{bad}: stages[0]: 'x' is no stage; known: {known}",
+            f"{bad}: stages[0]: 'x' must be one of {known}",
             f"{broken}: line 2, column 11: not JSON: expecting ':' delimiter",
             "/no/such.json: /no/such.json does not exist: there is no '/no'",
         ],
@@ -123,13 +123,14 @@ def test_validate_has_a_line_for_each_fault(hooks: Path) -> None:
 
 def test_validate_warns_and_ends_well(hooks: Path) -> None:
     file = define(hooks, "a.json", extra=1)
-    assert run("validate", file) == (
-        0,
-        f"{file}: warning: extra is an unknown key, and ignored\n",
-    )
+    sentence = "unknown key 'extra'; known: version, hook, when, stages; it is ignored"
+    assert run("validate", file) == (0, f"{file}: warning: {sentence}\n")
     assert run_json("validate", file) == (
         0,
-        {"errors": {}, "warnings": {file: ["extra is an unknown key, and ignored"]}},
+        {
+            "errors": {},
+            "warnings": {file: [sentence]},
+        },
     )
 
 
