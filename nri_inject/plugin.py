@@ -55,7 +55,7 @@ class Plugin:
     one at a time. The runtime allows two seconds, for its whole node: a handler must not wait.
 
     A runtime may report what exists in many parts. `synchronize` gets all of them together, up to
-    `stub.MAX_TOLD_BYTES`. A plugin with `synchronize_part` gets each part there as it comes,
+    `stub.Limits.max_sync_bytes`. A plugin with `synchronize_part` gets each part there as it comes,
     however many they are, and empty sequences in `synchronize` after the last one. A container may
     come before its pod. Keep copies: one message of a part keeps the whole part in memory.
 

@@ -165,7 +165,7 @@ class Surroundings:
         if self._stub is None:
             do()
         else:
-            self._stub.after(do)
+            self._stub.after_response(do)
 
     def record(self, permit: Permit, pod: Pod, container: Container, outcome: Outcome) -> None:
         """Write down what was decided; what passed only since nothing is enforced yet, is told."""

@@ -196,7 +196,7 @@ class Differ:
             )
             return
         for plugin in self._others:
-            stub.join(plugin)
+            stub.add_plugin(plugin)
 
     def close(self) -> None:
         """Write what is left."""

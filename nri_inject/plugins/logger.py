@@ -208,7 +208,7 @@ class Logger:
         stub.watch(self._output)
         if self._recording is not None:
             stub.watch(self._recording)
-            stub.observe(partial(_recorded, self._recording, time.monotonic()))
+            stub.on_bytes(partial(_recorded, self._recording, time.monotonic()))
 
     def close(self) -> None:
         """Write what is left."""

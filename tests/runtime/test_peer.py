@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stubs import Running
 
 from nri_inject import api
 from nri_inject.api import ContainerUpdate, CreateContainerRequest, CreateContainerResponse, Pod
@@ -53,21 +54,13 @@ def served(
 ) -> Iterator[tuple[Peer, Stub]]:
     """Run our own stub in a thread; give the runtime's side of it."""
     ours, theirs = socket.socketpair()
-    stub = Stub(plugin, connection=theirs)
-
-    def run() -> None:
-        with suppress(NriError):  # what it says is for other tests
-            stub.run()
-
-    thread = threading.Thread(target=run)
-    thread.start()
     peer = Peer(ours, update)
-    try:
-        yield peer, stub
-    finally:
-        peer.close()
-        thread.join(BOUND)
-        assert not thread.is_alive()
+    with Running(Stub(plugin, connection=theirs)) as running:
+        try:
+            yield peer, running.stub
+        finally:
+            peer.close()
+            running.outcome()  # its errors are for other tests
 
 
 @contextmanager

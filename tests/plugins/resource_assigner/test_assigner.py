@@ -20,7 +20,7 @@ from nri_inject.plugin import Plugin
 from nri_inject.plugins.resource_assigner.plugin import MAX_PODS, ResourceAssigner, rules_of
 from nri_inject.plugins.resource_assigner.pools import ANNOTATION
 from nri_inject.service import Options
-from nri_inject.stub import Stub, Then
+from nri_inject.stub import Callback, Stub
 
 FOUR = host(cores=4)
 PROGRAM = "nri-resource-assigner"
@@ -40,8 +40,15 @@ class Asked(Stub):
         super().__init__(plugin)
         self.asked: Said = []
 
-    def update(self, updates: Iterable[api.ContainerUpdate], then: Then | None = None) -> None:
-        assert then is not None
+    def update(
+        self,
+        updates: Iterable[api.ContainerUpdate],
+        callback: Callback | None = None,
+        *,
+        then: Callback | None = None,
+    ) -> None:
+        assert callback is not None
+        assert then is None
         self.asked += said(updates)
 
 

@@ -1,0 +1,228 @@
+"""The stub: a plugin, its connections to a runtime, and the attempts to connect again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from nri_inject.api import ContainerUpdate
+from nri_inject.errors import ConnectionLost, ProtocolError, RemoteError
+from nri_inject.plugin import Plugin
+from nri_inject.stub.connection import Connection, Observer
+from nri_inject.stub.deprecated import OldNames, renamed
+from nri_inject.stub.dial import DEFAULT_SOCKET, dial, launched_connection, pauses
+from nri_inject.stub.limits import DEFAULT_LIMITS, Limits
+from nri_inject.stub.loop import Loop, Watch
+from nri_inject.stub.updates import Callback, Updates
+
+log = logging.getLogger(__name__)
+
+Phase = Literal["disconnected", "registering", "configured", "synchronized"]
+"""The progress of the handshake; runtimes before NRI 0.7 leave what they launch at "configured"."""
+
+
+class Stub(OldNames):
+    """Run a plugin on connections to one runtime.
+
+    `connection` is a connected socket of a runtime that launched the plugin; `run` ends when the
+    runtime closes it. Without it `run` dials `socket_path`, and dials again, with growing pauses,
+    whenever the connection is lost; it ends on SIGTERM and SIGINT.
+    """
+
+    def __init__(
+        self,
+        plugin: Plugin,
+        *,
+        connection: socket.socket | None = None,
+        socket_path: str = DEFAULT_SOCKET,
+        watches: Iterable[Watch] = (),
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.plugin = plugin
+        self._others: list[Plugin] = []
+        self._observer: Observer | None = None
+        self._given = connection
+        self._path = socket_path
+        self._limits = limits
+        self._updates = Updates()
+        self._connections: Sequence[Connection] = ()
+        self._has_served = False
+        self._pauses = pauses(limits.first_pause, limits.max_pause)
+        self._loop = Loop(on_wake=self._flush)
+        for watch in watches:
+            self.watch(watch)
+
+    @property
+    def launched(self) -> bool:
+        """Whether a runtime launched the plugin, and made its one connection."""
+        return self._given is not None
+
+    @property
+    def phase(self) -> Phase:
+        """The progress of the first plugin's handshake."""
+        phase = self._connections[0].phase if self._connections else "ended"
+        return "disconnected" if phase == "leaving" or phase == "ended" else phase
+
+    def add_plugin(self, plugin: Plugin) -> None:
+        """Serve another plugin in the same loop, on a connection of its own to `socket_path`.
+
+        If one connection is lost, all are closed and dialled again: this is for plugins that are
+        of use together only. Updates go out on the first plugin's connection. ValueError for a
+        launched plugin, which has one connection.
+        """
+        if self.launched:
+            raise ValueError("a launched plugin has one connection")
+        self._others.append(plugin)
+
+    def on_bytes(self, observer: Observer) -> None:
+        """Pass all bytes of the first plugin's connections to `observer`, which must not wait."""
+        self._observer = observer
+
+    def watch(self, watch: Watch) -> None:
+        """Wait for another descriptor, too; `watch.ready` is called in the same thread.
+
+        A watch that fails is logged and removed.
+        """
+        self._loop.watch(watch)
+
+    def unwatch(self, watch: Watch) -> None:
+        """Remove a watch; its descriptor must still be open."""
+        self._loop.unwatch(watch)
+
+    def update(
+        self,
+        updates: Iterable[ContainerUpdate],
+        callback: Callback | None = None,
+        *,
+        then: Callback | None = None,
+    ) -> None:
+        """Request updates of containers that exist. Any thread, and any handler, may call.
+
+        Nothing waits: the request is sent after the current handler has answered, since the
+        runtime would not take it before. `callback` gets the updates that failed, or the error.
+        Before the plugin is configured, and without a connection, requests are kept.
+        """
+        if then is not None:
+            renamed("Stub.update(then=...)", "callback")
+            callback = then
+        self._updates.add(updates, callback)
+        self._loop.wake()
+
+    def after_response(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after the response of the handler that calls this.
+
+        That is for work that no container waits for, such as a log. The callback runs in the same
+        thread, when the response has gone to the socket and before anything else is read; it also
+        runs if the response is an error, or cannot be sent, or is sent only in part. A callback
+        that fails is logged. A callback that a callback adds runs after the next response.
+        """
+        self._loop.after_response(callback)
+
+    def stop(self) -> None:
+        """End `run` as soon as the current handler has answered. Any thread may call."""
+        self._loop.stop()
+
+    def run(self) -> None:
+        """Serve until the runtime or a signal ends it; once in the life of a stub.
+
+        Raises ConnectionLost when a given connection ends before the plugin was configured,
+        and NriError when the runtime or the plugin itself refuses the configuration.
+        """
+        try:
+            with self._loop.stopped_by_signals():
+                if self._given is not None:
+                    self._serve([self._given])
+                else:
+                    self._serve_and_reconnect()
+        finally:
+            self._loop.close()
+
+    def _serve_and_reconnect(self) -> None:
+        while not self._loop.stopping:
+            try:
+                sockets = dial(self._path, 1 + len(self._others), self._limits.connect_timeout)
+            except OSError as error:
+                self._pause(f"cannot connect to {self._path}: {error.strerror or error}")
+                continue
+            try:
+                self._serve(sockets)
+            except (ConnectionLost, ProtocolError) as error:
+                log.warning("%s", error)
+            except RemoteError as error:
+                if not self._has_served:  # a runtime that has served us may do so again
+                    raise
+                log.warning("%s", error)
+            if not self._loop.stopping:
+                self._pause(f"lost the connection to {self._path}")
+
+    def _pause(self, reason: str) -> None:
+        pause = next(self._pauses)
+        log.warning("%s; connecting again in %.1f s", reason, pause)
+        self._loop.sleep(pause)
+
+    def _serve(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve until one connection ends; raise the fault of the first that has one."""
+        connections = self._connections = self._open(sockets)
+        try:
+            for connection in connections:
+                connection.start()
+            self._finish_handshakes()
+            while not self._is_over():
+                self._loop.turn(None)
+        finally:
+            self._connections = ()
+            for connection in connections:
+                connection.close()
+        for connection in connections:
+            if connection.fault is not None:
+                raise connection.fault
+
+    def _open(self, sockets: Sequence[socket.socket]) -> list[Connection]:
+        first = Connection(
+            sockets[0],
+            self.plugin,
+            self._loop,
+            updates=self._updates,
+            limits=self._limits,
+            launched=self.launched,
+            on_bytes=self._observer,
+        )
+        others = [
+            Connection(connection, plugin, self._loop, updates=Updates(), limits=self._limits)
+            for connection, plugin in zip(sockets[1:], self._others, strict=True)
+        ]
+        return [first, *others]
+
+    def _finish_handshakes(self) -> None:
+        """Serve until no connection has a deadline any more, or until the end."""
+        while not self._is_over():
+            deadlines = [one.deadline for one in self._connections if one.deadline is not None]
+            if not deadlines:
+                break
+            self._loop.turn(max(min(deadlines) - time.monotonic(), 0.0))
+            for connection in self._connections:
+                connection.check_deadline()
+        if all(connection.phase == "synchronized" for connection in self._connections):
+            self._has_served = True
+            self._pauses = pauses(self._limits.first_pause, self._limits.max_pause)
+
+    def _is_over(self) -> bool:
+        return self._loop.stopping or any(one.phase == "ended" for one in self._connections)
+
+    def _flush(self) -> None:
+        for connection in self._connections:
+            connection.flush()
+
+
+def serve(plugin: Plugin, *, socket_path: str = DEFAULT_SOCKET) -> None:
+    """Run `plugin` as it was started: launched by a runtime, or by hand.
+
+    A runtime that launches a plugin passes a connected socket's descriptor in
+    NRI_PLUGIN_SOCKET (NRI, pkg/api/plugin.go). Without it `socket_path` is dialled.
+    """
+    connection = launched_connection(os.environ)
+    Stub(plugin, connection=connection, socket_path=socket_path).run()
