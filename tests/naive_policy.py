@@ -226,11 +226,11 @@ def writable(options: list[str]) -> bool:
 
 
 def looked_at(document: Document, asker: Asker, kind: str, path: str) -> bool:
-    """Tell whether some rule for the namespace could allow what is there."""
+    """Tell whether some rule for the container could allow what is there."""
     named = [
         text_of(kind, entry)
         for rule in document.get("rules", [])
-        if some(rule.get("who", {}).get("namespaces", ["**"]), asker.pod.namespace)
+        if includes(rule.get("who", {}), asker)
         for entry in rule.get("allow", {}).get(kind, [])
     ]
     if kind == "devices" and named and below(path, "/dev"):

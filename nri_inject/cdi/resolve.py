@@ -8,8 +8,9 @@ does when CDI itself edits a container.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, NamedTuple
 
 from nri_inject import access, api, runtimes, user_namespace
@@ -63,21 +64,33 @@ _MAX_COMPARED: Final = 500
 _MAX_LISTED: Final = 8
 
 
-def look_up(wanted: Iterable[str], snapshot: Snapshot) -> list[CdiDevice]:
-    """Return the devices of these names, each once; CdiError names all that are unknown."""
+def anything(_name: str) -> bool:
+    """Show every device to the reader of an error: the node's admin, or a test."""
+    return True
+
+
+def look_up(
+    wanted: Iterable[str], snapshot: Snapshot, is_shown: Callable[[str], bool] = anything
+) -> list[CdiDevice]:
+    """Return the devices of these names, each once; CdiError names all that are unknown.
+
+    `is_shown` tells whether the reader of an error may learn that the node has a device.
+    """
     asked = [*wanted]
     devices = snapshot.devices
     unknown = [name for name in asked if name not in devices]
     if not unknown:
         return [devices[name] for name in dict.fromkeys(asked)]
+    shown = cache(is_shown)
+    hints = (_hint(name, snapshot, shown) for name in dict.fromkeys(unknown))
     sentences = [
-        f"no CDI device {quoted(name)}{_hint(name, snapshot) if number < _MOST_SUGGESTED else ''}"
+        f"no CDI device {quoted(name)}{next(hints) if number < _MOST_SUGGESTED else ''}"
         for number, name in enumerate(dict.fromkeys(unknown))
     ]
     raise CdiError(sentences, unresolved=unknown)
 
 
-def _hint(name: str, snapshot: Snapshot) -> str:
+def _hint(name: str, snapshot: Snapshot, is_shown: Callable[[str], bool]) -> str:
     """Say what may have been meant, and what may be the cause."""
     if name in snapshot.conflicts:
         files = " and ".join(map(plain, snapshot.conflicts[name]))
@@ -87,24 +100,29 @@ def _hint(name: str, snapshot: Snapshot) -> str:
     parts = names.split(name)
     if not parts.vendor:
         return "; a name looks like vendor.com/class=name"
-    clauses = [_near(parts, snapshot), *_causes(parts, snapshot)]
+    clauses = [_near(parts, snapshot, is_shown), *_causes(parts, snapshot)]
     return "".join(f"; {clause}" for clause in clauses if clause)
 
 
-def _near(parts: names.QualifiedName, snapshot: Snapshot) -> str:
+def _near(parts: names.QualifiedName, snapshot: Snapshot, is_shown: Callable[[str], bool]) -> str:
     kind = f"{parts.vendor}/{parts.class_}"
     siblings = sorted(known for known in snapshot.devices if known.startswith(f"{kind}="))
-    if siblings:
-        stems = [sibling.partition("=")[2] for sibling in siblings]
-        near = meant(parts.device, stems[:_MAX_COMPARED])
+    shown = filter(is_shown, siblings[:_MAX_COMPARED])
+    stems = [sibling.partition("=")[2] for sibling in shown]
+    if stems:
+        near = meant(parts.device, stems)
         if near:
             return f"did you mean {kind + '=' + near!r}?"
         return f"known of {plain(kind)}: {listed(stems, _MAX_LISTED)}"
-    kinds = sorted({known.partition("=")[0] for known in snapshot.devices})
-    near = meant(kind, kinds[:_MAX_COMPARED])
+    if not snapshot.devices:
+        return "no device is known at all"
+    # One device of each kind is asked for: there can be ten thousand.
+    one_of = {known.partition("=")[0]: known for known in sorted(snapshot.devices, reverse=True)}
+    kinds = [one for one in sorted(one_of)[:_MAX_COMPARED] if is_shown(one_of[one])]
+    near = meant(kind, kinds)
     if near:
         return f"did you mean {near + '=' + parts.device!r}?"
-    return f"known kinds: {listed(kinds, _MAX_LISTED)}" if kinds else "no device is known at all"
+    return f"known kinds: {listed(kinds, _MAX_LISTED)}" if kinds else ""
 
 
 def _causes(parts: names.QualifiedName, snapshot: Snapshot) -> Iterator[str]:
@@ -277,15 +295,17 @@ def resolve(
     files: Mapping[str, Place] = _NO_FILES,
     container: Container = _NO_CONTAINER,
     runtime: Runtime = NEWEST,
+    is_shown: Callable[[str], bool] = anything,
 ) -> Resolution:
     """Return what these names mean for a container.
 
     `container` tells its user, namespaces and hooks. `files` are the host's: a path of a spec that
     other users than root could redirect is an error, and so is a link on procfs. CdiError has
     everything that is wrong; edits that cannot be carried are not wrong, but listed: whether they
-    may be left out is the caller's to say.
+    may be left out is the caller's to say. `is_shown` tells which devices an error may name beside
+    those that are asked for.
     """
-    edits = collect(look_up(wanted, snapshot))
+    edits = collect(look_up(wanted, snapshot, is_shown))
     work = _Work(devices, container, runtime, user_namespace.is_in_one(container), files=files)
     for translate in (_env, _nodes, _mounts, _hooks, _net_devices, _rdt, _gids):
         translate(edits, work)

@@ -7,7 +7,7 @@ names in silence; or they are handed to the runtime where the configuration says
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Final, Literal, TypeAlias
 
@@ -27,7 +27,7 @@ from nri_inject.annotations import (
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import names, registry
 from nri_inject.cdi.registry import CdiRegistry
-from nri_inject.cdi.resolve import resolve
+from nri_inject.cdi.resolve import anything, resolve
 from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
@@ -87,6 +87,7 @@ def injecting(
                 files={} if unsafe else host.files,
                 container=container,
                 runtime=target,
+                is_shown=_shown(host.permit),
             )
         except RequestError as error:
             raise RequestError(error.faults, where=where(pod, container)) from error
@@ -97,6 +98,11 @@ def injecting(
         return resolution.adjust
 
     return inject
+
+
+def _shown(permit: Permit | None) -> Callable[[str], bool]:
+    """Return which devices of the node an error may name: those that the container may have."""
+    return anything if permit is None else partial(permit.could_have, "cdi_devices")
 
 
 def _granted(

@@ -24,7 +24,7 @@ from nri_inject import api
 from nri_inject.access import letters, possible_access, rule_number
 from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
-from nri_inject.host import DeviceNode, Host, NotADevice, Number
+from nri_inject.host import Host, NotADevice, Number
 from nri_inject.policy import mount_options, sysctls
 from nri_inject.policy.kinds import HARMLESS, PROTECTED
 from nri_inject.policy.patterns import clean, is_below, literally
@@ -94,31 +94,56 @@ _NO_DEVICE: Final[Mapping[str, object]] = {
 
 def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], world: World) -> Item:
     path, number = device.path, _device_number(device)
+    if not world.reaches_device(path):
+        return _unseen_device(path, number, world)
     access = possible_access(number, rules)
-    told = world.host.numbers.get(number, ())
-    if world.reaches_device(path):
-        names, trouble = _names(path, number, told, world)
-        facts = _device_facts(number, access, world)
-    else:
-        # What the host has there is not known, so neither is what the container would get.
-        names, trouble, facts = (), "", _NO_DEVICE
+    told = _told(number, world)
+    names, trouble = _names(path, number, told, world)
     if "\0" in path:  # a runtime written in C would make the device at another path
         trouble = "its path has a NUL"
-    is_nameless = facts is not _NO_DEVICE and not names
-    resolved = f"{device.type} {device.major}:{device.minor}" if device.type else ""
+    resolved = _number(number)
     known = next(iter(names or told), "")
     return Item(
         "devices",
         path,
         _shown_device(path, resolved, known),
         names,
-        facts,
+        _device_facts(number, access, world),
         f"{resolved} {known}".strip(),
         trouble,
-        _by_number(*number, access)
-        if is_nameless
-        else _suggested_device(path, known, number, access if device.type else ()),
+        _suggested_device(path, known, number, access) if names else _by_number(*number, access),
     )
+
+
+def _unseen_device(path: str, number: Number, world: World) -> Item:
+    """Return a device at a path that may not be looked at.
+
+    What the container would get there is not known, so no rule can allow it. Another plugin may
+    have looked. What it found is for the audit; the pod's author reads the error, and may learn of
+    the host's devices only if some rule allows one.
+    """
+    shown = number if _may_learn(world) else ("", -1, -1)
+    known = next(iter(_told(number, world)), "")
+    return Item(
+        "devices",
+        path,
+        _shown_device(path, _number(shown), known),
+        (),
+        _NO_DEVICE,
+        f"{_number(number)} {known}".strip(),
+        "",
+        _suggested_device(path, known, shown, ()),
+    )
+
+
+def _may_learn(world: World) -> bool:
+    """Tell whether a container may have any device, and so may learn which ones there are."""
+    return world.reaches_device("/dev")
+
+
+def _told(number: Number, world: World) -> tuple[str, ...]:
+    """Return the names that the host has for a number."""
+    return world.host.numbers.get(number, ()) if _may_learn(world) else ()
 
 
 def _device_facts(number: Number, access: frozenset[str], world: World) -> Mapping[str, object]:
@@ -176,7 +201,7 @@ def _names(
     except KeyError:
         return told, ""
     if node.number != number:
-        return (), f"the host's {quoted(path)} is {_number(node)}, another device"
+        return (), f"the host's {quoted(path)} is {_number(node.number)}, another device"
     if node.doubt is not None:
         return (), f"it is not sure what the host's {quoted(path)} is: {node.doubt}"
     # With `..` in it a path is no name: /dev/snd/../mem is nothing of /dev/snd.
@@ -185,8 +210,9 @@ def _names(
     return tuple(dict.fromkeys((*told, *real, *asked))), ""
 
 
-def _number(node: DeviceNode) -> str:
-    return f"{node.type} {node.major}:{node.minor}"
+def _number(number: Number) -> str:
+    kind, major, minor = number
+    return f"{kind} {major}:{minor}" if kind else ""
 
 
 def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item:
@@ -197,7 +223,7 @@ def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item:
     if kind not in ("b", "c") or major < 0:
         trouble = "it opens every device of a kind"
     elif minor >= 0:
-        names = world.host.numbers.get((kind, major, minor), ())
+        names = _told((kind, major, minor), world)
     access = frozenset(rule.access)
     shown = _shown_rule(rule)
     facts = _device_facts((kind, major, minor), access, world)

@@ -16,7 +16,7 @@ from nri_inject.host import Host
 from nri_inject.policy.items import World, items_of, named, with_real_sources, without, written
 from nri_inject.policy.kinds import KINDS
 from nri_inject.policy.patterns import above, clean
-from nri_inject.policy.rules import Decision, Item, Policy, Subject
+from nri_inject.policy.rules import Decision, Item, Policy, Reach, Subject
 
 # Of an item and a rule's entry. Each costs some 3 µs, and a request must not take a second.
 _MOST_COMPARISONS: Final = 100_000
@@ -33,6 +33,7 @@ class Permit:
         self.policy = policy
         self._comparisons = 0
         self._rules = policy.local(pod.namespace)
+        self._known_reach: dict[str, Reach] = {}
         self._pod = pod
         self._container = container
         self._subject = Subject(
@@ -70,6 +71,10 @@ class Permit:
         decisions = [self._tolerate(named(kind, name, noun)) for name in names]
         self._refuse(decisions, _NO_ORIGINS)
         return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
+
+    def could_have(self, kind: str, name: str) -> bool:
+        """Tell whether the container may have a thing of that name; that is no decision."""
+        return self._decided(named(kind, name, "")).verdict in ("allow", "warn")
 
     def decide(self, item: Item) -> Decision:
         """Return what becomes of an item, and note it."""
@@ -129,14 +134,19 @@ class Permit:
         Looking can tell what exists, wait for a network file system or mount something; so
         nothing is looked at that no rule could allow, whatever is there.
         """
-        places = [*above(clean(path))]
+        reach, places = self._reach("devices"), [*above(clean(path))]
         return (
             self.policy.mode == "warn"
-            or self._rules.allows_below("devices", places)
+            or not reach.directories.isdisjoint(places)
             # Whatever a rule allows, a link in /dev may lead to it.
-            or ("/dev" in places and self._rules.allows("devices"))
+            or (reach.allows and "/dev" in places)
         )
 
     def reaches_source(self, path: str) -> bool:
         """Tell the same of a mount's source, a clean path."""
-        return self._rules.allows_below("mounts", above(path))
+        return not self._reach("mounts").directories.isdisjoint(above(path))
+
+    def _reach(self, kind: str) -> Reach:
+        if kind not in self._known_reach:
+            self._known_reach[kind] = self._rules.reach(kind, self._subject)
+        return self._known_reach[kind]

@@ -24,7 +24,7 @@ Verdict: TypeAlias = Literal["allow", "deny", "skip", "warn"]
 
 
 class Subject(NamedTuple):
-    """The container that asks, and the plugin that asks for it.
+    """The container that asks, and the plugin that asks for it; an empty plugin is any plugin.
 
     Namespace and handler are the cluster's word; labels and names the pod author's own.
     """
@@ -51,7 +51,7 @@ class Who:
         return (
             _one_matches(self.runtime_handlers, subject.runtime_handler)
             and _one_matches(self.containers, subject.container)
-            and _one_matches(self.plugins, subject.plugin)
+            and (not subject.plugin or _one_matches(self.plugins, subject.plugin))
             and (self.pods is None or self.pods.matches(subject.labels))
         )
 
@@ -135,21 +135,19 @@ class _Index(NamedTuple):
     """The entries of one kind, of rules that speak of the same namespaces.
 
     Most are found by their pattern's stem, the others are gone through. That is what keeps a
-    policy of many rules as fast as a short one. `directories` has the rules that may allow
-    something at or below a path, `allowing` all rules that allow something.
+    policy of many rules as fast as a short one. `allowing` has each entry of a rule that allows:
+    its rule, and the directory at or below which the thing is, empty if any directory will do.
     """
 
     by_stem: Stems[Reference]
     others: Sequence[Reference]
-    directories: Mapping[str, Sequence[Rule]]
-    allowing: Sequence[Rule]
+    allowing: Sequence[tuple[Rule, str]]
 
 
 def _indexed(kind: str, references: Iterable[Reference]) -> _Index:
     by_stem: list[tuple[Pattern, Reference]] = []
     others: list[Reference] = []
-    directories: dict[str, list[Rule]] = {}
-    allowing: list[Rule] = []
+    allowing: list[tuple[Rule, str]] = []
     for reference in references:
         pattern, rule = reference.entry.pattern, reference.rule
         is_allowing = rule.effect == "allow"
@@ -160,11 +158,9 @@ def _indexed(kind: str, references: Iterable[Reference]) -> _Index:
             others.append(reference)
         else:
             by_stem.append((pattern, reference))
-        if is_allowing and (not allowing or allowing[-1] is not rule):
-            allowing.append(rule)
-        if is_allowing and pattern is not None:
-            directories.setdefault(pattern.directory, []).append(rule)
-    return _Index(Stems(by_stem), others, directories, allowing)
+        if is_allowing:
+            allowing.append((rule, "" if pattern is None else pattern.directory))
+    return _Index(Stems(by_stem), others, allowing)
 
 
 _Scope: TypeAlias = Mapping[str, _Index]
@@ -204,6 +200,13 @@ def _scopes(rules: Iterable[Rule]) -> _Scopes:
     return _Scopes(everywhere, Stems(by_namespace))
 
 
+class Reach(NamedTuple):
+    """The directories at or below which a rule may allow something, and whether any rule allows."""
+
+    directories: AbstractSet[str]
+    allows: bool
+
+
 class Local:
     """The rules of a policy that may speak of a container in one namespace."""
 
@@ -224,14 +227,17 @@ class Local:
         found.sort(key=lambda reference: reference.order)
         return found
 
-    def allows(self, kind: str) -> bool:
-        """Tell whether some rule allows something of a kind."""
-        return any(index.allowing for index in self._of(kind))
-
-    def allows_below(self, kind: str, directories: Iterable[str]) -> bool:
-        """Tell whether some rule allows something at or below one of these paths."""
-        places = [*directories]
-        return any(place in index.directories for index in self._of(kind) for place in places)
+    def reach(self, kind: str, subject: Subject) -> Reach:
+        """Return where something of a kind may be that some rule allows to a container."""
+        directories: set[str] = set()
+        for index in self._of(kind):
+            last, speaks = None, False
+            for rule, directory in index.allowing:
+                if rule is not last:
+                    last, speaks = rule, rule.who.includes(subject)
+                if speaks:
+                    directories.add(directory)
+        return Reach(frozenset(directories - {""}), bool(directories))
 
     def _of(self, kind: str) -> Iterator[_Index]:
         return (scope[kind] for scope in self._scopes if kind in scope)

@@ -7,6 +7,7 @@ denied: everybody has those, and it takes no privilege to link to them.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -21,8 +22,10 @@ from device_rules import Rule
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.cdi import registry
 from nri_inject.errors import RequestError
 from nri_inject.host import DeviceNode, Host, Place, Remembered, real_host
+from nri_inject.plugins import cdi_injector
 from nri_inject.plugins.device_injector import inject
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
@@ -628,6 +631,88 @@ def test_thousands_of_devices_take_a_look_each_up_to_512_and_none_beyond(
     assert devices.looks == looks
     assert numbers.looks == looks
     assert ("more than 512 devices" in told) is (looks == 0)
+
+
+EMPTY_FOR_IT = {
+    "no rules": "",
+    "a rule that denies": "{deny: {devices: ['/**']}}",
+    "a rule for another kind": "{allow: {sysctl: ['net.*']}}",
+    "a rule for another namespace": "{who: {namespaces: [lab]}, allow: {devices: ['/**']}}",
+    "a rule for other labels": (
+        "{who: {pods: {matchLabels: {app: x}}}, allow: {devices: ['/**'], mounts: [/]}}"
+    ),
+    "a rule for another container": "{who: {containers: [x]}, allow: {devices: ['/**']}}",
+    "a rule for another runtime": "{who: {runtime_handlers: [x]}, allow: {devices: ['/**']}}",
+    "a rule for another plugin": "{who: {plugins: [20-x]}, allow: {devices: ['/**']}}",
+}
+
+
+@pytest.mark.parametrize("rules", EMPTY_FOR_IT.values(), ids=EMPTY_FOR_IT)
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("devices", "[{path: /dev/SECRET}]"),
+        ("devices", "[{path: /dev/none}]"),
+        ("devices", "[{path: /dev/mine, type: b, major: 254, minor: 0}]"),
+        ("devices", "[{path: /dev/SECRET, type: b, major: 254, minor: 0, access: r}]"),
+        ("devices", "[{device: class:video}]"),
+        ("devices", "[{device: 'udev:ID_SERIAL=SECRET', optional: true}]"),
+        ("devices", "[{device: /dev/SECRET, links: true, optional: true}]"),
+        ("mounts", "[{source: /srv/SECRET, destination: /in, type: bind}]"),
+        ("mounts", "[{source: /srv/none, destination: /in, type: bind}]"),
+    ],
+)
+def test_who_may_have_nothing_learns_nothing_by_asking(rules: str, kind: str, text: str) -> None:
+    """The error is the same on a host that has all of it, and on one that has nothing."""
+    disk = DeviceNode("/dev/SECRET", "b", 254, 0, 0o660, 0, 6, "/dev/vda")
+    full = Host(
+        {disk.path: disk},
+        numbers={disk.number: ("/dev/vda", "/dev/SECRET")},
+        files={"/srv/SECRET": Place("/etc")},
+        inventory=lambda: pytest.fail("it looked at the host's devices"),
+    )
+    told = refusal(kind, text, rules, full)
+    assert told == refusal(kind, text, rules, Host({}, numbers={}, files={}))
+    assert "vda" not in told
+    assert "254" not in told
+
+
+def test_what_another_plugin_found_out_is_not_in_the_error() -> None:
+    told = refused(device("/dev/x", 0, major=254, kind="b"), "")
+    assert told.startswith("device '/dev/x': no rule of policy allows it; a rule that does:")
+    assert told.endswith("allow: {devices: [/dev/x]}}")
+
+
+SPEC = {
+    "cdiVersion": "0.6.0",
+    "devices": [{"name": name, "containerEdits": {"env": ["A=1"]}} for name in ("a", "b")],
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed", "hint"),
+    [
+        ("v.com/d=c", "v.com/d=[ac]", "known of v.com/d: a"),
+        ("v.com/d=c", "v.com/d=c", ""),
+        ("v.com/e=a", "v.com/e=a", ""),
+        ("v.com/e=a", "v.com/?=a", "did you mean 'v.com/d=a'?"),
+        ("other.org/thing=a", "other.org/thing=a", ""),
+        ("other.org/thing=a", "*/*", "known kinds: v.com/d"),
+    ],
+)
+def test_an_unknown_cdi_name_tells_only_of_devices_that_the_container_may_have(
+    asked: str, allowed: str, hint: str
+) -> None:
+    text = json.dumps({**SPEC, "kind": "v.com/d"}).encode()
+    snapshot = registry.snapshot(["/etc/cdi"], [registry.read("/etc/cdi/a.json", "/etc/cdi", text)])
+    pod = Pod(
+        name="evil", namespace="ci", annotations={"cdi-devices.noderesource.dev": f"[{asked}]"}
+    )
+    host = Host({}, cdi=snapshot, permit=permit(f"{{allow: {{cdi_devices: ['{allowed}']}}}}"))
+    with pytest.raises(RequestError) as caught:
+        cdi_injector.inject(pod, CONTAINER, host)
+    (told,) = caught.value.faults
+    assert told == f"no CDI device '{asked}'" + (f"; {hint}" if hint else "")
 
 
 def test_who_may_have_nothing_makes_nobody_look() -> None:

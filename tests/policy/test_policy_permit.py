@@ -124,8 +124,8 @@ def test_nothing_is_allowed_by_a_policy_that_could_not_be_read() -> None:
 def test_without_a_policy_nothing_of_the_host_is_looked_at() -> None:
     assert faults(DENY_ALL, asked(FUSE)) == [
         (
-            "device '/dev/fuse' (c 10:229): no rule of this node's policy (none is configured)"
-            " allows it; a rule that does:"
+            "device '/dev/fuse': no rule of this node's policy (none is configured) allows it;"
+            " a rule that does:"
             " {who: {namespaces: [ci]}, allow: {devices: [/dev/fuse]}}"
         )
     ]
