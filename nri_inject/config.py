@@ -6,13 +6,35 @@ A runtime hands it over as drop-in text; started by hand a plugin reads it from 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
+from functools import cache
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from nri_inject import trust, yamltext
 from nri_inject.errors import ConfigError
+from nri_inject.fields import (
+    Fault,
+    Field,
+    Reader,
+    list_of,
+    map_of,
+    not_one_of,
+    one_of,
+    read_flag,
+    wrong_type,
+)
 from nri_inject.yamltext import Value
 
 if TYPE_CHECKING:  # read only where rules stand in the configuration itself
@@ -21,6 +43,41 @@ if TYPE_CHECKING:  # read only where rules stand in the configuration itself
 Section = TypeVar("Section", "Logger", "Differ")
 
 UNRESTRICTED: Final = "unrestricted"
+
+
+# --- what a value may be ------------------------------------------------------------------------
+
+
+def _read_line(value: Value) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise wrong_type(value, "text of one line")
+    return value
+
+
+def _read_path(value: Value) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise wrong_type(value, "an absolute path")
+    return value
+
+
+def _read_address(value: Value) -> str:
+    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 1 << 16
+    if not (host and colon and is_port) or (":" in host and host[0] + host[-1] != "[]"):
+        raise wrong_type(value, "an address and a port, as in 127.0.0.1:9464")
+    return str(value)
+
+
+def _read_cpus(value: Value) -> str | int:
+    if isinstance(value, str) and value.isprintable():
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type(value, "a list of CPUs, as in 0-1,8")
+    return value
+
+
+# The type of a field says what its values may be; where it cannot, it names the reader.
+AbsolutePath: TypeAlias = Annotated[str, _read_path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +91,7 @@ class Cdi:
     """
 
     mode: Literal["resolve", "native"] = "resolve"
-    dirs: tuple[str, ...] = ()
+    dirs: tuple[AbsolutePath, ...] = ()
     container_annotations: Literal["judge", "trust"] = "judge"
 
 
@@ -46,8 +103,8 @@ class Hooks:
     is where the host's files are seen, for a plugin that runs in a container.
     """
 
-    dirs: tuple[str, ...] = ()
-    host_root: str = "/"
+    dirs: tuple[AbsolutePath, ...] = ()
+    host_root: AbsolutePath = "/"
     bind_mounts: Literal["real", "any"] = "real"
     empty_command: Literal["no-match", "fail"] = "no-match"
     unusable_program: Literal["skip", "fail"] = "skip"
@@ -82,7 +139,7 @@ class Logger:
 
     events: tuple[str, ...] = ("all",)
     format: Literal["yaml", "json"] = "yaml"
-    log_file: str = ""
+    log_file: AbsolutePath = ""
     namespaces: tuple[str, ...] = ()
     pods: tuple[str, ...] = ()
     add_annotation: str = ""
@@ -101,7 +158,7 @@ class Differ:
 
     indices: tuple[str, ...] = ("00", "99")
     format: Literal["text", "json"] = "text"
-    log_file: str = ""
+    log_file: AbsolutePath = ""
     unchanged: bool = False
 
 
@@ -113,7 +170,7 @@ class ResourceAssigner:
     `beyond_requests` are patterns of namespaces' names.
     """
 
-    reserved: str | int = ""
+    reserved: Annotated[str | int, _read_cpus] = ""
     reserved_namespaces: tuple[str, ...] = ("kube-system",)
     whole_cpus: bool = True
     beyond_requests: tuple[str, ...] = ()
@@ -135,12 +192,12 @@ class Config:
     `metrics_address` is the `HOST:PORT` where Prometheus finds metrics, empty for none.
     """
 
-    policy: Literal["unrestricted"] | File | Policy | None = None
-    audit: Literal["log", "off"] | File = "log"
+    policy: Annotated[Literal["unrestricted"] | File | Policy | None, _read_policy] = None
+    audit: Annotated[Literal["log", "off"] | File, _read_audit] = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
     unsafe_files: bool = False
-    host_root: str = "/"
-    metrics_address: str = ""
+    host_root: AbsolutePath = "/"
+    metrics_address: Annotated[str, _read_address] = ""
     cdi: Cdi = Cdi()
     hooks: Hooks = Hooks()
     validator: Validator = Validator()
@@ -153,142 +210,59 @@ class Config:
 _ONE_DOCUMENT: Final = dataclasses.replace(yamltext.SPEC_FILE, several=False)
 
 
-# --- what a value may be ------------------------------------------------------------------------
+# --- from values to records ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """What a value must be, and how that is called."""
-
-    holds: Callable[[Value], bool]
-    what: str
-
-
-def _is_line(value: Value) -> bool:
-    return isinstance(value, str) and value.isprintable()
-
-
-def _is_path(value: Value) -> bool:
-    return isinstance(value, str) and value.startswith("/") and "\0" not in value
-
-
-def _is_address(value: Value) -> bool:
-    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 1 << 16
-    return bool(host and colon) and is_port and (":" not in host or host[0] + host[-1] == "[]")
-
-
-_SWITCH: Final = _Rule(lambda value: isinstance(value, bool), "true or false")
-_PATH: Final = _Rule(_is_path, "an absolute path")
-_PATHS: Final = _Rule(
-    lambda value: isinstance(value, list) and all(map(_is_path, value)), "a list of absolute paths"
-)
-_LINE: Final = _Rule(_is_line, "text of one line")
-_LINES: Final = _Rule(
-    lambda value: isinstance(value, list) and all(map(_is_line, value)), "a list of texts"
-)
-_ADDRESS: Final = _Rule(_is_address, "an address and a port, as in 127.0.0.1:9464")
-_NUMBERS: Final = _Rule(
-    lambda value: _is_line(value) or type(value) is int, "a list of CPUs, as in 0-1,8"
-)
-
-
-def _policy(value: Value) -> Literal["unrestricted"] | File | Policy:
+def _read_policy(value: Value) -> Literal["unrestricted"] | File | Policy:
     if value == UNRESTRICTED:
         return UNRESTRICTED
     if isinstance(value, dict) and "file" in value:
-        return _file(value, "policy")
+        return File(**_FILE(value))
     if not isinstance(value, dict):
-        raise ConfigError(
-            f"policy: {value!r} is none of: the word {UNRESTRICTED}, {{file: PATH}},"
-            " or rules as in docs/allow-a-device.md"
+        raise Fault(
+            not_one_of(value, (UNRESTRICTED, _A_FILE, "rules as in docs/allow-a-device.md"))
         )
     from nri_inject.policy import document
 
-    return document.checked(value, "policy", "this node's policy")
+    return document.read_rules(value, "this node's policy")
 
 
-def _audit(value: Value) -> Literal["log", "off"] | File:
-    if value == "log" or value is None:
+def _read_audit(value: Value) -> Literal["log", "off"] | File:
+    if value == "log":
         return "log"
     if value == "off" or value is False:  # YAML makes false of the word
         return "off"
     if isinstance(value, dict):
-        return _file(value, "audit")
-    raise ConfigError(f"audit: {value!r} is none of: log, off, {{file: PATH}}")
+        return File(**_FILE(value))
+    raise Fault(not_one_of(value, ("log", "off", _A_FILE)))
 
 
-def _file(value: Mapping[str, Value], name: str) -> File:
-    path = value.get("file")
-    if [*value] != ["file"] or not _is_path(path):
-        raise ConfigError(
-            f"{name}: {{file: PATH}} with an absolute path expected, and no other key"
-        )
-    return File(str(path))
+_A_FILE: Final = "{file: PATH}"
+_RULES: Final = "rules as in docs/allow-a-device.md"
+_FILE: Final = map_of([Field("file", _read_path, required=True, to="path")], strict=True)
 
 
-# Key -> the words that it may have, a rule, what reads it, or the keys of its mapping.
-_Reader: TypeAlias = Callable[[Value], Any]
-_Known: TypeAlias = tuple[str, ...] | _Rule | _Reader
-_Keys: TypeAlias = "Mapping[str, _Known | _Keys]"
-_KEYS: Final[_Keys] = {
-    "policy": _policy,
-    "audit": _audit,
-    "on_unsupported": ("fail", "warn"),
-    "unsafe_files": _SWITCH,
-    "host_root": _PATH,
-    "metrics_address": _ADDRESS,
-    "cdi": {
-        "mode": ("resolve", "native"),
-        "dirs": _PATHS,
-        "container_annotations": ("judge", "trust"),
-    },
-    "hooks": {
-        "dirs": _PATHS,
-        "host_root": _PATH,
-        "bind_mounts": ("real", "any"),
-        "empty_command": ("no-match", "fail"),
-        "unusable_program": ("skip", "fail"),
-        "present": ("drop", "keep"),
-    },
-    "validator": {
-        "required_plugins": _LINES,
-        "tolerate_missing_plugins_annotation": _LINE,
-    },
-    "logger": {
-        "events": _LINES,
-        "format": ("yaml", "json"),
-        "log_file": _PATH,
-        "namespaces": _LINES,
-        "pods": _LINES,
-        "add_annotation": _LINE,
-        "set_annotation": _LINE,
-        "add_env": _LINE,
-        "set_env": _LINE,
-    },
-    "differ": {
-        "indices": _LINES,
-        "format": ("text", "json"),
-        "log_file": _PATH,
-        "unchanged": _SWITCH,
-    },
-    "resource_assigner": {
-        "reserved": _NUMBERS,
-        "reserved_namespaces": _LINES,
-        "whole_cpus": _SWITCH,
-        "beyond_requests": _LINES,
-        "memory_nodes": _SWITCH,
-    },
-}
+@cache
+def _reader_of(hint: Any) -> Reader[Any]:
+    """Return the reader of values of a type: that of an annotation, else what the type says."""
+    if get_origin(hint) is Annotated:
+        read: Reader[Any] = hint.__metadata__[0]
+        return read
+    if get_origin(hint) is Literal:
+        return one_of(*get_args(hint))
+    if get_origin(hint) is tuple:
+        read_all = list_of(_reader_of(get_args(hint)[0]))
+        return lambda value: tuple(read_all(value))
+    if dataclasses.is_dataclass(hint):
+        return _record_of(hint)
+    return read_flag if hint is bool else _read_line
 
-_SECTIONS: Final = {
-    "cdi": Cdi,
-    "hooks": Hooks,
-    "validator": Validator,
-    "logger": Logger,
-    "differ": Differ,
-    "resource_assigner": ResourceAssigner,
-}
+
+def _record_of(record: Any) -> Reader[Any]:
+    """Return the reader of a map whose keys are the fields of a dataclass."""
+    hints = get_type_hints(record, localns={"Policy": object}, include_extras=True)
+    read = map_of([Field(name, _reader_of(hint)) for name, hint in hints.items()], strict=True)
+    return lambda value: record(**read(value))
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -330,25 +304,18 @@ def read_document(text: str | bytes, source: str) -> dict[str, Value]:
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise ConfigError(
-            f"{source}: a mapping of keys to values expected, as in `policy: {UNRESTRICTED}`"
-        )
+        wanted = f"a map of keys to values, as in `policy: {UNRESTRICTED}`"
+        raise ConfigError(f"{source}: {wrong_type(document, wanted)}")
     return document
 
 
 def checked(document: Mapping[str, Value], source: str) -> Config:
     """Return the configuration that a document is; ConfigError with everything wrong in it."""
-    faults = list(_faults(document, _KEYS, ""))
-    if faults:
-        raise ConfigError(f"{source}: {'; '.join(faults)}")
-    sections: dict[str, Any] = dict(document)
-    for name, read_it in (("policy", _policy), ("audit", _audit)):
-        if name in sections:
-            sections[name] = read_it(sections[name])
-    for name, section in _SECTIONS.items():
-        if name in sections:
-            sections[name] = section(**_frozen(sections[name]))
-    return Config(**sections)
+    try:
+        config: Config = _reader_of(Config)(dict(document))
+    except Fault as fault:
+        raise ConfigError(f"{source}: {'; '.join(fault.sentences)}") from fault
+    return config
 
 
 def policy_of(text: str) -> Literal["unrestricted"] | File:
@@ -356,43 +323,6 @@ def policy_of(text: str) -> Literal["unrestricted"] | File:
     return UNRESTRICTED if text == UNRESTRICTED else File(text)
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def with_options(section: Section, own: Mapping[str, Any]) -> Section:
     """Let options that were given on the command line count before the configuration's."""
     return dataclasses.replace(section, **{name: value for name, value in own.items() if value})
-
-
-def _frozen(section: Mapping[str, Value]) -> dict[str, Any]:
-    return {key: _as_tuple(value) for key, value in section.items()}
-
-
-def _faults(document: Mapping[str, Value], keys: _Keys, place: str) -> Iterator[str]:
-    for key, value in document.items():
-        known = keys.get(key)
-        if known is None:
-            near = difflib.get_close_matches(key, keys, n=1)
-            hint = f", did you mean {near[0]!r}" if near else f", known are {', '.join(keys)}"
-            yield f"{place}unknown key {key!r}{hint}"
-        elif not isinstance(known, Mapping):
-            if fault := _fault(key, value, known):
-                yield f"{place}{fault}"
-        elif isinstance(value, dict):
-            yield from _faults(value, known, f"{place}{key}: ")
-        else:
-            yield f"{place}{key}: a mapping with {', '.join(known)} expected"
-
-
-def _fault(key: str, value: Value, known: _Known) -> str:
-    """Return what is wrong with a key's value, or nothing."""
-    if isinstance(known, _Rule):
-        return "" if known.holds(value) else f"{key}: {value!r} is not {known.what}"
-    if isinstance(known, tuple):
-        return "" if value in known else f"{key}: {value!r} is none of: {', '.join(known)}"
-    try:
-        known(value)
-    except ConfigError as error:
-        return str(error)
-    return ""

@@ -90,6 +90,10 @@ def _in_words(problem: Problem) -> str:
     return "".join(steps) + problem.sentence
 
 
+MAX_FAULTS: Final = 20
+"""How many faults of one text are worth looking for: an error shows the first ten."""
+
+
 class Findings:
     """What was found to be wrong, or odd, in one value so far, in the order of the text.
 
@@ -189,6 +193,17 @@ def read_flag(value: object) -> bool:
     return value
 
 
+def one_of(*known: str) -> Reader[str]:
+    """Return a reader of one of these words."""
+
+    def read(value: Value) -> str:
+        if value not in known:
+            raise Fault(not_one_of(value, known))
+        return str(value)
+
+    return read
+
+
 def integer(least: int, greatest: int) -> Callable[[object], int]:
     """Return a reader of whole numbers; those from YAML such as 0o644 and 420.0 are some too."""
 
@@ -212,6 +227,28 @@ def _is_negative_zero(value: object) -> bool:
 
 def _is_number(text: str) -> bool:
     return re.fullmatch(r"-?[0-9]{1,20}|0[xob][0-9a-fA-F]{1,20}", text) is not None
+
+
+# --- lists --------------------------------------------------------------------------------------
+
+MAX_ITEMS: Final = 1000
+"""How many items a list may have. No container has so many devices or mounts."""
+
+
+def list_of(read: Callable[[Value], T]) -> Reader[list[T]]:
+    """Return a reader of lists of up to MAX_ITEMS items; null is the empty one."""
+
+    def read_all(value: Value) -> list[T]:
+        if value is None:
+            return []
+        if isinstance(value, list) and len(value) > MAX_ITEMS:
+            raise Fault(f"{len(value)} items, at most {MAX_ITEMS} allowed")
+        found = Findings(MAX_FAULTS)
+        items = found.read_list(read, value)
+        found.check()
+        return items  # type: ignore[return-value]  # None stands where there was a fault
+
+    return read_all
 
 
 # --- maps ---------------------------------------------------------------------------------------
@@ -244,14 +281,18 @@ _MAX_COMPARED: Final = 20  # unknown keys, with the names of missing ones
 class Map:
     """Reads maps with these keys, in any letter case; a case that is not ours is warned of.
 
-    Null counts as not given. Other keys are faults, unless they are `ignored`.
+    Null counts as not given. Other keys are faults, unless they are `ignored`. If `strict`, a key
+    in another letter case and a null are faults, too.
     """
 
-    def __init__(self, fields: Iterable[Field], *, ignored: bool = False) -> None:
+    def __init__(
+        self, fields: Iterable[Field], *, ignored: bool = False, strict: bool = False
+    ) -> None:
         self._fields = {field.name: field for field in fields}
         self._folded = {folded(field.name): field for field in self._fields.values()}
         self._required = [field for field in self._fields.values() if field.required]
         self._ignored = ignored
+        self._strict = strict
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -270,6 +311,8 @@ class Map:
             known = self._fields.get(key) or self._in_other_case(key, value, found)
             if known is not None and item is not None:
                 values[known.to or known.name] = found.read(key, known.read, item)
+            elif known is not None and self._strict:
+                found.error("null-item", "null where a value is expected", key)
             if found.errors >= found.most:
                 return values
         for known in self._required:
@@ -280,7 +323,7 @@ class Map:
     def _in_other_case(self, key: str, keys: Iterable[str], found: Findings) -> Field | None:
         """Return the field that a key names in other letters, or None after noting a fault."""
         name = folded(key)
-        known = self._folded.get(name)
+        known = None if self._strict else self._folded.get(name)
         if known is None:
             if not self._ignored:
                 found.add(unknown_key(key, self.names))
@@ -298,3 +341,16 @@ class Map:
         unknown = islice((key for key in keys if folded(key) not in self._folded), _MAX_COMPARED)
         if known.name not in {meant(key, self.names) for key in unknown}:
             found.error("missing", f"{known.name} is missing")
+
+
+def map_of(fields: Iterable[Field], *, strict: bool = False) -> Reader[Values]:
+    """Return a reader of maps with these keys; see `Map`."""
+    keys = Map(fields, strict=strict)
+
+    def read(value: Value) -> Values:
+        found = Findings(MAX_FAULTS)
+        values = keys.read(value, found)
+        found.check()
+        return values
+
+    return read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Final
@@ -45,8 +46,6 @@ def meant(name: str, known: Sequence[str]) -> str | None:
     Words that all known names begin with, such as SCHED_, may be missing and make no likeness.
     No known name looks like a name of more than MAX_EXCERPT characters.
     """
-    import difflib  # needed for an error only; a launched plugin starts without it
-
     if len(name) > MAX_EXCERPT or not known:
         return None
     prefix = _shared_words(known).casefold()

@@ -294,7 +294,7 @@ def test_a_broken_configuration_is_2(tmp_path: Path) -> None:
     status, _, log = ended("--config", str(file))
     assert (status, messages(log)) == (
         2,
-        [f"{file}: unknown key 'polcy', did you mean 'policy'"],
+        [f"{file}: unknown key 'polcy'; did you mean 'policy'?"],
     )
 
 
@@ -331,8 +331,8 @@ def test_version_is_ours_and_the_protocols() -> None:
 
 def test_a_drop_in_configuration_that_is_wrong_is_1_and_told_to_the_runtime() -> None:
     sentence = (
-        "drop-in configuration: policy: 'x' is none of: the word unrestricted, {file: PATH},"
-        " or rules as in docs/allow-a-device.md"
+        "drop-in configuration: policy: 'x' must be one of unrestricted, {file: PATH},"
+        " rules as in docs/allow-a-device.md"
     )
     with launched() as running:
         with pytest.raises(RemoteError) as caught:

@@ -15,7 +15,7 @@ KEYS = (
     "policy, audit, on_unsupported, unsafe_files, host_root, metrics_address, cdi, hooks,"
     " validator, logger, differ, resource_assigner"
 )
-POLICIES = "the word unrestricted, {file: PATH}, or rules as in docs/allow-a-device.md"
+POLICIES = "unrestricted, {file: PATH}, rules as in docs/allow-a-device.md"
 
 
 def fault(text: str | bytes) -> str:
@@ -52,25 +52,28 @@ def test_each_word_is_taken(text: str | bytes, meaning: Config) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("polcy: unrestricted", "unknown key 'polcy', did you mean 'policy'"),
-        ("onUnsupported: warn", "unknown key 'onUnsupported', did you mean 'on_unsupported'"),
+        ("polcy: unrestricted", "unknown key 'polcy'; did you mean 'policy'?"),
+        ("onUnsupported: warn", "unknown key 'onUnsupported'; did you mean 'on_unsupported'?"),
         (
             "zebra: 1",
-            "unknown key 'zebra', known are " + KEYS,
+            "unknown key 'zebra'; known: " + KEYS,
         ),
         (
             "1: 2",
-            "unknown key '1', known are " + KEYS,
+            "unknown key '1'; known: " + KEYS,
         ),
         (
             '"a\\nb": 1',
-            "unknown key 'a\\nb', known are " + KEYS,
+            "unknown key 'a\\nb'; known: " + KEYS,
         ),
-        ("policy: none", "policy: 'none' is none of: " + POLICIES),
-        ("policy: Unrestricted", "policy: 'Unrestricted' is none of: " + POLICIES),
-        ("policy: true", "policy: True is none of: " + POLICIES),
-        ("policy: [unrestricted]", "policy: ['unrestricted'] is none of: " + POLICIES),
-        ("on_unsupported: ignore", "on_unsupported: 'ignore' is none of: fail, warn"),
+        ("policy: none", "policy: 'none' must be one of " + POLICIES),
+        (
+            "policy: Unrestricted",
+            "policy: 'Unrestricted' must be one of " + POLICIES + "; did you mean 'unrestricted'?",
+        ),
+        ("policy: true", "policy: true must be one of " + POLICIES),
+        ("policy: [unrestricted]", "policy: a list must be one of " + POLICIES),
+        ("on_unsupported: ignore", "on_unsupported: 'ignore' must be one of fail, warn"),
     ],
 )
 def test_a_key_or_a_value_that_nobody_knows_is_an_error(text: str, sentence: str) -> None:
@@ -79,16 +82,19 @@ def test_a_key_or_a_value_that_nobody_knows_is_an_error(text: str, sentence: str
 
 def test_all_faults_are_told_together_in_the_order_of_the_text() -> None:
     assert fault("policy: x\npolici: 1\non_unsupported: [1]\n") == (
-        "here: policy: 'x' is none of: " + POLICIES + ";"
-        " unknown key 'polici', did you mean 'policy';"
-        " on_unsupported: [1] is none of: fail, warn"
+        "here: policy: 'x' must be one of " + POLICIES + ";"
+        " unknown key 'polici'; did you mean 'policy'?;"
+        " on_unsupported: a list must be one of fail, warn"
     )
 
 
-@pytest.mark.parametrize("text", ["- policy", "unrestricted", "17", "true"])
-def test_what_is_no_mapping_is_refused_with_an_example(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("- policy", "a list"), ("unrestricted", "'unrestricted'"), ("17", "17"), ("true", "true")],
+)
+def test_what_is_no_mapping_is_refused_with_an_example(text: str, value: str) -> None:
     assert fault(text) == (
-        "here: a mapping of keys to values expected, as in `policy: unrestricted`"
+        f"here: {value} is not a map of keys to values, as in `policy: unrestricted`"
     )
 
 
@@ -129,7 +135,7 @@ def test_a_file_is_named_in_what_is_wrong_with_it(tmp_path: Path) -> None:
     path.write_text("policy: some\n")
     with pytest.raises(ConfigError) as caught:
         config.read_file(str(path))
-    assert str(caught.value) == f"{path}: policy: 'some' is none of: " + POLICIES
+    assert str(caught.value) == f"{path}: policy: 'some' must be one of " + POLICIES
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
@@ -170,12 +176,18 @@ def test_the_sections_of_cdi_and_hooks_are_read() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("cdi: native", "cdi: a mapping with mode, dirs, container_annotations expected"),
-        ("cdi: {mod: native}", "cdi: unknown key 'mod', did you mean 'mode'"),
-        ("cdi: {dirs: etc}", "cdi: dirs: 'etc' is not a list of absolute paths"),
-        ("cdi: {dirs: [etc]}", "cdi: dirs: ['etc'] is not a list of absolute paths"),
+        ("cdi: native", "cdi: 'native' is not a map with mode, dirs, container_annotations"),
+        ("cdi: {mod: native}", "cdi: unknown key 'mod'; did you mean 'mode'?"),
+        ("cdi: {dirs: etc}", "cdi: dirs: 'etc' is not a list"),
+        ("cdi: {dirs: [etc]}", "cdi: dirs: item 1: 'etc' is not an absolute path"),
         ("hooks: {host_root: 1}", "hooks: host_root: 1 is not an absolute path"),
-        ("hooks: {present: no}", "hooks: present: False is none of: drop, keep"),
+        ("cdi: {mode: ~}", "cdi: mode: null where a value is expected"),
+        ("cdi: {Mode: native}", "cdi: unknown key 'Mode'; did you mean 'mode'?"),
+        ("policy: {file: x}", "policy: file: 'x' is not an absolute path"),
+        ("policy: {file: /x, mode: warn}", "policy: unknown key 'mode'; known: file"),
+        ("audit: {path: /x}", "audit: unknown key 'path'; known: file; audit: file is missing"),
+        ("audit: on", "audit: true must be one of log, off, {file: PATH}"),
+        ("hooks: {present: no}", "hooks: present: false must be one of drop, keep"),
     ],
 )
 def test_a_wrong_section_says_what_is_wrong_in_it(text: str, fault: str) -> None:

@@ -263,7 +263,8 @@ def test_a_changed_configuration_comes_into_force_and_a_bad_one_does_not(tmp_pat
             plugin.create(wanted)
         write("policy: unrestricted\ncdi: {mode: nativ}\n")
         error = until(lambda: plugin.status()["config_error"])
-        assert error == f"{config}: cdi: mode: 'nativ' is none of: resolve, native"
+        sentence = "'nativ' must be one of resolve, native; did you mean 'native'?"
+        assert error == f"{config}: cdi: mode: {sentence}"
         with pytest.raises(RemoteError, match="no CDI device"):
             plugin.create(wanted)
         write("policy: unrestricted\ncdi: {mode: native}\n")

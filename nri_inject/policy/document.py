@@ -48,10 +48,15 @@ def checked(document: Value, place: str, origin: str = "") -> Policy:
     `place` begins its text, `origin` names the policy in sentences if that is not the same.
     """
     try:
-        given = _POLICY(document)
+        return read_rules(document, origin or place)
     except Fault as fault:
         raise ConfigError(f"{place}: {'; '.join(fault.sentences)}") from fault
-    return Policy(**{**given, "rules": tuple(given.get("rules", ()))}, origin=origin or place)
+
+
+def read_rules(document: Value, origin: str) -> Policy:
+    """Return the policy that a document is; Fault with everything that is wrong in it."""
+    given = _POLICY(document)
+    return Policy(**{**given, "rules": tuple(given.get("rules", ()))}, origin=origin)
 
 
 def _patterns(value: Value) -> tuple[Pattern, ...]:

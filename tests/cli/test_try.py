@@ -272,8 +272,8 @@ def test_a_broken_configuration_is_2(tmp_path: Path, attempt: Try) -> None:
         2,
         "",
         (
-            f"Error: {config}: unknown key 'polcy', did you mean 'policy';"
-            " on_unsupported: 'x' is none of: fail, warn\n"
+            f"Error: {config}: unknown key 'polcy'; did you mean 'policy'?;"
+            " on_unsupported: 'x' must be one of fail, warn\n"
         ),
     )
 

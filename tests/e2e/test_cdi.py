@@ -160,7 +160,7 @@ def test_conflict_fails_the_container_with_both_files(cdi: Cdi) -> None:
 def test_all_unknown_names_fail_the_container_together(cdi: Cdi) -> None:
     cdi.define("part.json", device("gpu0", env=["PART=on"]))
     text = cdi.refusal("gpu1", "gpu0", "other")
-    assert "no CDI device 'example.com/part=gpu1'; did you mean example.com/part=gpu0?" in text
+    assert "no CDI device 'example.com/part=gpu1'; did you mean 'example.com/part=gpu0'?" in text
     assert "no CDI device 'example.com/part=other'; known of example.com/part: gpu0" in text
 
 

@@ -217,7 +217,7 @@ BROKEN: Mapping[str, tuple[Break, str, str]] = {
     "misspelt key": (
         lambda host: host.write(CONF, "policy: unrestricted\non_unsuported: warn\n"),
         "configuration",
-        f"/{CONF}: unknown key 'on_unsuported', did you mean 'on_unsupported'",
+        f"/{CONF}: unknown key 'on_unsuported'; did you mean 'on_unsupported'?",
     ),
     "no YAML": (
         lambda host: host.write(CONF, "policy: [\n"),

@@ -213,8 +213,8 @@ def test_a_wrong_drop_in_configuration_is_refused() -> None:
     with service(log_file="/dev/null") as (tested, _), pytest.raises(ConfigError) as caught:
         tested.configure(api.ConfigureRequest(config="differ: {colour: 1}"))
     assert str(caught.value) == (
-        "drop-in configuration: differ: unknown key 'colour',"
-        " known are indices, format, log_file, unchanged"
+        "drop-in configuration: differ: unknown key 'colour';"
+        " known: indices, format, log_file, unchanged"
     )
 
 

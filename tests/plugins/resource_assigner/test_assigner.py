@@ -225,7 +225,7 @@ def test_a_changed_file_moves_containers_and_a_wrong_or_empty_one_does_not(
     stays = "the rules stay as they were"
     assert errors == [
         f"reserved CPUs 9 are not there, offline or isolated; there are 0-3; {stays}",
-        f"{file}: resource_assigner: unknown key 'reserve', did you mean 'reserved'; {stays}",
+        f"{file}: resource_assigner: unknown key 'reserve'; did you mean 'reserved'?; {stays}",
     ]
 
 
