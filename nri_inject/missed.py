@@ -170,7 +170,9 @@ class Comparison:
             log.warning(
                 "%d running containers were not compared with what their pods ask for: the runtime"
                 " reported no pod of theirs, more than %d variables, or more than %d MiB in all",
-                *(self._state.uncompared, MAX_VARIABLES, (MAX_PODS + MAX_CONTAINERS) >> 20),
+                self._state.uncompared,
+                MAX_VARIABLES,
+                (MAX_PODS + MAX_CONTAINERS) >> 20,
             )
 
     def _disarm(self) -> None:
@@ -200,7 +202,8 @@ class Comparison:
             log.warning(
                 "%s: runs without %s; it was created while no plugin was connected, so create it"
                 " anew",
-                *(where(pod, container), ", ".join(lacks)),
+                where(pod, container),
+                ", ".join(lacks),
             )
 
 

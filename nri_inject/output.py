@@ -1,8 +1,8 @@
-"""What a plugin reports, on its way to a file or a pipe that nobody waits for.
+"""Text for a file or a pipe, written between two requests.
 
 A handler that waited for a slow reader would hold up the whole node, and the runtime would drop
-the plugin. So a handler only puts down what there is to write; it is written, and even worded,
-between two requests.
+the plugin. So a handler enqueues a function that makes the text; it is called, and the text is
+written, between two requests.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from nri_inject.errors import ConfigError
 log = logging.getLogger(__name__)
 
 STANDARD_OUTPUT: Final = 1
-MOST_WAITING: Final = 4096
-"""How many pieces may wait for a slow reader; further ones are lost, and the log says so."""
+MAX_WAITING: Final = 4096
+"""How many texts may wait for a slow reader; further texts are lost, and the log counts them."""
 
 MAX_WAITING_BYTES: Final = 32 << 20
-"""How many bytes the waiting pieces may keep; further ones are lost as well."""
+"""How many bytes the waiting texts may keep in memory; further texts are lost as well."""
 
-_TURN: Final = 0.02  # seconds of writing before the runtime is looked after again
+_TURN: Final = 0.02  # seconds of writing before the loop goes on
 _PIECE: Final = 4096  # PIPE_BUF of Linux: what poll promises that a pipe takes without waiting
-_FAREWELL: Final = 2.0  # seconds for the rest, when the plugin ends
+_DRAIN_TIMEOUT: Final = 2.0  # seconds for the rest, when the plugin ends
 
-Words = Callable[[], str]
-"""Makes the text to write, line feed included; called when its turn has come."""
+Render = Callable[[], str]
+"""Makes the text to write, line feed included."""
 
 
 class Output:
@@ -40,44 +40,50 @@ class Output:
 
     A file is appended to and readable by its owner only, since containers' environments have
     secrets. It is opened anew when it has been renamed or removed, as log rotation does.
-    ConfigError if it cannot be opened. `gone` is called when the reader of a pipe has left.
+    ConfigError if it cannot be opened. `on_reader_gone` is called when a pipe has no reader any
+    more.
     """
 
-    def __init__(self, path: str | None = None, gone: Callable[[], None] = lambda: None) -> None:
-        self.gone = gone
+    def __init__(
+        self, path: str | None = None, on_reader_gone: Callable[[], None] = lambda: None
+    ) -> None:
+        self.on_reader_gone = on_reader_gone
         self._path: str | None = None
         self._target = STANDARD_OUTPUT
         self._epoll = select.epoll()
         self._always = os.eventfd(1, os.EFD_CLOEXEC)  # can be read, always: files cannot be polled
         self._armed: int | None = None
-        self._waiting: deque[tuple[Words, int]] = deque()
+        self._waiting: deque[tuple[Render, int]] = deque()
         self._waiting_bytes = 0
         self._rest = memoryview(b"")
         self._lost = 0
         self._failing = False
         self._astray = False
-        self.aim(path)
+        self.set_path(path)
 
     def __repr__(self) -> str:
         return f"output to {self._path or 'standard output'}"
 
-    def aim(self, path: str | None) -> None:
-        """Write to this file from now on; None or an empty text is standard output."""
+    def set_path(self, path: str | None) -> None:
+        """Write to this file from now on; None or an empty text is standard output.
+
+        ConfigError if it cannot be opened; the file before it stays in use.
+        """
         if (path or None) == self._path:
             return
         target = _opened(path) if path else STANDARD_OUTPUT
         self._retarget(target)
         self._path = path or None
 
-    def put(self, words: Words, size: int) -> None:
-        """Have something written as soon as nothing else is to be done. Never waits.
+    def enqueue(self, render: Render, size: int) -> None:
+        """Write the text of `render` when the loop has nothing else to do. Never waits.
 
-        `size` is how many bytes of messages `words` keeps in memory until then.
+        `size` is how many bytes of messages `render` keeps in memory until then.
         """
-        if len(self._waiting) >= MOST_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
             self._lost += 1
             return
-        self._waiting.append((words, size))
+        self._waiting.append((render, size))
         self._waiting_bytes += size
         self._arm()
 
@@ -91,7 +97,7 @@ class Output:
 
     def close(self) -> None:
         """Write the rest, if the reader takes it soon, and close."""
-        deadline = time.monotonic() + _FAREWELL
+        deadline = time.monotonic() + _DRAIN_TIMEOUT
         while self._armed is not None and (left := deadline - time.monotonic()) > 0:
             if self._epoll.poll(left):
                 self._write(deadline)
@@ -103,9 +109,9 @@ class Output:
         while self._rest or self._waiting:
             if not self._rest:
                 self._follow()
-                words, size = self._waiting.popleft()
+                render, size = self._waiting.popleft()
                 self._waiting_bytes -= size
-                self._rest = memoryview(words().encode("utf-8", "backslashreplace"))
+                self._rest = memoryview(render().encode("utf-8", "backslashreplace"))
             if not self._take() or time.monotonic() > deadline:
                 return
         self._disarm()
@@ -136,7 +142,7 @@ class Output:
             log.error("cannot write to %r: %s; what comes is lost", self, error.strerror)
             self._failing = True
         if isinstance(error, BrokenPipeError):
-            self.gone()
+            self.on_reader_gone()
 
     def _follow(self) -> None:
         """Open the file anew if its name leads elsewhere by now."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import launching
 import pytest
+import stubs
 from launching import BOUND, NOT_NEEDED, Running
 
 from nri_inject import api
@@ -27,8 +28,6 @@ from nri_inject.runtime.peer import Peer
 from nri_inject.runtimes import NEWEST, Runtime, identify
 from nri_inject.status import ask_all
 from nri_inject.stub import Stub
-from nri_inject.wire.session import Call, Role, Session
-from nri_inject.wire.ttrpc import Code
 
 
 @dataclass(frozen=True)
@@ -345,7 +344,6 @@ def test_a_drop_in_configuration_that_is_wrong_is_1_and_told_to_the_runtime() ->
 def test_refused_by_the_runtime_is_1() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        ours.settimeout(BOUND)
         process = subprocess.Popen(
             [EXECUTABLE],
             env={"NRI_PLUGIN_SOCKET": str(theirs.fileno())},
@@ -355,22 +353,13 @@ def test_refused_by_the_runtime_is_1() -> None:
         )
         theirs.close()
         with process:
-            refuse(ours)
+            runtime = stubs.Peer(ours)
+            runtime.refuse(runtime.called("RegisterPlugin"), "no room")
             _, log = process.communicate(timeout=BOUND)
     assert (process.returncode, messages(log)) == (
         1,
         ["the runtime refused us: no room (status 2)"],
     )
-
-
-def refuse(connection: socket.socket) -> None:
-    """Answer the registration with a status."""
-    session = Session(Role.RUNTIME)
-    while not (calls := session.receive(connection.recv(1 << 16))):
-        pass
-    assert isinstance(calls[0], Call)
-    session.refuse(calls[0], Code.UNKNOWN, "no room")
-    connection.sendall(session.outgoing())
 
 
 def test_hung_up_on_before_the_configuration_is_1() -> None:

@@ -18,7 +18,7 @@ from nri_inject.output import Output
 
 def put(target: Output, *texts: str) -> None:
     for text in texts:
-        target.put(lambda text=text: text, len(text))  # type: ignore[misc]  # a default binds the value
+        target.enqueue(lambda text=text: text, len(text))  # type: ignore[misc]  # a default binds the value
 
 
 def is_ready(target: Output) -> bool:
@@ -40,7 +40,7 @@ def to_file(file: Path) -> Iterator[Output]:
 def test_nothing_is_worded_or_written_before_its_turn(to_file: Output, file: Path) -> None:
     assert not is_ready(to_file)
     worded: list[str] = []
-    to_file.put(lambda: worded.append("now") or "text\n", 0)  # type: ignore[func-returns-value]
+    to_file.enqueue(lambda: worded.append("now") or "text\n", 0)  # type: ignore[func-returns-value]
     assert (worded, file.read_text()) == ([], "")
     assert is_ready(to_file)
     to_file.ready()
@@ -124,7 +124,7 @@ def test_a_slow_reader_is_not_waited_for_and_loses_nothing(reader: tuple[Output,
 def test_what_is_too_much_for_a_reader_is_lost_and_counted(
     reader: tuple[Output, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(output, "MOST_WAITING", 2)
+    monkeypatch.setattr(output, "MAX_WAITING", 2)
     target, end = reader
     put(target, "a", "b", "c", "d")
     target.ready()
@@ -136,11 +136,11 @@ def test_what_waits_for_a_reader_is_bounded_in_bytes(
     reader: tuple[Output, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     target, end = reader
-    target.put(lambda: "a", output.MAX_WAITING_BYTES - 1)
-    target.put(lambda: "b", 1)
-    target.put(lambda: "c", 1)
+    target.enqueue(lambda: "a", output.MAX_WAITING_BYTES - 1)
+    target.enqueue(lambda: "b", 1)
+    target.enqueue(lambda: "c", 1)
     target.ready()
-    target.put(lambda: "d", output.MAX_WAITING_BYTES)
+    target.enqueue(lambda: "d", output.MAX_WAITING_BYTES)
     target.ready()
     assert os.read(end, 10) == b"abd"
     assert caplog.messages == [f"{target!r} is too slow: 1 pieces are lost"]
@@ -150,7 +150,7 @@ def test_a_reader_that_has_left_is_told(tmp_path: Path, caplog: pytest.LogCaptur
     os.mkfifo(tmp_path / "fifo")
     end = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
     left: list[bool] = []
-    target = Output(str(tmp_path / "fifo"), gone=lambda: left.append(True))
+    target = Output(str(tmp_path / "fifo"), on_reader_gone=lambda: left.append(True))
     os.close(end)
     put(target, "a", "b")
     target.ready()
@@ -163,6 +163,6 @@ def test_a_reader_that_has_left_is_told(tmp_path: Path, caplog: pytest.LogCaptur
 
 def test_another_file_may_be_aimed_at(to_file: Output, file: Path, tmp_path: Path) -> None:
     put(to_file, "a\n")
-    to_file.aim(str(tmp_path / "other"))
+    to_file.set_path(str(tmp_path / "other"))
     to_file.ready()
     assert (file.read_text(), (tmp_path / "other").read_text()) == ("", "a\n")

@@ -270,7 +270,9 @@ class SpecReader:
                 self.found.error(
                     "duplicate-device",
                     f"device {quoted(device.name)} is there already",
-                    *("devices", index, "name"),
+                    "devices",
+                    index,
+                    "name",
                     device=device.name,
                 )
             elif device is not None:

@@ -184,7 +184,7 @@ class Differ:
 
     def attach(self, stub: Stub) -> None:
         """Look at the other places, too; a launched differ has one."""
-        self._output.gone = stub.stop
+        self._output.on_reader_gone = stub.stop
         stub.watch(self._output)
         if stub.launched:
             self._indices = [self._options.idx]
@@ -209,7 +209,7 @@ class Differ:
 
     def _settle(self, configured: Config) -> None:
         self._settings = config.with_options(configured.differ, self._options.own)
-        self._output.aim(self._settings.log_file)
+        self._output.set_path(self._settings.log_file)
         self._written = self._writer()
 
     def _writer(self) -> Callable[[Step], str]:
@@ -253,14 +253,14 @@ class Differ:
         seen, about = container.SerializeToString(), Pod(namespace=pod.namespace, name=pod.name)
         now, written, unchanged = time.time(), self._written, self._settings.unchanged
 
-        def words() -> str:
+        def render() -> str:
             new = Container.FromString(seen)
             changes, untold = compared(Container.FromString(old), new, created=not begin)
             if not changes and not untold and not unchanged:
                 return ""
             return written(Step(now, about, new, before, label, changes, untold))
 
-        self._output.put(words, len(old) + len(seen))
+        self._output.enqueue(render, len(old) + len(seen))
 
 
 def _parameters() -> Sequence[Any]:

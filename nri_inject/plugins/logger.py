@@ -204,7 +204,7 @@ class Logger:
 
     def attach(self, stub: Stub) -> None:
         """Write between two requests, and stop when nobody reads any more."""
-        self._output.gone = stub.stop
+        self._output.on_reader_gone = stub.stop
         stub.watch(self._output)
         if self._recording is not None:
             stub.watch(self._recording)
@@ -241,7 +241,7 @@ class Logger:
         if adjustment is not None:
             tell = handlers.get("create_container")
             handlers["create_container"] = partial(_adjusting, adjustment, tell)
-        self._output.aim(self._settings.log_file)
+        self._output.set_path(self._settings.log_file)
         return Plugin(name=self._name, index=self._index, configure=self.configure, **handlers)
 
     def _tell(self, field: str, pod: Pod, *others: Message) -> None:
@@ -276,7 +276,7 @@ class Logger:
         if pod in self._chosen:
             now, written = time.time(), self._written
             kept = _Kept(told)
-            self._output.put(lambda: written(document(now, field, kept.messages())), kept.size)
+            self._output.enqueue(lambda: written(document(now, field, kept.messages())), kept.size)
 
 
 class _Kept:
@@ -306,7 +306,7 @@ def _adjusting(
 
 def _recorded(output: Output, start: float, sender: Role, data: bytes) -> None:
     piece = Piece(sender, data, time.monotonic() - start)
-    output.put(lambda: recording.encode(piece) + "\n", len(data))
+    output.enqueue(lambda: recording.encode(piece) + "\n", len(data))
 
 
 def _as_ours(given: Mapping[str, Value]) -> dict[str, Value]:

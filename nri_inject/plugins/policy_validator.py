@@ -75,7 +75,10 @@ class Validating:
             log.error(
                 "%s %s has NRI %s and never asks a validator, so nothing is validated;"
                 " that needs NRI %s, first in containerd 2.2.0 and CRI-O 1.34",
-                *(runtime.name, runtime.version, dotted(runtime.nri), dotted(_SINCE)),
+                runtime.name,
+                runtime.version,
+                dotted(runtime.nri),
+                dotted(_SINCE),
             )
 
     def validate(self, request: ValidateContainerAdjustmentRequest) -> None:

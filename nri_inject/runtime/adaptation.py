@@ -11,18 +11,17 @@ import logging
 import select
 import socket
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final, Self
 
 from google.protobuf.message import Message
 
 from nri_inject import api, runtimes
 from nri_inject.api import (
     Adjustment,
-    ConfigureResponse,
     Container,
     ContainerUpdate,
     CreateContainerRequest,
@@ -51,27 +50,22 @@ from nri_inject.runtime.peer import (
     Response,
     Timeouts,
     Updater,
-    configuration,
     expire,
     launch_as,
     process_of,
     wait,
 )
+from nri_inject.runtime.pending import Existing, PendingPlugin, finish, handshake
 from nri_inject.runtime.validate import Rejection, Rules, validate
 from nri_inject.runtimes import NEWEST, Loss, Runtime
 from nri_inject.wire.ttrpc import Code
 
 log = logging.getLogger(__name__)
 
-Existing: TypeAlias = Callable[[], tuple[Sequence[Pod], Sequence[Container]]]
-"""Gives the pods that are known and the containers that are created, running or paused."""
-
-_Introduction: TypeAlias = Generator[Pending, None, list[ContainerUpdate]]
-
 DEFAULT_VALIDATOR: Final = PluginInstance(index="00", name="default-validator")
 """How the built-in validator appears among the plugins that validators are told of."""
 
-_MOST_GUESTS: Final = 64
+_MAX_PENDING: Final = 64
 """How many connections may wait for their registration at once; further ones wait in the socket."""
 
 
@@ -91,28 +85,6 @@ class Created:
     merged: Merged
     owners: OwningPlugins
     lost: tuple[Lost, ...] = ()
-
-
-@dataclass(slots=True)
-class _Guest:
-    """A plugin on its way in: the rest of its introduction, and what it waits for.
-
-    `updates` are what it wants changed, once it has been synchronized.
-    """
-
-    peer: Peer
-    introduction: _Introduction
-    pending: Pending
-    updates: list[ContainerUpdate]
-
-    def goes_on(self) -> bool:
-        """Take the next step; false after the last one. Raises what went wrong."""
-        try:
-            self.pending = next(self.introduction)
-        except StopIteration as end:
-            self.updates = end.value
-            return False
-        return True
 
 
 class Adaptation:
@@ -145,7 +117,7 @@ class Adaptation:
         self.rules = rules
         self.dropped: list[str] = []
         self._peers: list[Peer] = []
-        self._guests: list[_Guest] = []
+        self._pending: list[PendingPlugin] = []
         self._listener: socket.socket | None = None
         self._socket_path = Path()
 
@@ -182,18 +154,18 @@ class Adaptation:
         write to our standard error. NriError if the directory cannot be read.
         """
         found, faults = discovery.find(directory)
-        guests: list[_Guest] = []
+        launched: list[PendingPlugin] = []
         try:
             for installed in found:
                 with _noting(faults):
-                    guests.append(self._launched(installed, config_directory, log=log))
-            introduced = _introduced(guests, faults)
+                    launched.append(self._launched(installed, config_directory, log=log))
+            serving = finish(launched, faults)
         except BaseException:  # an interrupt must not leave processes behind
-            for guest in guests:
-                guest.peer.close()
+            for plugin in launched:
+                plugin.peer.close()
             raise
-        for guest in introduced:
-            self._join(guest)
+        for plugin in serving:
+            self._join(plugin)
         return faults
 
     def add(self, peer: Peer, config: str = "") -> None:
@@ -202,14 +174,14 @@ class Adaptation:
         Raises NriError if the plugin fails in any of it; its connection is closed then.
         """
         try:
-            guest = self._guest(peer, config)
-            wait(guest.pending)
-            while guest.goes_on():
-                wait(guest.pending)
+            plugin = self._connected(peer, config)
+            wait(plugin.pending)
+            while plugin.advance():
+                wait(plugin.pending)
         except BaseException:  # an interrupt, too
             peer.close()
             raise
-        self._join(guest)
+        self._join(plugin)
 
     def listen(self, path: str | Path) -> None:
         """Let external plugins connect to a unix socket, which `serve` and requests attend to.
@@ -236,10 +208,10 @@ class Adaptation:
             self._listener.close()
             self._socket_path.unlink(missing_ok=True)
             self._listener = None
-        for peer in (*self._peers, *(guest.peer for guest in self._guests)):
+        for peer in (*self._peers, *(plugin.peer for plugin in self._pending)):
             peer.close()
         self._peers.clear()
-        self._guests.clear()
+        self._pending.clear()
 
     # --- the life of pods and containers ----------------------------------------------------------
 
@@ -292,40 +264,23 @@ class Adaptation:
 
     def _launched(
         self, installed: Installed, config_directory: str | Path | None, *, log: bool
-    ) -> _Guest:
+    ) -> PendingPlugin:
         index, name = installed.index, installed.name
         config = discovery.configuration(config_directory, index, name)
-        return self._guest(launch_as(installed.path, index, name, log=log), config)
+        return self._connected(launch_as(installed.path, index, name, log=log), config)
 
-    def _guest(self, peer: Peer, config: str = "") -> _Guest:
-        introduction = self._introduce(peer, config)
-        return _Guest(peer, introduction, next(introduction), [])
-
-    def _introduce(self, peer: Peer, config: str) -> _Introduction:
-        """Register, configure and synchronize; yields what to wait for before the next step."""
+    def _connected(self, peer: Peer, config: str = "") -> PendingPlugin:
         peer.update = peer.update or self._update
-        registration = peer.registration(self.timeouts.registration)
-        yield registration
-        registration.result(Empty)
-        told = configuration(self.runtime, config, self.timeouts)
-        configured = peer.begin("Configure", told, self.timeouts.request)
-        yield configured
-        peer.subscribe(configured.result(ConfigureResponse), self.runtime)
-        splits = self.runtime.nri >= (0, 7, 0)
-        if not splits and peer.pid is not None:  # launched plugins are not told before 0.7.0
-            return []
-        pods, containers = self.existing()
-        return (
-            yield from peer.synchronization(pods, containers, self.timeouts.request, splits=splits)
-        )
+        steps = handshake(peer, self.runtime, config, self.timeouts, self.existing)
+        return PendingPlugin(peer, steps)
 
-    def _join(self, guest: _Guest) -> None:
-        """Ask a plugin from now on, and make the updates that it wants."""
+    def _join(self, plugin: PendingPlugin) -> None:
+        """Ask a plugin from now on, and make the updates that it requests."""
         # Stable: plugins of one index are asked in the order in which they came.
-        self._peers = sorted([*self._peers, guest.peer], key=lambda known: known.index)
-        if guest.updates and (failed := self._update(guest.updates)):
+        self._peers = sorted([*self._peers, plugin.peer], key=lambda known: known.index)
+        if plugin.updates and (failed := self._update(plugin.updates)):
             names = ", ".join(update.container_id for update in failed)
-            log.warning("plugin %s: updates failed: %s", guest.peer.title, names)
+            log.warning("plugin %s: updates failed: %s", plugin.peer.title, names)
 
     def _update(self, updates: list[ContainerUpdate]) -> list[ContainerUpdate]:
         return updates if self.update is None else self.update(updates)
@@ -335,23 +290,23 @@ class Adaptation:
         for peer in self._peers:
             peer.serve_postponed()
         peers = {peer.fileno(): peer for peer in self._peers}
-        peers |= {guest.peer.fileno(): guest.peer for guest in self._guests}
+        peers |= {plugin.peer.fileno(): plugin.peer for plugin in self._pending}
         poll = select.poll()
         for descriptor, peer in peers.items():
             poll.register(descriptor, peer.interest())
-        if self._listener is not None and len(self._guests) < _MOST_GUESTS:
+        if self._listener is not None and len(self._pending) < _MAX_PENDING:
             poll.register(self._listener, select.POLLIN)
-        deadlines = [guest.pending.deadline - time.monotonic() for guest in self._guests]
+        deadlines = [plugin.pending.deadline - time.monotonic() for plugin in self._pending]
         for descriptor, _ in poll.poll(max(min([timeout, *deadlines]), 0) * 1000):
             if descriptor in peers:
                 peers[descriptor].ready()
             elif self._listener is not None:
                 self._accept(self._listener)
-        expire([guest.pending for guest in self._guests])
+        expire([plugin.pending for plugin in self._pending])
         for peer in [peer for peer in self._peers if peer.lost]:
             self._drop(peer)
-        for guest in [guest for guest in self._guests if guest.pending.done]:
-            self._receive(guest)
+        for plugin in [plugin for plugin in self._pending if plugin.pending.done]:
+            self._advance(plugin)
 
     @contextlib.contextmanager
     def _requesting(self) -> Generator[None, None, None]:
@@ -361,10 +316,10 @@ class Adaptation:
         is being created.
         """
         self.serve()
-        while busy := [guest for guest in self._guests if guest.pending.what == "Synchronize"]:
-            wait(*(guest.pending for guest in busy))
-            for guest in busy:
-                self._receive(guest)
+        while busy := [plugin for plugin in self._pending if plugin.pending.what == "Synchronize"]:
+            wait(*(plugin.pending for plugin in busy))
+            for plugin in busy:
+                self._advance(plugin)
         asked = tuple(self._peers)
         for peer in asked:
             peer.holds_updates = True
@@ -382,19 +337,19 @@ class Adaptation:
             return
         log.info("process %d connects as a plugin", process_of(connection))
         strict = self.runtime.nri >= (0, 12, 0)
-        self._guests.append(self._guest(Peer(connection, checks_name=strict)))
+        self._pending.append(self._connected(Peer(connection, checks_name=strict)))
 
-    def _receive(self, guest: _Guest) -> None:
-        """Let a plugin that has taken a step take the next one, or join."""
+    def _advance(self, plugin: PendingPlugin) -> None:
+        """Take the next step of a handshake; after the last one the plugin joins."""
         try:
-            if guest.goes_on():
+            if plugin.advance():
                 return
         except NriError as error:
             log.warning("a plugin could not join: %s", error)
-            guest.peer.close()
+            plugin.peer.close()
         else:
-            self._join(guest)
-        self._guests.remove(guest)
+            self._join(plugin)
+        self._pending.remove(plugin)
 
     def _subscribed(self, event: int) -> Iterable[Peer]:
         return [peer for peer in self._peers if peer.wants(event)]
@@ -486,23 +441,6 @@ def _noting(faults: list[str]) -> Generator[None, None, None]:
         yield
     except NriError as error:
         faults.append(str(error))
-
-
-def _introduced(guests: list[_Guest], faults: list[str]) -> list[_Guest]:
-    """Wait until all plugins have been introduced, step by step; return those that have."""
-    waiting, gone = list(guests), set[int]()
-    while waiting:
-        wait(*(guest.pending for guest in waiting))
-        for guest in tuple(waiting):
-            try:
-                if not guest.goes_on():
-                    waiting.remove(guest)
-            except NriError as error:
-                faults.append(str(error))
-                waiting.remove(guest)
-                gone.add(id(guest))
-                guest.peer.close()
-    return [guest for guest in guests if id(guest) not in gone]
 
 
 def _reasons_of_rules(

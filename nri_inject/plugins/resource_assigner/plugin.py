@@ -149,7 +149,8 @@ class ResourceAssigner:
         if told.left_out:
             log.warning(
                 "the annotations of %d pods are not read, since they have more than %d MiB in all",
-                *(told.left_out, MAX_PODS >> 20),
+                told.left_out,
+                MAX_PODS >> 20,
             )
         existing = [
             (
@@ -161,7 +162,8 @@ class ResourceAssigner:
         self._become(*reconcile(self._topology(), self._pools.rules, existing))
         log.info(
             "%d containers, %d of them with CPUs of their own; shared CPUs are %s",
-            *(len(containers), sum(1 for placed in self._pools.placed.values() if placed.own)),
+            len(containers),
+            sum(1 for placed in self._pools.placed.values() if placed.own),
             cpulist.written(self._pools.shared),
         )
         return updates({each.id: cpuset_of(each) for each in containers}, self._pools)
