@@ -24,6 +24,7 @@ from nri_inject.host import Host, NotADevice
 Document = Mapping[str, Any]
 USUAL = {"c": set("rw"), "b": set("rwm")}
 PROTECTED = ["/proc", "/sys", "/dev", "/etc/passwd", "/etc/group", "/etc/shadow"]
+GUARDED = ["/proc", "/sys", "/dev", "/run/secrets", "/var/run/secrets"]
 TERMINALS = [2, 3, *range(128, 144)]
 USUAL_OPTIONS = {
     *("bind", "rbind", "ro", "rro", "rw", "nosuid", "nodev", "noexec", "sync", "dirsync"),
@@ -131,7 +132,7 @@ def things(
     for device in linux.devices:
         yield "devices", device.path, of_device(document, asker, device, adjustment)
     for mount in adjustment.mounts:
-        yield "mounts", mount.destination, of_mount(document, asker, mount)
+        yield destination_or_removal(document, asker, mount)
     for device_name in linux.net_devices:
         yield "network_devices", device_name, {"names": [device_name]}
     for name in linux.sysctl:
@@ -182,6 +183,13 @@ def of_device(document: Document, asker: Asker, device: LinuxDevice, adjustment:
         "minor": device.minor,
         "access": access,
     }
+
+
+def destination_or_removal(document: Document, asker: Asker, mount: Mount) -> tuple[str, str, Any]:
+    key = mount.destination
+    if key.startswith("-"):
+        return "removals", f"mount at {key}", {"names": [key[1:]]}
+    return "mounts", key, of_mount(document, asker, mount)
 
 
 def of_mount(document: Document, asker: Asker, mount: Mount) -> Any:
@@ -293,6 +301,9 @@ def within(kind: str, entry: Any, thing: Document) -> bool:
             return bool(thing["nice"] >= least and thing["priority"] <= most)
         case "io_priority":
             return bool(thing["priority"] >= more.get("priority", 0))
+        case "removals":
+            (name,), named_text = thing["names"], fixed_text(str(text_of(kind, entry)))
+            return all(below(named_text, place) for place in GUARDED if below(name, place))
         case "ulimits":
             hard = more.get("hard", "unlimited")
             return bool(hard == "unlimited" or thing["hard"] <= hard)

@@ -56,8 +56,7 @@ class World(NamedTuple):
 def items_of(adjustment: Adjustment, world: World) -> list[Item]:
     """Return everything in an adjustment that a policy has a say in.
 
-    Variables, arguments and annotations are the container's own affair and are not among it, nor
-    is what is only taken away.
+    Variables, arguments and annotations are the container's own affair and are not among it.
     """
     return [item for kind in _KINDS for item in kind(adjustment, world)]
 
@@ -548,6 +547,25 @@ def _fields(adjustment: Adjustment, _: World) -> Iterator[Item]:
                 yield named("fields", known[descriptor.name], "field")
 
 
+def _removals(adjustment: Adjustment, _: World) -> Iterator[Item]:
+    """Yield what is taken away from the container, by a mark in front of its key.
+
+    Another mount may have lain below a removed one, and a removed sysctl may have been a limit.
+    """
+    linux = adjustment.linux
+    for noun, field, keys in (
+        ("mount at", api.Field.Mounts, [mount.destination for mount in adjustment.mounts]),
+        ("device", api.Field.Devices, [device.path for device in linux.devices]),
+        ("sysctl", api.Field.Sysctl, [*linux.sysctl]),
+        ("network device", api.Field.LinuxNetDevices, [*linux.net_devices]),
+    ):
+        for entry in (key[1:] for key in keys if key.startswith("-")):
+            name = sysctls.normal(entry) if noun == "sysctl" else entry
+            name = clean(entry) if entry.startswith("/") and noun != "sysctl" else name
+            item = named("removals", name, f"removal of {noun}", key=f"{noun} -{entry}")
+            yield dataclasses.replace(item, facts={"field": field, "entry": entry})
+
+
 _KINDS: Final = (
     _devices,
     _cdi_devices,
@@ -560,6 +578,7 @@ _KINDS: Final = (
     _limits,
     _hooks,
     _fields,
+    _removals,
 )
 
 
@@ -646,4 +665,4 @@ _REMOVERS: Final[Mapping[str, Callable[[Adjustment, AbstractSet[str]], None]]] =
     "memory_policy": lambda left, _: left.linux.ClearField("memory_policy"),
 }
 """How what a pod may ask for by annotation is taken out again; CDI devices and hooks are left
-out before they become an adjustment."""
+out before they become an adjustment, and other plugins ask for the rest."""

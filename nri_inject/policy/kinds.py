@@ -350,6 +350,20 @@ def _limit_within(entry: Entry, item: Item) -> str | None:
     return None
 
 
+# Mounts there are the container's view of the kernel, and what the kubelet gives each container.
+_GUARDED: Final = ("/proc", "/sys", "/dev", "/run/secrets", "/var/run/secrets")
+
+
+def _removal_within(entry: Entry, item: Item) -> str | None:
+    if not _named(entry, item):
+        return ""
+    stem = entry.pattern.stem if entry.pattern else ""
+    for place in _GUARDED:
+        if any(is_below(name, place) for name in item.names) and not is_below(stem, place):
+            return f"it does not name what is at {place}"
+    return None
+
+
 # --- the table ----------------------------------------------------------------------------------
 
 
@@ -407,6 +421,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "ulimits": Kind(_limit_within, _named),
     "hooks": _BY_NAME,
     "fields": _BY_NAME,
+    "removals": Kind(_removal_within, _named),
 }
 """How each kind's entries are compared, by the kind's name in a policy."""
 
@@ -431,5 +446,6 @@ READERS: Final[Mapping[str, Callable[[Value], Entry]]] = {
     "ulimits": _entries("type", Field("hard", _hard), read=_limit_name),
     "hooks": _entries("name"),
     "fields": _entries("name", read=_field_name),
+    "removals": _entries("name"),
 }
 """How each kind's entries are read."""

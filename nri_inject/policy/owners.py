@@ -29,7 +29,7 @@ _SIMPLE: Final[Mapping[str, int]] = {
 _BY_NAME: Final[Mapping[str, int]] = dict(Field.items())
 
 UNKNOWN: Final = "unknown"
-"""Stands for the plugin where NRI does not tell it: cgroup rules have no owner."""
+"""Stands for the plugin where NRI does not name it, as for cgroup rules and most removals."""
 
 
 def owner(item: Item, owners: FieldOwners) -> str:
@@ -38,12 +38,18 @@ def owner(item: Item, owners: FieldOwners) -> str:
     Several plugins that added hooks stand beside each other, with commas.
     """
     if item.kind in _COMPOUND:
-        field = _COMPOUND[item.kind]
-        found = owners.compound[field].owners.get(item.key) if field in owners.compound else None
-        return found or UNKNOWN
+        return _of_key(_COMPOUND[item.kind], item.key, owners)
+    if item.kind == "removals":
+        # NRI names the plugin, with a mark, if it removed what an earlier plugin had added.
+        return _of_key(item.facts["field"], item.facts["entry"], owners).removeprefix("-")
     if item.kind in _SIMPLE:
         return owners.simple.get(_SIMPLE[item.kind]) or UNKNOWN
     return _of_field(_BY_NAME[item.key], owners)
+
+
+def _of_key(field: int, key: str, owners: FieldOwners) -> str:
+    found = owners.compound[field].owners.get(key) if field in owners.compound else None
+    return found or UNKNOWN
 
 
 def _of_field(field: int, owners: FieldOwners) -> str:

@@ -148,6 +148,25 @@ def test_hooks_namespaces_and_resources_need_rules_by_their_names() -> None:
     validating(allowed).validate(request(adjust, owners))
 
 
+def test_what_a_plugin_removes_needs_a_rule() -> None:
+    adjust = api.Adjustment(
+        mounts=[api.Mount(destination="-/proc"), api.Mount(destination="-/data")],
+        linux=api.LinuxContainerAdjustment(sysctl={"-net.core.x": ""}),
+    )
+    asked = request(adjust)
+    asked.owners.owners["c0"].compound[api.Field.Mounts].owners["/data"] = "-30-tidy"
+    text = reason(validating(""), asked)
+    assert "plugin unknown: removal of mount at '/proc': no rule of policy allows it" in text
+    assert "plugin 30-tidy: removal of mount at '/data': no rule" in text
+    assert "plugin unknown: removal of sysctl 'net.core.x': no rule" in text
+    everything = "rules: [{allow: {removals: ['**']}}]"
+    assert (
+        "removal of mount at '/proc': no rule of policy allows it; rule '#1' comes near, but it"
+        in (reason(validating(everything), asked))
+    )
+    validating("rules: [{allow: {removals: ['**', /proc]}}]").validate(asked)
+
+
 def test_access_to_all_devices_by_a_bare_rule_is_rejected() -> None:
     rule = api.LinuxDeviceCgroup(allow=True, type="a", access="rwm")
     adjust = api.Adjustment(

@@ -145,6 +145,13 @@ limits = st.builds(
 )
 
 
+removals = st.lists(
+    st.sampled_from(["/proc", "/sys/fs", "/data", "/data/x", "/run/secrets", "/procs"]),
+    max_size=2,
+    unique=True,
+)
+
+
 @st.composite
 def adjustments(draw: st.DrawFn) -> Adjustment:
     adjustment = Adjustment()
@@ -252,6 +259,7 @@ WHAT: dict[str, st.SearchStrategy[Any]] = {
         "class", "IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", priority=st.sampled_from([0, 4])
     ),
     "memory_policy": entries("mode", "MPOL_PREFERRED", "MPOL_BIND"),
+    "removals": entries("name", "/**", "/proc", "/p*", "/data", "/data/*", "/run/s*", "/sys/*"),
     "ulimits": entries("type", "NOFILE", "MEMLOCK", hard=st.sampled_from([100, 5000, "unlimited"])),
 }
 what = st.dictionaries(st.sampled_from([*WHAT]), st.just(None), min_size=1, max_size=4).flatmap(
@@ -314,10 +322,15 @@ containers = st.builds(
 
 
 @examples(300)
-@given(policies, pods, containers, adjustments())
+@given(policies, pods, containers, adjustments(), removals)
 def test_what_is_allowed_is_what_the_naive_evaluation_allows(
-    policy: dict[str, Any], pod: Pod, container: Container, adjustment: Adjustment
+    policy: dict[str, Any],
+    pod: Pod,
+    container: Container,
+    adjustment: Adjustment,
+    removed: list[str],
 ) -> None:
+    adjustment.mounts.extend(api.Mount(destination=f"-{place}") for place in removed)
     asker = naive_policy.Asker(pod, container, "10-injector", HOST)
     expected = naive_policy.allowed(policy, asker, adjustment)
     permit = Permit(document.checked(policy, "policy"), pod, container, "10-injector")

@@ -140,15 +140,23 @@ def test_every_item_of_a_kind_that_a_pod_can_ask_for_can_be_taken_out() -> None:
                 assert items_of(adjustment, world()) == [item], "the one given is as it was"
 
 
-def test_what_is_only_taken_away_is_no_item() -> None:
+def test_what_is_taken_away_is_an_item_of_its_own() -> None:
     adjustment = linux(
         devices=[device("-/dev/fuse", "", 0, 0)],
-        sysctl={"-net.core.x": ""},
+        sysctl={"-net/core/x": ""},
         net_devices={"-eth0": api.LinuxNetDevice()},
         resources=resources(access_rule("rwm", "a", None, None, allow=False)),
     )
-    adjustment.mounts.add(destination="-/data")
-    assert items_of(adjustment, world()) == []
+    adjustment.mounts.add(destination="-/proc//acpi/")
+    adjustment.env.add(key="-HOME")
+    found = items_of(adjustment, world())
+    assert [(item.kind, item.asked, item.names) for item in found] == [
+        ("removals", "removal of mount at '/proc/acpi'", ("/proc/acpi",)),
+        ("removals", "removal of device '/dev/fuse'", ("/dev/fuse",)),
+        ("removals", "removal of sysctl 'net.core.x'", ("net.core.x",)),
+        ("removals", "removal of network device 'eth0'", ("eth0",)),
+    ]
+    assert len({item.key for item in found}) == 4
 
 
 # --- devices ------------------------------------------------------------------------------------

@@ -212,6 +212,34 @@ def test_every_minor_number_touches_what_denies_one_of_them() -> None:
     assert decide(elsewhere, every).verdict == "allow"
 
 
+@pytest.mark.parametrize(
+    ("removed", "entry", "allowed"),
+    [
+        ("/data", "/data", True),
+        ("/data", "/**", True),
+        ("/data/x", "/data", False),
+        ("net.core.x", "net.*", True),
+        ("/proc", "/proc", True),
+        ("/proc", "/**", False),
+        ("/proc/acpi", "/p*/**", False),
+        ("/sys/fs/cgroup", "/sys/**", True),
+        ("/dev/shm", "/*/shm", False),
+        ("/var/run/secrets/kubernetes.io/serviceaccount", "/var/**", False),
+        ("/run/secrets/x", "/run/secrets/*", True),
+        ("/processes", "/p*", True),
+    ],
+)
+def test_a_removal_of_what_protects_must_be_named(removed: str, entry: str, allowed: bool) -> None:
+    item = named("removals", removed, "removal of mount at")
+    decision = decide(f"rules: [{{allow: {{removals: ['{entry}']}}}}]", item)
+    assert (decision.verdict == "allow") is allowed
+    denying = (
+        f"rules: [{{deny: {{removals: ['{entry}']}}}}, {{allow: {{removals: ['{removed}']}}}}]"
+    )
+    matches = allowed or "does not name what is at" in decision.reason
+    assert (decide(denying, item).rule == "#1") is matches
+
+
 # --- who ----------------------------------------------------------------------------------------
 
 

@@ -33,7 +33,7 @@ SOUND = [
     "rules: [{allow: {scheduling_policy: [SCHED_BATCH, {policy: SCHED_RR, max_priority: 5}]}}]",
     "rules: [{allow: {io_priority: [{class: IOPRIO_CLASS_BE, priority: 4}]}}]",
     "rules: [{allow: {ulimits: [memlock, RLIMIT_NOFILE, {type: Core, hard: unlimited}]}}]",
-    "rules: [{allow: {hooks: [a.json], fields: [OomScoreAdj]}}]",
+    "rules: [{allow: {hooks: [a.json], fields: [OomScoreAdj], removals: [/data, net.*]}}]",
     (
         "rules: [{who: {namespaces: [a], runtime_handlers: [kata*], containers: [m]},"
         " allow: {hooks: [a]}}]"
