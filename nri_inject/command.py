@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nri_inject import config, logs, stub
 from nri_inject.config import Config
 from nri_inject.errors import NriError
+from nri_inject.names import split_plugin
 from nri_inject.service import Options, Service
 from nri_inject.stub import Stub
 from nri_inject.supervised import Supervised
@@ -87,10 +88,9 @@ def identity(command: Command, program: str, environ: Mapping[str, str]) -> tupl
 
     Each counts by itself, in this order; a runtime sets both variables (NRI, pkg/stub).
     """
-    idx, name = command.idx, command.name
-    number, dash, base = Path(program).name.partition("-")
-    if dash and base and len(number) == 2 and number.isascii() and number.isdigit():
-        idx, name = number, base
+    idx, name = split_plugin(Path(program).name)
+    if not (idx and name):
+        idx, name = command.idx, command.name
     return environ.get("NRI_PLUGIN_IDX") or idx, environ.get("NRI_PLUGIN_NAME") or name
 
 

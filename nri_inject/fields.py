@@ -186,6 +186,14 @@ def unknown_key(key: str, known: Sequence[str]) -> Problem:
 # --- scalars ------------------------------------------------------------------------------------
 
 
+def read_string(value: object) -> str:
+    """Return a text; a number or a boolean is none, however it is written."""
+    if not isinstance(value, str):
+        hint = "; put it in quotes" if isinstance(value, int | float) else ""
+        raise wrong_type(value, f"text{hint}")
+    return value
+
+
 def read_flag(value: object) -> bool:
     """Return a boolean."""
     if not isinstance(value, bool):
@@ -235,14 +243,14 @@ MAX_ITEMS: Final = 1000
 """How many items a list may have. No container has so many devices or mounts."""
 
 
-def list_of(read: Callable[[Value], T]) -> Reader[list[T]]:
-    """Return a reader of lists of up to MAX_ITEMS items; null is the empty one."""
+def list_of(read: Callable[[Value], T], most: int = MAX_ITEMS) -> Reader[list[T]]:
+    """Return a reader of lists of up to `most` items; null is the empty one."""
 
     def read_all(value: Value) -> list[T]:
         if value is None:
             return []
-        if isinstance(value, list) and len(value) > MAX_ITEMS:
-            raise Fault(f"{len(value)} items, at most {MAX_ITEMS} allowed")
+        if isinstance(value, list) and len(value) > most:
+            raise Fault(f"{len(value)} items, at most {most} allowed")
         found = Findings(MAX_FAULTS)
         items = found.read_list(read, value)
         found.check()
@@ -343,9 +351,11 @@ class Map:
             found.error("missing", f"{known.name} is missing")
 
 
-def map_of(fields: Iterable[Field], *, strict: bool = False) -> Reader[Values]:
+def map_of(
+    fields: Iterable[Field], *, ignored: bool = False, strict: bool = False
+) -> Reader[Values]:
     """Return a reader of maps with these keys; see `Map`."""
-    keys = Map(fields, strict=strict)
+    keys = Map(fields, ignored=ignored, strict=strict)
 
     def read(value: Value) -> Values:
         found = Findings(MAX_FAULTS)

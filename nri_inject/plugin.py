@@ -31,15 +31,13 @@ from nri_inject.api import (
     ValidateContainerAdjustmentResponse,
 )
 from nri_inject.errors import RequestError
+from nri_inject.names import is_plugin_index, is_plugin_name
 
 Updates = Iterable[ContainerUpdate] | None
 PodHandler = Callable[[Pod], None]
 ContainerHandler = Callable[[Pod, Container], None]
 
 _Arguments = Callable[[Message], tuple[Any, ...]]
-
-_NAME = re.compile(r"[A-Za-z0-9._+-]+")
-_INDEX = re.compile(r"[0-9]{2}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,9 +88,9 @@ class Plugin:
 
     def __post_init__(self) -> None:
         """Refuse a name or an index that a runtime would refuse."""
-        if not _NAME.fullmatch(self.name):
+        if not is_plugin_name(self.name):
             raise ValueError(f"plugin name {self.name!r}: only letters, digits and . _ + - allowed")
-        if not _INDEX.fullmatch(self.index):
+        if not is_plugin_index(self.index):
             raise ValueError(f"plugin index {self.index!r}: two digits expected, as in 10")
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from nri_inject.names import split_plugin
+
 SUITE: Final = "nri-inject"
 _MAX_LINKS: Final = 40  # as Linux: MAXSYMLINKS
 
@@ -41,7 +43,7 @@ def named(path: str) -> str:
     `10-nri-device-injector` call `nri-device-injector`. What calls none of them calls the suite.
     """
     for name in _names(Path(path)):
-        base = name[3:] if name[:2].isdigit() and name[2:3] == "-" else name
+        _, base = split_plugin(name)
         for program in (base, f"nri-{base}"):
             if program in PROGRAMS:
                 return program

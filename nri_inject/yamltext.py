@@ -114,6 +114,14 @@ def load_marked(text: str | bytes, limits: Limits = ANNOTATION) -> tuple[Value, 
     return value, Marks(place, second)
 
 
+def load_all(text: str | bytes, limits: Limits) -> list[Value]:
+    """Return the values of all documents in `text`; YamlError as `load` raises it."""
+    events = _events(_encoded(text, limits))
+    # The loop takes the start of a document, the builder everything up to its end.
+    starts = (event for event in events if isinstance(event, DocumentStartEvent))
+    return [_Builder(limits, marked=False).read(events)[0] for _ in starts]
+
+
 def as_text(value: bool | int | float | str) -> str:  # noqa: PYI041 (each has its own text)
     """Return what Go makes of a plain scalar where text is due.
 

@@ -97,10 +97,10 @@ def test_all_faults_are_told_with_their_places() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"version": 1}, "version: 1 is not text"),
+        ({"version": 1}, "version: 1 is not text; put it in quotes"),
         ({"version": "1.0"}, "version: '1.0' must be one of 1.0.0, 0.1.0; did you mean '1.0.0'?"),
         ({"stages": "poststop"}, "stages: 'poststop' is not a list"),
-        ({"stages": [1]}, "stages[0]: 1 is not text"),
+        ({"stages": [1]}, "stages[0]: 1 is not text; put it in quotes"),
         ({"stages": None}, "stages is missing"),
         ({"when": []}, "when: a list is not a map"),
         ({"when": {"always": "yes"}}, "when.always: 'yes' is not true or false"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from nri_inject.names import interface_fault
 from nri_inject.words import excerpt, listed, meant, plain, quoted, suggestion
 
 
@@ -41,22 +40,3 @@ def test_known_name_that_looks_alike(name: str, known: tuple[str, ...], found: s
 def test_suggestion_names_the_nearest_name_or_all() -> None:
     assert suggestion("majr", ("path", "major")) == "did you mean 'major'?"
     assert suggestion("x", ("path", "major")) == "known: path, major"
-
-
-@pytest.mark.parametrize(
-    ("name", "fault"),
-    [
-        ("eth0", ""),
-        ("é" * 7, ""),
-        ("", "must have 1 to 15 bytes"),
-        ("e" * 16, "must have 1 to 15 bytes"),
-        ("é" * 8, "must have 1 to 15 bytes"),
-        (".", "is not a name that a network interface can have"),
-        ("..", "is not a name that a network interface can have"),
-        ("a/b", "is not a name that a network interface can have"),
-        ("a:b", "is not a name that a network interface can have"),
-        ("a b", "is not a name that a network interface can have"),
-    ],
-)
-def test_names_that_a_network_interface_can_have(name: str, fault: str) -> None:
-    assert interface_fault(name) == fault

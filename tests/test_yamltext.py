@@ -486,6 +486,33 @@ def test_spec_file_may_have_a_second_document_that_stays_unread(
     assert (value, marks.second) == ({"a": 1}, second)
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("", []),
+        ("# nothing\n", []),
+        ("a: 1\n", [{"a": 1}]),
+        ("---\n---\n", [None, None]),
+        ("a: &x 1\n---\n- b\n...\n---\nc\n", [{"a": 1}, ["b"], "c"]),
+    ],
+)
+def test_all_documents_of_a_file_are_read(text: str, values: list[Value]) -> None:
+    assert yamltext.load_all(text, SPEC_FILE) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: &x 1\n---\n- *x\n", "line 3, column 3: alias 'x' has no anchor"),
+        ("a: 1\n---\n]\n", "line 3, column 1: did not find expected node content"),
+    ],
+)
+def test_each_document_is_checked(text: str, sentence: str) -> None:
+    with pytest.raises(YamlError) as caught:
+        yamltext.load_all(text, SPEC_FILE)
+    assert str(caught.value).startswith(sentence)
+
+
 def holds_only_values(value: Value) -> bool:
     if isinstance(value, list):
         return all(holds_only_values(item) for item in value)

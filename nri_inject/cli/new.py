@@ -18,7 +18,7 @@ import click
 from nri_inject.annotations import quoted
 from nri_inject.command import FAILED
 from nri_inject.errors import ConfigError
-from nri_inject.runtime import discovery
+from nri_inject.names import is_plugin_index
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST_NAME: Final = 63  # of a DNS label, since annotations begin with it
@@ -75,7 +75,7 @@ def write(directory: Path, name: str, index: str) -> None:
 
     ConfigError for an index that is none, and for a directory that exists.
     """
-    if not discovery.is_index(index):
+    if not is_plugin_index(index):
         raise ConfigError(f"index {quoted(index)}: two digits expected, as in 10")
     if directory.is_symlink() or directory.exists():
         raise ConfigError(f"{directory.name} exists already")

@@ -26,6 +26,7 @@ from nri_inject.cli.decisions import Decider, explained, read_policy
 from nri_inject.cli.reading import planned_in, reason
 from nri_inject.command import FAILED, MISUSED
 from nri_inject.errors import ConfigError, NriError
+from nri_inject.names import is_plugin_index
 from nri_inject.plugins import (
     cdi_injector,
     device_injector,
@@ -149,7 +150,7 @@ def command(
         raise click.UsageError("name a manifest, or a file of requests with --requests")
     if (flags["idx"] or flags["name"]) and len(plugins) != 1:
         raise click.UsageError("--idx and --name go with one --plugin")
-    if flags["idx"] and not discovery.is_index(flags["idx"]):
+    if flags["idx"] and not is_plugin_index(flags["idx"]):
         raise click.UsageError(f"--idx {quoted(flags['idx'])}: two digits expected, as in 10")
     logs.configure(flags["log_format"], logs.USUAL - 1 + flags["verbose"] - flags["quiet"])
     try:

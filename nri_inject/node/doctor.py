@@ -5,7 +5,6 @@ Each check is a function of what was gathered, and yields what it finds; nothing
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -13,12 +12,12 @@ from typing import Final, Literal
 from nri_inject import config, runtimes
 from nri_inject.annotations import plain
 from nri_inject.errors import ConfigError
+from nri_inject.names import split_plugin
 from nri_inject.node import files, install, texts
 from nri_inject.node.gather import Gathered
 from nri_inject.policy import document as policies
 from nri_inject.runtimes import Version
 
-_PLUGIN_NAME: Final = re.compile(r"[0-9]{2}-.*")
 _BARE_START: Final[Version] = (1, 7, 26)
 """The first containerd that survives a launched plugin which fails (its NRI is 0.8.0)."""
 _VALIDATORS: Final[Version] = (0, 10, 0)
@@ -145,7 +144,7 @@ def _validator(seen: Gathered) -> _Found:
 
 def _file_names(seen: Gathered) -> _Found:
     for plugin in seen.plugins:
-        if plugin.executable and not _PLUGIN_NAME.fullmatch(plugin.name):
+        if plugin.executable and not split_plugin(plugin.name)[0]:
             yield _problem(
                 f"{plugin.path} is executable and not called NN-name: containerd ends over it",
                 "rename it to two digits, a dash and a name, or take it away",
@@ -159,7 +158,7 @@ def _launchable(seen: Gathered) -> _Found:
                 f"{plugin.path} is a link to nothing, so the plugin does not start",
                 "run nri-inject install again, or remove the link",
             )
-        elif not plugin.executable and _PLUGIN_NAME.fullmatch(plugin.name):
+        elif not plugin.executable and split_plugin(plugin.name)[0]:
             yield _problem(
                 f"{plugin.path} is not executable, so runtimes pass over it",
                 f"chmod 0755 {plugin.path}",
@@ -169,7 +168,7 @@ def _launchable(seen: Gathered) -> _Found:
 def _indexes(seen: Gathered) -> _Found:
     by_index: dict[str, list[str]] = {}
     for plugin in seen.plugins:
-        if plugin.executable and _PLUGIN_NAME.fullmatch(plugin.name):
+        if plugin.executable and split_plugin(plugin.name)[0]:
             by_index.setdefault(plugin.name[:2], []).append(plugin.name)
     for index, names in by_index.items():
         if len(names) > 1:

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from nri_inject.command import Command
 from nri_inject.errors import ConfigError
+from nri_inject.names import split_plugin
 from nri_inject.node import files, texts
 from nri_inject.node.runtime import Node
 from nri_inject.programs import PROGRAMS, SUITE, load
@@ -112,7 +113,7 @@ def chosen(name: str) -> Program:
 
     ConfigError for a name that no plugin of ours has.
     """
-    idx, base = (name[:2], name[3:]) if name[:2].isdigit() and name[2:3] == "-" else ("", name)
+    idx, base = split_plugin(name)
     script = base if base in PROGRAMS else f"nri-{base}"
     command = load(script) if script in PROGRAMS else None
     if script == SUITE:

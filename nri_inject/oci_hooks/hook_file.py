@@ -18,6 +18,7 @@ from nri_inject.fields import (
     folded,
     not_one_of,
     read_flag,
+    read_string,
     unknown_key,
     wrong_type,
 )
@@ -115,7 +116,7 @@ class _Reader:
         result = ""
         for path, value in members.named(key):
             if value is not None:
-                result = self._checked(path, _text, value) or ""
+                result = self._checked(path, read_string, value) or ""
         return result
 
     def last(self, members: _Members, key: str, read: Callable[[Value], T]) -> T | None:
@@ -232,20 +233,14 @@ def _object(value: Value) -> Object:
     return value
 
 
-def _text(value: Value) -> str:
-    if not isinstance(value, str):
-        raise wrong_type(value, "text")
-    return value
-
-
 def _text_before_1_0_0(value: Value) -> str:
     if isinstance(value, Object):
         raise wrong_type(value, 'text; with "version": "1.0.0" it is a map')
-    return _text(value)
+    return read_string(value)
 
 
 def _text_or_null(value: Value) -> str:
-    return "" if value is None else _text(value)
+    return "" if value is None else read_string(value)
 
 
 def _texts(value: Value) -> list[str]:
@@ -300,7 +295,7 @@ def _read_1_0_0(reader: _Reader, root: _Members) -> _Draft:
 
 def _read_0_1_0(reader: _Reader, root: _Members) -> _Draft:
     has_version = "version" in root.spellings
-    path = reader.last(root, "hook", _text if has_version else _text_before_1_0_0)
+    path = reader.last(root, "hook", read_string if has_version else _text_before_1_0_0)
     arguments = reader.texts(root, "arguments")
     if path is None and not reader.faults:
         reader.fault(Kind.MISSING, (), "hook is missing")

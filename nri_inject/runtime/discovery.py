@@ -7,21 +7,19 @@ file costs only itself: there, it ends the runtime.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from nri_inject.errors import NriError
+from nri_inject.names import split_plugin
 
 PLUGINS: Final = "/opt/nri/plugins"
 CONFIGURATION: Final = "/etc/nri/conf.d"
 """Where runtimes look unless they are told otherwise."""
 
 _EXECUTABLE: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
-_INDEX: Final = re.compile(r"[0-9]{2}")
-_NAME: Final = re.compile(r"[A-Za-z0-9._+-]+")
 _WEBASSEMBLY: Final = b"\0asm\1\0\0\0"
 
 
@@ -34,23 +32,13 @@ class Installed:
     name: str
 
 
-def is_index(text: str) -> bool:
-    """Tell whether a text is a plugin's index: two ASCII digits."""
-    return _INDEX.fullmatch(text) is not None
-
-
-def is_name(text: str) -> bool:
-    """Tell whether a text is a plugin's name by the rule of NRI 0.12.0."""
-    return _NAME.fullmatch(text) is not None
-
-
 def identity(path: str | Path) -> tuple[str, str]:
     """Return index and name from a file's name, `NN-name`, cut at the first dash.
 
     NriError for a name of another form; what follows the dash may be anything, even nothing.
     """
-    index, dash, name = Path(path).name.partition("-")
-    if not (dash and is_index(index)):
+    index, name = split_plugin(Path(path).name)
+    if not index:
         raise NriError(f"plugin {path}: a file name such as 10-name expected")
     return index, name
 

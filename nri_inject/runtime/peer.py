@@ -34,6 +34,7 @@ from nri_inject.api import (
     UpdateContainersResponse,
 )
 from nri_inject.errors import ConnectionLost, NriError, ProtocolError, RemoteError
+from nri_inject.names import is_plugin_index, is_plugin_name
 from nri_inject.runtime import discovery, synchronize
 from nri_inject.runtimes import Runtime, known_events
 from nri_inject.wire.session import Answer, Call, Event, Failure, Role, Session
@@ -425,9 +426,9 @@ def check_identity(request: RegisterPluginRequest, *, strict: bool) -> None:
     name, index = request.plugin_name, request.plugin_idx
     if not name:
         raise NriError("invalid plugin name: it is empty")
-    if not name.isprintable() or (strict and not discovery.is_name(name)):
+    if not name.isprintable() or (strict and not is_plugin_name(name)):
         raise NriError(f"invalid plugin name {name!r}: only letters, digits and . _ + - allowed")
-    if not discovery.is_index(index):
+    if not is_plugin_index(index):
         raise NriError(f"invalid plugin index {index!r}: two digits expected, as in 10")
 
 

@@ -18,7 +18,7 @@ from nri_inject.errors import NriError
 from nri_inject.runtime import resources
 from nri_inject.runtime.adaptation import Adaptation, Created
 from nri_inject.runtime.apply import CdiInjector, Resolvers, Spec, apply
-from nri_inject.runtime.manifests import oci_spec
+from nri_inject.runtime.oci_spec import oci_spec
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ import pytest
 
 from nri_inject import api
 from nri_inject.errors import ConfigError
-from nri_inject.runtime.manifests import Planned, oci_spec, read
+from nri_inject.runtime.manifests import Planned, read
+from nri_inject.runtime.oci_spec import oci_spec
 
 TEMPLATE = "{metadata: {labels: {a: b}}, spec: {containers: [{name: c}]}}"
 
@@ -101,11 +102,11 @@ def test_a_workload_gives_one_pod_of_its_template(
 ) -> None:
     text = (
         f"apiVersion: {version}\nkind: {kind}\n"
-        "metadata: {name: w, namespace: n, uid: not-the-pods, labels: {not: the-pods}}\n"
+        "metadata: {name: w, namespace: ns, uid: not-the-pods, labels: {not: the-pods}}\n"
         f"spec:\n  {spec}\n"
     )
     (only,) = read(text, "w.yaml")
-    assert (only.pod.namespace, only.pod.name, only.container.name) == ("n", name, "c")
+    assert (only.pod.namespace, only.pod.name, only.container.name) == ("ns", name, "c")
     assert only.pod.labels["a"] == "b"
     assert "not" not in only.pod.labels
     assert only.pod.uid != "not-the-pods"
@@ -156,6 +157,17 @@ def test_several_documents_and_lists_are_read_in_order() -> None:
 )
 def test_what_holds_no_pod_is_passed_over(text: str) -> None:
     assert read(text, "f") == []
+
+
+def test_key_that_is_a_number_is_text_as_in_kubernetes() -> None:
+    text = "{kind: Pod, metadata: {name: p, labels: {1: a}}, spec: {containers: [{name: c}]}}"
+    assert read(text, "f")[0].pod.labels["1"] == "a"
+
+
+def test_list_may_have_lists_and_more_than_a_thousand_items() -> None:
+    pod = {"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}}
+    inner = {"kind": "List", "items": [pod] * 1001}
+    assert len(read(json.dumps({"kind": "List", "items": [inner, pod]}), "f")) == 1002
 
 
 def test_scalars_are_read_as_kubernetes_reads_them() -> None:
@@ -293,34 +305,37 @@ def test_a_shared_process_namespace_is_the_pods() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a: b\n---\n- 1\n", "f.yaml: document 1: kind: missing, expected a text"),
-        ("kind: ConfigMap\n---\n- 1\n", "f.yaml: document 2: got [1], expected a mapping"),
+        ("a: b\n---\n- 1\n", "f.yaml: document 1: kind is missing"),
+        (
+            "kind: ConfigMap\n---\n- 1\n",
+            "f.yaml: document 2: a list is not a map with kind, apiVersion",
+        ),
         (
             "{kind: Deployment, metadata: {name: d}, spec: {template: {spec: {}}}}",
-            (
-                "f.yaml: document 1: spec.template.spec.containers: missing, "
-                "expected at least one container"
-            ),
+            "f.yaml: document 1: spec.template.spec: containers is missing",
         ),
         (
             "{kind: Pod, metadata: {name: p}, spec: {containers: []}}",
-            "f.yaml: document 1: spec.containers: got [], expected at least one container",
+            "f.yaml: document 1: spec.containers: there is no container, and a pod needs one",
         ),
         (
             "{kind: List, items: [{kind: Pod, spec: {containers: [{name: c}]}}]}",
-            "f.yaml: document 1: items[0].metadata.name: missing, expected a text",
+            "f.yaml: document 1: items[0].metadata: name is missing",
         ),
         (
             "&a {kind: List, items: [*a]}",
-            "f.yaml: document 1: items[0].kind: got 'List', expected no list inside a list",
+            "f.yaml: line 1, column 25: alias 'a' is inside its own anchor",
         ),
         (
             "{kind: Pod, metadata: {name: p, annotations: {a: yes}}, spec: {containers: [{}]}}",
-            "f.yaml: document 1: metadata.annotations.a: got True, expected a text (quote it)",
+            (
+                "f.yaml: document 1: metadata.annotations.a: true is not text; put it in quotes;"
+                " spec.containers[0]: name is missing"
+            ),
         ),
         (
-            "{kind: Pod, metadata: {name: p, labels: {1: a}}, spec: {containers: [{}]}}",
-            "f.yaml: document 1: metadata.labels: got 1, expected texts as keys",
+            "{kind: Pod, metadata: {name: p, labels: [a]}, spec: {containers: [{name: c}]}}",
+            "f.yaml: document 1: metadata.labels: a list is not a map of text to text",
         ),
     ],
 )
@@ -333,34 +348,34 @@ def test_a_fault_is_told_by_file_document_and_place(text: str, sentence: str) ->
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"command": "sh"}, "command: got 'sh', expected a list"),
-        ({"env": [{"name": "A", "value": 1}]}, "env[0].value: got 1, expected a text (quote it)"),
-        ({"env": [{"value": "1"}]}, "env[0].name: missing, expected a text"),
+        ({"command": "sh"}, "command: 'sh' is not a list"),
+        ({"env": [{"name": "A", "value": 1}]}, "env[0].value: 1 is not text; put it in quotes"),
+        ({"env": [{"value": "1"}]}, "env[0]: name is missing"),
         (
             {"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
-            "volumeMounts[0].name: got 'v', expected one of the pod's volumes: ",
+            "volumeMounts[0].name: the pod has no volume 'v'",
         ),
         (
             {"resources": {"limits": {"cpu": "much"}}},
-            "resources.limits.cpu: got 'much', expected a quantity such as 500m or 2Gi",
+            "resources.limits.cpu: 'much' is not a quantity such as 500m or 2Gi",
         ),
         (
             {"resources": {"limits": {"memory": "-1"}}},
-            "resources.limits.memory: got '-1', expected a quantity such as 500m or 2Gi",
+            "resources.limits.memory: '-1' is not a quantity such as 500m or 2Gi",
         ),
         (
             {"securityContext": {"runAsUser": -1}},
-            "securityContext.runAsUser: got -1, expected a number from 0 to 4294967295",
+            "securityContext.runAsUser: -1 is not between 0 and 4294967295",
         ),
         (
             {"securityContext": {"runAsUser": "root"}},
-            "securityContext.runAsUser: got 'root', expected a number",
+            "securityContext.runAsUser: 'root' is not an integer",
         ),
         (
             {"securityContext": {"seccompProfile": {"type": "None"}}},
             (
-                "securityContext.seccompProfile.type: got 'None', "
-                "expected one of Unconfined, RuntimeDefault, Localhost"
+                "securityContext.seccompProfile.type: 'None' must be one of"
+                " Unconfined, RuntimeDefault, Localhost"
             ),
         ),
     ],
