@@ -14,14 +14,10 @@ from typing import Literal, TextIO
 
 LogFormat = Literal["text", "json"]
 
-# Names that a pod's author chose must not write a second line, nor move a terminal's cursor.
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
-    ord("\n"): "\\n",
-    ord("\r"): "\\r",
-    ord("\t"): "\\t",
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
-}
+MAX_MESSAGE = 512 * 1024
+"""How many characters of a message are written: some names have no bound of their own. The
+longest line of the audit has less."""
+
 _LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
 USUAL = 2
 """The verbosity that a command has unless told otherwise: what happens, no details."""
@@ -133,7 +129,7 @@ class _Text(logging.Formatter):
         line = self.line(begin, record.getMessage())
         if record.exc_info:
             # Indented, so that no text in an exception can pass for a record of its own.
-            trace = self.formatException(record.exc_info).split("\n")
+            trace = _bounded(self.formatException(record.exc_info)).split("\n")
             line += "".join(f"\n    {one_line(part)}" for part in trace)
         return line
 
@@ -143,7 +139,7 @@ class _Text(logging.Formatter):
 
     def line(self, begin: str, message: str) -> str:
         """Return a whole line."""
-        return begin + one_line(message)
+        return begin + one_line(_bounded(message))
 
 
 class _Json(logging.Formatter):
@@ -158,7 +154,7 @@ class _Json(logging.Formatter):
         begin = self.begin(record.name, record.levelname, record.created)
         line = self.line(begin, record.getMessage())
         if record.exc_info:
-            trace = self._text(self.formatException(record.exc_info))
+            trace = self._text(_bounded(self.formatException(record.exc_info)))
             line = f'{line[:-1]}, "traceback": {trace}}}'
         return line
 
@@ -171,7 +167,7 @@ class _Json(logging.Formatter):
 
     def line(self, begin: str, message: str) -> str:
         """Return a whole line, an object."""
-        return f"{begin}{self._text(message)}}}"
+        return f"{begin}{self._text(_bounded(message))}}}"
 
 
 def timestamp(seconds: float) -> str:
@@ -186,5 +182,19 @@ def _second(since_1970: int) -> str:
 
 
 def one_line(text: str) -> str:
-    """Escape what would end the line, or what a terminal would obey."""
-    return text if text.isprintable() else text.translate(_CONTROL)
+    """Escape what would end the line, what a terminal would obey, and what hides or turns text.
+
+    A pod's author must not write a second line, nor move a terminal's cursor, by a name.
+    """
+    if text.isprintable():
+        return text
+    return "".join([each if each.isprintable() else _escaped(each) for each in text])
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def _bounded(message: str) -> str:
+    """Cut a message that nobody would read to its end."""
+    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
