@@ -1,21 +1,25 @@
 """The record of who got what: a JSON line for each decision, to the log or to a file.
 
 A line is complete in itself: it names the container, what it asked for, what that is on the
-host, the rule that decided, and what became of the container.
+host, the rule that decided, and what became of the container. Failures that repeat are counted.
+A file takes MAX_FILE bytes, and as many again for the one before it.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from nri_inject.annotations import container_name
 from nri_inject.api import Container, Pod
+from nri_inject.failures import OTHERS, Failures, Unwritten
 from nri_inject.logs import timestamp
 
 if TYPE_CHECKING:
@@ -26,6 +30,15 @@ log = logging.getLogger(__name__)
 Outcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected"]
 """What we did: answered with what was allowed, or failed the container; a validator accepts or
 rejects what others have made."""
+
+MAX_FILE: Final = 64 << 20
+"""How many bytes a file takes before it is renamed to FILE.1, in the place of the one before."""
+
+MAX_NAME: Final = 320
+"""How many characters of a pod's names are written: Kubernetes allows 253."""
+
+MAX_VALUE: Final = 8192
+"""How many characters of what was asked for, of what that is, and of a reason are written."""
 
 _MOST_LINES: Final = 256
 _LONGEST: Final = 128 * 1024  # characters of one request's lines, but for the last of them
@@ -49,11 +62,7 @@ def lines(
     about = _ABOUT % (
         _text(timestamp(now)),
         _text(plugin),
-        _text(pod.namespace),
-        _text(pod.name),
-        _text(pod.uid),
-        _text(container_name(container)),
-        _text(container.id),
+        *map(_name, (pod.namespace, pod.name, pod.uid, container_name(container), container.id)),
         _text(outcome),
     )
     written = length = 0
@@ -68,6 +77,18 @@ def lines(
         yield f'{{{about}, "more": {len(decisions) - written}}}'
 
 
+def unwritten_line(unwritten: Unwritten, *, plugin: str, now: float) -> str:
+    """Return the line that counts failures which were not written."""
+    return _UNWRITTEN % (
+        _text(timestamp(now)),
+        _text(plugin),
+        "null" if unwritten.namespace == OTHERS else _name(unwritten.namespace),
+        _text("failed"),
+        unwritten.failures,
+        _text(timestamp(unwritten.since)),
+    )
+
+
 def record(decision: Decision) -> dict[str, str | None]:
     """Return what is written down of a decision itself."""
     return dict(zip(_OF_DECISION, _values(decision), strict=True))
@@ -75,8 +96,8 @@ def record(decision: Decision) -> dict[str, str | None]:
 
 def _values(decision: Decision) -> tuple[str | None, ...]:
     item = decision.item
-    asked, resolved = item.asked, item.resolved
-    return item.kind, asked, resolved, decision.verdict, decision.rule, decision.reason
+    asked, resolved, reason = map(_cut, (item.asked, item.resolved, decision.reason))
+    return item.kind, asked, resolved, decision.verdict, decision.rule, reason
 
 
 def _members(decision: Decision) -> str:
@@ -104,11 +125,21 @@ def _places(*names: str) -> str:
 # the time that json.dumps takes for a dict; what it writes of a text, this writes too.
 _text: Final = encode_basestring_ascii
 
+
+def _name(text: str) -> str:
+    return _text(_cut(text, MAX_NAME))
+
+
+def _cut(text: str, most: int = MAX_VALUE) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 _ABOUT: Final = _places(
     "time", "plugin", "namespace", "pod", "pod_uid", "container", "container_id", "outcome"
 )
 _OF_DECISION: Final = ("kind", "requested", "resolved", "decision", "rule", "reason")
 _DECISION: Final = _places(*_OF_DECISION)
+_UNWRITTEN: Final = f"{{{_places('time', 'plugin', 'namespace', 'outcome', 'unwritten', 'since')}}}"
 
 
 class AuditLog:
@@ -117,15 +148,40 @@ class AuditLog:
     Nothing raises: a record that cannot be written is told in the log, and containers go on.
     """
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, now: Callable[[], float] = time.time) -> None:
         self._path = path
+        self._now = now
         self._descriptor = -1
         self._identity: tuple[int, int] | None = None
         self._is_failing = False
         self._is_torn = False
+        self._failures = Failures()
+        self._plugin = ""
 
-    def write(self, record: Iterator[str]) -> None:
-        """Write the lines of one request."""
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        pod: Pod,
+        container: Container,
+        *,
+        plugin: str,
+        outcome: Outcome,
+    ) -> None:
+        """Write the lines of one request, or count it where it fails as it did before."""
+        now = self._now()
+        self._plugin = plugin
+        self._write_unwritten(now)
+        written = [*lines(decisions, pod, container, plugin=plugin, outcome=outcome, now=now)]
+        if outcome in ("failed", "rejected"):
+            of = (pod.namespace, pod.name, pod.uid, container_name(container), plugin)
+            failure = (*of, outcome, *map(_values, decisions[:_MOST_LINES]))
+            length = sum(map(len, written))
+            if not self._failures.admits(pod.namespace, failure, length, now):
+                return
+        self.write(written)
+
+    def write(self, record: Iterable[str]) -> None:
+        """Write lines."""
         if self._path is None:
             for line in record:
                 log.info("%s", line)
@@ -143,23 +199,48 @@ class AuditLog:
             self._is_failing = True
 
     def close(self) -> None:
-        """Close the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Write how many failures were not written, and close the file."""
+        self._write_unwritten(float("inf"))
+        self._close()
+
+    def _write_unwritten(self, until: float) -> None:
+        for unwritten in self._failures.ended(until):
+            self.write([unwritten_line(unwritten, plugin=self._plugin, now=self._now())])
 
     def _append(self, path: str, text: str) -> None:
         """Append in one call, so that lines of several plugins do not mix."""
         if self._identity is None or self._identity != _identity(path):
-            self.close()
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-            self._descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o640)
-            self._identity = _identity(path)
+            self._open(path)
         data = text.encode()
+        if os.fstat(self._descriptor).st_size > MAX_FILE - len(data):
+            self._put_aside(path)
         written = os.write(self._descriptor, data)
         if written < len(data):
             self._is_torn = True
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    def _put_aside(self, path: str) -> None:
+        """Rename the full file. Another plugin that writes it, too, may do so at the same time."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # it does, so this record is the last one of the old file
+        if self._identity == _identity(path):
+            os.rename(path, f"{path}.1")  # noqa: PTH104 - a launched plugin has no pathlib
+            log.info("the audit file %s has been renamed to %s.1", path, path)
+        self._open(path)
+
+    def _open(self, path: str) -> None:
+        self._close()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        self._descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o640)
+        self._identity = _identity(path)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._identity = None
 
 
 def _identity(path: str) -> tuple[int, int] | None:
