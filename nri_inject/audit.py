@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
-from json.encoder import encode_basestring_ascii
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from nri_inject.annotations import container_name
@@ -40,8 +40,8 @@ MAX_NAME: Final = 320
 MAX_VALUE: Final = 8192
 """How many characters of what was asked for, of what that is, and of a reason are written."""
 
-_MOST_LINES: Final = 256
-_LONGEST: Final = 128 * 1024  # characters of one request's lines, but for the last of them
+_MAX_LINES: Final = 256
+_MAX_LENGTH: Final = 128 * 1024  # characters of one request's lines, but for the last of them
 
 
 def lines(
@@ -59,87 +59,58 @@ def lines(
     the first of them written down, and how many more there were: a pod's author must not fill a
     node's disk.
     """
-    about = _ABOUT % (
-        _text(timestamp(now)),
-        _text(plugin),
-        *map(_name, (pod.namespace, pod.name, pod.uid, container_name(container), container.id)),
-        _text(outcome),
-    )
+    about = {
+        "time": timestamp(now),
+        "plugin": plugin,
+        "namespace": _cut(pod.namespace, MAX_NAME),
+        "pod": _cut(pod.name, MAX_NAME),
+        "pod_uid": _cut(pod.uid, MAX_NAME),
+        "container": _cut(container_name(container), MAX_NAME),
+        "container_id": _cut(container.id, MAX_NAME),
+        "outcome": outcome,
+    }
     written = length = 0
-    for decision in decisions[:_MOST_LINES]:
-        line = f"{{{about}, {_members(decision)}}}"
+    for decision in decisions[:_MAX_LINES]:
+        line = json.dumps(about | record(decision))
         yield line
         written += 1
         length += len(line)
-        if length > _LONGEST:
+        if length > _MAX_LENGTH:
             break
     if len(decisions) > written:
-        yield f'{{{about}, "more": {len(decisions) - written}}}'
+        yield json.dumps(about | {"more": len(decisions) - written})
 
 
 def unwritten_line(unwritten: Unwritten, *, plugin: str, now: float) -> str:
     """Return the line that counts failures which were not written."""
-    return _UNWRITTEN % (
-        _text(timestamp(now)),
-        _text(plugin),
-        "null" if unwritten.namespace == OTHERS else _name(unwritten.namespace),
-        _text("failed"),
-        unwritten.failures,
-        _text(timestamp(unwritten.since)),
+    namespace = unwritten.namespace
+    return json.dumps(
+        {
+            "time": timestamp(now),
+            "plugin": plugin,
+            "namespace": None if namespace == OTHERS else _cut(namespace, MAX_NAME),
+            "outcome": "failed",
+            "unwritten": unwritten.failures,
+            "since": timestamp(unwritten.since),
+        }
     )
 
 
 def record(decision: Decision) -> dict[str, str | None]:
-    """Return what is written down of a decision itself."""
-    return dict(zip(_OF_DECISION, _values(decision), strict=True))
-
-
-def _values(decision: Decision) -> tuple[str | None, ...]:
+    """Return the members of a line that are about a decision itself."""
     item = decision.item
-    asked, resolved, reason = map(_cut, (item.asked, item.resolved, decision.reason))
-    return item.kind, asked, resolved, decision.verdict, decision.rule, reason
+    return {
+        "kind": item.kind,
+        "requested": _cut(item.asked, MAX_VALUE),
+        "resolved": _cut(item.resolved, MAX_VALUE),
+        "decision": decision.verdict,
+        "rule": decision.rule,
+        "reason": _cut(decision.reason, MAX_VALUE),
+    }
 
 
-def _members(decision: Decision) -> str:
-    item = decision.item
-    # The other texts are our own words or the admin's.
-    length = len(item.asked) + len(item.resolved) + len(decision.reason)
-    return (_remembered if length <= _LONGEST_REMEMBERED else _written)(*_values(decision))
-
-
-def _written(*values: str | None) -> str:
-    return _DECISION % tuple(["null" if value is None else _text(value) for value in values])
-
-
-# Pods come in replicas.
-_remembered: Final = lru_cache(maxsize=128)(_written)
-_LONGEST_REMEMBERED: Final = 512  # characters
-
-
-def _places(*names: str) -> str:
-    """Return members of a JSON object, with a %s for each value."""
-    return ", ".join(f'"{name}": %s' for name in names)
-
-
-# The next container waits for these lines. So they are put together from texts, in a fraction of
-# the time that json.dumps takes for a dict; what it writes of a text, this writes too.
-_text: Final = encode_basestring_ascii
-
-
-def _name(text: str) -> str:
-    return _text(_cut(text, MAX_NAME))
-
-
-def _cut(text: str, most: int = MAX_VALUE) -> str:
+def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
-
-
-_ABOUT: Final = _places(
-    "time", "plugin", "namespace", "pod", "pod_uid", "container", "container_id", "outcome"
-)
-_OF_DECISION: Final = ("kind", "requested", "resolved", "decision", "rule", "reason")
-_DECISION: Final = _places(*_OF_DECISION)
-_UNWRITTEN: Final = f"{{{_places('time', 'plugin', 'namespace', 'outcome', 'unwritten', 'since')}}}"
 
 
 class AuditLog:
@@ -173,8 +144,9 @@ class AuditLog:
         self._write_unwritten(now)
         written = [*lines(decisions, pod, container, plugin=plugin, outcome=outcome, now=now)]
         if outcome in ("failed", "rejected"):
+            failed = decisions[:_MAX_LINES]
             of = (pod.namespace, pod.name, pod.uid, container_name(container), plugin)
-            failure = (*of, outcome, *map(_values, decisions[:_MOST_LINES]))
+            failure = (*of, outcome, *(tuple(record(each).values()) for each in failed))
             length = sum(map(len, written))
             if not self._failures.admits(pod.namespace, failure, length, now):
                 return
@@ -226,7 +198,7 @@ class AuditLog:
         except BlockingIOError:
             return  # it does, so this record is the last one of the old file
         if self._identity == _identity(path):
-            os.rename(path, f"{path}.1")  # noqa: PTH104 - a launched plugin has no pathlib
+            Path(path).rename(f"{path}.1")
             log.info("the audit file %s has been renamed to %s.1", path, path)
         self._open(path)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import resource
 import signal
 from collections.abc import Iterator
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nri_inject import audit
 from nri_inject.api import Container, Pod
@@ -81,40 +78,6 @@ def test_a_line_tells_everything_about_one_decision() -> None:
             "reason": "no rule",
         },
     ]
-
-
-@given(st.lists(st.text(), min_size=11, max_size=11), st.none() | st.text())
-def test_a_line_is_what_json_dumps_writes(texts: list[str], rule: str | None) -> None:
-    # Protobuf takes no half of a surrogate pair; what an annotation's YAML says may have one.
-    names = [re.sub("[\ud800-\udfff]", "", text) for text in texts[:6]]
-    namespace, name, uid, container, container_id, plugin = names
-    kind, asked, resolved, reason, key = texts[6:]
-    decision = Decision(Item(kind, key, asked, (), {}, resolved), "warn", rule, reason)
-    (line,) = audit.lines(
-        [decision],
-        Pod(name=name, namespace=namespace, uid=uid),
-        Container(id=container_id, name=container),
-        plugin=plugin,
-        outcome="injected",
-        now=0,
-    )
-    fields = {
-        "time": "1970-01-01T00:00:00.000Z",
-        "plugin": plugin,
-        "namespace": namespace,
-        "pod": name,
-        "pod_uid": uid,
-        "container": container,
-        "container_id": container_id,
-        "outcome": "injected",
-        "kind": kind,
-        "requested": asked,
-        "resolved": resolved,
-        "decision": "warn",
-        "rule": rule,
-        "reason": reason,
-    }
-    assert line == json.dumps(fields)
 
 
 def test_a_name_cannot_write_a_line_of_its_own_or_move_a_terminals_cursor() -> None:
