@@ -44,7 +44,6 @@ class Field:
 _NAME_LABEL: Final = "io.kubernetes.container.name"
 
 
-@lru_cache(maxsize=128)
 def candidates(prefix: str, old_prefix: str, container: str) -> tuple[str, ...]:
     """Return the keys that may hold a container's annotation, the one that counts first.
 

@@ -1,21 +1,25 @@
 """The record of who got what: a JSON line for each decision, to the log or to a file.
 
 A line is complete in itself: it names the container, what it asked for, what that is on the
-host, the rule that decided, and what became of the container.
+host, the rule that decided, and what became of the container. Failures that repeat are counted.
+A file takes MAX_FILE bytes, and as many again for the one before it.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from json.encoder import encode_basestring_ascii
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from nri_inject.annotations import container_name
 from nri_inject.api import Container, Pod
+from nri_inject.failures import OTHERS, Failures, Unwritten
 from nri_inject.logs import timestamp
 
 if TYPE_CHECKING:
@@ -27,8 +31,17 @@ Outcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected"]
 """What we did: answered with what was allowed, or failed the container; a validator accepts or
 rejects what others have made."""
 
-_MOST_LINES: Final = 256
-_LONGEST: Final = 128 * 1024  # characters of one request's lines, but for the last of them
+MAX_FILE: Final = 64 << 20
+"""How many bytes a file takes before it is renamed to FILE.1, in the place of the one before."""
+
+MAX_NAME: Final = 320
+"""How many characters of a pod's names are written: Kubernetes allows 253."""
+
+MAX_VALUE: Final = 8192
+"""How many characters of what was asked for, of what that is, and of a reason are written."""
+
+_MAX_LINES: Final = 256
+_MAX_LENGTH: Final = 128 * 1024  # characters of one request's lines, but for the last of them
 
 
 def lines(
@@ -46,69 +59,58 @@ def lines(
     the first of them written down, and how many more there were: a pod's author must not fill a
     node's disk.
     """
-    about = _ABOUT % (
-        _text(timestamp(now)),
-        _text(plugin),
-        _text(pod.namespace),
-        _text(pod.name),
-        _text(pod.uid),
-        _text(container_name(container)),
-        _text(container.id),
-        _text(outcome),
-    )
+    about = {
+        "time": timestamp(now),
+        "plugin": plugin,
+        "namespace": _cut(pod.namespace, MAX_NAME),
+        "pod": _cut(pod.name, MAX_NAME),
+        "pod_uid": _cut(pod.uid, MAX_NAME),
+        "container": _cut(container_name(container), MAX_NAME),
+        "container_id": _cut(container.id, MAX_NAME),
+        "outcome": outcome,
+    }
     written = length = 0
-    for decision in decisions[:_MOST_LINES]:
-        line = f"{{{about}, {_members(decision)}}}"
+    for decision in decisions[:_MAX_LINES]:
+        line = json.dumps(about | record(decision))
         yield line
         written += 1
         length += len(line)
-        if length > _LONGEST:
+        if length > _MAX_LENGTH:
             break
     if len(decisions) > written:
-        yield f'{{{about}, "more": {len(decisions) - written}}}'
+        yield json.dumps(about | {"more": len(decisions) - written})
+
+
+def unwritten_line(unwritten: Unwritten, *, plugin: str, now: float) -> str:
+    """Return the line that counts failures which were not written."""
+    namespace = unwritten.namespace
+    return json.dumps(
+        {
+            "time": timestamp(now),
+            "plugin": plugin,
+            "namespace": None if namespace == OTHERS else _cut(namespace, MAX_NAME),
+            "outcome": "failed",
+            "unwritten": unwritten.failures,
+            "since": timestamp(unwritten.since),
+        }
+    )
 
 
 def record(decision: Decision) -> dict[str, str | None]:
-    """Return what is written down of a decision itself."""
-    return dict(zip(_OF_DECISION, _values(decision), strict=True))
-
-
-def _values(decision: Decision) -> tuple[str | None, ...]:
+    """Return the members of a line that are about a decision itself."""
     item = decision.item
-    asked, resolved = item.asked, item.resolved
-    return item.kind, asked, resolved, decision.verdict, decision.rule, decision.reason
+    return {
+        "kind": item.kind,
+        "requested": _cut(item.asked, MAX_VALUE),
+        "resolved": _cut(item.resolved, MAX_VALUE),
+        "decision": decision.verdict,
+        "rule": decision.rule,
+        "reason": _cut(decision.reason, MAX_VALUE),
+    }
 
 
-def _members(decision: Decision) -> str:
-    item = decision.item
-    # The other texts are our own words or the admin's.
-    length = len(item.asked) + len(item.resolved) + len(decision.reason)
-    return (_remembered if length <= _LONGEST_REMEMBERED else _written)(*_values(decision))
-
-
-def _written(*values: str | None) -> str:
-    return _DECISION % tuple(["null" if value is None else _text(value) for value in values])
-
-
-# Pods come in replicas.
-_remembered: Final = lru_cache(maxsize=128)(_written)
-_LONGEST_REMEMBERED: Final = 512  # characters
-
-
-def _places(*names: str) -> str:
-    """Return members of a JSON object, with a %s for each value."""
-    return ", ".join(f'"{name}": %s' for name in names)
-
-
-# The next container waits for these lines. So they are put together from texts, in a fraction of
-# the time that json.dumps takes for a dict; what it writes of a text, this writes too.
-_text: Final = encode_basestring_ascii
-
-_ABOUT: Final = _places(
-    "time", "plugin", "namespace", "pod", "pod_uid", "container", "container_id", "outcome"
-)
-_OF_DECISION: Final = ("kind", "requested", "resolved", "decision", "rule", "reason")
-_DECISION: Final = _places(*_OF_DECISION)
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 class AuditLog:
@@ -117,15 +119,41 @@ class AuditLog:
     Nothing raises: a record that cannot be written is told in the log, and containers go on.
     """
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, now: Callable[[], float] = time.time) -> None:
         self._path = path
+        self._now = now
         self._descriptor = -1
         self._identity: tuple[int, int] | None = None
         self._is_failing = False
         self._is_torn = False
+        self._failures = Failures()
+        self._plugin = ""
 
-    def write(self, record: Iterator[str]) -> None:
-        """Write the lines of one request."""
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        pod: Pod,
+        container: Container,
+        *,
+        plugin: str,
+        outcome: Outcome,
+    ) -> None:
+        """Write the lines of one request, or count it where it fails as it did before."""
+        now = self._now()
+        self._plugin = plugin
+        self._write_unwritten(now)
+        written = [*lines(decisions, pod, container, plugin=plugin, outcome=outcome, now=now)]
+        if outcome in ("failed", "rejected"):
+            failed = decisions[:_MAX_LINES]
+            of = (pod.namespace, pod.name, pod.uid, container_name(container), plugin)
+            failure = (*of, outcome, *(tuple(record(each).values()) for each in failed))
+            length = sum(map(len, written))
+            if not self._failures.admits(pod.namespace, failure, length, now):
+                return
+        self.write(written)
+
+    def write(self, record: Iterable[str]) -> None:
+        """Write lines."""
         if self._path is None:
             for line in record:
                 log.info("%s", line)
@@ -143,23 +171,48 @@ class AuditLog:
             self._is_failing = True
 
     def close(self) -> None:
-        """Close the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Write how many failures were not written, and close the file."""
+        self._write_unwritten(float("inf"))
+        self._close()
+
+    def _write_unwritten(self, until: float) -> None:
+        for unwritten in self._failures.ended(until):
+            self.write([unwritten_line(unwritten, plugin=self._plugin, now=self._now())])
 
     def _append(self, path: str, text: str) -> None:
         """Append in one call, so that lines of several plugins do not mix."""
         if self._identity is None or self._identity != _identity(path):
-            self.close()
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-            self._descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o640)
-            self._identity = _identity(path)
+            self._open(path)
         data = text.encode()
+        if os.fstat(self._descriptor).st_size > MAX_FILE - len(data):
+            self._put_aside(path)
         written = os.write(self._descriptor, data)
         if written < len(data):
             self._is_torn = True
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    def _put_aside(self, path: str) -> None:
+        """Rename the full file. Another plugin that writes it, too, may do so at the same time."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # it does, so this record is the last one of the old file
+        if self._identity == _identity(path):
+            Path(path).rename(f"{path}.1")
+            log.info("the audit file %s has been renamed to %s.1", path, path)
+        self._open(path)
+
+    def _open(self, path: str) -> None:
+        self._close()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        self._descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o640)
+        self._identity = _identity(path)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._identity = None
 
 
 def _identity(path: str) -> tuple[int, int] | None:

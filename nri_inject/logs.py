@@ -10,14 +10,10 @@ from typing import Literal
 
 LogFormat = Literal["text", "json"]
 
-# Names that a pod's author chose must not write a second line, nor move a terminal's cursor.
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
-    ord("\n"): "\\n",
-    ord("\r"): "\\r",
-    ord("\t"): "\\t",
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
-}
+MAX_MESSAGE = 512 * 1024
+"""How many characters of a message are written: some names have no bound of their own. The
+longest line of the audit has less."""
+
 _LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
 USUAL = 2
 """The default verbosity: what happens, without details."""
@@ -34,10 +30,10 @@ def configure(log_format: LogFormat = "text", verbosity: int = USUAL) -> None:
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         begin = f"{timestamp(record.created)} {record.levelname.lower():7}"
-        line = f"{begin} {one_line(record.getMessage())}"
+        line = f"{begin} {one_line(_bounded(record.getMessage()))}"
         if record.exc_info:
             # Indented, so that no text in an exception can pass for a record of its own.
-            trace = self.formatException(record.exc_info).split("\n")
+            trace = _bounded(self.formatException(record.exc_info)).split("\n")
             line += "".join(f"\n    {one_line(part)}" for part in trace)
         return line
 
@@ -48,10 +44,10 @@ class _Json(logging.Formatter):
             "time": timestamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _bounded(record.getMessage()),
         }
         if record.exc_info:
-            members["traceback"] = self.formatException(record.exc_info)
+            members["traceback"] = _bounded(self.formatException(record.exc_info))
         return json.dumps(members)
 
 
@@ -62,5 +58,19 @@ def timestamp(seconds: float) -> str:
 
 
 def one_line(text: str) -> str:
-    """Escape line ends and the characters that control a terminal."""
-    return text if text.isprintable() else text.translate(_CONTROL)
+    """Escape what would end the line, what a terminal would obey, and what hides or turns text.
+
+    A pod's author must not write a second line, nor move a terminal's cursor, by a name.
+    """
+    if text.isprintable():
+        return text
+    return "".join([each if each.isprintable() else _escaped(each) for each in text])
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def _bounded(message: str) -> str:
+    """Cut a message that nobody would read to its end."""
+    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"

@@ -22,11 +22,12 @@ from nri_inject.api import (
     Pod,
 )
 from nri_inject.errors import RequestError
+from nri_inject.logs import one_line
 from nri_inject.missed import Comparison
 from nri_inject.notify import Watchdog, notify, watchdog_pause
 from nri_inject.plugin import Plugin, Updates
 from nri_inject.service import Service
-from nri_inject.state import State, document
+from nri_inject.state import MAX_TEXT, State, document, shortened
 from nri_inject.stub import Stub
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,9 @@ class Supervised:
             self._comparison.add(pods, containers)  # none where they came in parts
             self._comparison.begin()
         self.state.synchronized = time.time()
-        notify(f"READY=1\nSTATUS=synchronized with {self.state.runtime}")
+        # systemd reads a line as an assignment, and a datagram has a bound.
+        runtime = one_line(shortened(self.state.runtime, MAX_TEXT))
+        notify(f"READY=1\nSTATUS=synchronized with {runtime}")
         return updates
 
     def _counting(

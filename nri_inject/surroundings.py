@@ -6,12 +6,11 @@ All of it is read anew when a runtime configures us, and what stands in files wh
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from nri_inject import audit, config, runtimes
+from nri_inject import config, runtimes
 from nri_inject.adjust import Injector, compose
 from nri_inject.annotations import where
 from nri_inject.api import ConfigureRequest, Container, Pod
@@ -176,15 +175,9 @@ class Surroundings:
         if len(passed) > _MOST_TOLD:
             log.warning("%s: and %d more", where(pod, container), len(passed) - _MOST_TOLD)
         if self._audit is not None and permit.decisions:
-            lines = audit.lines(
-                permit.decisions,
-                pod,
-                container,
-                plugin=permit.plugin,
-                outcome=outcome,
-                now=time.time(),
+            self._audit.record(
+                permit.decisions, pod, container, plugin=permit.plugin, outcome=outcome
             )
-            self._audit.write(lines)
 
     def close(self) -> None:
         """Stop watching, and close the audit; the stub has ended."""

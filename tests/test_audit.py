@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nri_inject import audit
 from nri_inject.api import Container, Pod
-from nri_inject.audit import AuditLog
+from nri_inject.audit import AuditLog, Outcome
+from nri_inject.failures import MAX_BYTES
+from nri_inject.logs import MAX_MESSAGE
 from nri_inject.policy.rules import Decision, Item
 
 POD = Pod(name="build-1", namespace="ci", uid="u-1")
@@ -30,6 +30,11 @@ ALLOWED = Decision(
 DENIED = Decision(
     Item("mounts", "/m", "mount of '/' at '/m'", (), {}, "/ bind rw"), "deny", None, "no rule"
 )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
 
 
 def lines(*decisions: Decision, pod: Pod = POD) -> Iterator[str]:
@@ -75,40 +80,6 @@ def test_a_line_tells_everything_about_one_decision() -> None:
     ]
 
 
-@given(st.lists(st.text(), min_size=11, max_size=11), st.none() | st.text())
-def test_a_line_is_what_json_dumps_writes(texts: list[str], rule: str | None) -> None:
-    # Protobuf takes no half of a surrogate pair; what an annotation's YAML says may have one.
-    names = [re.sub("[\ud800-\udfff]", "", text) for text in texts[:6]]
-    namespace, name, uid, container, container_id, plugin = names
-    kind, asked, resolved, reason, key = texts[6:]
-    decision = Decision(Item(kind, key, asked, (), {}, resolved), "warn", rule, reason)
-    (line,) = audit.lines(
-        [decision],
-        Pod(name=name, namespace=namespace, uid=uid),
-        Container(id=container_id, name=container),
-        plugin=plugin,
-        outcome="injected",
-        now=0,
-    )
-    fields = {
-        "time": "1970-01-01T00:00:00.000Z",
-        "plugin": plugin,
-        "namespace": namespace,
-        "pod": name,
-        "pod_uid": uid,
-        "container": container,
-        "container_id": container_id,
-        "outcome": "injected",
-        "kind": kind,
-        "requested": asked,
-        "resolved": resolved,
-        "decision": "warn",
-        "rule": rule,
-        "reason": reason,
-    }
-    assert line == json.dumps(fields)
-
-
 def test_a_name_cannot_write_a_line_of_its_own_or_move_a_terminals_cursor() -> None:
     name = 'x", "decision": "allow"}\n{"pod": "innocent\x1b[2J\u2028\u202e'
     (line,) = lines(DENIED, pod=Pod(name=name))
@@ -132,6 +103,136 @@ def test_a_request_with_long_names_writes_fewer_lines() -> None:
     assert json.loads(records[-1])["more"] == 100 - len(records) + 1
 
 
+def test_names_and_values_are_cut_so_that_a_line_has_a_bound() -> None:
+    long = "\U0001f600" * (1 << 20)
+    item = Item("mounts", "/m", long, (), {}, long)
+    (line,) = audit.lines(
+        [Decision(item, "deny", None, long)],
+        Pod(name=long, namespace=long, uid=long),
+        Container(id=long, name=long),
+        plugin="10-injector",
+        outcome="failed",
+        now=0,
+    )
+    assert len(line) < MAX_MESSAGE
+    written = json.loads(line)
+    assert written["pod"] == "\U0001f600" * audit.MAX_NAME + "…"
+    assert written["resolved"] == "\U0001f600" * audit.MAX_VALUE + "…"
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1795499266.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def attempt(
+    log: AuditLog,
+    pod: Pod = POD,
+    outcome: Outcome = "failed",
+    container_id: str = "c",
+    decision: Decision = DENIED,
+) -> None:
+    container = Container(id=container_id, name="build")
+    log.record([decision], pod, container, plugin="10-injector", outcome=outcome)
+
+
+def written(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_pod_that_fails_for_ever_is_written_once_an_hour_and_counted(file: Path) -> None:
+    clock = Clock()
+    log = AuditLog(str(file), clock)
+    for number in range(1000):
+        attempt(log, container_id=f"c{number}")  # a runtime makes a new one for each attempt
+        clock.now += 4
+    log.close()
+    first, unwritten, second, rest = written(file)
+    assert [one["container_id"] for one in (first, second)] == ["c0", "c900"]
+    assert unwritten == {
+        "time": "2026-11-24T06:47:46.000Z",
+        "plugin": "10-injector",
+        "namespace": "ci",
+        "outcome": "failed",
+        "unwritten": 899,
+        "since": "2026-11-24T05:47:46.000Z",
+    }
+    assert (rest["unwritten"], rest["since"]) == (99, "2026-11-24T06:47:46.000Z")
+
+
+def test_a_failure_for_another_reason_is_written_at_once(file: Path) -> None:
+    log = AuditLog(str(file), Clock())
+    attempt(log)
+    attempt(log, decision=ALLOWED)
+    attempt(log)
+    assert [one["decision"] for one in written(file)] == ["deny", "allow"]
+
+
+def test_what_was_injected_is_always_written(file: Path) -> None:
+    log = AuditLog(str(file), Clock())
+    for outcome in ("injected", "accepted"):
+        for number in range(3):
+            attempt(log, outcome=outcome, container_id=f"c{number}")
+    log.close()
+    assert [one["container_id"] for one in written(file)] == ["c0", "c1", "c2"] * 2
+
+
+def test_thousands_of_failing_pods_of_one_namespace_write_so_many_bytes(file: Path) -> None:
+    log = AuditLog(str(file), Clock())
+    for number in range(5000):
+        attempt(log, pod=Pod(name=f"evil-{number}", namespace="evil"))
+    attempt(log)
+    log.close()
+    assert file.stat().st_size < MAX_BYTES + 2000
+    assert written(file)[-2]["pod"] == "build-1"
+    pods = sum(one.get("namespace") == "evil" and "pod" in one for one in written(file))
+    assert written(file)[-1]["unwritten"] == 5000 - pods
+
+
+def test_a_full_file_is_put_aside_so_that_a_disk_is_not_filled(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "MAX_FILE", 2000)
+    log = AuditLog(str(file), Clock())
+    for number in range(100):
+        attempt(log, outcome="injected", container_id=f"c{number}")
+    log.close()
+    old = file.with_name("audit.jsonl.1")
+    assert [file.stat().st_size <= 2000, old.stat().st_size <= 2000] == [True, True]
+    ids = [one["container_id"] for one in (*written(old), *written(file))]
+    assert ids == [f"c{number}" for number in range(100 - len(ids), 100)]
+    assert sorted(path.name for path in file.parent.iterdir()) == ["audit.jsonl", "audit.jsonl.1"]
+
+
+def test_two_plugins_put_one_full_file_aside_once(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "MAX_FILE", 10)
+    one, other = AuditLog(str(file)), AuditLog(str(file))
+    one.write(["12345678"])
+    other.write(["abcdefgh"])
+    one.write(["87654321"])
+    assert file.with_name("audit.jsonl.1").read_text() == "abcdefgh\n"
+    assert file.read_text() == "87654321\n"
+
+
+def test_a_full_file_that_cannot_be_put_aside_is_written_no_more(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(audit, "MAX_FILE", 10)
+    file.with_name("audit.jsonl.1").mkdir()
+    log = AuditLog(str(file))
+    for _ in range(3):
+        log.write(["12345678"])
+    assert file.read_text() == "12345678\n"
+    assert caplog.messages == [f"cannot write the audit file {file}: Is a directory"]
+
+
 def test_without_a_file_lines_go_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     AuditLog().write(iter(["one", "two"]))
@@ -139,11 +240,6 @@ def test_without_a_file_lines_go_to_the_log(caplog: pytest.LogCaptureFixture) ->
         ("INFO", "one"),
         ("INFO", "two"),
     ]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "audit.jsonl"
 
 
 def test_lines_are_appended_and_nobody_else_can_read_them(file: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import re
 import subprocess
@@ -12,6 +14,8 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
+
+from nri_inject import logs
 
 BOUND = 30
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -30,6 +34,8 @@ HOSTILE = {
     "CSI in one character": ("a\x9b2Jb", r"a\x9b2Jb"),
     "line separator": ("a\u2028b", r"a\u2028b"),
     "paragraph separator": ("a\u2029b", r"a\u2029b"),
+    "text that runs backwards": ("a\u202eb", r"a\u202eb"),
+    "text that is not seen": ("a\u200b\ufeffb", r"a\u200b\ufeffb"),
     "half a character": ("a\ud800b", r"a\ud800b"),
     "plain": ("ä 世 😀", "ä 世 😀"),
 }
@@ -116,6 +122,22 @@ def test_json_is_one_object_a_line_with_the_name_as_it_is(name: str) -> None:
     assert output.isascii()
     records = [json.loads(line) for line in output.splitlines()]
     assert [record["message"] for record in records] == [f"pod {text}"] * 3 + ["failed"]
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_name_of_a_megabyte_is_cut(
+    log_format: logs.LogFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    logs.configure(log_format)
+    try:
+        raise ValueError("x" * (1 << 20))
+    except ValueError:
+        logging.getLogger("some.module").exception("pod %s", "y" * (1 << 20))
+    text = written.getvalue()
+    assert (text.count("x"), text.count("y")) < (logs.MAX_MESSAGE, logs.MAX_MESSAGE + 1)
+    assert len(text) < 2 * logs.MAX_MESSAGE + 1000
 
 
 def test_a_json_record_has_these_fields() -> None:

@@ -247,6 +247,20 @@ def test_systemd_hears_of_readiness_and_of_the_end(tmp_path: Path) -> None:
         until(lambda: manager.recv(100) == b"STOPPING=1")
 
 
+def test_a_runtimes_name_gives_systemd_no_orders_and_is_cut(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(LONGEST)
+        manager.bind(str(tmp_path / "notify"))
+        address = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with launched(tmp_path, "run", "-q", **address) as plugin:
+            name = "a\nMAINPID=1\n" + "x" * (1 << 20)
+            plugin.peer.configure(identify(name, "1"), "policy: unrestricted", LONGEST)
+            plugin.peer.synchronize([], [], LONGEST)
+            ready, status = manager.recv(1000).decode().split("\n")
+        assert ready == "READY=1"
+        assert status.startswith(r"STATUS=synchronized with a\nMAINPID=1\nxxx")
+
+
 def test_a_changed_configuration_comes_into_force_and_a_bad_one_does_not(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
 

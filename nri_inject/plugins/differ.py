@@ -43,6 +43,10 @@ _PROGRESS: Final = frozenset(
 # (CRI-O) would have us keep them for ever.
 _MOST_CONTAINERS: Final = 1024
 
+MAX_COMPARED: Final = 512 * 1024
+"""How many bytes two looks at a container may have to be compared: as many take 0.3 s, which the
+runtime waits for when it has a request."""
+
 MAX_TRACED: Final = 32 << 20
 """How many bytes of containers on their way are kept; beyond that the oldest are forgotten."""
 
@@ -250,6 +254,12 @@ class Differ:
         if last is None:
             return
         before, old = last
+        if len(old) + container.ByteSize() > MAX_COMPARED:
+            log.warning(
+                "%s: not compared at %s, since it has more than %d bytes",
+                *(where(pod, container), label, MAX_COMPARED // 2),
+            )
+            return
         seen, about = container.SerializeToString(), Pod(namespace=pod.namespace, name=pod.name)
         now, written, unchanged = time.time(), self._written, self._settings.unchanged
 

@@ -64,6 +64,18 @@ _MAPS: Final = frozenset({"labels", "annotations", "sysctl", "unified", "netDevi
 # The names of pods that are remembered, since a runtime's last events of one have its id alone.
 _MOST_PODS: Final = 4096
 
+MAX_EVENT: Final = 512 * 1024
+"""How many bytes of an event are written. Wording as many takes 0.3 s of YAML, which the runtime
+waits for when it has a request; of a longer event the names are written."""
+
+MAX_NAME: Final = 320
+"""How many characters of a name are written of such an event."""
+
+_NAMED: Final[Mapping[str, tuple[str, ...]]] = {
+    "pod": ("id", "uid", "namespace", "name"),
+    "container": ("id", "pod_sandbox_id", "name"),
+}
+
 MAX_HELD: Final = 16 << 20
 """How many bytes of containers may wait for their pod's name while a runtime synchronizes."""
 
@@ -98,14 +110,37 @@ def _unknown(word: str) -> str:
     return f"unknown event {quoted(word)}; {suggestion(word, known)}"
 
 
-def document(seconds: float, event: str, told: Mapping[str, Message] | Message) -> Document:
-    """Return what is written about an event, and what was told with it in protobuf's own JSON."""
-    parts = (
+def document(
+    seconds: float, event: str, told: Mapping[str, Message] | Message, left_out: int = 0
+) -> Document:
+    """Return what is written about an event, and what was told with it in protobuf's own JSON.
+
+    `left_out` is how many bytes it had where only names are written of it, 0 otherwise.
+    """
+    parts: Document = (
         MessageToDict(told)
         if isinstance(told, Message)
         else {name: MessageToDict(message) for name, message in told.items()}
     )
+    if left_out:
+        parts["left_out"] = left_out
     return {"time": timestamp(seconds), "event": _NAMES[event], **_in_order(parts)}
+
+
+def names_of(told: Mapping[str, Message] | Message) -> dict[str, Message]:
+    """Return the pod and the container of an event with nothing but their names, cut if long."""
+    if isinstance(told, Message):
+        told = {name: getattr(told, name) for name in ("pod", "container")}
+    return {
+        name: type(message)(**{field: getattr(message, field)[:MAX_NAME] for field in _NAMED[name]})
+        for name, message in told.items()
+        if name in _NAMED
+    }
+
+
+def _size(told: Mapping[str, Message] | Message) -> int:
+    messages = [told] if isinstance(told, Message) else told.values()
+    return sum(message.ByteSize() for message in messages)
 
 
 def _in_order(value: Any) -> Any:
@@ -275,8 +310,12 @@ class Logger:
     def _put(self, field: str, pod: Pod, told: Mapping[str, Message] | Message) -> None:
         if pod in self._chosen:
             now, written = time.time(), self._written
-            kept = _Kept(told)
-            self._output.enqueue(lambda: written(document(now, field, kept.messages())), kept.size)
+            size = _size(told)
+            left_out = size if size > MAX_EVENT else 0
+            kept = _Kept(names_of(told) if left_out else told)
+            self._output.enqueue(
+                lambda: written(document(now, field, kept.messages(), left_out)), kept.size
+            )
 
 
 class _Kept:
@@ -285,14 +324,14 @@ class _Kept:
     def __init__(self, told: Mapping[str, Message] | Message) -> None:
         self._whole = isinstance(told, Message)
         messages = {"": told} if isinstance(told, Message) else told
-        self._kept = [
+        self._messages = [
             (name, type(message), message.SerializeToString()) for name, message in messages.items()
         ]
-        self.size = sum(len(data) for _, _, data in self._kept)
+        self.size = sum(len(data) for _, _, data in self._messages)
 
     def messages(self) -> Mapping[str, Message] | Message:
         """Return what `document` takes."""
-        messages = {name: kind.FromString(data) for name, kind, data in self._kept}
+        messages = {name: kind.FromString(data) for name, kind, data in self._messages}
         return messages[""] if self._whole else messages
 
 

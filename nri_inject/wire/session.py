@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from nri_inject._pb import nri_pb2, ttrpc_pb2
 from nri_inject.errors import ProtocolError
 from nri_inject.wire import mux, ttrpc
+from nri_inject.wire.fields import MAX_FIELDS, has_too_many_fields
 from nri_inject.wire.ttrpc import Code, Type
 
 
@@ -88,6 +89,7 @@ DECODE_ERRORS: Final = (DecodeError, UnicodeDecodeError)
 _EVEN_STREAM = "StreamID must be odd for client initiated streams"
 _OLD_STREAM = "StreamID cannot be re-used and must increment"
 _NO_STREAM = "StreamID is no longer active"
+_TOO_MANY = f"request has more than {MAX_FIELDS} fields"
 
 
 class Session:
@@ -212,6 +214,8 @@ class Session:
         if message.data is None:
             text = f"message is longer than the {ttrpc.MAX_DATA} bytes that are allowed"
             return self._refused(stream, Code.RESOURCE_EXHAUSTED, text)
+        if has_too_many_fields(message.data):
+            return self._refused(stream, Code.RESOURCE_EXHAUSTED, _TOO_MANY)
         try:
             envelope = ttrpc_pb2.Request.FromString(message.data)
         except DECODE_ERRORS as error:
@@ -224,6 +228,8 @@ class Session:
             return self._refused(stream, Code.UNIMPLEMENTED, f"method {envelope.method}")
         if envelope.timeout_nano < 0:
             return self._refused(stream, Code.DEADLINE_EXCEEDED, "the caller's deadline has passed")
+        if has_too_many_fields(envelope.payload):
+            return self._refused(stream, Code.RESOURCE_EXHAUSTED, _TOO_MANY)
         try:
             request = types[0].FromString(envelope.payload)
         except DECODE_ERRORS as error:
@@ -245,6 +251,9 @@ class Session:
         response_type = self._calls.methods[method][1]
         try:
             envelope = ttrpc_pb2.Response.FromString(message.data)
+            if has_too_many_fields(envelope.payload):
+                text = f"the answer has more than {MAX_FIELDS} fields"
+                return Failure(message.stream, method, Code.RESOURCE_EXHAUSTED, text)
             response = response_type.FromString(envelope.payload)
         except DECODE_ERRORS as error:
             text = f"the answer cannot be decoded: {error}"

@@ -130,6 +130,17 @@ def test_status_for_people(tmp_path: Path) -> None:
     assert served(tmp_path, said, "--plugin", "b")[0] == 1
 
 
+def test_status_of_hostile_names_stays_on_its_lines(tmp_path: Path) -> None:
+    name = "a\nb\x1b[2J\u202e"
+    state = State("20", "a", 7, runtime=name, config_error=name)
+    state.miss("c", Missed(name, name, (name,)))
+    said = document(state, "synchronized", launched=False)
+    output = served(tmp_path, said)[1]
+    lines = output.split("\n")
+    assert len(lines) == 6
+    assert all(line.isprintable() for line in lines)
+
+
 def test_probes_say_nothing_and_tell_ready_from_live(tmp_path: Path) -> None:
     said = document(State("20", "a", 7), "registering", launched=False)
     assert served(tmp_path, said, "--live") == (0, "", "")

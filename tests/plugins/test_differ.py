@@ -131,6 +131,19 @@ def test_containers_that_are_never_told_of_again_are_forgotten_in_the_end(
     assert traces.look("there", api.Container(id="c"), begin=False) is not None
 
 
+def test_what_is_seen_of_containers_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(differ, "MAX_TRACED", 3000)
+    traces = Traces()
+    for name in ("a", "b", "c"):
+        traces.look("here", api.Container(id=name, env=["x" * 1000]), begin=True)
+    assert len(traces) == 2
+    traces.look("there", api.Container(id="c", env=["x" * 2000]), begin=False)
+    assert len(traces) == 1
+    traces.forget(api.Container(id="c"))
+    traces.look("here", api.Container(id="d", env=["x" * 4000]), begin=True)
+    assert len(traces) == 0
+
+
 @contextmanager
 def service(**own: object) -> Iterator[tuple[Differ, Path]]:
     given = Differ(Options(idx="99", name="differ", own=own), Config())
@@ -181,6 +194,34 @@ def test_what_nobody_changed_is_mentioned_only_when_asked(tmp_path: Path) -> Non
     assert file.read_text() == (
         "pod shop/web, container a: from request at 00 to request at 99\n  no changes\n"
     )
+
+
+def test_a_long_container_is_not_compared_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with service(log_file=str(tmp_path / "out"), format="json") as (tested, file):
+        tested._asked(0, POD, container("a", "x" * (differ.MAX_COMPARED // 2)))
+        tested._asked(1, POD, container("a", "y" * (differ.MAX_COMPARED // 2)))
+    assert file.read_text() == ""
+    (message,) = caplog.messages
+    assert message == (
+        "pod shop/web, container a: not compared at request at 99, since it has more than"
+        " 262144 bytes"
+    )
+
+
+def test_names_write_no_line_and_move_no_cursor(tmp_path: Path) -> None:
+    name = "a\nb\x1b[2J\u202e"
+    pod = api.Pod(namespace=name, name=name)
+    with service(log_file=str(tmp_path / "out")) as (tested, file):
+        tested._asked(0, pod, api.Container(id=name, name=name))
+        changed = api.Container(
+            id=name, name=name, env=[f"{name}={name}"], annotations={name: name}
+        )
+        tested._asked(1, pod, changed)
+    lines = file.read_text().split("\n")
+    assert len(lines) == 4
+    assert all(line.isprintable() for line in lines)
 
 
 def test_containers_that_started_stopped_or_failed_are_forgotten(tmp_path: Path) -> None:

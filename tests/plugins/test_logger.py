@@ -18,7 +18,17 @@ from nri_inject.config import Config
 from nri_inject.config import Logger as Settings
 from nri_inject.errors import ConfigError
 from nri_inject.plugin import EVENTS, subscription
-from nri_inject.plugins.logger import Chosen, Logger, as_json, as_yaml, changes, document, events_of
+from nri_inject.plugins.logger import (
+    MAX_EVENT,
+    Chosen,
+    Logger,
+    as_json,
+    as_yaml,
+    changes,
+    document,
+    events_of,
+    names_of,
+)
 from nri_inject.runtimes import NEWEST, identify
 from nri_inject.service import Options
 from nri_inject.wire import recording
@@ -248,6 +258,33 @@ def test_containers_that_come_before_their_pods_are_chosen_by_these() -> None:
     assert [entry.get("pod", entry.get("container"))["id"] for entry in written] == [
         *("p1", "c1", "c3")
     ]
+
+
+@pytest.mark.parametrize("log_format", ["yaml", "json"])
+def test_of_a_long_event_the_names_are_written(log_format: str) -> None:
+    variables = [f"{number}=" for number in range(MAX_EVENT // 7)]
+    long = api.Container(id="c2", pod_sandbox_id="p1", name="n" * 1000, env=variables)
+    create = api.CreateContainerRequest(pod=POD, container=long)
+    with launched(PROGRAM, "--format", log_format) as running:
+        running.configured()
+        running.peer.request("CreateContainer", create, api.CreateContainerResponse)
+        output = running.end()[1]
+    entry = yaml.safe_load(output)
+    del entry["time"]
+    assert entry == {
+        "event": "CreateContainer",
+        "pod": {"id": "p1", "name": "web", "namespace": "shop"},
+        "container": {"id": "c2", "podSandboxId": "p1", "name": "n" * 320},
+        "left_out": POD.ByteSize() + long.ByteSize(),
+    }
+
+
+def test_of_a_long_validation_the_names_are_written() -> None:
+    request = api.ValidateContainerAdjustmentRequest(pod=POD, container=CONTAINER)
+    assert names_of(request) == {
+        "pod": POD,
+        "container": api.Container(id="c1", pod_sandbox_id="p1", name="app"),
+    }
 
 
 def test_events_that_an_old_runtime_does_not_know_are_not_asked_for() -> None:

@@ -23,6 +23,7 @@ from nri_inject import api
 from nri_inject._pb import ttrpc_pb2
 from nri_inject.errors import ProtocolError
 from nri_inject.wire import mux
+from nri_inject.wire.fields import MAX_FIELDS
 from nri_inject.wire.session import Answer, Call, Event, Failure, Role, Session
 from nri_inject.wire.ttrpc import Code
 
@@ -543,6 +544,30 @@ def test_a_request_that_is_too_long_is_refused_on_its_stream_and_the_session_liv
     text = "message is longer than the 4194304 bytes that are allowed"
     assert replies_in(session.outgoing(), 1) == [Reply(1, RESOURCE_EXHAUSTED, text, b"")]
     assert still_works(session, 3)
+
+
+def test_a_request_of_too_many_fields_is_refused_before_it_is_read() -> None:
+    session = Session(Role.PLUGIN)
+    text = f"request has more than {MAX_FIELDS} fields"
+    pods = b"\x0a\x00" * (MAX_FIELDS + 1)
+    reply = asked(session, request(1, "Synchronize", pods))
+    assert reply == Reply(1, RESOURCE_EXHAUSTED, text, b"")
+    metadata = (("", ""),) * (MAX_FIELDS + 1)
+    reply = asked(session, request(3, "Synchronize", metadata=metadata))
+    assert reply == Reply(3, RESOURCE_EXHAUSTED, text, b"")
+    assert still_works(session, 5)
+
+
+def test_an_answer_of_too_many_fields_is_a_failure() -> None:
+    session = Session(Role.PLUGIN)
+    stream = session.call("UpdateContainers", api.UpdateContainersRequest())
+    failed = response(stream, b"\x0a\x00" * (MAX_FIELDS + 1))
+    assert session.receive(frame(2, failed)) == [
+        Failure(
+            *(stream, "UpdateContainers", RESOURCE_EXHAUSTED),
+            f"the answer has more than {MAX_FIELDS} fields",
+        )
+    ]
 
 
 def test_an_answer_from_the_peer_that_is_too_long_is_a_failure_and_the_session_lives_on() -> None:
