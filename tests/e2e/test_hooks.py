@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from nri_inject.hook_environment import PATH
+
 from .cri import CriError
 from .daemon import Daemon
+from .hook_environment import POD, STAGES, recorded, recorder
 from .plugin import External
 from .poll import until
 
@@ -134,6 +137,20 @@ def test_hook_gets_its_argv_and_environment(runtime: Daemon, hooks: Hooks) -> No
     hooks.define("tell", hook, "createRuntime")
     runtime.cri.run(runtime.cri.run_pod("argv"), "main")
     assert (hooks.output / "seen").read_text() == "a b|$HOME|green|"
+
+
+@pytest.mark.parametrize("env", [None, [], ["COLOUR=green"]])
+def test_hook_has_no_variable_but_its_own_at_any_stage(
+    env: list[str] | None, runtime: Daemon, hooks: Hooks, handler: str
+) -> None:
+    given = {} if env is None else {"env": env}
+    for stage in STAGES:
+        hooks.define(stage, {**recorder(stage, hooks.output), **given}, stage)
+    pod = runtime.cri.run_pod("environment", handler=handler)
+    container = runtime.cri.run(pod, "main", envs=POD, mounts=[mount_of(hooks)])
+    runtime.cri.stop(container)
+    runtime.cri.remove_container(container)
+    assert recorded(hooks.output) == {stage: env or [PATH] for stage in STAGES}
 
 
 def test_hook_is_for_the_containers_that_match(runtime: Daemon, hooks: Hooks) -> None:
