@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject import api
+from nri_inject.hook_environment import PATH
 from nri_inject.oci_hooks import (
     AS_GO,
     Annotation,
@@ -26,6 +26,11 @@ from nri_inject.oci_hooks import (
     read,
 )
 from nri_inject.oci_hooks.patterns import remembering
+
+NO_ENV = (
+    f"env is empty, so the program gets {PATH} and no other variable;"
+    " CRI-O and podman read these files as well, and may run it with the variables of the container"
+)
 
 
 def document(**changes: Any) -> bytes:
@@ -152,6 +157,9 @@ def test_forgotten_version_is_hinted_at() -> None:
             "a timeout of 0 s, where OCI wants more than 0",
         ),
         ({"hook": {"path": "/x", "env": ["A"]}}, "env has 'A', which is not NAME=value"),
+        ({"hook": {"path": "/x"}}, NO_ENV),
+        ({"hook": {"path": "/x", "env": []}}, NO_ENV),
+        ({"version": "0.1.0", "hook": "/x"}, NO_ENV),
         (
             {"hook": {"path": "/x", "args": ["--fast"]}},
             "args begins with an option; its first item is argv[0]",
@@ -163,7 +171,8 @@ def test_what_is_hardly_meant_is_warned_of(changes: dict[str, Any], warning: str
 
 
 def test_sensible_definition_has_no_warnings() -> None:
-    assert definition(document()).warnings == ()
+    hook = {"path": "/bin/hook", "env": ["A=1"]}
+    assert definition(document(hook=hook)).warnings == ()
 
 
 # --- patterns ---
@@ -286,9 +295,9 @@ def test_no_timeout_and_a_timeout_of_zero_are_not_the_same() -> None:
         for timeout in (None, 0)
     ]
     result = injection(definitions, Subject({}, [], has_bind_mounts=False))
-    assert result.hooks == api.Hooks(
-        create_runtime=[api.Hook(path="/a"), api.Hook(path="/a", timeout=api.OptionalInt(value=0))]
-    )
+    hooks = result.hooks.create_runtime
+    assert [hook.HasField("timeout") for hook in hooks] == [False, True]
+    assert [hook.timeout.value for hook in hooks] == [0, 0]
 
 
 def test_names_that_differ_in_case_have_a_fixed_order() -> None:

@@ -16,6 +16,7 @@ from nri_inject.cdi.records import DeviceNode as SpecNode
 from nri_inject.cdi.records import Edits, IntelRdt, Mount
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.cdi.resolve import CdiError, Node, NodeFault, collect, complete, look_up
+from nri_inject.hook_environment import environment
 from nri_inject.host import DeviceNode
 
 Oci: TypeAlias = dict[str, Any]
@@ -189,7 +190,7 @@ def _hooks(oci: Oci, edits: Edits) -> None:
         given = {
             "path": hook.path,
             "args": [*hook.args] or None,
-            "env": [*hook.env] or None,
+            "env": [*environment(hook.env)],
             "timeout": hook.timeout,
         }
         entry = {key: value for key, value in given.items() if value is not None}

@@ -20,6 +20,7 @@ from nri_inject.cdi import records as specs
 from nri_inject.cdi.records import Edits, Hook, IntelRdt, Mount
 from nri_inject.cdi.registry import CdiDevice, Snapshot
 from nri_inject.errors import RequestError
+from nri_inject.hook_environment import environment
 from nri_inject.host import DeviceNode, NotADevice, Place, ProcLinkError
 from nri_inject.names import interface_fault
 from nri_inject.runtimes import NEWEST, Runtime
@@ -538,15 +539,16 @@ def _hooks(edits: Edits, work: _Work) -> None:
         stage = _HOOK_FIELDS[given.hook_name]
         if given.hook_name != "startContainer":  # which runs in the container's own file tree
             _check_owners(given.path, f"{given.hook_name} hook", work, runs=True)
-        hook = _hook(given)
-        # A runtime may have resolved the same device already, for the annotation that it knows.
-        # All other edits then replace themselves.
-        if hook not in getattr(work.container.hooks, stage):
+        hook = _hook(given, environment(given.env))
+        # The runtime may have resolved the same device for an annotation that it reads itself. All
+        # other edits then replace themselves. It leaves a hook without `env` as it is.
+        present = getattr(work.container.hooks, stage)
+        if hook not in present and _hook(given, given.env) not in present:
             getattr(work.adjust.hooks, stage).append(hook)
 
 
-def _hook(given: Hook) -> api.Hook:
-    hook = api.Hook(path=given.path, args=given.args, env=given.env)
+def _hook(given: Hook, env: Sequence[str]) -> api.Hook:
+    hook = api.Hook(path=given.path, args=given.args, env=env)
     if given.timeout is not None:
         hook.timeout.value = given.timeout
     return hook

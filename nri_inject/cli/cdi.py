@@ -7,6 +7,7 @@ import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -15,7 +16,7 @@ from google.protobuf import json_format
 
 from nri_inject import runtimes, yamltext
 from nri_inject.annotations import plain
-from nri_inject.cdi import oci, schema, spec
+from nri_inject.cdi import lint, oci, schema, spec
 from nri_inject.cdi.registry import (
     DEFAULT_DIRECTORIES,
     CdiDevice,
@@ -292,8 +293,10 @@ def _validated(file: str) -> list[Problem]:
     except OSError as error:
         return [Problem("unreadable", (), f"cannot be read: {error.strerror}")]
     parsed = spec.parse(data)
-    problems = spec.located(data, parsed)
-    return [*problems, *_against_schema(data, problems)]
+    advice = () if parsed.spec is None else lint.warnings(parsed.spec)
+    schema_faults = _against_schema(data, parsed.problems)
+    problems = (*parsed.problems, *advice)
+    return [*spec.located(data, replace(parsed, problems=problems)), *schema_faults]
 
 
 def _against_schema(data: bytes, problems: Sequence[Problem]) -> list[Problem]:

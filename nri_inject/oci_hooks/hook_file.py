@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from nri_inject import fields, jsontext
+from nri_inject import fields, hook_environment, jsontext
 from nri_inject.fields import (
     Findings,
     dotted,
@@ -369,6 +369,12 @@ def _note_keys(reader: _Reader, members: _Members, known: Sequence[str]) -> None
         ]
 
 
+_NO_ENV: Final = (
+    f"env is empty, so the program gets {hook_environment.PATH} and no other variable;"
+    " CRI-O and podman read these files as well, and may run it with the variables of the container"
+)
+
+
 def _oddities(draft: _Draft) -> Iterator[str]:
     stages = draft.stages or ()
     for condition, sentence in (
@@ -388,6 +394,7 @@ def _oddities(draft: _Draft) -> Iterator[str]:
             bool(draft.args) and draft.args[0].startswith("-"),
             "args begins with an option; its first item is argv[0]",
         ),
+        (not draft.env, _NO_ENV),
     ):
         if condition:
             yield sentence

@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from nri_inject import api
 from nri_inject.annotations import quoted
+from nri_inject.hook_environment import environment
 from nri_inject.oci_hooks.definition import STAGES, Annotation, Definition, When
 from nri_inject.oci_hooks.narrow import Definitions
 from nri_inject.oci_hooks.patterns import Pattern, utf8
@@ -275,7 +276,8 @@ def _in_question(definitions: Iterable[Definition], subject: Subject) -> Iterabl
 
 def message(definition: Definition) -> api.Hook:
     """Return the hook as NRI carries it; it is for all who ask, and must not be changed."""
-    return _message(definition.path, definition.args, definition.env, definition.timeout)
+    env = environment(definition.env)
+    return _message(definition.path, definition.args, env, definition.timeout)
 
 
 @lru_cache(maxsize=64)

@@ -77,14 +77,15 @@ def injector(choices: Choices) -> Injector:
 
 
 def _permitted(found: Injection, subject: Subject, container: Container, host: Host) -> Injection:
-    """Leave out the hooks that the policy denies; RequestError if it is to fail the container.
+    """Leave out the hooks that a rule of the policy denies; RequestError if none can be consulted.
 
-    A hook file is the admin's own word, and needs no rule that allows it.
+    A hook file is the admin's own word, and needs no rule that allows it. Nobody requests a hook,
+    so a denied one does not fail the container.
     """
     if host.permit is None or not found.matched:
         return found
     names = [_name(match.definition) for match in found.matched]
-    denied = {*names} - {*host.permit.tolerated_names("hooks", names, "hook")}
+    denied = {*names} - {*host.permit.unrequested_names("hooks", names, "hook")}
     if not denied:
         return found
     kept = [definition for definition in host.hooks if _name(definition) not in denied]

@@ -69,8 +69,25 @@ class Permit:
     def tolerated_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
         """Do the same for what the node's admin has put there, which only a `deny` forbids."""
         decisions = [self._tolerate(named(kind, name, noun)) for name in names]
+        self.decisions += decisions
         self._refuse(decisions, _NO_ORIGINS)
         return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
+
+    def unrequested_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
+        """Return the names that no rule denies, of what the admin adds and nobody requests.
+
+        A `deny` leaves such a thing out, and the container is created without it. Raises
+        RequestError where no rule could be consulted: the admin's hook must not be lost then.
+        """
+        decisions = [self._left_out(self._tolerate(named(kind, name, noun))) for name in names]
+        self.decisions += decisions
+        self._refuse(decisions, _NO_ORIGINS)
+        return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
+
+    def _left_out(self, decision: Decision) -> Decision:
+        if decision.verdict in ("allow", "warn"):
+            return decision
+        return dataclasses.replace(decision, verdict="deny" if decision.rule is None else "skip")
 
     def could_have(self, kind: str, name: str) -> bool:
         """Tell whether the container may have a thing of that name; that is no decision."""
@@ -94,7 +111,6 @@ class Permit:
         decision = self._decided(item)
         if decision.rule is None and not (self.policy.trouble or decision.item.trouble):
             decision = Decision(item, "allow", None, "the node has put it there")
-        self.decisions.append(decision)
         return decision
 
     def _refuse(self, decisions: Iterable[Decision], origins: Mapping[str, str]) -> None:

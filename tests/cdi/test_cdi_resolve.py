@@ -12,6 +12,7 @@ from nri_inject.api import Adjustment, Container
 from nri_inject.cdi import registry
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.cdi.resolve import CdiError, Resolution, resolve
+from nri_inject.hook_environment import PATH
 from nri_inject.host import DeviceNode, HostFiles, Place
 from nri_inject.runtimes import NEWEST, Runtime
 
@@ -362,15 +363,16 @@ def test_hooks_go_to_their_stages_and_those_of_a_file_come_once() -> None:
         create_runtime=[
             api.Hook(path="/a", args=["a", "b"], env=["A=1"], timeout=api.OptionalInt(value=3))
         ],
-        create_container=[api.Hook(path="/b")],
-        poststop=[api.Hook(path="/all")],
+        create_container=[api.Hook(path="/b", env=[PATH])],
+        poststop=[api.Hook(path="/all", env=[PATH])],
     )
 
 
 def test_hook_that_the_runtime_has_put_there_already_is_not_doubled() -> None:
-    container = Container(hooks=api.Hooks(poststop=[api.Hook(path="/a")]))
     edits = {"hooks": [{"hookName": "poststop", "path": "/a"}], "env": ["A=1"]}
-    assert not adjusted(edits, container=container).HasField("hooks")
+    for env in ([], [PATH]):  # as the file has it, and as we have put it there
+        there = api.Hooks(poststop=[api.Hook(path="/a", env=env)])
+        assert not adjusted(edits, container=Container(hooks=there)).HasField("hooks")
 
 
 def test_network_devices_are_named() -> None:

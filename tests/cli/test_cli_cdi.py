@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.cli.cdi import command, difference
+from nri_inject.hook_environment import PATH
 
 SPEC: dict[str, Any] = {
     "cdiVersion": "0.7.0",
@@ -88,6 +89,30 @@ def test_specs_of_a_vendor(directory: Path) -> None:
     ]
     status, text = run("specs", "w.com", "--cdi-dir", directory)
     assert (status, text) == (1, "Error: no spec of vendor 'w.com'\n")
+
+
+def test_validate_warns_of_hooks_without_env(directory: Path) -> None:
+    bare, given = "{hookName: poststop, path: /a}", "{hookName: poststop, path: /a, env: [A=1]}"
+    spec = directory / "hooks.yaml"
+    spec.write_text(
+        'cdiVersion: "0.5.0"\nkind: v.com/h\n'
+        f"containerEdits: {{hooks: [{bare}]}}\n"
+        "devices:\n"
+        f"- {{name: a, containerEdits: {{hooks: [{given}, {bare[:-1]}, env: []}}]}}}}\n"
+    )
+    status, text = run("validate", spec)
+    sentence = (
+        f"the hook has no env, so nri-inject runs it with {PATH} and no other variable; a runtime"
+        " that reads this file itself, as in mode native, may run it with the variables of the"
+        " container, LD_PRELOAD among them"
+    )
+    assert (status, text.splitlines()) == (
+        0,
+        [
+            f"{spec}: warning: line 3, column 26: containerEdits.hooks[0]: {sentence}",
+            f"{spec}: warning: line 5, column 82: devices[0].containerEdits.hooks[1]: {sentence}",
+        ],
+    )
 
 
 def test_validate_tells_file_place_and_sentence(directory: Path) -> None:

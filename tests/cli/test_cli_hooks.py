@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from nri_inject import options
 from nri_inject.cli.hooks import command
+from nri_inject.hook_environment import PATH
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def hooks(tmp_path: Path) -> Path:
 
 
 def define(hooks: Path, name: str, **changes: Any) -> str:
-    hook = {"path": str(hooks.parent / "program")}
+    hook = {"path": str(hooks.parent / "program"), "env": ["A=1"]}
     base = {"version": "1.0.0", "hook": hook, "when": {"always": True}, "stages": ["prestart"]}
     file = hooks / name
     file.write_text(json.dumps({**base, **changes}))
@@ -132,6 +133,21 @@ def test_validate_warns_and_ends_well(hooks: Path) -> None:
             "warnings": {file: [sentence]},
         },
     )
+
+
+def test_validate_warns_of_a_hook_without_env(hooks: Path) -> None:
+    file = define(hooks, "a.json", hook={"path": str(hooks.parent / "program")})
+    sentence = (
+        f"env is empty, so the program gets {PATH} and no other variable; CRI-O and podman"
+        " read these files as well, and may run it with the variables of the container"
+    )
+    assert run("validate", file) == (0, f"{file}: warning: {sentence}\n")
+
+
+def test_match_has_the_environment_that_a_hook_without_env_gets(hooks: Path) -> None:
+    define(hooks, "a.json", hook={"path": str(hooks.parent / "program")})
+    _, result = run_json("match", "--hooks-dir", str(hooks))
+    assert [hook["env"] for hook in result["hooks"]["createRuntime"]] == [[PATH]]
 
 
 def test_validate_warns_of_a_program_that_does_not_run(hooks: Path) -> None:

@@ -22,7 +22,7 @@ WRAPPER = """\
 beside=/sys/fs/cgroup/unified
 if [ -n "$(cat $beside/cgroup.controllers 2>/dev/null)" ]; then
     exec unshare --mount --propagation slave \
-        sh -c 'umount "$0" && exec "$@"' $beside {program} "$@"
+        sh -c 'umount -l "$0" && exec "$@"' $beside {program} "$@"
 fi
 exec {program} "$@"
 """

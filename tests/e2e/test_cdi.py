@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from nri_inject.hook_environment import PATH
 from nri_inject.runtimes import lack, sentence
 
 from .cri import CriError
 from .daemon import Daemon
+from .hook_environment import POD, STAGES, recorded, recorder
 from .plugin import BIN, External
 from .poll import until
 
@@ -43,10 +45,10 @@ class Cdi:
         new.write_text(json.dumps({**head, "devices": list(devices)}))
         new.rename(self.directory / file)
 
-    def run(self, *names: str, **fields: Any) -> str:
+    def run(self, *names: str, handler: str = "", **fields: Any) -> str:
         """Run a container that asks for devices by name, and return its id."""
         wanted = json.dumps([f"example.com/part={name}" for name in names])
-        pod = self.runtime.cri.run_pod("cdi", annotations={KEY: wanted})
+        pod = self.runtime.cri.run_pod("cdi", annotations={KEY: wanted}, handler=handler)
         return self.runtime.cri.run(pod, "main", **fields)
 
     def shell(self, container: str, script: str) -> tuple[int, str]:
@@ -111,6 +113,18 @@ def test_environment_and_mounts_of_a_spec_are_there(cdi: Cdi) -> None:
     assert status != 0
     assert text.startswith("on 0 a=b\nso")
     assert "Read-only file system" in text
+
+
+def test_hook_of_a_spec_has_no_variable_of_the_pod_at_any_stage(cdi: Cdi, handler: str) -> None:
+    output = cdi.place / "output"
+    output.mkdir()
+    entries = [{"hookName": stage, **recorder(stage, output)} for stage in STAGES]
+    cdi.define("part.json", device("0", hooks=entries))
+    mount = {"host_path": str(output), "container_path": "/mnt", "readonly": False}
+    container = cdi.run("0", handler=handler, envs=POD, mounts=[mount])
+    cdi.runtime.cri.stop(container)
+    cdi.runtime.cri.remove_container(container)
+    assert recorded(output) == {stage: [PATH] for stage in STAGES}
 
 
 def test_hooks_of_a_spec_run_once(cdi: Cdi) -> None:

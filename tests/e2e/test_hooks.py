@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,22 +14,35 @@ from typing import Any
 
 import pytest
 
+from nri_inject.hook_environment import PATH
+
+from .archive import Archive
 from .cri import CriError
 from .daemon import Daemon
+from .hook_environment import POD, STAGES, recorded, recorder
 from .plugin import External
 from .poll import until
 
 ALWAYS = {"always": True}
 SHIPPED = Path(__file__).parents[2] / "hooks"
 
-# What OCI's life cycle calls the container's state at each stage. runc 1.1 runs poststart hooks
-# at the end of its create already, and says so in the state.
+# What each low-level runtime calls the container's state at each stage. runc 1.1 runs poststart
+# hooks at the end of its create already, and says so in the state.
 STATUS = {
-    "createRuntime": "creating",
-    "createContainer": "creating",
-    "startContainer": "created",
-    "poststart": "created or running",
-    "poststop": "stopped",
+    "runc": {
+        "createRuntime": "creating",
+        "createContainer": "creating",
+        "startContainer": "created",
+        "poststart": "created or running",
+        "poststop": "stopped",
+    },
+    "crun": {
+        "createRuntime": "created",
+        "createContainer": "created",
+        "startContainer": "starting",
+        "poststart": "running",
+        "poststop": "stopped",
+    },
 }
 
 
@@ -97,26 +112,31 @@ def mount_of(hooks: Hooks) -> dict[str, Any]:
     return {"host_path": str(hooks.output), "container_path": "/mnt", "readonly": False}
 
 
-def test_every_stage_runs_and_gets_the_containers_state(runtime: Daemon, hooks: Hooks) -> None:
+def test_every_stage_runs_and_gets_the_containers_state(
+    runtime: Daemon, hooks: Hooks, handler: str
+) -> None:
+    status = STATUS[handler]
     program = hooks.recorder()
-    for stage in STATUS.keys() - {"startContainer"}:
+    for stage in status.keys() - {"startContainer"}:
         hooks.define(stage, {"path": program, "args": ["record", stage]}, stage)
     # This one runs inside of the container, from the container's own files.
     inside = ["sh", "-c", "cat > /mnt/startContainer"]
     hooks.define("inside", {"path": "/bin/sh", "args": inside}, "startContainer")
-    pod = runtime.cri.run_pod("stages", annotations={"example.com/who": "me"})
+    annotations = {"example.com/who": "me"}
+    pod = runtime.cri.run_pod("stages", annotations=annotations, handler=handler)
     container = runtime.cri.run(pod, "main", mounts=[mount_of(hooks)])
-    before_the_end = {stage: hooks.recorded(stage) for stage in STATUS.keys() - {"poststop"}}
+    before_the_end = {stage: hooks.recorded(stage) for stage in status.keys() - {"poststop"}}
     runtime.cri.stop(container)
     runtime.cri.remove_container(container)
     states = {**before_the_end, "poststop": hooks.recorded("poststop")}
 
     for stage, state in states.items():
-        assert state["status"] in STATUS[stage].split(" or ")
-    for state in states.values():
+        assert state["status"] in status[stage].split(" or ")
         assert state["id"] == container
-        assert f"/{container}" in state["bundle"]
         assert state["ociVersion"].startswith("1.")
+        # crun names the bundle as the container's process sees it: not at all.
+        is_hidden = (handler, stage) == ("crun", "startContainer")
+        assert state["bundle"] == "/" if is_hidden else f"/{container}" in state["bundle"]
     assert all(states[stage]["pid"] > 0 for stage in ("createRuntime", "poststart"))
 
 
@@ -134,6 +154,20 @@ def test_hook_gets_its_argv_and_environment(runtime: Daemon, hooks: Hooks) -> No
     hooks.define("tell", hook, "createRuntime")
     runtime.cri.run(runtime.cri.run_pod("argv"), "main")
     assert (hooks.output / "seen").read_text() == "a b|$HOME|green|"
+
+
+@pytest.mark.parametrize("env", [None, [], ["COLOUR=green"]])
+def test_hook_has_no_variable_but_its_own_at_any_stage(
+    env: list[str] | None, runtime: Daemon, hooks: Hooks, handler: str
+) -> None:
+    given = {} if env is None else {"env": env}
+    for stage in STAGES:
+        hooks.define(stage, {**recorder(stage, hooks.output), **given}, stage)
+    pod = runtime.cri.run_pod("environment", handler=handler)
+    container = runtime.cri.run(pod, "main", envs=POD, mounts=[mount_of(hooks)])
+    runtime.cri.stop(container)
+    runtime.cri.remove_container(container)
+    assert recorded(hooks.output) == {stage: env or [PATH] for stage in STAGES}
 
 
 def test_hook_is_for_the_containers_that_match(runtime: Daemon, hooks: Hooks) -> None:
@@ -229,17 +263,100 @@ def test_hook_without_its_program_fails_the_container_if_the_admin_says_so(
     ) in str(caught.value)
 
 
-def test_shipped_hook_makes_links_to_the_containers_devices(runtime: Daemon, hooks: Hooks) -> None:
+def ship(hooks: Hooks, name: str, **environment: str) -> None:
+    """Define a hook that we ship, with further variables."""
     programs = hooks.place / "nri-inject"
-    shutil.copytree(SHIPPED / "bin", programs)
-    text = (SHIPPED / "definitions/dev-char-links.json").read_text()
-    text = text.replace("/usr/libexec/oci/hooks.d/nri-inject", str(programs))
-    (hooks.directory / "dev-char-links.json").write_text(text)
-    wish = {"dev-char-links.hooks.noderesource.dev": "on"}
-    container = runtime.cri.run(runtime.cri.run_pod("links", annotations=wish), "main")
+    shutil.copytree(SHIPPED / "bin", programs, dirs_exist_ok=True)
+    text = (SHIPPED / f"definitions/{name}.json").read_text()
+    document = json.loads(text.replace("/usr/libexec/oci/hooks.d/nri-inject", str(programs)))
+    given = dict(entry.split("=", 1) for entry in document["hook"]["env"]) | environment
+    document["hook"]["env"] = [f"{key}={value}" for key, value in given.items()]
+    (hooks.directory / f"{name}.json").write_text(json.dumps(document))
+
+
+def wish(hook: str) -> dict[str, str]:
+    """Return a pod's annotations that ask for a shipped hook, and are hostile to its reader."""
+    lie = '","bundle":"/","root":{"path":"/"},"id":"evil","x":"'
+    return {f"{hook}.hooks.noderesource.dev": "on", "bundle": "/", "lie": f"\\{lie}\\/\u00e9\n"}
+
+
+def test_shipped_hook_makes_links_to_the_containers_devices(
+    runtime: Daemon, hooks: Hooks, handler: str
+) -> None:
+    ship(hooks, "dev-char-links")
+    pod = runtime.cri.run_pod("links", annotations=wish("dev-char-links"), handler=handler)
+    container = runtime.cri.run(pod, "main", annotations=wish("dev-char-links"))
     for link, target in (("1:3", "../null"), ("5:0", "../tty")):
         result = runtime.cri.exec(container, "readlink", f"/dev/char/{link}")
         assert result == (0, f"{target}\n", "")
+
+
+def test_shipped_hook_brings_the_containers_cache_of_libraries_up_to_date(
+    runtime: Daemon, hooks: Hooks, handler: str
+) -> None:
+    (hooks.output / "ld.so.conf").write_text("/opt/lib\n")
+    # In the place of ldconfig: what it would be called with, for a container that has a use for it.
+    program = hooks.program(
+        "ldconfig", f'echo "$@" > {hooks.output}/called; ls $2/etc > {hooks.output}/etc'
+    )
+    ship(hooks, "container-ldconfig", LDCONFIG=program)
+    pod = runtime.cri.run_pod("ldconfig", annotations=wish("ldconfig"), handler=handler)
+    mount = {"host_path": str(hooks.output / "ld.so.conf"), "container_path": "/etc/ld.so.conf"}
+    runtime.cri.run(pod, "main", annotations=wish("ldconfig"), mounts=[mount])
+    option, root = (hooks.output / "called").read_text().split()
+    assert (option, Path(root).name) == ("-r", "rootfs")
+    assert "ld.so.conf" in (hooks.output / "etc").read_text().split()
+
+
+def test_shipped_hooks_log_the_start_and_the_end_of_a_container(
+    runtime: Daemon, hooks: Hooks, handler: str
+) -> None:
+    log = hooks.output / "log"
+    for name in ("start-stop-log-start", "start-stop-log-stop"):
+        ship(hooks, name, LOG_FILE=str(log))
+    pod = runtime.cri.run_pod("log", annotations=wish("start-stop-log"), handler=handler)
+    container = runtime.cri.run(pod, "main")
+    runtime.cri.stop(container)
+    runtime.cri.remove_container(container)
+    until(lambda: log.read_text().count("\n") == 2, "two lines")
+    lines = [line.partition(" ")[2] for line in log.read_text().splitlines()]
+    assert lines == [f"container {container} started", f"container {container} stopped"]
+
+
+def test_what_a_shipped_hook_has_to_say_is_logged_where_the_runtime_drops_it(
+    runtime: Daemon, hooks: Hooks, handler: str
+) -> None:
+    log = hooks.output / "log"
+    program = hooks.program("ldconfig", "echo no room for a cache >&2; exit 7")
+    ship(hooks, "container-ldconfig", LDCONFIG=program, LOG_FILE=str(log))
+    (hooks.output / "ld.so.conf").touch()
+    mount = {"host_path": str(hooks.output / "ld.so.conf"), "container_path": "/etc/ld.so.conf"}
+    pod = runtime.cri.run_pod("says", annotations=wish("ldconfig"), handler=handler)
+    with pytest.raises(CriError) as caught:
+        runtime.cri.run(pod, "main", mounts=[mount])
+    told = {"runc": "exit status 7, stdout: , stderr: no room for a cache", "crun": "exit code: 7"}
+    assert told[handler] in str(caught.value)
+    line = r"container [0-9a-f]{64}: hook container-ldconfig: no room for a cache"
+    assert re.search(rf" {line}\n$", log.read_text())
+
+
+def test_shipped_hooks_run_on_busyboxs_shell_and_awk(
+    runtime: Daemon, hooks: Hooks, archive: Archive, handler: str
+) -> None:
+    tools = hooks.place / "tools"
+    tools.mkdir()
+    shutil.copy2(archive.busybox, tools / "busybox")
+    for name in subprocess.check_output([archive.busybox, "--list"], text=True).split():
+        if name != "busybox":
+            (tools / name).symlink_to("busybox")
+    log = hooks.output / "log"
+    ship(hooks, "dev-char-links", PATH=str(tools), LOG_FILE=str(log))
+    for program in (hooks.place / "nri-inject").iterdir():
+        program.write_text(program.read_text().replace("#!/bin/sh", f"#!{tools}/sh", 1))
+    pod = runtime.cri.run_pod("busybox", annotations=wish("dev-char-links"), handler=handler)
+    container = runtime.cri.run(pod, "main", annotations=wish("dev-char-links"))
+    result = runtime.cri.exec(container, "readlink", "/dev/char/1:3")
+    assert (result, log.exists()) == ((0, "../null\n", ""), False)
 
 
 def test_file_that_others_could_have_written_is_refused(runtime: Daemon, hooks: Hooks) -> None:

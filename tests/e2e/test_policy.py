@@ -89,8 +89,8 @@ def refused(daemon: Daemon, annotations: dict[str, str], namespace: str = "ci") 
     return caught.value.message
 
 
-def created(daemon: Daemon, annotations: dict[str, str]) -> str:
-    pod = daemon.cri.run_pod("build", "ci", annotations=annotations)
+def created(daemon: Daemon, annotations: dict[str, str], namespace: str = "ci") -> str:
+    pod = daemon.cri.run_pod("build", namespace, annotations=annotations)
     return daemon.cri.run(pod, "main")
 
 
@@ -300,13 +300,19 @@ def test_skipping_leaves_out_the_cdi_device_and_the_hook_that_may_not_be(
     assert "pod ci/build, container main: left out: hook " in plugin.log
 
 
-def test_a_hook_that_a_rule_denies_fails_the_container(
+def test_a_hook_that_a_rule_denies_is_left_out_and_what_was_requested_fails(
     runtime: Daemon, suite: StartSuite, policy: Path, noted: Path
 ) -> None:
-    suite(NOTE_DENIED)
-    denied = f"hook 'note.json': rule 'quiet' of {policy} denies it"
-    assert refused(runtime, {}) == runtime.refusal + FAILED + denied
+    plugin = suite(NOTE_DENIED)
+    created(runtime, {})
     assert not noted.exists()
+    denied = f"hook 'note.json': rule 'quiet' of {policy} denies it"
+    assert f"pod ci/build, container main: left out: {denied}" in plugin.log
+    assert f"CDI device 'example.com/part=0': no rule of {policy} allows it" in refused(
+        runtime, PART
+    )
+    created(runtime, {}, namespace="lab")
+    assert noted.read_text() == "ran\n"
 
 
 def test_warn_mode_gives_cdi_devices_and_hooks_and_tells_what_enforcing_would_deny(

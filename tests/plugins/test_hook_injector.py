@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import hook_vectors
+import hooks_without_env
 import pytest
 
 from nri_inject import api
 from nri_inject.errors import RequestError
+from nri_inject.hook_environment import PATH
 from nri_inject.hook_registry import HookRegistry
 from nri_inject.host import Host
 from nri_inject.oci_hooks import AS_GO, Annotation, Choices, Definition, When, compiled
@@ -59,6 +61,11 @@ def adjusted(vector: Mapping[str, Any], place: Path, choices: Choices) -> api.Ad
         return injector(choices)(*request(vector), host_with(*registry.current()))
 
 
+def expectation(vector: Mapping[str, Any]) -> dict[str, Any]:
+    expected: dict[str, Any] = hooks_without_env.expected(vector["name"], vector["expect"])
+    return expected
+
+
 @pytest.mark.parametrize("name", VECTORS)
 def test_with_its_choices_containers_get_what_the_go_plugin_gives(
     name: str, tmp_path: Path
@@ -68,7 +75,7 @@ def test_with_its_choices_containers_get_what_the_go_plugin_gives(
         with pytest.raises(RequestError, match=r"^pod n/p, container c: the container has no"):
             adjusted(vector, tmp_path, AS_GO)
         return
-    expected = vector["expect"]["adjustment"]
+    expected = expectation(vector)["adjustment"]
     adjustment = adjusted(vector, tmp_path, AS_GO)
     result = hook_vectors.hooks_of(adjustment.hooks)
     assert result == hook_vectors.Host(tmp_path).expanded((expected or {"hooks": {}})["hooks"])
@@ -82,7 +89,7 @@ def test_by_default_two_answers_are_other_than_the_go_plugins(name: str, tmp_pat
         paths = {s: [h["path"].rpartition("/")[2] for h in hooks] for s, hooks in result.items()}
         assert paths == OTHERWISE[name]
     else:
-        expected = vector["expect"]["adjustment"] or {"hooks": {}}
+        expected = expectation(vector)["adjustment"] or {"hooks": {}}
         assert result == hook_vectors.Host(tmp_path).expanded(expected["hooks"])
 
 
@@ -140,8 +147,8 @@ def test_hook_that_the_container_has_already_is_not_added_again() -> None:
     container = api.Container(name="main", hooks=there)
     host = host_with(hook(args=("x",)), hook(args=("y",)), hook(args=("x",), stages=("poststop",)))
     expected = api.Hooks(
-        poststart=[api.Hook(path="/bin/hook", args=["y"])],
-        poststop=[api.Hook(path="/bin/hook", args=["x"])],
+        poststart=[api.Hook(path="/bin/hook", args=["y"], env=[PATH])],
+        poststop=[api.Hook(path="/bin/hook", args=["x"], env=[PATH])],
     )
     assert inject(POD, container, host).hooks == expected
     kept = injector(Choices(present="keep"))(POD, container, host).hooks
@@ -158,7 +165,7 @@ def test_unusable_program_is_left_out_and_told() -> None:
     warnings: list[str] = []
     host = dataclasses.replace(host_with(gone, hook()), warn=warnings.append)
     adjustment = inject(POD, CONTAINER, host)
-    assert adjustment.hooks == api.Hooks(poststart=[api.Hook(path="/bin/hook")])
+    assert adjustment.hooks == api.Hooks(poststart=[api.Hook(path="/bin/hook", env=[PATH])])
     assert warnings == [
         "left out: hook /etc/hooks.d/a.json cannot be run: program /gone does not exist"
     ]

@@ -44,6 +44,14 @@ def test_what_takes_too_many_comparisons_is_denied_and_the_rest_is_not() -> None
     assert {d.reason for d in permit.decisions[100:]} == {COSTLY}
 
 
+def test_a_pod_that_takes_too_many_comparisons_cannot_get_rid_of_a_hook() -> None:
+    permit = permit_of(policy_of(1000, "{sysctl: ['*.x'], hooks: ['*.y']}", on_deny="skip"))
+    names = [f"net.a{number}.x" for number in range(102)]
+    assert permit.granted_names("sysctl", names, "sysctl") == names[:100]
+    with pytest.raises(RequestError, match=f"hook 'a.json': {COSTLY}"):
+        permit.unrequested_names("hooks", ["a.json"], "hook")
+
+
 def test_rules_for_other_names_take_no_comparison() -> None:
     rules = "\n".join(f"- allow: {{sysctl: [net.a{number}.*]}}" for number in range(2000))
     permit = permit_of(document.read(f"rules:\n{rules}", "policy.yaml"))

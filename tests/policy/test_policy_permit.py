@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from nri_inject import api
@@ -209,16 +211,40 @@ def test_names_are_granted_one_by_one() -> None:
         )
 
 
-def test_hooks_are_the_admins_own_and_only_a_deny_keeps_them_away() -> None:
-    tolerating = permit("rules: [{name: never, deny: {hooks: [99-*]}}]")
-    assert tolerating.tolerated_names("hooks", ["10-a.json"], "hook") == ["10-a.json"]
+HANDED = "CDI device"
+
+
+def test_devices_of_the_kubelet_need_no_rule_and_a_deny_fails_the_container() -> None:
+    tolerating = permit("rules: [{name: never, deny: {cdi_devices: [v.com/*=*]}}]")
+    assert tolerating.tolerated_names("cdi_devices", ["w.com/d=0"], HANDED) == ["w.com/d=0"]
     assert [d.reason for d in tolerating.decisions] == ["the node has put it there"]
-    with pytest.raises(RequestError, match=r"99-b\.json': rule 'never' of policy\.yaml"):
-        tolerating.tolerated_names("hooks", ["99-b.json"], "hook")
-    skipping = permit("on_deny: skip\nrules: [{deny: {hooks: [99-*]}}]")
-    assert skipping.tolerated_names("hooks", ["10-a", "99-b"], "hook") == ["10-a"]
+    with pytest.raises(RequestError, match=r"v\.com/d=0': rule 'never' of policy\.yaml"):
+        tolerating.tolerated_names("cdi_devices", ["v.com/d=0"], HANDED)
+    skipping = permit("on_deny: skip\nrules: [{deny: {cdi_devices: [v.com/*=*]}}]")
+    names = ["w.com/d=0", "v.com/d=0"]
+    assert skipping.tolerated_names("cdi_devices", names, HANDED) == ["w.com/d=0"]
 
 
-def test_a_broken_policy_tolerates_no_hook_either() -> None:
+@pytest.mark.parametrize("on_deny", ["fail", "skip"])
+def test_a_hook_that_a_rule_denies_is_left_out_since_nobody_requested_it(on_deny: str) -> None:
+    leaving_out = permit(f"on_deny: {on_deny}\nrules: [{{name: never, deny: {{hooks: [99-*]}}}}]")
+    names = ["10-a.json", "99-b.json"]
+    assert leaving_out.unrequested_names("hooks", names, "hook") == ["10-a.json"]
+    assert [(d.verdict, d.rule, d.reason) for d in leaving_out.decisions] == [
+        ("allow", None, "the node has put it there"),
+        ("skip", "never", "rule 'never' of policy.yaml denies it"),
+    ]
+
+
+def test_in_warn_mode_a_hook_that_a_rule_denies_is_returned_and_noted() -> None:
+    warning = permit("mode: warn\nrules: [{deny: {hooks: [99-*]}}]")
+    assert warning.unrequested_names("hooks", ["99-b"], "hook") == ["99-b"]
+    assert [decision.verdict for decision in warning.decisions] == ["warn"]
+
+
+@pytest.mark.parametrize("on_deny", ["fail", "skip"])
+def test_a_hook_is_not_lost_where_no_rule_can_be_consulted(on_deny: Any) -> None:
+    broken = permit(Policy(on_deny=on_deny, trouble="it is cut off"))
     with pytest.raises(RequestError, match="hook '10-a': it is cut off"):
-        permit(Policy(trouble="it is cut off")).tolerated_names("hooks", ["10-a"], "hook")
+        broken.unrequested_names("hooks", ["10-a"], "hook")
+    assert [decision.verdict for decision in broken.decisions] == ["deny"]

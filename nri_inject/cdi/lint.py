@@ -1,0 +1,34 @@
+"""What `nri-inject cdi validate` warns of in a sound spec, and what the plugin need not know.
+
+The plugin makes up for it, other readers of the same file do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from nri_inject import hook_environment
+from nri_inject.cdi.records import Edits, Spec
+from nri_inject.fields import Problem
+from nri_inject.yamltext import Path
+
+_NO_ENV: Final = (
+    f"the hook has no env, so nri-inject runs it with {hook_environment.PATH} and no other"
+    " variable; a runtime that reads this file itself, as in mode native, may run it with the"
+    " variables of the container, LD_PRELOAD among them"
+)
+
+
+def warnings(spec: Spec) -> Iterator[Problem]:
+    """Return a warning for each hook without `env` or with an empty one."""
+    yield from _of_edits(spec.edits, ())
+    for number, device in enumerate(spec.devices):
+        yield from _of_edits(device.edits, ("devices", number))
+
+
+def _of_edits(edits: Edits, place: Path) -> Iterator[Problem]:
+    for number, hook in enumerate(edits.hooks):
+        if not hook.env:
+            path = (*place, "containerEdits", "hooks", number)
+            yield Problem("hook-without-env", path, _NO_ENV, warning=True)
