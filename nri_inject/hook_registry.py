@@ -25,6 +25,7 @@ from nri_inject.oci_hooks import (
     read,
 )
 from nri_inject.watch import Watch
+from nri_inject.words import plain
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class HookRegistry:
         for file, sentences in scan.errors().items():
             for sentence in sentences:
                 if sentence not in self._errors.get(file, ()):
-                    log.warning("hook file %s: %s", _plain(file), sentence)
+                    log.warning("hook file %s: %s", plain(file), sentence)
         if scan.definitions != [*self._definitions]:
             log.info("%d OCI hooks are in force", len(scan.definitions))
 
@@ -213,7 +214,7 @@ class _Scan:
             self._fault(directory, Kind.UNREADABLE, trust.unreachable(directory, error))
             return []
         if not stat.S_ISDIR(walked[-1].status.st_mode):
-            self._fault(directory, Kind.UNREADABLE, f"{_plain(directory)} is not a directory")
+            self._fault(directory, Kind.UNREADABLE, f"{plain(directory)} is not a directory")
             return []
         refused = None if self._unsafe else trust.trouble(walked)
         if refused:
@@ -311,7 +312,7 @@ class _Scan:
             elif chosen is None:
                 chosen = known.good
                 for other in broken:
-                    self._remark(other, f"so {_plain(file)} stays in force")
+                    self._remark(other, f"so {plain(file)} stays in force")
         return chosen or substitute
 
     def _report(self, file: str, known: _File, program: Fault | None) -> None:
@@ -366,9 +367,9 @@ def program_warning(path: str, *, root: str = "/") -> str | None:
     except (OSError, ValueError):
         return None
     if not stat.S_ISREG(end.status.st_mode):
-        return f"program {_plain(path)} is not a regular file"
+        return f"program {plain(path)} is not a regular file"
     if not end.status.st_mode & 0o111:
-        return f"program {_plain(path)} is not executable"
+        return f"program {plain(path)} is not executable"
     return None
 
 
@@ -425,9 +426,5 @@ def _may_be_half_written(reading: Reading) -> bool:
 
 def _link_sentence(file: str, error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError) and error.filename not in (None, file):
-        return f"is a link to {_plain(str(error.filename))}, which does not exist"
+        return f"is a link to {plain(str(error.filename))}, which does not exist"
     return trust.unreachable(file, error)
-
-
-def _plain(text: str) -> str:
-    return repr(text)[1:-1]

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Sequence
 
 from nri_inject.walk import Refused, Step, steps
+from nri_inject.words import plain, quoted
 
 
 def untrusted(path: str, *, root: str = "/") -> str | None:
@@ -56,11 +57,11 @@ def fillable(walked: Sequence[Step]) -> str | None:
     """
     last = walked[-1]
     if last.on_devpts:
-        return f"any user can make a terminal appear in {_shown(last)}"
+        return f"any user can make a terminal appear in {plain(last.path)}"
     fault = trouble(walked)
     if fault or not last.status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
         return fault
-    return f"others can put files in {_shown(last)}"
+    return f"others can put files in {plain(last.path)}"
 
 
 def _directories(walked: Sequence[Step]) -> dict[str, Step]:
@@ -111,8 +112,8 @@ def unreachable(path: str, error: OSError | ValueError) -> str:
     """Say why a path leads to nothing."""
     if isinstance(error, ValueError):
         why = "it cannot be encoded" if isinstance(error, UnicodeError) else "it has a NUL"
-        return f"{path!r} is no path: {why}"
-    shown = repr(path)[1:-1]
+        return f"{quoted(path)} is no path: {why}"
+    shown = plain(path)
     if isinstance(error, Refused):
         return f"{shown} {error.why}"
     if error.errno != errno.ENOENT:
@@ -120,22 +121,22 @@ def unreachable(path: str, error: OSError | ValueError) -> str:
     missing = error.filename
     if not missing or missing == os.path.abspath(path):  # the exact text
         return f"{shown} does not exist"
-    return f"{shown} does not exist: there is no {missing!r}"
+    return f"{shown} does not exist: there is no {quoted(missing)}"
 
 
 def _fault(step: Step) -> str | None:
     owner, mode = step.status.st_uid, step.status.st_mode
     if owner not in (0, os.geteuid()):
-        return f"{_shown(step)} belongs to user {owner}, not to root"
+        return f"{plain(step.path)} belongs to user {owner}, not to root"
     if stat.S_ISLNK(mode):  # its mode means nothing
         return None
     if stat.S_ISDIR(mode) and mode & stat.S_ISVTX:
         return None
     if mode & stat.S_IWOTH:
-        return f"{_shown(step)} can be written by everybody (mode {stat.S_IMODE(mode):04o})"
+        return f"{plain(step.path)} can be written by everybody (mode {stat.S_IMODE(mode):04o})"
     if mode & stat.S_IWGRP:
         group = step.status.st_gid
-        return f"{_shown(step)} can be written by group {group} (mode {stat.S_IMODE(mode):04o})"
+        return f"{plain(step.path)} can be written by group {group} (mode {stat.S_IMODE(mode):04o})"
     return None
 
 
@@ -146,7 +147,7 @@ def _in_sticky(step: Step, above: Step | None) -> str | None:
     mode = above.status.st_mode
     if not mode & (stat.S_IWOTH | stat.S_IWGRP):
         return None
-    return f"{_shown(step)} is in {_shown(above)}, where others can put files"
+    return f"{plain(step.path)} is in {plain(above.path)}, where others can put files"
 
 
 def _movable(step: Step, above: Step | None) -> str | None:
@@ -156,8 +157,4 @@ def _movable(step: Step, above: Step | None) -> str | None:
     owner = step.status.st_uid
     if owner in (0, os.geteuid()):
         return None
-    return f"{_shown(step)} belongs to user {owner}, who can move it"
-
-
-def _shown(step: Step) -> str:
-    return repr(step.path)[1:-1]
+    return f"{plain(step.path)} belongs to user {owner}, who can move it"

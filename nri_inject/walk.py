@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from nri_inject.words import plain
+
 MAX_LINKS: Final = 40
 """How many symbolic links one path may lead through (Linux: MAXSYMLINKS)."""
 
@@ -71,7 +73,7 @@ class ProcLink(Refused):
     """Report a path that leads through a link on procfs."""
 
     def __init__(self, place: str) -> None:
-        super().__init__(place, f"leads through {repr(place)[1:-1]}, a link on procfs")
+        super().__init__(place, f"leads through {plain(place)}, a link on procfs")
 
 
 def steps(path: str, root: str = "/", *, wait: bool = True) -> Iterator[Step]:

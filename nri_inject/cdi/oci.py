@@ -11,11 +11,11 @@ import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
-from nri_inject.annotations import described
 from nri_inject.cdi.records import DeviceNode as SpecNode
 from nri_inject.cdi.records import Edits, IntelRdt, Mount
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.cdi.resolve import CdiError, Node, NodeFault, collect, complete, look_up
+from nri_inject.fields import wrong_type
 from nri_inject.hook_environment import environment
 from nri_inject.host import DeviceNode
 
@@ -66,8 +66,7 @@ _WORDS: Final = {dict: "a map", list: "a list", str: "text", int: "a number"}
 
 def _checked(value: object, kind: type[T], place: str) -> T:
     if not isinstance(value, kind):
-        came = described(value)  # type: ignore[arg-type]  # of JSON, so it is one of Value
-        raise CdiError([f"OCI spec: {place}: {came} instead of {_WORDS[kind]}"])
+        raise CdiError([f"OCI spec: {place}: {wrong_type(value, _WORDS[kind])}"])
     return value
 
 

@@ -14,8 +14,9 @@ from nri_inject.errors import ConnectionLost, RemoteError
 from nri_inject.runtime.peer import Peer
 from nri_inject.wire.recording import Exchange
 from nri_inject.wire.session import Role
+from nri_inject.words import excerpt
 
-_SHORT = 400  # characters of a message in a sentence
+_MAX_ANSWER = 400  # characters of a message in a sentence
 
 
 def replay(peer: Peer, recorded: Iterable[Exchange]) -> list[str]:
@@ -86,4 +87,4 @@ def _said(answer: Message | tuple[int, str]) -> str:
     if isinstance(answer, tuple):
         return f"status {answer[0]} {json.dumps(answer[1])}"
     text = json.dumps(json_format.MessageToDict(answer), sort_keys=True)
-    return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."
+    return excerpt(text, _MAX_ANSWER)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
 from nri_inject import api
 from nri_inject.annotations import described, find, plain, quoted
 from nri_inject.errors import ConfigError, NriError
+from nri_inject.fields import Fault, Field, list_of, map_of, read_flag, read_string
 from nri_inject.yamltext import Value, YamlError, as_text, load
 
 REQUIRED_PLUGINS: Final = "required-plugins.noderesource.dev"
@@ -39,16 +40,32 @@ class Rules:
     tolerate_missing_plugins_annotation: str = ""
 
 
-_KEYS = {
-    "rejectOCIHookAdjustment": "reject_oci_hooks",
-    "rejectRuntimeDefaultSeccompAdjustment": "reject_runtime_default_seccomp",
-    "rejectUnconfinedSeccompAdjustment": "reject_unconfined_seccomp",
-    "rejectCustomSeccompAdjustment": "reject_custom_seccomp",
-    "rejectNamespaceAdjustment": "reject_namespaces",
-    "rejectSysctlAdjustment": "reject_sysctl",
-    "requiredPlugins": "required_plugins",
-    "tolerateMissingPluginsAnnotation": "tolerate_missing_plugins_annotation",
-}
+def _read_names(value: Value) -> tuple[str, ...]:
+    return tuple(list_of(read_string)(value))
+
+
+_KEYS: Final = map_of(
+    (
+        Field("enable", read_flag),
+        Field("rejectOCIHookAdjustment", read_flag, to="reject_oci_hooks"),
+        Field(
+            "rejectRuntimeDefaultSeccompAdjustment",
+            read_flag,
+            to="reject_runtime_default_seccomp",
+        ),
+        Field("rejectUnconfinedSeccompAdjustment", read_flag, to="reject_unconfined_seccomp"),
+        Field("rejectCustomSeccompAdjustment", read_flag, to="reject_custom_seccomp"),
+        Field("rejectNamespaceAdjustment", read_flag, to="reject_namespaces"),
+        Field("rejectSysctlAdjustment", read_flag, to="reject_sysctl"),
+        Field("requiredPlugins", _read_names, to="required_plugins"),
+        Field(
+            "tolerateMissingPluginsAnnotation",
+            read_string,
+            to="tolerate_missing_plugins_annotation",
+        ),
+    ),
+    strict=True,
+)
 
 
 class Rejection(NriError):
@@ -58,29 +75,14 @@ class Rejection(NriError):
 def read_rules(configuration: Mapping[str, Any]) -> Rules | None:
     """Read the validator's configuration with the keys of NRI; None if it is not enabled.
 
-    Raises ConfigError for a key that does not exist or a value of the wrong kind.
+    Raises ConfigError for keys that do not exist and values of the wrong kind.
     """
-    given = dict(configuration)
-    is_enabled = _checked("enable", given.pop("enable", False), False)
-    defaults = {field.name: field.default for field in fields(Rules)}
-    for key in given:
-        if key not in _KEYS:
-            raise ConfigError(f"no key {key!r}; known: enable, {', '.join(_KEYS)}")
-    values = {
-        _KEYS[key]: _checked(key, value, defaults[_KEYS[key]]) for key, value in given.items()
-    }
+    try:
+        values = _KEYS(dict(configuration))
+    except Fault as fault:
+        raise ConfigError("; ".join(fault.sentences)) from fault
+    is_enabled = values.pop("enable", False)
     return Rules(**values) if is_enabled else None
-
-
-def _checked(key: str, value: Any, default: Any) -> Any:
-    if isinstance(default, tuple):
-        if isinstance(value, list) and all(isinstance(each, str) for each in value):
-            return tuple(value)
-        raise ConfigError(f"{key}: got {value!r}, expected a list of texts")
-    if not isinstance(value, type(default)):
-        kind = "true or false" if isinstance(default, bool) else "a text"
-        raise ConfigError(f"{key}: got {value!r}, expected {kind}")
-    return value
 
 
 def validate(rules: Rules, request: api.ValidateContainerAdjustmentRequest) -> None:

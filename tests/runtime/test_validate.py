@@ -78,14 +78,14 @@ def test_rules_are_read_by_their_names_in_nri() -> None:
 @pytest.mark.parametrize(
     ("configuration", "sentence"),
     [
-        ({"enable": "yes"}, "enable: got 'yes', expected true or false"),
-        ({"enable": True, "requiredPlugins": "a"}, "requiredPlugins: got 'a', expected a list of"),
-        ({"requiredPlugins": [1]}, "requiredPlugins: got [1], expected a list of texts"),
+        ({"enable": "yes"}, "enable: 'yes' is not true or false"),
+        ({"enable": True, "requiredPlugins": "a"}, "requiredPlugins: 'a' is not a list"),
+        ({"requiredPlugins": [1]}, "requiredPlugins: item 1: 1 is not text; put it in quotes"),
         (
             {"tolerateMissingPluginsAnnotation": 1},
-            "tolerateMissingPluginsAnnotation: got 1, expected a text",
+            "tolerateMissingPluginsAnnotation: 1 is not text; put it in quotes",
         ),
-        ({"rejectAll": True}, "no key 'rejectAll'; known: enable, rejectOCIHookAdjustment"),
+        ({"rejectAll": True}, "unknown key 'rejectAll'; known: enable, rejectOCIHookAdjustment"),
     ],
 )
 def test_a_wrong_configuration_is_an_error(configuration: dict[str, Any], sentence: str) -> None:
