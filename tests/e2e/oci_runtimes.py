@@ -34,8 +34,8 @@ FIRST_ID: Final = 100_000
 # crun refuses the hybrid hierarchy that systemd makes beside v1. In v2 there are no controllers
 # but that for devices, which is none: the others belong to v1, where the machine has that.
 _MOUNTS: Final[Mapping[Cgroups, str]] = {
-    "v1": "! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified",
-    "v2": "umount --recursive /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup",
+    "v1": "! mountpoint -q /sys/fs/cgroup/unified || umount --lazy /sys/fs/cgroup/unified",
+    "v2": "umount --recursive --lazy /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup",
 }
 _CAPABILITIES: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_MKNOD")
 
