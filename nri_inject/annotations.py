@@ -17,10 +17,12 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from nri_inject.api import Container, Pod
 from nri_inject.fields import Fault as Fault
+from nri_inject.fields import number_text
 from nri_inject.words import MAX_EXCERPT, excerpt
 from nri_inject.words import plain as plain
 from nri_inject.words import quoted as quoted
-from nri_inject.yamltext import Value, as_integer, as_text
+from nri_inject.yamlscalars import as_integer
+from nri_inject.yamltext import Value
 
 T = TypeVar("T")
 
@@ -147,24 +149,13 @@ def read_text(value: Value) -> str:
         if _HALF_CHARACTER.search(value):
             raise Fault(f"{quoted(value)} is not Unicode text")
         return value
-    if isinstance(value, bool | float):
-        return _number_text(value)
+    if isinstance(value, bool):
+        raise Fault(f"{described(value)} is a boolean, not text; put the value in quotes")
+    if isinstance(value, float):
+        return number_text(value)
     if isinstance(value, int):
         return str(value)
     raise Fault(f"{described(value)} instead of text")
-
-
-def _number_text(value: float) -> str:
-    """Return the text of a whole number such as 08 or 1e3, where Go gives its digits, too."""
-    if isinstance(value, bool):
-        kind = "a boolean"
-    elif not value.is_integer():
-        kind = "a fraction"
-    elif as_text(value) == str(int(value)):
-        return str(int(value))
-    else:
-        kind = "a number that is not written out"  # 1e6, of which Go makes 1e+06
-    raise Fault(f"{described(value)} is {kind}, not text; put the value in quotes")
 
 
 def read_line(value: Value) -> str:

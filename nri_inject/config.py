@@ -206,10 +206,6 @@ class Config:
     resource_assigner: ResourceAssigner = ResourceAssigner()
 
 
-# Whatever a second document says would be left unread, a policy for example.
-_ONE_DOCUMENT: Final = dataclasses.replace(yamltext.SPEC_FILE, several=False)
-
-
 # --- from values to records ---------------------------------------------------------------------
 
 
@@ -288,7 +284,7 @@ def read_file(path: str, *, unsafe: bool = False) -> Config:
 def read_bytes(path: str, *, unsafe: bool = False) -> bytes:
     """Return a file's content, a byte more than is allowed at most; ConfigError as `read_file`."""
     try:
-        return trust.read(path, _ONE_DOCUMENT.size + 1, unsafe=unsafe)
+        return trust.read(path, yamltext.OUR_FILE.size + 1, unsafe=unsafe)
     except trust.Untrusted as error:
         raise ConfigError(f"configuration {path}: {error}; it is not believed") from error
     except OSError as error:
@@ -298,7 +294,7 @@ def read_bytes(path: str, *, unsafe: bool = False) -> bytes:
 def read_document(text: str | bytes, source: str) -> dict[str, Value]:
     """Return the mapping that a text is, none of its values checked; ConfigError if it is none."""
     try:
-        document = yamltext.load(text, _ONE_DOCUMENT)
+        document = yamltext.load(text, yamltext.OUR_FILE)
     except yamltext.YamlError as error:
         raise ConfigError(f"{source}: {error}") from error
     if document is None:

@@ -6,7 +6,6 @@ a map with known keys. `Findings` collects what is wrong in a whole document.
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +14,8 @@ from itertools import islice
 from typing import Any, Final, TypeAlias, TypeVar
 
 from nri_inject.words import excerpt, meant, plain, quoted, suggestion
-from nri_inject.yamltext import Path, Value, as_integer
+from nri_inject.yamlscalars import as_integer, float_text, is_negative_zero
+from nri_inject.yamltext import Path, Value
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -194,6 +194,19 @@ def read_string(value: object) -> str:
     return value
 
 
+def number_text(value: float) -> str:
+    """Return the text of a whole number such as 08 or 1e3; Fault for other floats.
+
+    Go makes text of those, too, but not what was written: 1.1 of 1.10, and 1e+06 of 1e6.
+    """
+    text = float_text(value)
+    if text is None:
+        kind = "a number that is not written out" if value.is_integer() else "a fraction"
+        sentence = f"{described(value)} is {kind}, not text; put the value in quotes"
+        raise Fault(Problem("wrong-type", (), sentence))
+    return text
+
+
 def read_flag(value: object) -> bool:
     """Return a boolean."""
     if not isinstance(value, bool):
@@ -217,7 +230,7 @@ def integer(least: int, greatest: int) -> Callable[[object], int]:
 
     def read(value: object) -> int:
         number = value if type(value) is int else as_integer(value)
-        if number is None or _is_negative_zero(value):
+        if number is None or is_negative_zero(value):
             hint = "; leave out the quotes" if isinstance(value, str) and _is_number(value) else ""
             raise wrong_type(value, f"an integer{hint}")
         if not least <= number <= greatest:
@@ -227,10 +240,6 @@ def integer(least: int, greatest: int) -> Callable[[object], int]:
         return number
 
     return read
-
-
-def _is_negative_zero(value: object) -> bool:
-    return isinstance(value, float) and value == 0 and math.copysign(1, value) < 0
 
 
 def _is_number(text: str) -> bool:

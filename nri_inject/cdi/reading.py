@@ -29,12 +29,14 @@ from nri_inject.fields import (
     Values,
     integer,
     not_one_of,
+    number_text,
     read_flag,
     wrong_type,
 )
 from nri_inject.names import interface_fault
 from nri_inject.words import quoted
-from nri_inject.yamltext import Value, as_text
+from nri_inject.yamlscalars import as_text
+from nri_inject.yamltext import Value
 
 ORDER: Final = {version: number for number, version in enumerate(VERSIONS)}
 """The place of each version in their order."""
@@ -209,7 +211,7 @@ class SpecReader:
             return value
         if value is None or isinstance(value, list | dict):
             raise wrong_type(value, "text")
-        text = as_text(value)
+        text = number_text(value) if isinstance(value, float) else as_text(value)
         self.found.warn("unquoted", f"not in quotes, so it is read as {quoted(text)}")
         return text
 

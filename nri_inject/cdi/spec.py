@@ -17,7 +17,8 @@ from nri_inject.cdi.reading import ORDER, SpecReader
 from nri_inject.cdi.records import VERSIONS, Spec
 from nri_inject.fields import Findings, Problem
 from nri_inject.words import quoted
-from nri_inject.yamltext import Value, as_text
+from nri_inject.yamlscalars import as_text, float_text
+from nri_inject.yamltext import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,9 @@ def _given(value: Mapping[str, Value], key: str) -> str:
     if found is None:
         others = [item for name, item in value.items() if name.casefold() == key.casefold()]
         found = next((item for item in others if item is not None), None)
-    return as_text(found) if isinstance(found, bool | int | float | str) else ""
+    if isinstance(found, float):
+        return float_text(found) or str(found)
+    return as_text(found) if isinstance(found, bool | int | str) else ""
 
 
 def _check_version(given: str, minimum: str, found: Findings) -> None:

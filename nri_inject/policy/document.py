@@ -19,9 +19,7 @@ from nri_inject.policy.reading import strict_map
 from nri_inject.policy.rules import Effect, Entry, Policy, Rule, Who
 from nri_inject.yamltext import Value
 
-LIMITS: Final = dataclasses.replace(
-    yamltext.SPEC_FILE, several=False, size=2 * 1024 * 1024, nodes=200_000
-)
+LIMITS: Final = dataclasses.replace(yamltext.OUR_FILE, size=2 * 1024 * 1024, nodes=200_000)
 """What a policy's text may cost; one document, since nobody would read a second.
 
 A container may have to wait while a new version is read: ten thousand rules take a second.

@@ -10,7 +10,8 @@ from nri_inject import api
 from nri_inject.annotations import described, find, plain, quoted
 from nri_inject.errors import ConfigError, NriError
 from nri_inject.fields import Fault, Field, list_of, map_of, read_flag, read_string
-from nri_inject.yamltext import Value, YamlError, as_text, load
+from nri_inject.yamlscalars import as_text
+from nri_inject.yamltext import Value, YamlError, load
 
 REQUIRED_PLUGINS: Final = "required-plugins.noderesource.dev"
 """The pod annotation with a list of further plugins that have to be there."""
@@ -162,7 +163,7 @@ def _annotated_plugins(request: _Request) -> Iterator[str]:
 
 
 def _plugin_name(name: Value, place: str) -> str:
-    if isinstance(name, list | dict):
+    if isinstance(name, list | dict | float):
         raise Rejection(f"{place}: got {described(name)}, expected a plugin's name")
     return "" if name is None else as_text(name)
 

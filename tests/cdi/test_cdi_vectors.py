@@ -78,6 +78,14 @@ DIFFERENCES: dict[str, dict[int, dict[str, Any]]] = {
             **named("dev1", "dev2", "dev3"),
         }
     },
+    "formats/plain-scalars-become-strings": {
+        0: {
+            "cache_errors": {"0/a.yaml": [{"code": "wrong-type", "field": "devices.name"}]},
+            "devices": [],
+            "vendors": [],
+            "classes": [],
+        }
+    },
     "formats/null-list-item-device-nodes": {
         0: {
             "expect": with_env("A=1"),
