@@ -10,7 +10,7 @@ A plugin is a record of functions, and `serve` runs it:
     serve(Plugin(name="hello", index="10", create_container=create_container))
 """
 
-from nri_inject.api import Adjustment, Container, ContainerUpdate, Pod
+from nri_inject.api import Adjustment, Container, ContainerUpdate, FailurePolicy, Pod
 from nri_inject.errors import (
     ConfigError,
     ConnectionLost,
@@ -28,6 +28,7 @@ __all__ = [
     "ConnectionLost",
     "Container",
     "ContainerUpdate",
+    "FailurePolicy",
     "NriError",
     "Plugin",
     "Pod",

@@ -23,6 +23,7 @@ from typing import (
 )
 
 from nri_inject import trust, yamltext
+from nri_inject.api import FailurePolicy
 from nri_inject.errors import ConfigError
 from nri_inject.fields import (
     Fault,
@@ -185,16 +186,19 @@ class Config:
     gives every pod what it asks for; None means that nothing was said, and allows nothing.
     `audit` is where each decision is written down: the log, a file, or nowhere.
     `on_unsupported` says what becomes of a container that asks for something its runtime would
-    drop in silence: it fails, or it starts without and a warning is logged. `unsafe_files` means
-    that nobody asks who could have written the configuration, policy, CDI and hook files.
-    `host_root` is where the
-    host's device nodes and hook programs are seen, for a plugin that runs in a container.
-    `metrics_address` is the `HOST:PORT` where Prometheus finds metrics, empty for none.
+    drop in silence: it fails, or it starts without and a warning is logged.
+    `on_no_answer` says what becomes of a request that the plugin does not answer: it fails, or
+    goes on without the plugin. The logger and the differ never fail one.
+    `unsafe_files` means that nobody asks who could have written the configuration, policy, CDI
+    and hook files. `host_root` is where the host's device nodes and hook programs are seen, for a
+    plugin that runs in a container. `metrics_address` is the `HOST:PORT` where Prometheus finds
+    metrics, empty for none.
     """
 
     policy: Annotated[Literal["unrestricted"] | File | Policy | None, _read_policy] = None
     audit: Annotated[Literal["log", "off"] | File, _read_audit] = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
+    on_no_answer: Literal["fail", "pass"] = "fail"
     unsafe_files: bool = False
     host_root: AbsolutePath = "/"
     metrics_address: Annotated[str, _read_address] = ""
@@ -204,6 +208,17 @@ class Config:
     logger: Logger = Logger()
     differ: Differ = Differ()
     resource_assigner: ResourceAssigner = ResourceAssigner()
+
+    @property
+    def failure_policy(self) -> FailurePolicy | None:
+        """What `on_no_answer` is to a runtime; None for what runtimes do by themselves.
+
+        A plugin that was too late once stays connected: without it later containers would start
+        without what they ask for.
+        """
+        if self.on_no_answer == "pass":
+            return None
+        return FailurePolicy(fail_request=True, keep_connected=True)
 
 
 # --- from values to records ---------------------------------------------------------------------

@@ -5,6 +5,7 @@ A single plugin has one part, the suite has several: the same functions, compose
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from google.protobuf.message import Message
 
 from nri_inject import runtimes
 from nri_inject.annotations import where
-from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.api import Adjustment, ConfigureRequest, Container, Pod
 from nri_inject.audit import Outcome
 from nri_inject.config import Config
 from nri_inject.plugin import Plugin
@@ -39,7 +40,7 @@ class Injecting:
         self.plugin: Final = Plugin(
             name=options.name,
             index=options.idx,
-            configure=self._surroundings.configure,
+            configure=self.configure,
             create_container=self.create_container,
         )
 
@@ -55,6 +56,12 @@ class Injecting:
     def config_error(self) -> str:
         """Why the newest version of the configuration file is not in force; empty if it is."""
         return self._surroundings.config_error
+
+    def configure(self, request: ConfigureRequest) -> Plugin:
+        """Configure, and return the plugin with the failure policy of the configuration."""
+        self._surroundings.configure(request)
+        policy = self._surroundings.config.failure_policy
+        return dataclasses.replace(self.plugin, failure_policy=policy)
 
     def expected(self, pod: Pod, container: Container) -> Adjustment:
         """Return what a container is to be given as things are now; RequestError if it can't."""

@@ -24,6 +24,7 @@ from nri_inject.api import (
     ContainerUpdate,
     CreateContainerResponse,
     Event,
+    FailurePolicy,
     LinuxResources,
     Pod,
     StateChangeEvent,
@@ -57,12 +58,19 @@ class Plugin:
     however many they are, and empty sequences in `synchronize` after the last one. A container may
     come before its pod. Keep copies: one message of a part keeps the whole part in memory.
 
-    `configure` may return another record, whose handlers and events take the place of these
-    for the rest of the connection; the name and the index have been told already.
+    `configure` may return another record, whose handlers, events and failure policy take the place
+    of these for the rest of the connection; the name and the index have been told already.
+
+    `failure_policy` is what a runtime with NRI 0.12.4 or later does when the plugin does not answer
+    a request in time, its connection ends, or it breaks the protocol. With `fail_request` the
+    request fails, whatever its event; without, it goes on without the plugin. With
+    `keep_connected` a plugin that was too late stays connected, and later requests wait for it;
+    without, the runtime closes its connection. None means neither, as in older runtimes.
     """
 
     name: str
     index: str
+    failure_policy: FailurePolicy | None = None
     configure: Callable[[ConfigureRequest], Plugin | None] | None = None
     synchronize: Callable[[Sequence[Pod], Sequence[Container]], Updates] | None = None
     synchronize_part: Callable[[Sequence[Pod], Sequence[Container]], None] | None = None

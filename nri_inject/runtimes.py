@@ -53,7 +53,11 @@ class _Field(NamedTuple):
     releases: str
 
 
-NEWEST: Final = Runtime("", "", (0, 12, 2))
+NEWEST: Final = Runtime("", "", (0, 12, 5))
+
+FAILURE_POLICY: Final[Version] = (0, 12, 4)
+"""The first NRI that acts on a plugin's failure policy; it is in no release of containerd or CRI-O
+that `_RELEASES` lists."""
 
 # The comments "since" of proto/nri.proto. What is not listed has been there since 0.2.0, so every
 # runtime that we can talk to has it.
@@ -234,6 +238,14 @@ def sentence(loss: Loss, runtime: Runtime) -> str:
 def dotted(version: Version) -> str:
     """Write a version with points."""
     return ".".join(map(str, version))
+
+
+def keeps_failure_policy(runtime: Runtime) -> bool:
+    """Tell whether this runtime acts on a plugin's failure policy; older ones skip it.
+
+    An unknown runtime that does not report its NRI has one before 0.12.0.
+    """
+    return runtime.nri >= FAILURE_POLICY and not runtime.assumed
 
 
 def known_events(runtime: Runtime) -> int:

@@ -33,7 +33,7 @@ CREATE = api.CreateContainerRequest(pod=POD, container=CONTAINER)
 UPDATES = [api.ContainerUpdate(container_id="c2")]
 
 
-def plugin(**handlers: Callable[..., Any]) -> Plugin:
+def plugin(**handlers: Any) -> Plugin:
     return Plugin(name=NAME, index=INDEX, **handlers)
 
 

@@ -325,7 +325,7 @@ def test_help_has_every_flag_of_the_contract_and_an_example() -> None:
 
 
 def test_version_is_ours_and_the_protocols() -> None:
-    assert ended("--version") == (0, "nri-inject 0.1.0, NRI 0.12.2\n", "")
+    assert ended("--version") == (0, "nri-inject 0.1.0, NRI 0.12.5\n", "")
 
 
 def test_a_drop_in_configuration_that_is_wrong_is_1_and_told_to_the_runtime() -> None:

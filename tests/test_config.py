@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from nri_inject import config
+from nri_inject.api import FailurePolicy
 from nri_inject.config import Config
 from nri_inject.errors import ConfigError
 from nri_inject.yamltext import YamlError
 
 KEYS = (
-    "policy, audit, on_unsupported, unsafe_files, host_root, metrics_address, cdi, hooks,"
-    " validator, logger, differ, resource_assigner"
+    "policy, audit, on_unsupported, on_no_answer, unsafe_files, host_root, metrics_address, cdi,"
+    " hooks, validator, logger, differ, resource_assigner"
 )
 POLICIES = "unrestricted, {file: PATH}, rules as in docs/allow-a-device.md"
 
@@ -38,6 +39,8 @@ def test_a_text_that_says_nothing_is_the_default(text: str | bytes) -> None:
         (b"policy: unrestricted", Config(policy="unrestricted")),
         ("on_unsupported: warn", Config(on_unsupported="warn")),
         ("on_unsupported: fail", Config()),
+        ("on_no_answer: fail", Config()),
+        ("on_no_answer: pass", Config(on_no_answer="pass")),
         ('{"policy": "unrestricted"}', Config(policy="unrestricted")),
         (
             "on_unsupported: warn\npolicy: unrestricted\n",
@@ -71,10 +74,17 @@ def test_each_word_is_taken(text: str | bytes, meaning: Config) -> None:
         ("policy: true", "policy: true must be one of " + POLICIES),
         ("policy: [unrestricted]", "policy: a list must be one of " + POLICIES),
         ("on_unsupported: ignore", "on_unsupported: 'ignore' must be one of fail, warn"),
+        ("on_no_answer: warn", "on_no_answer: 'warn' must be one of fail, pass"),
     ],
 )
 def test_a_key_or_a_value_that_nobody_knows_is_an_error(text: str, sentence: str) -> None:
     assert fault(text) == f"here: {sentence}"
+
+
+def test_a_request_without_an_answer_fails_unless_the_admin_lets_it_pass() -> None:
+    fails = FailurePolicy(fail_request=True, keep_connected=True)
+    assert Config().failure_policy == fails
+    assert Config(on_no_answer="pass").failure_policy is None
 
 
 def test_all_faults_are_told_together_in_the_order_of_the_text() -> None:

@@ -106,7 +106,7 @@ TOLD = {
 NOT_TOLD = [number for number in range(-1, 20) if number not in TOLD]
 
 
-def with_handlers(handlers: dict[str, Callable[..., Any]]) -> Plugin:
+def with_handlers(handlers: dict[str, Any]) -> Plugin:
     return Plugin(name="tested", index="10", **handlers)
 
 

@@ -13,6 +13,7 @@ from nri_inject.runtimes import (
     Version,
     drop_unknown,
     identify,
+    keeps_failure_policy,
     known_events,
     lack,
     lost,
@@ -79,6 +80,24 @@ def test_an_unreadable_release_of_a_known_runtime_is_taken_for_an_old_one(
 @pytest.mark.parametrize("told", ["0.12.1", "v0.12.1", "v0.12.1-5-g1234", " 0.12.1"])
 def test_the_version_that_the_runtime_tells_wins(told: str) -> None:
     assert identify("containerd", "1.7.24", told).nri == (0, 12, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "told", "keeps"),
+    [
+        ("containerd", "v2.4.2", "v0.12.3", False),
+        ("containerd", "v2.5.0", "v0.12.4", True),
+        ("containerd", "v2.5.0", "v0.12.5", True),
+        ("containerd", "v9.9.9", "", False),  # a release that has it would report its NRI
+        ("cri-o", "1.37.0", "0.12.0", False),
+        ("unknown", "1", "", False),
+        ("unknown", "1", "v0.12.4", True),
+    ],
+)
+def test_a_failure_policy_is_kept_from_nri_0_12_4_on(
+    name: str, version: str, told: str, keeps: bool
+) -> None:
+    assert keeps_failure_policy(identify(name, version, told)) is keeps
 
 
 @pytest.mark.parametrize("told", ["", "(devel)", "v0"])

@@ -234,7 +234,12 @@ class Differ:
                 "stop_container": self._gone,
                 "remove_container": self._gone,
             }
-        return Plugin(name=self._options.name, index=self._indices[place], **handlers)
+        return Plugin(
+            name=self._options.name,
+            index=self._indices[place],
+            failure_policy=None,  # a container does not need its line in the log
+            **handlers,
+        )
 
     def _asked(self, place: int, pod: Pod, container: Container) -> None:
         self._look(f"request at {self._indices[place]}", pod, container, begin=True)

@@ -277,7 +277,13 @@ class Logger:
             tell = handlers.get("create_container")
             handlers["create_container"] = partial(_adjusting, adjustment, tell)
         self._output.set_path(self._settings.log_file)
-        return Plugin(name=self._name, index=self._index, configure=self.configure, **handlers)
+        return Plugin(
+            name=self._name,
+            index=self._index,
+            failure_policy=None,  # a container does not need its line in the log
+            configure=self.configure,
+            **handlers,
+        )
 
     def _tell(self, field: str, pod: Pod, *others: Message) -> None:
         self._put(field, pod, dict(zip(ARGUMENTS[field], (pod, *others), strict=True)))

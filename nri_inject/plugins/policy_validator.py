@@ -67,8 +67,8 @@ class Validating:
         """Why the newest version of the configuration file is not in force; empty if it is."""
         return self._surroundings.config_error
 
-    def configure(self, request: ConfigureRequest) -> None:
-        """Configure, and say if this runtime will never ask."""
+    def configure(self, request: ConfigureRequest) -> Plugin:
+        """Configure, and return the plugin with the failure policy; log if it is never asked."""
         self._surroundings.configure(request)
         runtime = self._surroundings.runtime
         if runtime.nri < _SINCE:
@@ -80,6 +80,8 @@ class Validating:
                 dotted(runtime.nri),
                 dotted(_SINCE),
             )
+        policy = self._surroundings.config.failure_policy
+        return dataclasses.replace(self.plugin, failure_policy=policy)
 
     def validate(self, request: ValidateContainerAdjustmentRequest) -> None:
         """Raise RequestError with everything in the adjustment that may not be."""

@@ -21,7 +21,7 @@ from nri_inject.stub.limits import Limits
 
 log = logging.getLogger(__name__)
 
-NRI_VERSION: Final = "0.12.2"
+NRI_VERSION: Final = "0.12.5"
 """The release of the protocol that the stub implements; a plugin registers with it."""
 
 NO_HANDLERS: Final = Plugin(name="none", index="00")
@@ -62,7 +62,9 @@ class Handshake:
             missing = ", ".join(events_of(wanted & ~events))
             log.warning("%s does not report these events: %s", name, missing)
         log.info("configured by %s, plugin %s-%s", name, self.plugin.index, self.plugin.name)
-        return ConfigureResponse(events=events or subscription(NO_HANDLERS))
+        return ConfigureResponse(
+            events=events or subscription(NO_HANDLERS), failure_policy=self.plugin.failure_policy
+        )
 
     def synchronize(self, request: SynchronizeRequest) -> SynchronizeResponse:
         """Pass a report, or one part of it, to the plugin; the last part has no `more`.

@@ -30,7 +30,7 @@ def test_help_names_the_subcommands_and_has_an_example() -> None:
 
 
 def test_version_is_ours_and_the_protocols() -> None:
-    assert ended("--version") == (0, "nri-inject 0.1.0, NRI 0.12.2\n", "")
+    assert ended("--version") == (0, "nri-inject 0.1.0, NRI 0.12.5\n", "")
 
 
 def test_help_of_a_subcommand_has_an_example() -> None:

@@ -31,7 +31,7 @@ MAX_OBJECTS = Limits().max_sync_objects
 def test_a_plugin_registers_with_its_name_its_index_and_the_version_of_the_protocol() -> None:
     with launched(plugin()) as (peer, _):
         request = api.RegisterPluginRequest(
-            plugin_name="tested", plugin_idx="10", NRI_version="0.12.2"
+            plugin_name="tested", plugin_idx="10", NRI_version="0.12.5"
         )
         assert peer.event() == Call(1, "RegisterPlugin", request)
         peer.configure()
@@ -53,6 +53,27 @@ def test_the_handler_of_configure_gets_the_whole_request() -> None:
     assert requests.get(timeout=LONGEST) == api.ConfigureRequest(
         runtime_name="containerd", runtime_version="1.7.24~ds1", config="verbose: true"
     )
+
+
+def test_the_failure_policy_is_told_in_the_answer_to_configure() -> None:
+    policy = api.FailurePolicy(fail_request=True, keep_connected=True)
+    answer = Handshake(plugin(failure_policy=policy), Limits()).configure(api.ConfigureRequest())
+    assert answer.failure_policy == policy
+    # The bytes that runtimes of NRI 0.12.4 read: field 3, and in it fields 1 and 2.
+    assert answer.SerializeToString().endswith(bytes.fromhex("1a0408011001"))
+
+
+def test_a_plugin_without_a_failure_policy_sends_none() -> None:
+    answer = Handshake(plugin(), Limits()).configure(api.ConfigureRequest())
+    assert not answer.HasField("failure_policy")
+
+
+def test_the_failure_policy_is_that_of_the_record_which_configure_returns() -> None:
+    policy = api.FailurePolicy(fail_request=True)
+    other = plugin(failure_policy=policy)
+    tested = plugin(configure=lambda _: other)
+    answer = Handshake(tested, Limits()).configure(api.ConfigureRequest())
+    assert answer.failure_policy == policy
 
 
 NEW_EVENTS = "UPDATE_POD_SANDBOX, POST_UPDATE_POD_SANDBOX, VALIDATE_CONTAINER_ADJUSTMENT"

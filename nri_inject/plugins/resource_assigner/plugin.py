@@ -75,6 +75,7 @@ class ResourceAssigner:
         self._file = _Followed(options.config, self._reread) if options.config else None
         self._stub: Stub | None = None
         self._dropped_in = False
+        self._failure_policy = configured.failure_policy
         self._pools = Pools(topology(), rules_of(configured))
         self._told_pods = Records(MAX_PODS)
         self._told_containers: list[Container] = []
@@ -104,12 +105,16 @@ class ResourceAssigner:
         if self._file is not None:
             self._file.close()
 
-    def configure(self, request: ConfigureRequest) -> None:
-        """Take the drop-in configuration, which wins over the file from then on."""
+    def configure(self, request: ConfigureRequest) -> Plugin:
+        """Take the drop-in configuration, which wins over the file from then on.
+
+        Return the plugin with the failure policy of the configuration.
+        """
         self._told_pods, self._told_containers = Records(MAX_PODS), []
         if request.config:
             self._dropped_in = True
             self._take(config.read(request.config, "drop-in configuration"))
+        return dataclasses.replace(self.plugin, failure_policy=self._failure_policy)
 
     def _reread(self, path: str) -> None:
         """Take the configuration file anew; a wrong one, or one not yet written, is ignored."""
@@ -121,6 +126,7 @@ class ResourceAssigner:
             log.error("%s; the rules stay as they were", error)
 
     def _take(self, configured: Config) -> None:
+        self._failure_policy = configured.failure_policy
         rules = rules_of(configured)
         if rules == self._pools.rules:
             return
