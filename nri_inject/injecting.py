@@ -63,6 +63,11 @@ class Injecting:
         policy = self._surroundings.config.failure_policy
         return dataclasses.replace(self.plugin, failure_policy=policy)
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the plugin cannot see of the node, in sentences."""
+        return self._surroundings.notes
+
     def expected(self, pod: Pod, container: Container) -> Adjustment:
         """Return what a container is to be given as things are now; RequestError if it can't."""
         around = self._surroundings

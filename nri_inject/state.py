@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NamedTuple
@@ -25,6 +26,11 @@ MAX_TEXT: Final = 100
 MAX_ERROR: Final = 2000
 """How many bytes of a document the error of a configuration may take."""
 
+MAX_NOTES: Final = 4
+"""How many notes a document has; each may take MAX_NOTE bytes."""
+
+MAX_NOTE: Final = 500
+
 MAX_DOCUMENT: Final = 64 * 1024
 """How many bytes a document may take as JSON in ASCII, which follows from the bounds above."""
 
@@ -46,7 +52,8 @@ class State:
     the last synchronization, less those that have been removed since; `unlisted` were too many.
     Of what the runtime told then, `compared` have been compared, `to_compare` wait for it, and
     `uncompared` cannot be: too much was told of them, or nothing of their pods.
-    `config_error` says why the newest version of the configuration file is not in force.
+    `config_error` says why the newest version of the configuration file is not in force. `notes`
+    are on what the plugin cannot see of the node.
     """
 
     index: str
@@ -66,6 +73,7 @@ class State:
     missed: dict[str, Missed] = field(default_factory=dict)
     unlisted: int = 0
     config_error: str = ""
+    notes: Sequence[str] = ()
 
     @property
     def title(self) -> str:
@@ -119,6 +127,7 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
             ],
         },
         "config_error": shortened(state.config_error, MAX_ERROR),
+        "notes": [shortened(note, MAX_NOTE) for note in state.notes[:MAX_NOTES]],
     }
 
 

@@ -49,6 +49,15 @@ class Reloading(Protocol):
     """Why the newest version of its configuration file is not in force; empty if it is."""
 
 
+@runtime_checkable
+class Noting(Protocol):
+    """A service that knows what it cannot see of the node."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences for the node's admin."""
+
+
 class _Part(Protocol):
     """A watch of the stub's loop that holds something to be given back."""
 
@@ -101,6 +110,8 @@ class Supervised:
         """Return what `nri-inject status` shows."""
         if isinstance(self._service, Reloading):
             self.state.config_error = self._service.config_error
+        if isinstance(self._service, Noting):
+            self.state.notes = self._service.notes
         if self._stub is None:
             return document(self.state, "disconnected", launched=False)
         return document(self.state, self._stub.phase, launched=self._stub.launched)

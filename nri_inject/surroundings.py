@@ -6,8 +6,9 @@ All of it is read anew when a runtime configures us, and what stands in files wh
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 from nri_inject import config, runtimes
@@ -17,6 +18,7 @@ from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.audit import AuditLog, Outcome
 from nri_inject.command import config_of, with_options
 from nri_inject.config import Config
+from nri_inject.devices.links import DATABASE, LinkedNumbers, first_link, has_database
 from nri_inject.errors import ConfigError
 from nri_inject.host import Host, Remembered, real_host, unheard
 from nri_inject.policy.permit import Permit
@@ -26,6 +28,7 @@ from nri_inject.runtimes import NEWEST, Runtime
 from nri_inject.service import Options
 from nri_inject.stub import Stub
 from nri_inject.watch import Watch
+from nri_inject.words import plain
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +67,8 @@ class Part:
 class Surroundings:
     """The node as it is now, for what some parts inject.
 
-    `injector` is theirs, composed. `runtime` is who applies the adjustment.
+    `injector` is theirs, composed. `runtime` is who applies the adjustment. `notes` say what the
+    plugin cannot see of the node.
     """
 
     def __init__(self, parts: Sequence[Part], options: Options, configured: Config) -> None:
@@ -80,7 +84,9 @@ class Surroundings:
         self._audit: AuditLog | None = None
         self._file: ConfigFile | None = None
         self._dropped_in = False
+        self._noted: Policy | None = None
         self.config_error = ""
+        self.notes: Sequence[str] = ()
 
     @property
     def title(self) -> str:
@@ -116,6 +122,15 @@ class Surroundings:
         self._host = real_host(NEWEST if lenient else self.runtime, configured.host_root)
         self._open_sources()
         self._open_audit()
+        self._note(self.policy())
+
+    def _note(self, policy: Policy | None) -> None:
+        """Find out what the plugin cannot see that this policy needs, and log what is new."""
+        self._noted = policy
+        before, self.notes = self.notes, [*_notes(policy, self.config.host_root)]
+        for note in self.notes:
+            if note not in before:
+                log.warning("%s", note)
 
     def _reload(self) -> None:
         """Read the configuration file again; a bad one leaves what is in force as it is."""
@@ -143,7 +158,7 @@ class Surroundings:
         return Host(
             Remembered(host.devices),
             host.runtime,
-            numbers=Remembered(host.numbers),
+            numbers=Remembered(LinkedNumbers(host.numbers, host.devices, self.config.host_root)),
             files=Remembered(host.files),
             permit=permit,
             warn=warn,
@@ -157,6 +172,8 @@ class Surroundings:
     def permit(self, pod: Pod, container: Container) -> Permit | None:
         """Return what the policy grants a container, None for the unrestricted one."""
         policy = self.policy()
+        if policy is not self._noted:
+            self.after(partial(self._note, policy))
         return None if policy is None else Permit(policy, pod, container, self.title)
 
     def after(self, do: Callable[[], None]) -> None:
@@ -222,6 +239,17 @@ class Surroundings:
     def _watched(self) -> list[Source]:
         policy = [] if self._policy is None else [self._policy]
         return [source for source in (*policy, *self._sources.values()) if source.fileno() >= 0]
+
+
+def _notes(policy: Policy | None, root: str) -> Iterator[str]:
+    if policy is not None and not has_database(root):
+        link = first_link(policy.texts("devices"), root)
+        if link is not None:
+            yield (
+                f"the plugin sees no database of udev in {DATABASE}, and rules of {policy.origin}"
+                f" name links, such as {plain(link)}: it looks for links in /dev itself; mount"
+                " /run/udev of the host for it, read-only, if there is one"
+            )
 
 
 class ConfigFile:

@@ -67,6 +67,7 @@ def test_the_pod_mounts_the_sockets_directory_and_has_no_powers() -> None:
     (container,) = pod["containers"]
     paths = {one["name"]: one["hostPath"] for one in pod["volumes"] if "hostPath" in one}
     assert paths["nri"] == {"path": "/var/run/nri", "type": "DirectoryOrCreate"}
+    assert paths["udev"] == {"path": "/run/udev", "type": "DirectoryOrCreate"}
     writable = {one["name"] for one in container["volumeMounts"] if not one.get("readOnly")}
     assert writable == {"nri", "status"}
     security = container["securityContext"]

@@ -151,6 +151,7 @@ HOSTILE = ["x", "é", "\u202e", "\U0001d54f", "\x1b", "\\", '"', "\udc80"]
 @pytest.mark.parametrize("character", HOSTILE)
 def test_a_document_is_bounded_in_bytes_whatever_names_are_in_it(character: str) -> None:
     full = State("20", "a", 1, runtime=character * 5000, config_error=character * 5000)
+    full.notes = [character * 5000] * 10
     long = character * 5000
     for number in range(state.MOST_MISSED + 5):
         full.miss(str(number), Missed(long, long, (long,) * 6))

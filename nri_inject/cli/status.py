@@ -86,3 +86,5 @@ def _lines(name: str, said: Document | None) -> Iterator[str]:
         yield f"    and {more} more"
     if said["config_error"]:
         yield f"  not in force: {said['config_error']}"
+    for note in said["notes"]:
+        yield f"  note        {note}"

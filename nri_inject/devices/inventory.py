@@ -90,9 +90,9 @@ def assemble(devices: Iterable[Device], tree: Tree) -> Inventory:
         elif by_path.setdefault(path, number) == number and by_number[number].path != path:
             others.setdefault(number, []).append(path)
     for link in tree.links:
-        behind = _behind(link, tree.links, by_path)
-        if behind is not None and by_number[behind].path != link:
-            others.setdefault(behind, []).append(link)
+        end = behind(link, tree.links, by_path)
+        if end is not None and by_number[end].path != link:
+            others.setdefault(end, []).append(link)
     linked = (
         replace(device, links=links) if device.links != links else device
         for device in by_number.values()
@@ -101,7 +101,8 @@ def assemble(devices: Iterable[Device], tree: Tree) -> Inventory:
     return Inventory(tuple(sorted(linked, key=lambda device: natural(device.path))))
 
 
-def _behind(path: str, links: Mapping[str, str], known: Mapping[str, Number]) -> Number | None:
+def behind(path: str, links: Mapping[str, str], known: Mapping[str, Number]) -> Number | None:
+    """Return the number of the device that a link of `Tree.links` leads to, None if it does not."""
     for _ in range(MAX_LINKS):
         if path in known or path not in links:
             break

@@ -11,11 +11,13 @@ from typing import Final, Literal
 
 from nri_inject import config, runtimes
 from nri_inject.annotations import plain
+from nri_inject.devices.links import DATABASE, first_link, has_database
 from nri_inject.errors import ConfigError
 from nri_inject.names import split_plugin
 from nri_inject.node import files, install, texts
 from nri_inject.node.gather import Gathered
 from nri_inject.policy import document as policies
+from nri_inject.policy.rules import Policy
 from nri_inject.runtimes import Version
 
 _BARE_START: Final[Version] = (1, 7, 26)
@@ -237,6 +239,15 @@ def _missed(seen: Gathered) -> _Found:
             )
 
 
+def _notes(seen: Gathered) -> _Found:
+    for said in seen.statuses.values():
+        for note in said.get("notes", ()) if said else ():
+            yield _note(
+                f"{said['plugin'] if said else ''}: {note}",
+                "see docs/run-on-a-node.md, What the plugin sees",
+            )
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 
@@ -279,11 +290,22 @@ def _policy(seen: Gathered) -> _Found:
             )
         elif isinstance(policy, dict) and isinstance(named := policy.get("file"), str):
             try:
-                policies.read(files.read(seen.node.root, named), named)
+                found = policies.read(files.read(seen.node.root, named), named)
+                yield from _links(found, named, seen.node.root)
             except FileNotFoundError:
                 yield _problem(f"{path}: policy file {named} does not exist", f"write {named}")
             except ConfigError as error:
                 yield _problem(str(error), f"mend {named}")
+
+
+def _links(policy: Policy, file: str, root: str) -> _Found:
+    link = None if has_database(root) else first_link(policy.texts("devices"), root)
+    if link is not None:
+        yield _note(
+            f"{file} names links to devices, such as {plain(link)}, and this host has no database"
+            f" of udev in {DATABASE}: plugins look for links in /dev itself",
+            "start udev, if this host should have it",
+        )
 
 
 def _cdi(seen: Gathered) -> _Found:
@@ -311,6 +333,7 @@ CHECKS: Final[Mapping[str, Callable[[Gathered], _Found]]] = {
     "owners": _owners,
     "registered": _registered,
     "missed": _missed,
+    "notes": _notes,
     "configuration": _configurations,
     "policy": _policy,
     "cdi": _cdi,

@@ -67,6 +67,11 @@ class Validating:
         """Why the newest version of the configuration file is not in force; empty if it is."""
         return self._surroundings.config_error
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the plugin cannot see of the node, in sentences."""
+        return self._surroundings.notes
+
     def configure(self, request: ConfigureRequest) -> Plugin:
         """Configure, and return the plugin with the failure policy; log if it is never asked."""
         self._surroundings.configure(request)

@@ -298,6 +298,13 @@ class Policy:
         object.__setattr__(self, "_scopes", _scopes(self.rules))
         object.__setattr__(self, "_lent", _lent(self.rules))
 
+    def texts(self, kind: str) -> Iterable[str]:
+        """Yield the names and patterns that all rules have for a kind of thing."""
+        for rule in self.rules:
+            for entry in rule.what.get(kind, ()):
+                if entry.pattern is not None:
+                    yield entry.pattern.text
+
     def local(self, namespace: str) -> Local:
         """Return the rules that may speak of a container in a namespace."""
         return Local(self._scopes.of(namespace))

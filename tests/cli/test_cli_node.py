@@ -115,6 +115,7 @@ def test_status_for_people(tmp_path: Path) -> None:
     state.asked, state.changed, state.failed, state.compared = 4, 2, 1, 9
     state.miss("c", Missed("ns/web", "app", ("device /dev/fuse",)))
     state.config_error = "config.yaml: bad"
+    state.notes = ["it sees no database of udev"]
     said = document(state, "synchronized", launched=False)
     assert served(tmp_path, said) == (
         0,
@@ -124,6 +125,7 @@ def test_status_for_people(tmp_path: Path) -> None:
             "  missed      1 of 9 that were running\n"
             "    ns/web app lacks device /dev/fuse\n"
             "  not in force: config.yaml: bad\n"
+            "  note        it sees no database of udev\n"
         ),
         "",
     )

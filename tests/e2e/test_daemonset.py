@@ -17,6 +17,7 @@ import yaml
 
 from . import hostroot
 from .conftest import NewRuntime
+from .cri import CriError
 from .daemon import Daemon
 from .poll import until
 
@@ -33,7 +34,7 @@ class Suite:
 
     def __init__(self, daemon: Daemon, place: Path) -> None:
         self.daemon = daemon
-        self._place = place
+        self.place = place
         self._template = yaml.safe_load(MANIFEST.read_text())["spec"]["template"]["spec"]
         self.spec = self._template["containers"][0]
         self._pod = daemon.cri.run_pod("nri-inject", "nri-inject")
@@ -46,7 +47,7 @@ class Suite:
             return str(self.daemon.nri_socket.parent)
         if volume["name"] in ("dev", "sys"):
             return str(volume["hostPath"]["path"])
-        directory = self._place / volume["name"]
+        directory = self.place / volume["name"]
         directory.mkdir(exist_ok=True)
         if "hostPath" not in volume:  # the kubelet makes these for everybody
             directory.chmod(0o777)
@@ -112,6 +113,12 @@ class Suite:
             "the plugin's end to be noticed",
         )
 
+    def configure(self, text: str) -> None:
+        """Change the ConfigMap, and restart the plugin so that it counts."""
+        (self.place / "config" / "config.yaml").write_text(text)
+        self.kill()
+        self.replace()
+
     def replace(self) -> None:
         """Do as the kubelet does with a container that has ended."""
         self.daemon.cri.remove_container(self.container)
@@ -160,6 +167,35 @@ def test_the_manifests_pod_has_no_powers_and_injects(suite: Suite) -> None:
     sh = suite.daemon.cri.exec(suite.container, "sh", "-c", "head -c1 /host/dev/kmsg; echo > /x")
     assert "Read-only file system" in sh.stderr
     assert "Operation not permitted" in sh.stderr
+
+
+def test_a_device_that_is_denied_by_a_name_of_udev_is_not_injected(suite: Suite) -> None:
+    rules = "{name: never, deny: {devices: [/dev/by-id/secret]}}, {allow: {devices: ['/dev/**']}}"
+    suite.configure(f"policy: {{rules: [{rules}]}}\nhost_root: /host\n")
+    assert has_fuse(suite, run(suite, "before"))
+    (note,) = suite.status()["notes"]
+    assert note.startswith("the plugin sees no database of udev in /run/udev/data, and rules of")
+    record = suite.place / "udev/data/c10:229"
+    record.parent.mkdir()
+    record.write_text("S:by-id/secret\n")
+    with pytest.raises(CriError) as refused:
+        run(suite, "after")
+    assert "rule 'never' of this node's policy denies it" in str(refused.value)
+
+
+def test_a_device_that_is_denied_by_a_link_is_not_injected_without_udev(suite: Suite) -> None:
+    link = Path("/dev/nri-inject-test-link")
+    rules = f"{{name: never, deny: {{devices: [{link}]}}}}, {{allow: {{devices: ['/dev/**']}}}}"
+    suite.configure(f"policy: {{rules: [{rules}]}}\nhost_root: /host\n")
+    link.unlink(missing_ok=True)
+    assert has_fuse(suite, run(suite, "before"))
+    link.symlink_to("fuse")
+    try:
+        with pytest.raises(CriError) as refused:
+            run(suite, "after")
+    finally:
+        link.unlink()
+    assert "rule 'never' of this node's policy denies it" in str(refused.value)
 
 
 def test_nothing_is_lost_or_passed_over_through_kills_and_restarts(suite: Suite) -> None:

@@ -311,6 +311,26 @@ def test_a_policy_of_nothing_at_all_is_a_note(host: Host) -> None:
     }
 
 
+def test_what_a_plugin_cannot_see_is_a_note(host: Host) -> None:
+    says(host, notes=["the plugin sees no database of udev"])
+    (found,) = host.findings()
+    assert (found.check, found.level) == ("notes", "note")
+    assert found.what == "20-nri-inject: the plugin sees no database of udev"
+
+
+def test_a_policy_that_names_links_on_a_host_without_udev_is_a_note(host: Host) -> None:
+    rules = "rules: [{name: never, deny: {devices: [/dev/null, /dev/disk/by-id/x]}}]\n"
+    host.write("etc/nri-inject/policy.yaml", rules)
+    (found,) = host.findings()
+    assert (found.check, found.level) == ("policy", "note")
+    assert found.what.startswith(
+        "/etc/nri-inject/policy.yaml names links to devices, such as /dev/disk/by-id/x, and this"
+        " host has no database of udev in /run/udev/data"
+    )
+    host.write("run/udev/data/b7:0", "S:disk/by-id/x\n")
+    assert host.findings() == []
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_every_finding_says_what_to_do(host: Host, name: str) -> None:
     BROKEN[name][0](host)
@@ -318,5 +338,6 @@ def test_every_finding_says_what_to_do(host: Host, name: str) -> None:
 
 
 def test_every_check_has_a_test() -> None:
-    tested = {check for _, check, _ in BROKEN.values()} | {"cdi", "hooks", "connections", "release"}
+    tested = {check for _, check, _ in BROKEN.values()}
+    tested |= {"cdi", "hooks", "connections", "release", "notes"}
     assert tested == set(CHECKS)
