@@ -355,7 +355,7 @@ def program_fault(path: str, *, root: str = "/", unsafe: bool = False) -> Fault 
     except (OSError, ValueError) as error:
         is_missing = isinstance(error, FileNotFoundError)
         kind = Kind.PROGRAM_MISSING if is_missing else Kind.PROGRAM_UNUSABLE
-        return Fault(kind, "hook.path", f"program {trust.unreachable(path, error)}")
+        return Fault(kind, "hook.path", f"program {trust.unreachable(path, error, root)}")
     refused = None if unsafe else trust.trouble(walked)
     return (refused and Fault(Kind.PROGRAM_UNTRUSTED, "hook.path", f"program {refused}")) or None
 

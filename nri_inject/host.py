@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
-from nri_inject import trust, walk
+from nri_inject import sight, trust, walk
 from nri_inject.recall import Latest
 from nri_inject.runtimes import NEWEST, Runtime
 from nri_inject.walk import Step
@@ -153,14 +153,15 @@ class HostDevices(Mapping[str, DeviceNode]):
         try:
             for step in walk.steps(path.rstrip("/") or "/", self._root, wait=False):
                 walked.append(step)  # noqa: PERF402 - the steps before an error count, too
-        except (FileNotFoundError, NotADirectoryError):
-            why = _why_missing(walked)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            why = sight.hidden(error.filename, self._root) or _why_missing(walked)
             raise (NotADevice(path, why) if why else KeyError(path)) from None
         except walk.Refused as error:
             raise NotADevice(path, error.why) from None
         except OSError as error:
+            unseen = trust.unseen(path, error, self._root)
             why = _REFUSALS.get(error.errno or 0, f"cannot be looked at: {error.strerror}")
-            raise NotADevice(path, why) from None
+            raise NotADevice(path, unseen or why) from None
         return _node(path, walked)
 
     def __iter__(self) -> Iterator[str]:
@@ -229,7 +230,7 @@ class HostFiles(Mapping[str, Place]):
         except walk.ProcLink as error:
             raise ProcLinkError(trust.unreachable(path, error)) from error
         except (OSError, ValueError) as error:
-            raise KeyError(trust.unreachable(path, error)) from error
+            raise KeyError(trust.unreachable(path, error, self._root)) from error
         return Place(
             end.path,
             trust.planted(walked),

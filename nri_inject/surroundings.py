@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol
 
-from nri_inject import config, runtimes
+from nri_inject import config, runtimes, sight
 from nri_inject.adjust import Injector, compose
 from nri_inject.annotations import where
 from nri_inject.api import ConfigureRequest, Container, Pod
@@ -127,10 +127,13 @@ class Surroundings:
     def _note(self, policy: Policy | None) -> None:
         """Find out what the plugin cannot see that this policy needs, and log what is new."""
         self._noted = policy
-        before, self.notes = self.notes, [*_notes(policy, self.config.host_root)]
+        root, before = self.config.host_root, self.notes
+        unseen = sight.current().note(root)
+        warnings = [*_warnings(policy, root)]
+        self.notes = [*warnings, *([unseen] if unseen else [])]
         for note in self.notes:
             if note not in before:
-                log.warning("%s", note)
+                log.log(logging.WARNING if note in warnings else logging.INFO, "%s", note)
 
     def _reload(self) -> None:
         """Read the configuration file again; a bad one leaves what is in force as it is."""
@@ -241,7 +244,7 @@ class Surroundings:
         return [source for source in (*policy, *self._sources.values()) if source.fileno() >= 0]
 
 
-def _notes(policy: Policy | None, root: str) -> Iterator[str]:
+def _warnings(policy: Policy | None, root: str) -> Iterator[str]:
     if policy is not None and not has_database(root):
         link = first_link(policy.texts("devices"), root)
         if link is not None:

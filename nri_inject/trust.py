@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Sequence
 
+from nri_inject import sight
 from nri_inject.walk import Refused, Step, steps
 from nri_inject.words import plain, quoted
 
@@ -108,20 +109,30 @@ def _is_sealed(step: Step) -> bool:
     return bool(os.statvfs(step.path).f_flag & os.ST_RDONLY)
 
 
-def unreachable(path: str, error: OSError | ValueError) -> str:
-    """Say why a path leads to nothing."""
+def unreachable(path: str, error: OSError | ValueError, root: str = "/") -> str:
+    """Say why a path leads to nothing below `root`, or that the plugin does not see it."""
     if isinstance(error, ValueError):
         why = "it cannot be encoded" if isinstance(error, UnicodeError) else "it has a NUL"
         return f"{quoted(path)} is no path: {why}"
     shown = plain(path)
     if isinstance(error, Refused):
         return f"{shown} {error.why}"
+    if reason := unseen(path, error, root):
+        return f"{shown} {reason}"
     if error.errno != errno.ENOENT:
         return f"{shown} cannot be looked at: {error.strerror}"
     missing = error.filename
     if not missing or missing == os.path.abspath(path):  # the exact text
         return f"{shown} does not exist"
     return f"{shown} does not exist: there is no {quoted(missing)}"
+
+
+def unseen(path: str, error: OSError, root: str = "/") -> str:
+    """Say why a path that cannot be looked at may be there on the host; empty if it is not."""
+    if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM):
+        return ""
+    place = str(error.filename or "")
+    return sight.hidden(place if place.startswith("/") else path, root)
 
 
 def _fault(step: Step) -> str | None:

@@ -143,7 +143,7 @@ def is_missing(path: str, nodes: Mapping[str, DeviceNode]) -> bool:
     try:
         nodes[path]
     except NotADevice as error:
-        return error.why.startswith(("is a dangling link", "does not exist"))
+        return error.why.startswith(("is a dangling link", "does not exist", "is not visible"))
     except KeyError:
         return True
     return False

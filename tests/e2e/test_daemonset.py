@@ -173,7 +173,7 @@ def test_a_device_that_is_denied_by_a_name_of_udev_is_not_injected(suite: Suite)
     rules = "{name: never, deny: {devices: [/dev/by-id/secret]}}, {allow: {devices: ['/dev/**']}}"
     suite.configure(f"policy: {{rules: [{rules}]}}\nhost_root: /host\n")
     assert has_fuse(suite, run(suite, "before"))
-    (note,) = suite.status()["notes"]
+    note, _ = suite.status()["notes"]
     assert note.startswith("the plugin sees no database of udev in /run/udev/data, and rules of")
     record = suite.place / "udev/data/c10:229"
     record.parent.mkdir()
@@ -196,6 +196,25 @@ def test_a_device_that_is_denied_by_a_link_is_not_injected_without_udev(suite: S
     finally:
         link.unlink()
     assert "rule 'never' of this node's policy denies it" in str(refused.value)
+
+
+def test_what_the_pod_does_not_see_is_refused_and_not_said_to_be_missing(suite: Suite) -> None:
+    cri = suite.daemon.cri
+    source = "- {source: /etc/shadow, destination: /s, type: bind, options: [bind, ro]}"
+    pod = cri.run_pod("asks", annotations={"mounts.noderesource.dev/pod": source})
+    rules = "{allow: {mounts: [/etc/shadow], devices: ['/**']}}"
+    suite.configure(f"policy: {{rules: [{rules}]}}\nhost_root: /host\n")
+    with pytest.raises(CriError) as refused:
+        cri.create(pod, "main")
+    sees = "is not visible to the plugin, which sees of the host only /dev, "
+    assert f"/etc/shadow {sees}" in str(refused.value)
+    fake = "- {path: /etc/shadow, type: c, major: 1, minor: 3}"
+    pod = cri.run_pod("fakes", annotations={"devices.noderesource.dev/pod": fake})
+    with pytest.raises(CriError) as refused:
+        cri.create(pod, "main")
+    assert f"on the host '/etc/shadow' {sees}" in str(refused.value)
+    (note,) = suite.status()["notes"]
+    assert note.startswith("the plugin sees of the host only /dev, ")
 
 
 def test_nothing_is_lost_or_passed_over_through_kills_and_restarts(suite: Suite) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from device_rules import Rule
 
-from nri_inject import api
+from nri_inject import api, sight
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import registry
 from nri_inject.errors import RequestError
@@ -29,6 +29,7 @@ from nri_inject.plugins import cdi_injector
 from nri_inject.plugins.device_injector import inject
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
+from nri_inject.sight import Mounted, Sight
 
 CONTAINER = Container(name="main")
 
@@ -118,6 +119,22 @@ def test_a_link_in_a_directory_that_others_can_write(place: Path) -> None:
     rules = f"{{allow: {{devices: [/dev/null, '{place}/**']}}}}"
     asked = f"[{{path: {shared}/link}}]"
     assert refusal("devices", asked, rules).endswith("can be written by everybody (mode 0777)")
+
+
+def test_a_device_at_a_path_of_the_host_that_the_plugin_does_not_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a user namespace runc would mount what the host has there."""
+    (tmp_path / "dev").mkdir()
+    seen = Sight([Mounted("/", "/"), Mounted(f"{tmp_path}/dev", "/")])
+    monkeypatch.setattr(sight, "current", lambda: seen)
+    host = dataclasses.replace(real_host(root=str(tmp_path)), numbers={("c", 1, 3): ("/dev/null",)})
+    rules = "{allow: {devices: ['/**']}}"
+    asked = "[{path: /etc/shadow, type: c, major: 1, minor: 3}]"
+    expected = "on the host '/etc/shadow' is not visible to the plugin"
+    assert expected in refusal("devices", asked, rules, host)
+    beside = "[{path: /dev/other, type: c, major: 1, minor: 3}]"
+    assert annotated("devices", beside, rules, host).linux.devices[0].path == "/dev/other"
 
 
 def test_a_block_device_under_a_harmless_name() -> None:
