@@ -66,7 +66,7 @@ class StatusSocket:
         self._readers: dict[int, _Reader] = {}
         self._timer = -1
         self.path = f"{where}/{title}.{os.getpid()}.sock"
-        Path(where).mkdir(0o700, parents=True, exist_ok=True)
+        _make_directory(Path(where))
         sweep(where, title)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
@@ -216,6 +216,13 @@ def _connected(path: str) -> Iterator[socket.socket]:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
         connection.connect(path)
         yield connection
+
+
+def _make_directory(where: Path) -> None:
+    """Make a directory and those that are missing above it, for root alone whatever the umask."""
+    missing = [directory for directory in (where, *where.parents) if not directory.is_dir()]
+    for directory in reversed(missing):
+        directory.mkdir(0o700, exist_ok=True)  # another plugin may make it meanwhile
 
 
 def _sockets(where: str, prefix: str = "") -> list[str]:

@@ -42,10 +42,16 @@ def test_who_connects_gets_the_document(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_its_directory_is_made_for_root_alone(tmp_path: Path) -> None:
+def test_its_directory_is_made_for_root_alone_whatever_the_umask(tmp_path: Path) -> None:
     where = tmp_path / "run" / "nri-inject"
-    with closing(StatusSocket(str(where), "20-a", dict)):
-        assert stat.S_IMODE(where.stat().st_mode) == 0o700
+    before = os.umask(0)
+    try:
+        with closing(StatusSocket(str(where), "20-a", dict)) as one:
+            for path in (where, where.parent):
+                assert stat.S_IMODE(path.stat().st_mode) == 0o700
+            assert stat.S_IMODE(Path(one.path).stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
 
 
 def connected(one: StatusSocket) -> socket.socket:

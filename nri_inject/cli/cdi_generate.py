@@ -23,7 +23,7 @@ from nri_inject.devices.classes import CLASSES
 from nri_inject.devices.inventory import Inventory
 from nri_inject.devices.source import HostInventory
 from nri_inject.devices.specs import spec_of
-from nri_inject.node.files import write
+from nri_inject.node.files import make_directory, write
 from nri_inject.options import format_option
 
 Json = dict[str, Any]
@@ -188,7 +188,7 @@ def _store(directory: Path, made: Mapping[str, tuple[Json | None, str]]) -> dict
     """Bring the files up to date; say which were written, removed and left as they were."""
     done: dict[str, list[str]] = {"wrote": [], "removed": [], "unchanged": []}
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         for name, (_, text) in made.items():
             file = directory / name
             before = _ours(file)

@@ -69,6 +69,14 @@ def read(root: str, path: str) -> bytes:
     return data
 
 
+def make_directory(where: Path, mode: int = 0o755) -> None:
+    """Make a directory and those that are missing above it, with this mode whatever the umask."""
+    missing = [directory for directory in (where, *where.parents) if not directory.is_dir()]
+    for directory in reversed(missing):
+        directory.mkdir(mode=mode)  # never wider than that, not even for a moment
+        directory.chmod(mode)
+
+
 def write(where: Path, data: bytes, mode: int) -> None:
     """Put a file in place as one step: whoever looks sees the one before or this, whole."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{where.name}.", dir=where.parent)

@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -235,7 +237,7 @@ def _what(root: str, step: Step, entry: Entry | None) -> What:
 
 def _take(root: str, step: Step) -> None:
     where = files.beside(root, step.path)
-    where.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    files.make_directory(where.parent)
     if isinstance(step, Tree):
         _copy(Path(step.source), where)
     elif isinstance(step, Link):
@@ -245,15 +247,28 @@ def _take(root: str, step: Step) -> None:
 
 
 def _copy(source: Path, where: Path) -> None:
-    temporary = where.with_name(f".{where.name}.{os.getpid()}")
+    """Copy a folder with modes of our own: the source may be writable by others.
+
+    Until they are right, nobody else gets into the directory that holds the copy.
+    """
+    holder = Path(tempfile.mkdtemp(prefix=f".{where.name}.", dir=where.parent))
     try:
-        shutil.copytree(source, temporary, symlinks=True)
-        temporary.chmod(0o755)  # everybody may run what root has put here
+        copy = holder / where.name
+        shutil.copytree(source, copy, symlinks=True)
+        _seal(copy)
         os.sync()
-        temporary.replace(where)
+        copy.replace(where)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(holder, ignore_errors=True)
     files.sync(where.parent)
+
+
+def _seal(folder: Path) -> None:
+    """Let everybody read and run what is in a folder, and nobody but its owner write it."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+            path.chmod(0o755 if runs else 0o644)
 
 
 def _target(root: str, link: Link) -> str:
@@ -341,7 +356,7 @@ def recorded(root: str) -> list[Entry]:
 
 def _record(root: str, entries: Iterable[Entry]) -> None:
     where = files.beside(root, RECORD)
-    where.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    files.make_directory(where.parent)
     document = {"version": 1, "installed": [asdict(entry) for entry in entries]}
     files.write(where, json.dumps(document, indent=1).encode() + b"\n", 0o644)
 

@@ -23,8 +23,9 @@ def listen(path: str | Path) -> socket.socket:
 
 
 def _make_way(path: Path) -> None:
-    if not path.parent.exists():
-        path.parent.mkdir(mode=0o700, parents=True)
+    missing = [directory for directory in path.parents if not directory.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(mode=0o700)
     if path.is_symlink() or path.exists():
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise NriError(f"cannot listen on {path}: it exists and is no socket")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,6 +89,38 @@ def test_installing_twice_changes_nothing_the_second_time(host: Path, build: Bui
     assert set(what(install.install(str(host), steps(host, build))).values()) == {"same"}
     assert tree(host) == once
     assert once[PLUGIN.lstrip("/")] == "-> ../../nri-inject/current/nri-inject"
+
+
+@pytest.fixture(params=[0o000, 0o002, 0o077], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Set a umask of a shell that has another than 022."""
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+def test_whatever_the_umask_others_may_read_what_is_installed_and_not_write_it(
+    host: Path, build: Build
+) -> None:
+    folder = Path(build.folder)
+    (folder / "lib/deep").mkdir(parents=True)
+    (folder / "lib/deep/data").write_text("x")
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o777 if path.is_dir() or path.stat().st_mode & 0o100 else 0o666)
+    before = {*host.rglob("*")}
+    install.install(str(host), steps(host, build))
+    modes = {
+        str(path.relative_to(host)): stat.S_IMODE(path.stat().st_mode)
+        for path in {*host.rglob("*")} - before
+        if not path.is_symlink()
+    }
+    home = f"opt/nri-inject/{build.release}"
+    assert {path for path, mode in modes.items() if mode not in (0o755, 0o644)} == set()
+    assert {"opt", "opt/nri", "opt/nri/plugins", "etc/nri", "var/lib"} <= modes.keys()
+    assert (modes[f"{home}/nri-inject"], modes[f"{home}/lib/deep/data"]) == (0o755, 0o644)
+    assert [path.name for path in (host / "opt/nri-inject").iterdir() if path.name[0] == "."] == []
 
 
 def test_uninstall_leaves_no_trace(host: Path, build: Build) -> None:
