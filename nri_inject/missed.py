@@ -25,7 +25,7 @@ SLICE: Final = 0.02
 """How long one turn may take before the loop looks after the runtime again, in seconds."""
 
 SHOWN: Final = 20
-"""How many missed containers have a line in the log."""
+"""How many missed containers have a line in the log, and how many for which that is not known."""
 
 MOST_NAMED: Final = 5
 """How many of the things that one container lacks are named."""
@@ -149,6 +149,7 @@ class Comparison:
         self._state.missed.clear()
         self._state.compared = self._state.to_compare = 0
         self._state.unlisted = self._state.uncompared = 0
+        self._unknown = 0
         self._pods = Records(MAX_PODS)
         self._containers = Records(MAX_CONTAINERS)
 
@@ -164,6 +165,8 @@ class Comparison:
         self._pods = Records(MAX_PODS)
         missed = len(self._state.missed) + self._state.unlisted
         log.info("compared %d running containers, %d missed", self._state.compared, missed)
+        if self._unknown > SHOWN:
+            log.info("cannot tell of %d more what they should have", self._unknown - SHOWN)
         if missed > SHOWN:
             log.warning("%d more containers lack what their pods ask for", missed - SHOWN)
         if self._state.uncompared:
@@ -190,7 +193,9 @@ class Comparison:
         try:
             lacks = lacking(self._expected(pod, container), container)
         except NriError as error:
-            log.info("%s: cannot tell what it should have: %s", where(pod, container), error)
+            self._unknown += 1
+            if self._unknown <= SHOWN:
+                log.info("%s: cannot tell what it should have: %s", where(pod, container), error)
             return
         if lacks:
             self._missed(pod, container, lacks)

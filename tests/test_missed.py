@@ -138,6 +138,19 @@ def test_a_container_whose_wish_cannot_be_had_any_more_is_told_and_passed_over(
     ]
 
 
+def test_of_many_whose_wish_cannot_be_had_the_first_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def gone(_pod: Pod, _container: Container) -> Adjustment:
+        raise RequestError(["no device /dev/usb"])
+
+    with caplog.at_level(logging.INFO), closing(Comparison(fresh(), gone)) as one:
+        begin(one, [POD], [running(number) for number in range(100)])
+        finish(one)
+    assert len(caplog.messages) == missed.SHOWN + 2
+    assert caplog.messages[-1] == "cannot tell of 80 more what they should have"
+
+
 def test_thousands_are_counted_and_the_first_are_named(caplog: pytest.LogCaptureFixture) -> None:
     state = fresh()
     with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:

@@ -63,6 +63,7 @@ _MAPS: Final = frozenset({"labels", "annotations", "sysctl", "unified", "netDevi
 
 # The names of pods that are remembered, since a runtime's last events of one have its id alone.
 _MOST_PODS: Final = 4096
+_LONGEST_NAMES: Final = 1024  # characters; Kubernetes' own have some 400
 
 MAX_EVENT: Final = 512 * 1024
 """How many bytes of an event are written. Wording as many takes 0.3 s of YAML, which the runtime
@@ -192,15 +193,13 @@ class Chosen:
 
     def __contains__(self, pod: Pod) -> bool:
         """Tell whether a pod is to be logged; one whose name nobody has told is, too."""
-        if pod.name:
+        if pod.name and len(pod.id) + len(pod.namespace) + len(pod.name) <= _LONGEST_NAMES:
             self._names.pop(pod.id, None)
             self._names[pod.id] = pod.namespace, pod.name
             if len(self._names) > _MOST_PODS:
                 del self._names[next(iter(self._names))]
-        known = self._names.get(pod.id)
-        return known is None or (
-            _matches(known[0], self._namespaces) and _matches(known[1], self._pods)
-        )
+        namespace, name = self._names.get(pod.id, (pod.namespace, pod.name))
+        return not name or (_matches(namespace, self._namespaces) and _matches(name, self._pods))
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
