@@ -18,7 +18,7 @@ DEVICES = {
     "devices.noderesource.dev/container.main": "- path: /dev/full\n"
     "- {path: /dev/null2, type: c, major: 1, minor: 3}\n",
     "mounts.noderesource.dev/pod": "- {source: /etc, destination: /host/etc, type: bind,"
-    " options: [rbind, ro]}\n",
+    " options: [rbind, rro]}\n",
 }
 HOOKED = {f"team.example.com/label-{number}": f"value {number}" for number in range(9)} | {
     "feature7.example.com/enabled": "true"
@@ -62,7 +62,7 @@ def policy(rules: int) -> str:
         "who": {"namespaces": ["default"]},
         "allow": {
             "devices": ["/dev/full", "/dev/null"],
-            "mounts": [{"source": "/etc", "access": "rw"}],
+            "mounts": ["/etc"],
             "cdi_devices": ["vendor*.example.com/device=*"],
         },
     }

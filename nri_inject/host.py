@@ -34,8 +34,8 @@ class DeviceNode(NamedTuple):
     """A node of the host: a character or block device, or a fifo (whose numbers are 0).
 
     `path` is the one that was asked for, though it may be a link; `mode` has the permission bits.
-    `real` is the path without links, and `doubt` says who besides root could have put the node
-    there, or a link on the way to it.
+    `real` is the path without links, `links` are the links on the way to it, and `doubt` says who
+    besides root could have put the node there, or one of them.
     """
 
     path: str
@@ -47,6 +47,7 @@ class DeviceNode(NamedTuple):
     gid: int
     real: str = ""
     doubt: str | None = None
+    links: tuple[str, ...] = ()
 
     @property
     def number(self) -> Number:
@@ -59,7 +60,7 @@ Number: TypeAlias = tuple[str, int, int]
 
 
 class Place(NamedTuple):
-    """A file or directory of the host: its path without links, and `doubt` as for a node.
+    """A file or directory of the host: its path without links, `doubt` and `links` as for a node.
 
     `writable_by` says the same of who could have written it. `on_procfs` says that the path leads
     through procfs. `identity` is the device number of its file system and its inode number: the
@@ -71,6 +72,7 @@ class Place(NamedTuple):
     writable_by: str | None = None
     on_procfs: bool = False
     identity: tuple[int, int] = (0, 0)
+    links: tuple[str, ...] = ()
 
 
 def unheard(_sentence: str) -> None:
@@ -194,7 +196,12 @@ def _node(path: str, walked: Sequence[Step]) -> DeviceNode:
         gid=found.st_gid,
         real=real,
         doubt=trust.planted(walked),
+        links=_links(walked),
     )
+
+
+def _links(walked: Sequence[Step]) -> tuple[str, ...]:
+    return tuple(step.path for step in walked if step.target)
 
 
 def _why_missing(walked: Sequence[Step]) -> str:
@@ -237,6 +244,7 @@ class HostFiles(Mapping[str, Place]):
             trust.trouble(walked),
             any(step.on_procfs for step in walked),
             (end.status.st_dev, end.status.st_ino),
+            _links(walked),
         )
 
     def __iter__(self) -> Iterator[str]:

@@ -6,6 +6,7 @@ All of it is read anew when a runtime configures us, and what stands in files wh
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +24,7 @@ from nri_inject.errors import ConfigError
 from nri_inject.host import Host, Remembered, real_host, unheard
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
-from nri_inject.policy.source import DENY_ALL, PolicyFile
+from nri_inject.policy.source import DENY_ALL, PolicyFile, check_lent
 from nri_inject.runtimes import NEWEST, Runtime
 from nri_inject.service import Options
 from nri_inject.stub import Stub
@@ -116,6 +117,8 @@ class Surroundings:
 
     def _take(self, configured: Config) -> None:
         """Put a configuration in force; ConfigError, and the one before stays, if it can't be."""
+        if isinstance(configured.policy, Policy) and not configured.unsafe_files:
+            check_lent(configured.policy, self._configurations(), configured.host_root)
         self._build(configured)
         self.config = configured
         lenient = configured.on_unsupported == "warn"
@@ -227,11 +230,16 @@ class Surroundings:
             for part in self._parts
             for name, make in part.sources.items()
         }
-        self._policy = policy_source(self.config)
+        self._policy = policy_source(self.config, self._configurations())
         for source in self._watched():
             source.current()
             if self._stub is not None:
                 self._stub.watch(source)
+
+    def _configurations(self) -> list[str]:
+        """Return the configuration file; a runtime does not say where its drop-in file is."""
+        file = None if self._dropped_in else self.options.config
+        return [] if file is None else [os.path.abspath(file)]  # links stay
 
     def _close_sources(self) -> None:
         for source in self._watched():
@@ -303,14 +311,22 @@ class Fixed:
         """Need nothing."""
 
 
-def policy_source(configured: Config) -> Source | None:
-    """Return where the policy comes from, None for the unrestricted one; log what is unusual."""
+def policy_source(configured: Config, beside: Sequence[str] = ()) -> Source | None:
+    """Return where the policy comes from, None for the unrestricted one; log what is unusual.
+
+    `beside` are the files of the configuration.
+    """
     policy = configured.policy
     if policy == config.UNRESTRICTED:
         log.warning("policy: unrestricted: every pod gets what its annotations ask for")
         return None
     if isinstance(policy, config.File):
-        return PolicyFile(policy.path, unsafe=configured.unsafe_files)
+        return PolicyFile(
+            policy.path,
+            unsafe=configured.unsafe_files,
+            beside=beside,
+            root=configured.host_root,
+        )
     if policy is None:
         log.warning(
             "no policy is configured, so nothing that needs one is allowed;"

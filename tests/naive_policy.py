@@ -163,6 +163,9 @@ def of_device(document: Document, asker: Asker, device: LinuxDevice, adjustment:
         node = asker.host.devices[device.path]
         if node.number != number or node.doubt:
             return None
+        made_up = [one for one in (node.real, device.path) if one not in names]
+        if any(lent(document, one) for one in made_up):
+            return None
         names += [node.real, device.path]
     except NotADevice:
         return None

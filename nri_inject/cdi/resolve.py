@@ -270,13 +270,14 @@ class _Work:
     container: Container
     runtime: Runtime
     in_user_namespace: bool
+    files: Mapping[str, Place]
+    node_files: Mapping[str, Place]
     adjust: Adjustment = field(default_factory=Adjustment)
     faults: list[str] = field(default_factory=list)
     nodes: list[NodeFault] = field(default_factory=list)
     unsupported: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     binds: dict[str, Mount] = field(default_factory=dict)
-    files: Mapping[str, Place] = field(default_factory=dict)
 
     def lacks(self, part: str) -> str:
         """Return a sentence on a part that the runtime would drop, or nothing."""
@@ -294,6 +295,7 @@ def resolve(
     devices: Mapping[str, DeviceNode],
     *,
     files: Mapping[str, Place] = _NO_FILES,
+    node_files: Mapping[str, Place] | None = None,
     container: Container = _NO_CONTAINER,
     runtime: Runtime = NEWEST,
     is_shown: Callable[[str], bool] = anything,
@@ -301,13 +303,24 @@ def resolve(
     """Return what these names mean for a container.
 
     `container` tells its user, namespaces and hooks. `files` are the host's: a path of a spec that
-    other users than root could redirect is an error, and so is a link on procfs. CdiError has
+    other users than root could redirect is an error, and so is a link on procfs; `node_files` are
+    the same for device nodes, if it takes something else to redirect those. CdiError has
     everything that is wrong; edits that cannot be carried are not wrong, but listed: whether they
     may be left out is the caller's to say. `is_shown` tells which devices an error may name beside
     those that are asked for.
     """
-    edits = collect(look_up(wanted, snapshot, is_shown))
-    work = _Work(devices, container, runtime, user_namespace.is_in_one(container), files=files)
+    found = look_up(wanted, snapshot, is_shown)
+    edits = collect(found)
+    work = _Work(
+        devices,
+        container,
+        runtime,
+        user_namespace.is_in_one(container),
+        files,
+        files if node_files is None else node_files,
+    )
+    for file in dict.fromkeys(device.file for device in found):
+        _check_owners(file, f"CDI spec {quoted(file)}", work, files, runs=True)
     for translate in (_env, _nodes, _mounts, _hooks, _net_devices, _rdt, _gids):
         translate(edits, work)
     if work.faults:
@@ -332,14 +345,16 @@ def _is_path(text: str, what: str, work: _Work) -> bool:
     return True
 
 
-def _check_owners(path: str, what: str, work: _Work, *, runs: bool = False) -> None:
+def _check_owners(
+    path: str, what: str, work: _Work, files: Mapping[str, Place], *, runs: bool = False
+) -> None:
     """Note that other users than root could change where a path of a spec leads.
 
     The path keeps its text, and may be one that only the runtime can see. A program (`runs`) must
     not be theirs to write either.
     """
     try:
-        place = work.files[path]
+        place = files[path]
     except ProcLinkError as error:
         work.faults.append(f"{what}: {error.args[0]}, which leads each process elsewhere")
         return
@@ -386,7 +401,7 @@ def _nodes(edits: Edits, work: _Work) -> None:
         if warning:
             work.warnings.append(warning)
         if node is not None and node.host is not None:
-            _check_owners(node.source, f"device node {quoted(node.path)}", work)
+            _check_owners(node.source, f"device node {quoted(node.path)}", work, work.node_files)
         if node is not None:
             _node(node if node.path == place else node._replace(path=place), work, rules)
     _access(rules, work)
@@ -512,7 +527,7 @@ def _mount(place: str, mount: Mount, work: _Work) -> api.Mount:
         bound = ["bind"]
     if bound:
         if _is_path(mount.host_path, "mount from", work):
-            _check_owners(mount.host_path, f"mount to {quoted(place)}", work)
+            _check_owners(mount.host_path, f"mount to {quoted(place)}", work, work.files)
         # devtmpfs, where device nodes are, cannot be mapped.
         is_node = mount is work.binds.get(place)
         if work.in_user_namespace and not is_node and not {"idmap", "ridmap"} & {*options}:
@@ -538,7 +553,7 @@ def _hooks(edits: Edits, work: _Work) -> None:
             continue
         stage = _HOOK_FIELDS[given.hook_name]
         if given.hook_name != "startContainer":  # which runs in the container's own file tree
-            _check_owners(given.path, f"{given.hook_name} hook", work, runs=True)
+            _check_owners(given.path, f"{given.hook_name} hook", work, work.files, runs=True)
         hook = _hook(given, environment(given.env))
         # The runtime may have resolved the same device for an annotation that it reads itself. All
         # other edits then replace themselves. It leaves a hook without `env` as it is.

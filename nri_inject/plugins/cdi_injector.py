@@ -79,12 +79,15 @@ def injecting(
         if mode == "native":
             return Adjustment(CDI_devices=[api.CDIDevice(name=name) for name in wanted])
         target = host.runtime if runtime is None else runtime
+        seen = host if host.permit is None else host.permit.guarded(host)
+        nodes = host.files if host.permit is None else host.permit.guarded_nodes(host)
         try:
             resolution = resolve(
                 wanted,
                 registry.EMPTY if host.cdi is None else host.cdi,
-                host.devices,
-                files={} if unsafe else host.files,
+                seen.devices,
+                files={} if unsafe else seen.files,
+                node_files={} if unsafe else nodes,
                 container=container,
                 runtime=target,
                 is_shown=_shown(host.permit),

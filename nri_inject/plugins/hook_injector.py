@@ -6,17 +6,18 @@ hook-injector (NRI 0.12) is in docs/differences-hooks.md.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from nri_inject.adjust import Injector
-from nri_inject.annotations import plain, where
+from nri_inject.annotations import plain, quoted, where
 from nri_inject.api import Adjustment, Container, Mount, Pod
 from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.errors import RequestError
 from nri_inject.hook_registry import DIRECTORIES, HookRegistry
-from nri_inject.host import Host
+from nri_inject.host import Host, Place
 from nri_inject.injecting import service_of
 from nri_inject.oci_hooks import (
     Choices,
@@ -47,8 +48,8 @@ _EVERYBODYS: Final = frozenset(
 )
 
 
-def injector(choices: Choices) -> Injector:
-    """Return the injector for an admin's choices.
+def injector(choices: Choices, *, unsafe: bool = False) -> Injector:
+    """Return the injector for an admin's choices; `unsafe` runs what containers could rewrite.
 
     It raises RequestError where a choice is to fail the container. A hook that is left out
     because its program cannot be run is told to the host, as nobody else learns of it.
@@ -59,9 +60,10 @@ def injector(choices: Choices) -> Injector:
             return Adjustment()
         subject = subject_of(pod, container, choices)
         try:
-            result = _permitted(
-                injection(host.hooks, subject, container.hooks), subject, container, host
-            )
+            found = injection(host.hooks, subject, container.hooks)
+            if not unsafe:
+                found = _believed(found, subject, container, host)
+            result = _permitted(found, subject, container, host)
         except NoCommand as error:
             raise RequestError([str(error)], where=where(pod, container)) from error
         unusable = [_sentence(match) for match in result.skipped]
@@ -74,6 +76,35 @@ def injector(choices: Choices) -> Injector:
         return Adjustment(hooks=result.hooks)
 
     return inject
+
+
+def _believed(found: Injection, subject: Subject, container: Container, host: Host) -> Injection:
+    """Take a hook for unusable if containers may write its file or its program."""
+    if host.permit is None or not host.permit.policy.lent:
+        return found
+    files = host.permit.guarded(host).files
+    doubts = {match.definition.file: _doubt(match.definition, files) for match in found.matched}
+    if not any(doubts.values()):
+        return found
+    hooks = [
+        dataclasses.replace(one, unusable=doubts.get(one.file) or one.unusable)
+        for one in host.hooks
+    ]
+    return injection(hooks, subject, container.hooks)
+
+
+def _doubt(definition: Definition, files: Mapping[str, Place]) -> str:
+    """Say who could have written a hook's file or its program; empty if only root could."""
+    paths = (definition.file, *([definition.path] if definition.runs_on_host else ()))
+    places = ((path, files.get(path)) for path in paths)
+    return next(
+        (
+            f"others could rewrite {quoted(path)}: {place.writable_by}"
+            for path, place in places
+            if place is not None and place.writable_by is not None
+        ),
+        "",
+    )
 
 
 def _permitted(found: Injection, subject: Subject, container: Container, host: Host) -> Injection:
@@ -164,7 +195,7 @@ def _choices(config: Config) -> Choices:
 
 
 def _configured(config: Config, _: Runtime) -> Injector:
-    return injector(_choices(config))
+    return injector(_choices(config), unsafe=config.unsafe_files)
 
 
 def _source(options: Options, config: Config) -> HookRegistry:

@@ -159,7 +159,7 @@ class _Permits:
     def world(self, host: Host) -> World:
         """Return what items are looked up in."""
         anybody = Permit(self._policy, self._request.pod, self._request.container, "")
-        return World(host, self._request.container, anybody.reaches_device, anybody.reaches_source)
+        return anybody.world(host)
 
     def denied(self, items: list[Item], owners: FieldOwners) -> list[str]:
         """Return a sentence for each item that its plugin may not ask for.

@@ -9,12 +9,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from nri_inject import user_namespace
 from nri_inject.annotations import container_name, plain, where
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.host import Host
+from nri_inject.host import Host, Place
 from nri_inject.policy.items import World, items_of, named, with_real_sources, without, written
 from nri_inject.policy.kinds import KINDS
+from nri_inject.policy.lent import GuardedDevices, GuardedFiles
 from nri_inject.policy.patterns import above, clean
 from nri_inject.policy.rules import Decision, Item, Policy, Reach, Subject
 
@@ -48,8 +50,7 @@ class Permit:
         `origins` has the annotation that asked, by kind. Raises RequestError with everything
         that is denied, where the policy is to fail the container.
         """
-        world = World(host, self._container, self.reaches_device, self.reaches_source)
-        decisions = [self.decide(item) for item in items_of(adjustment, world)]
+        decisions = [self.decide(item) for item in items_of(adjustment, self.world(host))]
         self._refuse(decisions, origins)
         settled = with_real_sources(adjustment, (decision.item for decision in decisions))
         skipped = [decision.item for decision in decisions if decision.verdict == "skip"]
@@ -142,7 +143,26 @@ class Permit:
             f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{item.suggestion}]}}}}"
         )
 
-    # --- where the host may be looked at ---
+    # --- where the host may be looked at, and what is believed of it ---
+
+    def world(self, host: Host) -> World:
+        """Return what a container's items are looked up in."""
+        guarded = self.guarded(host)
+        return World(guarded, self._container, self.reaches_device, self.reaches_source)
+
+    def guarded(self, host: Host) -> Host:
+        """Return the host, with doubts about what containers could have written."""
+        lent = self.policy.lent
+        if not lent:
+            return host
+        mounts = user_namespace.is_in_one(self._container)
+        devices = GuardedDevices(host.devices, host.numbers, lent, mounts=mounts)
+        return dataclasses.replace(host, devices=devices, files=GuardedFiles(host.files, lent))
+
+    def guarded_nodes(self, host: Host) -> Mapping[str, Place]:
+        """Return the same of its files, for device nodes that only their number is taken of."""
+        lent = self.policy.lent
+        return GuardedFiles(host.files, lent, self.guarded(host).devices) if lent else host.files
 
     def reaches_device(self, path: str) -> bool:
         """Tell whether a device's path may be looked at.

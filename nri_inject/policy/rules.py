@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from nri_inject.policy.labels import LabelSelector
-from nri_inject.policy.patterns import Pattern, Stems, above
+from nri_inject.policy.lent import Lent
+from nri_inject.policy.patterns import Pattern, Stems, clean, pattern
 
 Effect: TypeAlias = Literal["allow", "deny"]
 Verdict: TypeAlias = Literal["allow", "deny", "skip", "warn"]
@@ -243,37 +244,22 @@ class Local:
         return (scope[kind] for scope in self._scopes if kind in scope)
 
 
-class _Lent(NamedTuple):
-    """The sources of mounts that some rule gives to some container for writing.
-
-    Such a container can put a link in the place of what lies inside while a runtime mounts that
-    for another one. Its root is root on the host as well, so the file's owner does not tell.
-    """
-
-    literal: AbstractSet[str]
-    others: Stems[Pattern]
-
-    def above(self, item: Item) -> str | None:
-        """Return which of them an item's source lies inside of, None for none."""
-        if item.kind != "mounts":
-            return None
-        for name in item.names:
-            if not name.startswith("/") or name == "/":
-                continue
-            parent = name.rpartition("/")[0] or "/"
-            if any(pattern.covers(parent) for pattern in self.others.near([parent])):
-                return parent
-            for place in above(parent):
-                if place in self.literal:
-                    return place
-        return None
-
-
-def _lent(rules: Iterable[Rule]) -> _Lent:
+def _lent(rules: Iterable[Rule]) -> Lent:
     entries = [e for rule in rules if rule.effect == "allow" for e in rule.what.get("mounts", ())]
-    patterns = [e.pattern for e in entries if e.pattern and e.conditions.get("access")]
-    literal = frozenset(pattern.text for pattern in patterns if pattern.literal)
-    return _Lent(literal, Stems((p, p) for p in patterns if not p.literal))
+    return Lent(
+        place
+        for entry in entries
+        if entry.conditions.get("access")
+        for place in (*_option_paths(entry), *([entry.pattern] if entry.pattern else ()))
+    )
+
+
+def _option_paths(entry: Entry) -> Iterator[Pattern]:
+    """Yield the host's directories that a rule's mount options let containers write."""
+    for option in entry.conditions.get("options", ()):
+        key, _, path = option.text.partition("=")
+        if key in ("upperdir", "workdir") and path.startswith("/"):
+            yield pattern(clean(path))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -282,7 +268,7 @@ class Policy:
 
     `mode` warn lets pass what enforce would deny, and says so; `on_deny` skip creates the
     container without what it may not have, where fail does not create it. `origin` names the
-    policy in sentences.
+    policy in sentences. `lent` are the places where its rules let containers write.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -291,12 +277,12 @@ class Policy:
     origin: str = "the policy"
     trouble: str = ""
     _scopes: _Scopes = field(init=False)
-    _lent: _Lent = field(init=False)
+    lent: Lent = field(init=False)
 
     def __post_init__(self) -> None:
         """Index the rules, and find out where containers may write."""
         object.__setattr__(self, "_scopes", _scopes(self.rules))
-        object.__setattr__(self, "_lent", _lent(self.rules))
+        object.__setattr__(self, "lent", _lent(self.rules))
 
     def texts(self, kind: str) -> Iterable[str]:
         """Yield the names and patterns that all rules have for a kind of thing."""
@@ -315,10 +301,7 @@ class Policy:
         """Return what becomes of an item that a container asks for."""
         rule, reason = self._first(kind, subject, item, candidates)
         if rule is not None and rule.effect == "allow":
-            place = self._lent.above(item)
-            if place is None:
-                return Decision(item, "allow", rule.name)
-            reason = f"it lies in {place!r}, where containers may write and put a link in its place"
+            return Decision(item, "allow", rule.name)
         verdict: Verdict = "deny" if self.on_deny == "fail" else "skip"
         if self.mode == "warn":
             verdict = "warn"

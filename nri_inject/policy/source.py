@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from nri_inject import trust
+from nri_inject import trust, walk
 from nri_inject.annotations import plain
 from nri_inject.errors import ConfigError
+from nri_inject.host import Place
 from nri_inject.policy import document
 from nri_inject.policy.rules import Policy
 from nri_inject.watch import Watch
@@ -27,15 +29,43 @@ DENY_ALL: Final = Policy(origin="this node's policy (none is configured)")
 _MOST_READS: Final = 3
 
 
+def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
+    """Raise ConfigError if a policy lets containers write a file that it depends on.
+
+    Only files of the host count, whose tree is below `root`: a plugin in a container has others.
+    """
+    for file in files:
+        try:
+            below = root.rstrip("/") + file
+            if not os.path.samestat(os.stat(file), os.stat(below)):
+                continue
+            *way, end = walk.steps(file, root)
+        except OSError:
+            continue
+        links = tuple(step.path for step in way if step.target)
+        why = policy.lent.rewritable(Place(end.path, links=links))
+        if why is not None:
+            raise ConfigError(
+                f"{policy.origin}: a rule for mounts lets containers write {plain(file)}, on which"
+                f" the policy depends: {why}"
+            )
+
+
 class PolicyFile:
     """The policy that a file holds; `unsafe` does not ask who could have written it.
 
-    Errors are logged once each. Not for use by several threads at once.
+    `beside` are other files that the policy depends on, such as the configuration that names it.
+    `root` is where the host's file tree is seen. Errors are logged once each. Not for use by
+    several threads at once.
     """
 
-    def __init__(self, path: str, *, unsafe: bool = False) -> None:
+    def __init__(
+        self, path: str, *, unsafe: bool = False, beside: Sequence[str] = (), root: str = "/"
+    ) -> None:
         self._path = os.path.abspath(path)  # links stay
         self._unsafe = unsafe
+        self._believed = (self._path, *beside)
+        self._root = root
         self._watch = Watch(())
         self._watch.follow([self._path])
         self._data: bytes | None = None
@@ -77,6 +107,8 @@ class PolicyFile:
             if data == self._data and not self._error:
                 return
             found = document.read(data, plain(self._path))
+            if not self._unsafe:
+                check_lent(found, self._believed, self._root)
         except trust.Untrusted as error:
             self._fail(f"{error}; it is not believed")
             return
