@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nri_inject.api import Container, CreateContainerRequest, CreateContainerResponse, Mount, Pod
-from nri_inject.runtime.peer import Peer, launch
+from nri_inject.runtime.launcher import launch
+from nri_inject.runtime.peer import Peer
 from nri_inject.runtimes import NEWEST
 
 _FLOOR = """#!{python}

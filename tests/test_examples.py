@@ -12,7 +12,7 @@ import pytest
 
 from nri_inject.api import Container, LinuxMemory, LinuxResources, Pod
 from nri_inject.runtime.adaptation import Adaptation
-from nri_inject.runtime.peer import launch
+from nri_inject.runtime.launcher import launch
 from nri_inject.testing import FakeRuntime, make_container, make_pod
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

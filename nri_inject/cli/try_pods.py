@@ -37,8 +37,9 @@ from nri_inject.plugins import (
 )
 from nri_inject.runtime import discovery
 from nri_inject.runtime.adaptation import Adaptation
+from nri_inject.runtime.launcher import TRIED, launch, launch_as
 from nri_inject.runtime.manifests import Planned
-from nri_inject.runtime.peer import TRIED, Peer, launch, launch_as
+from nri_inject.runtime.peer import Peer
 from nri_inject.runtime.world import Made, World
 from nri_inject.service import Options
 from nri_inject.surroundings import Part
@@ -225,7 +226,8 @@ def _by_pod(planned: Iterable[Planned]) -> Iterator[list[Planned]]:
 
 
 def _created(world: _World, group: list[Planned]) -> Iterator[Outcome]:
-    dropped = len(world.adaptation.dropped)
+    adaptation = world.adaptation
+    before = len(adaptation.dropped), len(adaptation.passed)
     try:
         world.run_pod(group[0].pod)
     except NriError as error:
@@ -235,10 +237,11 @@ def _created(world: _World, group: list[Planned]) -> Iterator[Outcome]:
         container = api.copy_of(one.container)
         container.pod_sandbox_id = one.pod.id
         outcome = _outcome(world, one, container)
-        if lost := "; ".join(world.adaptation.dropped[dropped:]):
+        silent = adaptation.dropped[before[0] :] + adaptation.passed[before[1] :]
+        if silent and outcome.made is not None:
             outcome.made = None
-            outcome.error = f"{lost}; a runtime would create the container without it"
-        dropped = len(world.adaptation.dropped)
+            outcome.error = f"{'; '.join(silent)}; a runtime would create the container without it"
+        before = len(adaptation.dropped), len(adaptation.passed)
         yield outcome
 
 

@@ -14,9 +14,10 @@ those who have none. docs/embed-a-runtime.md shows both.
 
 from nri_inject.runtime.adaptation import Adaptation, Created
 from nri_inject.runtime.apply import Resolvers, apply
+from nri_inject.runtime.launcher import launch, launch_as
 from nri_inject.runtime.merge import Conflict, Merged
 from nri_inject.runtime.oci_spec import oci_spec
-from nri_inject.runtime.peer import Peer, Timeouts, launch, launch_as
+from nri_inject.runtime.peer import Peer, Timeouts, Unanswered
 from nri_inject.runtime.validate import Rejection, Rules, read_rules
 from nri_inject.runtime.world import Made, World
 from nri_inject.runtimes import Runtime, identify
@@ -33,6 +34,7 @@ __all__ = [
     "Rules",
     "Runtime",
     "Timeouts",
+    "Unanswered",
     "World",
     "apply",
     "identify",

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import select
 import socket
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,34 +37,31 @@ from nri_inject.api import (
     UpdateContainerRequest,
     UpdatePodSandboxRequest,
     UpdatePodSandboxResponse,
-    ValidateContainerAdjustmentRequest,
-    ValidateContainerAdjustmentResponse,
 )
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
-from nri_inject.runtime import discovery
+from nri_inject.runtime import discovery, validators
 from nri_inject.runtime.discovery import Installed
+from nri_inject.runtime.launcher import launch_as
 from nri_inject.runtime.listener import listen
 from nri_inject.runtime.merge import Collected, Merged, Request
 from nri_inject.runtime.peer import (
+    Late,
     Peer,
     Pending,
     Response,
     Timeouts,
+    Unanswered,
     Updater,
     expire,
-    launch_as,
     process_of,
     wait,
 )
-from nri_inject.runtime.pending import Existing, PendingPlugin, finish, handshake
-from nri_inject.runtime.validate import Rejection, Rules, validate
+from nri_inject.runtime.pending import Existing, PendingPlugin, finish, handshake, noting
+from nri_inject.runtime.validate import Rejection, Rules
 from nri_inject.runtimes import NEWEST, Loss, Runtime
 from nri_inject.wire.ttrpc import Code
 
 log = logging.getLogger(__name__)
-
-DEFAULT_VALIDATOR: Final = PluginInstance(index="00", name="default-validator")
-"""How the built-in validator appears among the plugins that validators are told of."""
 
 _MAX_PENDING: Final = 64
 """How many connections may wait for their registration at once; further ones wait in the socket."""
@@ -90,15 +88,17 @@ class Created:
 class Adaptation:
     """A runtime's plugins, in the order of their indexes.
 
-    A plugin whose connection ends, that answers late or that breaks the protocol is dropped,
-    and the request goes on without it, as in the reference. `dropped` says which and why.
+    A plugin whose connection ends, that answers late or that breaks the protocol is dropped, and
+    the request goes on without it, unless its failure policy says otherwise (NRI 0.12.4).
+    `dropped` says which and why, `passed` which requests went on without a plugin that stays.
 
     `runtime` is the runtime to be: what it tells, asks and drops follows from its version of
     NRI. `existing` gives what plugins are told when they join, `update` makes the updates that
     they ask for by themselves and returns those that failed; it may not ask plugins anything.
     `rules` are those of the default validator, None where it is off.
 
-    Every request raises RemoteError with a plugin's own text; plugins after it are not asked.
+    Every request raises RemoteError with a plugin's own text, and Unanswered where a plugin's
+    failure policy fails it; plugins after it are not asked.
     """
 
     def __init__(
@@ -116,10 +116,12 @@ class Adaptation:
         self.timeouts = timeouts
         self.rules = rules
         self.dropped: list[str] = []
+        self.passed: list[str] = []
         self._peers: list[Peer] = []
         self._pending: list[PendingPlugin] = []
         self._listener: socket.socket | None = None
         self._socket_path = Path()
+        self._deadline = math.inf
 
     def __enter__(self) -> Self:
         """Give the adaptation itself, which `with` closes in the end."""
@@ -157,7 +159,7 @@ class Adaptation:
         launched: list[PendingPlugin] = []
         try:
             for installed in found:
-                with _noting(faults):
+                with noting(faults):
                     launched.append(self._launched(installed, config_directory, log=log))
             serving = finish(launched, faults)
         except BaseException:  # an interrupt must not leave processes behind
@@ -215,6 +217,18 @@ class Adaptation:
 
     # --- the life of pods and containers ----------------------------------------------------------
 
+    @contextlib.contextmanager
+    def until(self, deadline: float) -> Generator[None, None, None]:
+        """End requests at a time when nobody waits for them any more, in seconds of time.monotonic.
+
+        They end with an NriError then. No plugin is dropped for it: it was not too late.
+        """
+        self._deadline = deadline
+        try:
+            yield
+        finally:
+            self._deadline = math.inf
+
     def tell(self, event: Event, pod: Pod, container: Container | None = None) -> None:
         """Tell of one of the nine events that are answered with nothing but leave.
 
@@ -223,7 +237,7 @@ class Adaptation:
         """
         with self._requesting():
             for peer in self._subscribed(event):
-                with self._dropping(peer):
+                with self._answering(peer, _TOLD[event]):
                     self._tell(peer, event, pod, container)
 
     def update_pod_sandbox(
@@ -235,7 +249,7 @@ class Adaptation:
         )
         with self._requesting():
             for peer in self._subscribed(Event.UPDATE_POD_SANDBOX):
-                with self._dropping(peer):
+                with self._answering(peer, "UpdatePodSandbox"):
                     self._request(peer, "UpdatePodSandbox", request, UpdatePodSandboxResponse)
 
     def create_container(self, pod: Pod, container: Container) -> Created:
@@ -245,8 +259,9 @@ class Adaptation:
         and Rejection with the validators' reasons: each fails the container.
         """
         with self._requesting():
-            collected, lost = self._collect(CreateContainerRequest(pod=pod, container=container))
-            self._validate(collected)
+            request = CreateContainerRequest(pod=pod, container=container)
+            collected, lost, connected = self._collect(request)
+            self._validate(collected, connected)
         return Created(collected.result(), collected.owners, tuple(lost))
 
     def update_container(self, pod: Pod, container: Container, resources: LinuxResources) -> Merged:
@@ -351,16 +366,33 @@ class Adaptation:
             self._join(plugin)
         self._pending.remove(plugin)
 
-    def _subscribed(self, event: int) -> Iterable[Peer]:
-        return [peer for peer in self._peers if peer.wants(event)]
+    def _open(self) -> Iterator[Peer]:
+        """Yield the plugins in their order; one that has ended by itself is dropped instead.
+
+        Nobody has asked it anything, so its failure policy does not count.
+        """
+        for peer in tuple(self._peers):
+            if peer.has_ended():
+                self._drop(peer)
+            else:
+                yield peer
+
+    def _subscribed(self, event: int) -> Iterator[Peer]:
+        return (peer for peer in self._open() if peer.wants(event))
 
     @contextlib.contextmanager
-    def _dropping(self, peer: Peer) -> Generator[None, None, None]:
-        """Drop the plugin if it is lost meanwhile, and go on without it."""
+    def _answering(self, peer: Peer, method: str) -> Generator[None, None, None]:
+        """Do what the plugin's failure policy says if it does not answer; without one, drop it."""
         try:
             yield
-        except ConnectionLost:
-            self._drop(peer)
+        except (ConnectionLost, Late) as error:
+            if peer.lost:
+                self._drop(peer)
+            if peer.policy.fail_request:
+                raise Unanswered(f"{error}, so {method} fails") from error
+            if not peer.lost:
+                log.warning("%s; the request goes on without it", error)
+                self.passed.append(str(error))
 
     def _drop(self, peer: Peer) -> None:
         log.warning("%s; it is dropped", peer.lost)
@@ -371,7 +403,18 @@ class Adaptation:
     def _request(
         self, peer: Peer, method: str, message: Message, response_type: type[Response]
     ) -> Response:
-        return peer.request(method, message, response_type, self.timeouts.request)
+        pending = self._begin(peer, method, message)
+        wait(pending)
+        return pending.result(response_type)
+
+    def _begin(self, peer: Peer, method: str, message: Message) -> Pending:
+        """Call a method of a plugin, until it is late or the caller stops waiting."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise NriError(f"the request ended before plugin {peer.title} was asked {method}")
+        if left < self.timeouts.request:
+            return peer.begin(method, message, left, on_behalf=True)
+        return peer.begin(method, message, self.timeouts.request)
 
     def _tell(self, peer: Peer, event: Event, pod: Pod, container: Container | None) -> None:
         if self.runtime.nri >= (0, 12, 0) and peer.knows_dedicated_calls:
@@ -393,81 +436,43 @@ class Adaptation:
             request.container.CopyFrom(container)  # type: ignore[attr-defined]  # by its event
         self._request(peer, method, request, getattr(api, f"{method}Response"))
 
-    def _collect(self, request: Request) -> tuple[Collected, list[Lost]]:
-        """Ask the subscribed plugins one after the other, each with what those before it did."""
+    def _collect(self, request: Request) -> tuple[Collected, list[Lost], list[PluginInstance]]:
+        """Ask the subscribed plugins one after the other, each with what those before it did.
+
+        Validators are told of the third result: each plugin that was connected at its turn.
+        """
         method = type(request).__name__.removesuffix("Request")
         response_type = getattr(api, f"{method}Response")
         collected = Collected(request, self.runtime.nri)
         lost: list[Lost] = []
-        for peer in self._subscribed(_EVENTS[method]):
-            with self._dropping(peer):
+        connected: list[PluginInstance] = []
+        for peer in self._open():
+            connected.append(PluginInstance(index=peer.index, name=peer.name))
+            if not peer.wants(_EVENTS[method]):
+                continue
+            with self._answering(peer, method):
                 message = collected.request_for_next()
                 response = self._request(peer, method, message, response_type)
                 if isinstance(request, CreateContainerRequest):
                     parts = runtimes.drop_unknown(response.adjust, self.runtime)
                     lost.extend(Lost(peer.title, loss, part) for loss, part in parts)
                 collected.take(peer.title, response)
-        return collected, lost
+        return collected, lost, connected
 
-    def _validate(self, collected: Collected) -> None:
+    def _validate(self, collected: Collected, connected: list[PluginInstance]) -> None:
         """Ask all validators at once, as the reference does; raise Rejection with every reason."""
-        validators = list(self._subscribed(Event.VALIDATE_CONTAINER_ADJUSTMENT))
-        if not validators and self.rules is None:
+        peers = list(self._subscribed(Event.VALIDATE_CONTAINER_ADJUSTMENT))
+        if not peers and self.rules is None:
             return
-        request = collected.validation(self._consulted())
-        asked = [
-            peer.begin("ValidateContainerAdjustment", request, self.timeouts.request)
-            for peer in validators
-        ]
+        built_in = [] if self.rules is None else [validators.BUILT_IN]
+        request = collected.validation([*built_in, *connected])
+        asked = [self._begin(peer, "ValidateContainerAdjustment", request) for peer in peers]
         wait(*asked)
-        reasons = [
-            *_reasons_of_rules(self.rules, request),
-            *(reason for pending in asked if (reason := _reason(pending))),
-        ]
-        for peer in [peer for peer in validators if peer.lost]:
+        reasons = validators.reasons(self.rules, request, asked)
+        for peer in [peer for peer in peers if peer.lost]:
             self._drop(peer)
         if reasons:
             raise Rejection("; ".join(reasons))
-
-    def _consulted(self) -> list[PluginInstance]:
-        built_in = [] if self.rules is None else [DEFAULT_VALIDATOR]
-        return [*built_in, *(PluginInstance(index=p.index, name=p.name) for p in self._peers)]
-
-
-@contextlib.contextmanager
-def _noting(faults: list[str]) -> Generator[None, None, None]:
-    """Add the sentence of an error to those that there are, and go on."""
-    try:
-        yield
-    except NriError as error:
-        faults.append(str(error))
-
-
-def _reasons_of_rules(
-    rules: Rules | None, request: ValidateContainerAdjustmentRequest
-) -> list[str]:
-    try:
-        if rules is not None:
-            validate(rules, request)
-    except Rejection as rejection:
-        return [_rejected(f"{DEFAULT_VALIDATOR.index}-{DEFAULT_VALIDATOR.name}", str(rejection))]
-    return []
-
-
-def _reason(pending: Pending) -> str:
-    """Return why a validator is against the container: any error is a reason, too."""
-    title = pending.peer.title
-    try:
-        verdict = pending.result(ValidateContainerAdjustmentResponse)
-    except NriError as error:
-        return f'validator "{title}" failed: {error.reason}'
-    if not verdict.reject:
-        return ""
-    return _rejected(title, verdict.reason or "unknown rejection reason")
-
-
-def _rejected(title: str, reason: str) -> str:
-    return f'validator "{title}" rejected container adjustment, reason: {reason}'
 
 
 def _method(event: int) -> str:

@@ -13,10 +13,8 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
 from typing import Final, TypeVar
 
 from google.protobuf.message import Message
@@ -28,6 +26,7 @@ from nri_inject.api import (
     Container,
     ContainerUpdate,
     Empty,
+    FailurePolicy,
     Pod,
     RegisterPluginRequest,
     SynchronizeResponse,
@@ -35,8 +34,8 @@ from nri_inject.api import (
 )
 from nri_inject.errors import ConnectionLost, NriError, ProtocolError, RemoteError
 from nri_inject.names import is_plugin_index, is_plugin_name
-from nri_inject.runtime import discovery, synchronize
-from nri_inject.runtimes import Runtime, known_events
+from nri_inject.runtime import synchronize
+from nri_inject.runtimes import FAILURE_POLICY, Runtime, known_events
 from nri_inject.wire.session import Answer, Call, Event, Failure, Role, Session
 from nri_inject.wire.ttrpc import Code
 
@@ -55,7 +54,8 @@ class Timeouts:
 
 _READ: Final = 1 << 16
 _MOST_UNSENT: Final = 8 << 20
-"""How much a plugin that does not read may leave with us, in bytes, before we stop to read too."""
+"""How many bytes may wait for a plugin that does not read. Beyond that nothing is read from it, and
+no request is added."""
 _MOST_POSTPONED: Final = 16
 """How many updates a plugin may ask for while it has a call of ours."""
 
@@ -67,12 +67,25 @@ Tap = Callable[[Role, bytes], None]
 """Is told every byte: who said it, and what."""
 
 
-class Pending:
-    """A call of ours, or a registration, that waits for the plugin until its deadline."""
+class Late(NriError):
+    """The plugin did not answer in time, and its failure policy keeps it connected."""
 
-    def __init__(self, peer: Peer, what: str, timeout: float) -> None:
+
+class Unanswered(NriError):
+    """A request fails since a plugin did not answer it, and its failure policy wants that."""
+
+
+class Pending:
+    """A call of ours, or a registration, that waits for the plugin until its deadline.
+
+    With `on_behalf` the deadline is that of the runtime's own caller, so it is no fault of the
+    plugin if it passes.
+    """
+
+    def __init__(self, peer: Peer, what: str, timeout: float, *, on_behalf: bool = False) -> None:
         self.peer = peer
         self.what = what
+        self.on_behalf = on_behalf
         self.deadline = time.monotonic() + timeout
         self.stream = 0
         self._outcome: Message | NriError | None = None
@@ -99,7 +112,8 @@ class Peer:
     """One connected plugin.
 
     Every method raises ConnectionLost when the plugin is gone, late, or breaks the protocol: a
-    runtime drops it then. RemoteError is the plugin's own answer, and it stays. `update` makes
+    runtime drops it then. Late means that it was late and stays, by its failure policy.
+    RemoteError is the plugin's own answer, and it stays. `update` makes
     the updates that the plugin asks for by itself, and returns those that failed; that waits
     while the plugin has a call of ours, and while `holds_updates` is set.
     """
@@ -116,6 +130,7 @@ class Peer:
         self.index = ""
         self.name = ""
         self.events = 0
+        self.policy = FailurePolicy()
         self.update = update
         self.pid = pid
         self.lost: ConnectionLost | None = None
@@ -163,12 +178,14 @@ class Peer:
         self.subscribe(self.request("Configure", request, ConfigureResponse, timeout), runtime)
 
     def subscribe(self, response: ConfigureResponse, runtime: Runtime) -> None:
-        """Take the plugin's event mask; 0 is every event that the runtime knows."""
+        """Take the plugin's event mask, 0 for every event of this runtime, and failure policy."""
         known = known_events(runtime)
         if response.events & ~known:
             wrong = response.events & ~known & 0xFFFFFFFF
             raise NriError(f"plugin {self.title} wants invalid events: {wrong:#x}")
         self.events = response.events or known
+        if runtime.nri >= FAILURE_POLICY:
+            self.policy = response.failure_policy
 
     def synchronize(
         self,
@@ -213,14 +230,26 @@ class Peer:
             pending.end(outcome)
         return pending
 
-    def begin(self, method: str, message: Message, timeout: float = REQUEST_TIMEOUT) -> Pending:
-        """Call a method of the plugin; `timeout` in seconds is told to it as well."""
-        pending = Pending(self, method, timeout)
+    def begin(
+        self,
+        method: str,
+        message: Message,
+        timeout: float = REQUEST_TIMEOUT,
+        *,
+        on_behalf: bool = False,
+    ) -> Pending:
+        """Call a method of the plugin; `timeout` in seconds is told to it as well.
+
+        `on_behalf` is that of Pending. A plugin that has left too much unread is not sent any more;
+        it is late when the deadline passes.
+        """
+        pending = Pending(self, method, timeout, on_behalf=on_behalf)
         if self.lost:
             pending.end(self.lost)
             return pending
         try:
-            pending.stream = self._session.call(method, message, int(timeout * 1e9))
+            if len(self._unsent) <= _MOST_UNSENT:
+                pending.stream = self._session.call(method, message, int(timeout * 1e9))
         except ValueError as error:  # too long to be sent
             pending.end(NriError(f"plugin {self.title}: {error}"))
             return pending
@@ -247,8 +276,24 @@ class Peer:
         return list(response.update)
 
     def give_up(self, pending: Pending) -> None:
-        """Lose the plugin, which let a deadline pass."""
-        self._lose(f"plugin {self.title} did not answer {pending.what} in time")
+        """End a call whose deadline has passed; lose the plugin unless its policy keeps it."""
+        text = f"plugin {self.title} did not answer {pending.what} in time"
+        if pending.on_behalf:
+            text = f"the request ended before plugin {self.title} answered {pending.what}"
+        elif not self.policy.keep_connected:
+            self._lose(text)
+            return
+        self._asked.pop(pending.stream, None)
+        self._session.forget(pending.stream)
+        pending.end(NriError(text) if pending.on_behalf else Late(text))
+
+    def has_ended(self) -> bool:
+        """Tell whether the plugin has closed the connection, whatever it has sent before."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLRDHUP)
+        if poll.poll(0):
+            self._lose(f"plugin {self.title} ended")
+        return self.lost is not None
 
     def fileno(self) -> int:
         """Return the connection's descriptor, -1 when it is closed."""
@@ -439,61 +484,3 @@ def process_of(connection: socket.socket) -> int:
     except OSError:
         return 0
     return int(_CREDENTIALS.unpack(ucred)[0])
-
-
-TRIED: Final[Mapping[str, str]] = {"NRI_INJECT_STATUS_DIR": ""}
-"""Variables for a plugin that is only tried: no status socket of it on this node."""
-
-
-def launch(
-    path: str | Path,
-    update: Updater | None = None,
-    *,
-    log: bool = False,
-    tap: Tap | None = None,
-    environment: Mapping[str, str] = MappingProxyType({}),
-) -> Peer:
-    """Start a plugin the way a runtime starts a pre-installed one, and return its connection.
-
-    The file's name is `NN-name`. The plugin gets its path as only argument, three variables as
-    its environment, a connected socket as descriptor 3, and nothing on descriptors 0 to 2
-    (NRI, pkg/adaptation/plugin.go); with `log` it writes to our standard error.
-    `environment` has further variables, which no runtime sets. Raises NriError for a name of
-    another form, and for a file that cannot be executed.
-    """
-    index, name = discovery.identity(path)
-    return launch_as(path, index, name, update, log=log, tap=tap, environment=environment)
-
-
-def launch_as(
-    path: str | Path,
-    index: str,
-    name: str,
-    update: Updater | None = None,
-    *,
-    log: bool = False,
-    tap: Tap | None = None,
-    environment: Mapping[str, str] = MappingProxyType({}),
-) -> Peer:
-    """Do what `launch` does for a file of any name."""
-    if discovery.is_webassembly(path):
-        raise NriError(f"plugin {path}: is a WebAssembly module, which cannot be run here")
-    ours, theirs = socket.socketpair()
-    variables = {"NRI_PLUGIN_NAME": name, "NRI_PLUGIN_IDX": index, "NRI_PLUGIN_SOCKET": "3"}
-    null = [
-        (os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in ((0, 1) if log else (0, 1, 2))
-    ]
-    try:
-        with theirs:
-            pid = os.posix_spawn(
-                path,
-                [str(path)],
-                {**environment, **variables},
-                file_actions=[*null, (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)],
-            )
-    except OSError as error:
-        ours.close()
-        raise NriError(f"cannot start plugin {path}: {error.strerror}") from error
-    peer = Peer(ours, update, pid, tap=tap)
-    peer.index, peer.name = index, name
-    return peer

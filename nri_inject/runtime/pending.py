@@ -9,6 +9,7 @@ those of many plugins together and then lets each plugin advance by one step.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TypeAlias
 
@@ -40,6 +41,15 @@ def handshake(
         return []
     pods, containers = existing()
     return (yield from peer.synchronization(pods, containers, timeouts.request, splits=splits))
+
+
+@contextlib.contextmanager
+def noting(faults: list[str]) -> Generator[None, None, None]:
+    """Add the sentence of an error to those that there are, and go on."""
+    try:
+        yield
+    except NriError as error:
+        faults.append(str(error))
 
 
 class PendingPlugin:

@@ -17,7 +17,8 @@ from nri_inject.host import Host
 from nri_inject.plugin import Plugin
 from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.discovery import identity
-from nri_inject.runtime.peer import TRIED, Peer, Tap, Timeouts, launch_as
+from nri_inject.runtime.launcher import TRIED, launch_as
+from nri_inject.runtime.peer import Peer, Tap, Timeouts
 from nri_inject.runtime.replay import replay
 from nri_inject.runtime.validate import Rules
 from nri_inject.runtime.world import World

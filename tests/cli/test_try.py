@@ -406,12 +406,14 @@ serve(
         name=os.environ["NRI_PLUGIN_NAME"],
         index=os.environ["NRI_PLUGIN_IDX"],
         create_container=create,
+        failure_policy=api.FailurePolicy({policy}),
     )
 )
 """
 SETS_ENV = "return api.Adjustment(env=[api.KeyValue(key='BY', value=pod.name)])"
 UPDATES = "return api.CreateContainerResponse(update=[api.ContainerUpdate(container_id='other')])"
 DIES = "os._exit(0) if container.name == 'app' else None"
+HANGS = "__import__('signal').pause()"
 REFUSES = "raise NriError('not\\ntoday')"
 BAD_NAMESPACE = """
     namespace = api.LinuxNamespace(type='moon', path='/x')
@@ -419,8 +421,9 @@ BAD_NAMESPACE = """
 """
 
 
-def foreign(folder: Path, name: str, body: str) -> Path:
-    path = file(folder, name, FOREIGN.format(python=sys.executable, path=sys.path, body=body))
+def foreign(folder: Path, name: str, body: str, policy: str = "") -> Path:
+    text = FOREIGN.format(python=sys.executable, path=sys.path, body=body, policy=policy)
+    path = file(folder, name, text)
     path.chmod(0o755)
     return path
 
@@ -485,6 +488,41 @@ def test_a_dying_plugin_is_reported(tmp_path: Path, attempt: Try) -> None:
         "error": f"{sentence}; a runtime would create the container without it",
     }
     assert errors.splitlines()[0].endswith(f"warning {sentence}; it is dropped")
+
+
+def test_a_dying_plugin_fails_the_container_if_it_wants_that(tmp_path: Path, attempt: Try) -> None:
+    mine = foreign(tmp_path, "42-mine", DIES, "fail_request=True")
+    pod = file(tmp_path, "pod.yaml", SYSCTL)
+    status, output, _ = attempt("--plugin", mine, "--format", "json", pod)
+    sentence = "plugin 42-mine: the connection ended before the answer to CreateContainer"
+    assert status == 1
+    assert lines(output)[0]["error"] == f"{sentence}, so CreateContainer fails"
+
+
+def test_an_older_runtime_creates_the_container_all_the_same(tmp_path: Path, attempt: Try) -> None:
+    mine = foreign(tmp_path, "42-mine", DIES, "fail_request=True")
+    pod = file(tmp_path, "pod.yaml", SYSCTL)
+    _, output, _ = attempt(
+        *("--plugin", mine, "--runtime", "containerd/2.4.2", "--format", "json", pod)
+    )
+    assert lines(output)[0]["error"].endswith("; a runtime would create the container without it")
+
+
+def test_a_late_plugin_that_stays_is_reported(tmp_path: Path, attempt: Try) -> None:
+    mine = foreign(tmp_path, "42-mine", HANGS, "keep_connected=True")
+    pod = file(tmp_path, "pod.yaml", BROKEN)
+    status, output, _ = attempt("--plugin", mine, "--format", "json", pod)
+    sentence = "plugin 42-mine did not answer CreateContainer in time"
+    assert (status, lines(output)) == (
+        1,
+        [
+            {
+                "pod": "default/bad",
+                "container": "app",
+                "error": f"{sentence}; a runtime would create the container without it",
+            }
+        ],
+    )
 
 
 def test_a_plugin_that_refuses_is_quoted_and_stays_on_its_line(

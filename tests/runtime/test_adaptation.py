@@ -19,8 +19,9 @@ from nri_inject.api import (
 )
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
 from nri_inject.runtime.adaptation import Adaptation
+from nri_inject.runtime.launcher import launch
 from nri_inject.runtime.merge import Conflict
-from nri_inject.runtime.peer import Updater, launch
+from nri_inject.runtime.peer import Updater
 from nri_inject.runtimes import identify
 
 POD = Pod(id="p0", name="web", namespace="default")

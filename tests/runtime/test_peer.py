@@ -22,7 +22,8 @@ from nri_inject import api
 from nri_inject.api import ContainerUpdate, CreateContainerRequest, CreateContainerResponse, Pod
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
 from nri_inject.plugin import Plugin
-from nri_inject.runtime.peer import Peer, launch, launch_as, wait
+from nri_inject.runtime.launcher import launch, launch_as
+from nri_inject.runtime.peer import Peer, wait
 from nri_inject.runtimes import NEWEST, Runtime, identify
 from nri_inject.stub import Stub
 from nri_inject.wire.session import Answer, Call, Failure, Role, Session
@@ -641,7 +642,8 @@ def leaks(fd: int) -> bool:
 def test_with_log_a_plugin_writes_to_our_standard_error(tmp_path: Path) -> None:
     path = script(tmp_path / "10-a", "print('lost')\n__import__('sys').exit('seen')")
     program = (
-        "import sys; from nri_inject.runtime.peer import launch; from nri_inject import errors\n"
+        "import sys; from nri_inject import errors\n"
+        "from nri_inject.runtime.launcher import launch\n"
         "peer = launch(sys.argv[1], log=True)\n"
         "try: peer.register()\n"
         "except errors.ConnectionLost as error: print(error)\n"

@@ -29,7 +29,7 @@ from stubs import (
 
 from nri_inject import api
 from nri_inject.errors import NriError, RemoteError
-from nri_inject.runtime.peer import launch
+from nri_inject.runtime.launcher import launch
 from nri_inject.runtimes import identify
 from nri_inject.stub import Stub
 
