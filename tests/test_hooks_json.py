@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 PROGRAM = Path(__file__).parents[1] / "hooks/bin/json-text"
 NOTHING = (1, b"")
@@ -167,7 +168,7 @@ printable = st.text(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     members=st.dictionaries(strings, values, max_size=4),
     value=printable | st.sampled_from(["", 7, None]),
@@ -185,7 +186,7 @@ def test_what_python_writes_is_read(
     assert json_text(document, "root", "path") == expected(value)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.sampled_from(["bundle", *'{}[]:,"\\ u0x\n']), max_size=40).map("".join))
 def test_any_text_ends_in_one_plain_line_or_in_nothing(document: str) -> None:
     status, output = json_text(document, "bundle")

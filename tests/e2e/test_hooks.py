@@ -375,5 +375,6 @@ def test_hooks_end_up_in_the_bundle_in_the_order_of_their_files(
     for name in ("b", "A", "c"):
         hooks.define(name, {"path": program, "args": [name], "timeout": 9}, "poststart")
     container = runtime.cri.run(runtime.cri.run_pod("order"), "main")
-    expected = [{"path": program, "args": [name], "timeout": 9} for name in ("A", "b", "c")]
+    hook = {"path": program, "env": [PATH], "timeout": 9}
+    expected = [{**hook, "args": [name]} for name in ("A", "b", "c")]
     assert runtime.bundle_spec(container)["hooks"]["poststart"] == expected
