@@ -142,9 +142,9 @@ class Findings:
         return items
 
     def check(self) -> None:
-        """Raise Fault if there was any fault."""
+        """Raise Fault with all faults, if there was any."""
         if self.errors:
-            raise Fault(*self.problems)
+            raise Fault(*(problem for problem in self.problems if not problem.warning))
 
 
 # --- sentences ----------------------------------------------------------------------------------
@@ -292,9 +292,6 @@ _FOLD: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)} | {
 }
 
 
-_MAX_COMPARED: Final = 20  # unknown keys, with the names of missing ones
-
-
 class Map:
     """Reads maps with these keys, in any letter case; a case that is not ours is warned of.
 
@@ -355,7 +352,7 @@ class Map:
 
     def _miss(self, known: Field, keys: Iterable[str], found: Findings) -> None:
         """Note a missing key, unless an unknown key was meant to be it."""
-        unknown = islice((key for key in keys if folded(key) not in self._folded), _MAX_COMPARED)
+        unknown = islice((key for key in keys if folded(key) not in self._folded), MAX_FAULTS)
         if known.name not in {meant(key, self.names) for key in unknown}:
             found.error("missing", f"{known.name} is missing")
 

@@ -232,11 +232,14 @@ class _MapFrame(_Frame):
 
     def add_key(self, value: Value, event: Event) -> None:
         """Take the next key."""
-        if value is None or isinstance(value, list | dict):
+        if isinstance(value, str):
+            key = value
+        elif value is None or isinstance(value, list | dict):
             raise _not_a_key(value, event)
-        if not isinstance(value, str) and (self.strict or isinstance(value, float)):
+        elif self.strict or isinstance(value, float):
             raise _not_text(value, event)
-        key = as_text(value)
+        else:
+            key = as_text(value)
         if key in self.value:
             raise fault(event, f"duplicate key {quoted(key)}")
         self.key = key

@@ -13,6 +13,7 @@ from nri_inject.fields import (
     dotted,
     folded,
     integer,
+    map_of,
     not_one_of,
     read_flag,
 )
@@ -125,6 +126,14 @@ def test_warning_is_no_fault() -> None:
     found.warn("odd", "is odd", "x")
     found.check()
     assert found.problems == [Problem("odd", ("x",), "is odd", warning=True)]
+
+
+def test_fault_has_no_warnings() -> None:
+    read_point = map_of((Field("x", integer(0, 9)), Field("y", integer(0, 9))))
+    assert read_point({"X": 1}) == {"x": 1}
+    with pytest.raises(Fault) as caught:
+        read_point({"X": 1, "y": "ten"})
+    assert caught.value.sentences == ("y: 'ten' is not an integer",)
 
 
 def test_word_that_is_not_known_is_answered_with_all_and_the_nearest() -> None:
