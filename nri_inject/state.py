@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from nri_inject.version import VERSION
 
@@ -53,7 +53,9 @@ class State:
     Of what the runtime told then, `compared` have been compared, `to_compare` wait for it, and
     `uncompared` cannot be: too much was told of them, or nothing of their pods.
     `config_error` says why the newest version of the configuration file is not in force. `notes`
-    are on what the plugin cannot see of the node.
+    are on what the plugin cannot see of the node. `no_answer` says what becomes of a request that
+    the plugin does not answer: it fails, or passes over the plugin as its failure policy says, or
+    although the policy is to fail, which the runtime ignores; empty before Configure.
     """
 
     index: str
@@ -61,6 +63,7 @@ class State:
     pid: int
     started: float = field(default_factory=time.time)
     runtime: str = ""
+    no_answer: Literal["", "fails", "passes", "ignored"] = ""
     configured: float | None = None
     synchronized: float | None = None
     asked: int = 0
@@ -107,6 +110,7 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
         "ready": phase == "synchronized" or (launched and phase == "configured"),
         "launched": launched,
         "runtime": shortened(state.runtime, MAX_TEXT),
+        "no_answer": state.no_answer,
         "started": when(state.started),
         "configured": when(state.configured),
         "synchronized": when(state.synchronized),

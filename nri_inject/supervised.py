@@ -151,6 +151,12 @@ class Supervised:
             self._comparison.restart()
         runtime = runtimes.of_request(request)
         self.state.runtime = f"{runtime.name} {runtime.version}".strip()
+        policy = self._inner.failure_policy
+        if policy is None or not policy.fail_request:
+            self.state.no_answer = "passes"
+        else:
+            keeps = runtimes.keeps_failure_policy(runtime)
+            self.state.no_answer = "fails" if keeps else "ignored"
         self.state.configured = time.time()
         return None if chosen is None else self._observed(chosen)
 

@@ -19,7 +19,7 @@ import pytest
 from nri_inject import api
 from nri_inject.errors import RemoteError
 from nri_inject.runtime.peer import Peer
-from nri_inject.runtimes import identify
+from nri_inject.runtimes import Runtime, Version, identify
 from nri_inject.status import ask_all
 
 T = TypeVar("T")
@@ -118,6 +118,24 @@ def test_a_link_to_the_one_program_is_the_plugin_that_it_is_named_after(tmp_path
         [link, "--help"], capture_output=True, text=True, timeout=LONGEST, check=True
     )
     assert "nri-device-injector --idx 10" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("nri", "config", "no_answer"),
+    [
+        ((0, 12, 5), "policy: unrestricted", "fails"),
+        ((0, 12, 3), "policy: unrestricted", "ignored"),
+        ((0, 12, 5), "policy: unrestricted\non_no_answer: pass", "passes"),
+        ((0, 12, 3), "policy: unrestricted\non_no_answer: pass", "passes"),
+    ],
+)
+def test_status_says_whether_the_runtime_keeps_the_failure_policy(
+    tmp_path: Path, nri: Version, config: str, no_answer: str
+) -> None:
+    with launched(tmp_path) as plugin:
+        assert plugin.status()["no_answer"] == ""
+        plugin.peer.configure(Runtime("containerd", "2.4.2", nri), config, LONGEST)
+        assert plugin.status()["no_answer"] == no_answer
 
 
 def test_status_follows_a_plugin_through_its_life(tmp_path: Path) -> None:

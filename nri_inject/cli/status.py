@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,8 +12,16 @@ from nri_inject import status
 from nri_inject.command import FAILED
 from nri_inject.logs import one_line
 from nri_inject.options import format_option
+from nri_inject.runtimes import FAILURE_POLICY, dotted
 
 Document = Mapping[str, Any]
+
+_NO_ANSWER: Final = {
+    "fails": "a container fails if the plugin does not answer",
+    "passes": "a container starts without the plugin if it does not answer",
+    "ignored": "a container starts without the plugin if it does not answer: this runtime ignores"
+    f" the failure policy, which needs NRI {dotted(FAILURE_POLICY)}",
+}
 
 
 @click.command("status", epilog="Example: nri-inject status --ready --plugin nri-inject")
@@ -77,6 +85,8 @@ def _lines(name: str, said: Document | None) -> Iterator[str]:
     yield f"{said['plugin']}  {said['phase']}{by} since {since}, process {said['pid']}"
     counts = ", ".join(f"{count} {word}" for word, count in said["containers"].items())
     yield f"  containers  {counts}"
+    if no_answer := _NO_ANSWER.get(said.get("no_answer", "")):
+        yield f"  no answer   {no_answer}"
     missed = said["missed"]
     rest = f", and {said['uncompared']} not compared" if said["uncompared"] else ""
     yield f"  missed      {missed['count']} of {said['compared']} that were running{rest}"

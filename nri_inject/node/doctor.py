@@ -114,6 +114,24 @@ def _release(seen: Gathered) -> _Found:
         )
 
 
+def _no_answer(seen: Gathered) -> _Found:
+    """Ask the plugins; where none runs, judge by the release."""
+    said = [status for status in seen.statuses.values() if status and status.get("no_answer")]
+    names = {str(one.get("runtime")) for one in said if one["no_answer"] == "ignored"}
+    runtime = seen.runtime
+    if not said and runtime is not None and (seen.ours or seen.external):
+        keeps = runtimes.keeps_failure_policy(runtime)
+        names = set() if keeps else {f"{runtime.name} {runtime.version}"}
+    for name in sorted(names):
+        yield _note(
+            f"{name} ignores the failure policy of plugins, so a container starts without a plugin"
+            " that does not answer within 2 s",
+            f"use a runtime with NRI {runtimes.dotted(runtimes.FAILURE_POLICY)}, which no release"
+            " of containerd or CRI-O has yet; nri-inject status names the containers that lack"
+            " something",
+        )
+
+
 def _validator(seen: Gathered) -> _Found:
     rules = seen.node.nri.validator
     names = {plugin.name[3:] for plugin in seen.plugins}
@@ -205,8 +223,9 @@ def _registered(seen: Gathered) -> _Found:
     for name in seen.statuses.keys() - answers.keys():
         yield _problem(
             f"plugin {name} does not answer: it was killed, or it hangs",
-            f"look for process {name.rpartition('.')[2]}; a runtime kills a plugin that answers"
-            f" too late, and launches it again only when {seen.node.distribution.unit} restarts",
+            f"look for process {name.rpartition('.')[2]}, and end it if it hangs: with NRI"
+            f" {runtimes.dotted(runtimes.FAILURE_POLICY)} containers fail until then. A plugin that"
+            f" the runtime launches starts again only when {seen.node.distribution.unit} restarts",
         )
     for said in answers.values():
         if not said.get("ready"):
@@ -325,6 +344,7 @@ CHECKS: Final[Mapping[str, Callable[[Gathered], _Found]]] = {
     "connections": _connections,
     "socket": _socket,
     "release": _release,
+    "no-answer": _no_answer,
     "validator": _validator,
     "file-names": _file_names,
     "launchable": _launchable,

@@ -132,6 +132,28 @@ def test_status_for_people(tmp_path: Path) -> None:
     assert served(tmp_path, said, "--plugin", "b")[0] == 1
 
 
+@pytest.mark.parametrize(
+    ("no_answer", "line"),
+    [
+        ("", "  missed      0 of 0 that were running"),
+        ("fails", "  no answer   a container fails if the plugin does not answer"),
+        ("passes", "  no answer   a container starts without the plugin if it does not answer"),
+        (
+            "ignored",
+            (
+                "  no answer   a container starts without the plugin if it does not answer: this"
+                " runtime ignores the failure policy, which needs NRI 0.12.4"
+            ),
+        ),
+    ],
+)
+def test_status_says_what_becomes_of_a_request_without_an_answer(
+    tmp_path: Path, no_answer: Any, line: str
+) -> None:
+    said = document(State("20", "a", 7, no_answer=no_answer), "synchronized", launched=False)
+    assert served(tmp_path, said)[1].splitlines()[2] == line
+
+
 def test_status_of_hostile_names_stays_on_its_lines(tmp_path: Path) -> None:
     name = "a\nb\x1b[2J\u202e"
     state = State("20", "a", 7, runtime=name, config_error=name)

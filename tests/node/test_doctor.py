@@ -281,6 +281,37 @@ def test_an_old_runtime_is_a_note_with_what_it_does_not_apply(host: Host) -> Non
     assert notes[1] == "containerd 1.7.24 ends if a pre-installed plugin does not start"
 
 
+IGNORES = (
+    "containerd {} ignores the failure policy of plugins, so a container starts without a plugin"
+    " that does not answer within 2 s"
+)
+
+
+def no_answer(host: Host, release: tuple[int, int, int] | None = None) -> list[tuple[str, str]]:
+    return [(one.level, one.what) for one in host.findings(release) if one.check == "no-answer"]
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [("ignored", [("note", IGNORES.format("2.4.2"))]), ("fails", []), ("passes", [])],
+)
+def test_a_running_plugin_says_whether_the_runtime_keeps_its_failure_policy(
+    host: Host, said: str, found: list[tuple[str, str]]
+) -> None:
+    says(host, no_answer=said, runtime="containerd 2.4.2")
+    assert no_answer(host, (2, 4, 0)) == found
+
+
+def test_without_a_running_plugin_the_release_says_whether_a_failure_policy_is_kept(
+    host: Host,
+) -> None:
+    nobody(host)
+    assert no_answer(host, (2, 1, 9)) == [("note", IGNORES.format("2.1.9"))]
+    assert no_answer(host) == []
+    unlink(host, f"{PLUGINS}/20-nri-inject")
+    assert no_answer(host, (2, 1, 9)) == []
+
+
 def test_a_runtime_too_old_for_native_cdi_is_a_problem(host: Host) -> None:
     host.write(CONF, "policy: unrestricted\ncdi: {mode: native}\n")
     found = [one for one in host.findings((1, 7, 24)) if one.check == "configuration"]
@@ -339,5 +370,5 @@ def test_every_finding_says_what_to_do(host: Host, name: str) -> None:
 
 def test_every_check_has_a_test() -> None:
     tested = {check for _, check, _ in BROKEN.values()}
-    tested |= {"cdi", "hooks", "connections", "release", "notes"}
+    tested |= {"cdi", "hooks", "connections", "release", "notes", "no-answer"}
     assert tested == set(CHECKS)

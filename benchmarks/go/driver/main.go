@@ -4,7 +4,8 @@
 //
 //	{"do": "start", "peer": NAME, "plugins": DIR}     launch what is pre-installed in a directory
 //	{"do": "connect", "peer": NAME, "command": [...]} run a command that connects to a socket
-//	{"do": "play", "peer": NAME, "requests": [...], "times": N}   create containers, one by one
+//	{"do": "play", "peer": NAME, "requests": [...], "times": N}   create containers, one by one;
+//	                              with "timeout_ms" a plugin that takes longer is late
 //	{"do": "stop", "peer": NAME}
 //
 // Each peer is an adaptation of its own, so that peers can take turns. Plugins are started when
@@ -49,6 +50,7 @@ type command struct {
 	Sample     []byte   `json:"sample"`
 	Requests   [][]byte `json:"requests"` // as protobuf messages
 	Times      int      `json:"times"`
+	Timeout    int      `json:"timeout_ms"`
 }
 
 type answer struct {
@@ -214,6 +216,10 @@ func update(context.Context, []*api.ContainerUpdate) ([]*api.ContainerUpdate, er
 }
 
 func (p *peer) play(told *command) (*answer, error) {
+	if told.Timeout > 0 {
+		adaptation.SetPluginRequestTimeout(time.Duration(told.Timeout) * time.Millisecond)
+		defer adaptation.SetPluginRequestTimeout(patience)
+	}
 	requests := make([]*api.CreateContainerRequest, len(told.Requests))
 	for i, data := range told.Requests {
 		requests[i] = &api.CreateContainerRequest{}
