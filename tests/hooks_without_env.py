@@ -1,4 +1,4 @@
-"""The vectors that we overrule because a hook in them leaves without an environment.
+"""The vectors that we overrule because they expect a hook without an environment.
 
 A vector records what the Go library makes of a hook without `env`: one without `env`. runc before
 1.3 then may run it as root with the variables of the pod (CVE-2025-23266), so here it gets root's

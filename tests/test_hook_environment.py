@@ -1,4 +1,4 @@
-"""A hook leaves us with an environment of its own, in the vectors as well."""
+"""Every hook gets an environment of its own, in the vectors as well."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What `nri-inject cdi validate` warns of in a sound spec, and what the plugin need not know.
+"""Warnings of `nri-inject cdi validate` about specs that are dangerous with other readers.
 
-The plugin makes up for it, other readers of the same file do not.
+The plugin reads such a spec without a warning, because it makes up for what the spec lacks.
 """
 
 from __future__ import annotations
