@@ -97,7 +97,8 @@ def of_cdi(
     device = {"name": "0", "containerEdits": edits}
     spec = {"cdiVersion": "1.1.0", "kind": "example.com/part", "devices": [device]}
     (directory / "part.json").write_text(json.dumps(spec))
-    snapshot = CdiRegistry([str(directory)], unsafe=True).current()
+    with closing(CdiRegistry([str(directory)], unsafe=True)) as registry:
+        snapshot = registry.current()
     devices = real_host().devices
     return resolve(["example.com/part=0"], snapshot, devices, container=container).adjust
 
