@@ -1,5 +1,8 @@
-# The two commands of the README are `make demo` and `make test`. Each does its own set-up,
+# The two commands of the README are `make demo` and `make test`. Each command does its own set-up,
 # inside this checkout: .venv/ for Python packages, .cache/ for what the tests fetch.
+
+# Plugins start from compiled modules, as on a node.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 # The Python to measure with: the distribution's, as a node has it, where it is new enough.
@@ -17,8 +20,21 @@ FAILS_ON_PURPOSE := container careless: .*did you mean major
 LOCKED := -m pip install --quiet --require-hashes --no-deps --only-binary :all: --requirement
 OURSELVES := -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
 
-.PHONY: demo test lint types unit oldest e2e fuzz bench binaries generate lock clean
+# `make quick` tries a tenth of the usual examples of each property.
+QUICK := NRI_INJECT_EXAMPLES=0.1 $(BIN)/python
+# The modules that decide, without files, clocks and sockets: `make coverage` holds them at 85 %.
+PURE := nri_inject/wire/*,nri_inject/cdi/*,nri_inject/oci_hooks/*,nri_inject/policy/*,$\
+    nri_inject/yamltext.py,nri_inject/annotations.py,nri_inject/adjust.py,nri_inject/runtimes.py,$\
+    nri_inject/differences.py,nri_inject/devices/selectors.py,nri_inject/devices/classes.py,$\
+    nri_inject/plugins/resource_assigner/*
+
+.PHONY: help demo quick coverage test begin lint types oldest unit e2e soak bench binaries generate \
+    lock clean
 .DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+help: ## This list
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: $(VENV)/.installed ## What the suite does to an example pod; no root, no runtime
 	$(SAY) "launching the suite as a runtime would, for $(DEMO)/pod.yaml and its policy"
@@ -30,7 +46,21 @@ demo: $(VENV)/.installed ## What the suite does to an example pod; no root, no r
 	    echo "Error: one container must fail, with: $(FAILS_ON_PURPOSE)" >&2; exit 1; fi
 	$(SAY) "done: one container fails on purpose, to show what its author would read"
 
-test: lint types unit oldest ## Everything; the end-to-end tests too where they can run
+quick: $(VENV)/.developed ## 5,000 tests in half a minute: no process, no container, no root
+	@$(QUICK) -m pytest --quick --quiet
+
+coverage: $(VENV)/.developed ## The lines that make quick runs, by package
+	@mkdir -p .cache/coverage
+	@$(QUICK) -m coverage run -m pytest --quick --quiet
+	@$(BIN)/coverage json --quiet -o .cache/coverage/lines.json
+	@$(BIN)/python tests/rooms.py .cache/coverage/lines.json
+	@$(BIN)/coverage report --include='$(PURE)' --fail-under=85 --skip-covered
+
+test: begin lint types oldest unit e2e ## Everything: a quarter of an hour
+
+begin:
+	$(SAY) "$$(date +%H:%M): lint and types take 2 minutes, tests on the oldest packages 1, all tests 5,"
+	$(SAY) "end-to-end tests on real containerds 9; those need root and Debian's archive"
 
 lint: $(VENV)/.developed ## ruff, and which module may import which
 	$(SAY) "lint: ruff, import directions"
@@ -42,23 +72,24 @@ types: $(VENV)/.developed ## mypy --strict
 	$(SAY) "types: mypy --strict"
 	@$(BIN)/mypy
 
-unit: $(VENV)/.developed ## All tests; as root, with Debian's archive, on real containerds too
-	$(SAY) "tests: unit, wire, examples; end-to-end on real containerds if this is root on Linux"
-	@$(BIN)/python -m pytest
-
-oldest: $(VENV)/oldest/.installed ## The tests of all but tools on the oldest packages we claim
+oldest: $(VENV)/oldest/.installed ## The quick tests on the oldest packages that we claim
 	$(SAY) "tests: on the oldest packages that pyproject.toml allows"
-	@$(VENV)/oldest/bin/python -m pytest --quiet tests/cdi tests/cli/test_cli_*.py tests/devices \
-	    tests/plugins tests/policy tests/wire tests/test_plugin.py tests/test_protobuf.py \
-	    tests/test_adjust.py tests/test_oci_hooks.py tests/test_hook_registry.py
+	@NRI_INJECT_EXAMPLES=0.1 $(VENV)/oldest/bin/python -m pytest --quick --quiet
+	@$(VENV)/oldest/bin/python -m pytest --quiet tests/test_protobuf.py tests/test_supervised.py
 
-e2e: $(VENV)/.developed ## Only the end-to-end tests
-	$(SAY) "end-to-end tests on containerd 1.7 and 2.x; needs root and Debian's archive"
+unit: $(VENV)/.developed ## All tests but the end-to-end tests
+	$(SAY) "tests: all but those on real containerds"
+	@$(BIN)/python -m pytest --ignore=tests/e2e
+
+e2e: $(VENV)/.developed ## The end-to-end tests: real containers on containerd 1.7 and 2.x
+	$(SAY) "end-to-end tests on containerd 1.7 and 2.x"
 	@$(BIN)/python -m pytest tests/e2e
 
-fuzz: $(VENV)/.developed ## The wire against 50,000 hostile examples: five tests, 10,000 each
-	$(SAY) "fuzzing the wire"
-	@NRI_INJECT_EXAMPLES=50 $(BIN)/python -m pytest tests/wire/test_fuzz.py
+soak: $(VENV)/.developed ## An hour of restarts, kills, pods and examples; CONTRIBUTING.md has the last
+	$(SAY) "$$(date +%H:%M): 50,000 pods, 30 rounds of kills and restarts, 20 times the examples"
+	@NRI_INJECT_PODS=50000 NRI_E2E_ROUNDS=30 NRI_INJECT_EXAMPLES=20 \
+	    $(BIN)/python -m pytest -m "soak or hypothesis" --durations=10
+	$(SAY) "$$(date +%H:%M): done; write the date and the commit into CONTRIBUTING.md"
 
 bench: $(VENV)/bench/.installed ## Beside Go's plugins and library; GO_DEVICE_INJECTOR, GO_HOOK_INJECTOR
 	$(SAY) "benchmarks: interleaved rounds on NRI's own adaptation; what is not there says so"

@@ -9,7 +9,7 @@ import properties  # noqa: F401 (registers the profile of hypothesis)
 import pytest
 from children import children
 
-pytest_plugins = ["skips", "pytester"]
+pytest_plugins = ["skips", "quick", "pytester"]
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from measure import Measure, Ratio, table
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +42,7 @@ def test_the_table_names_the_neighbour_and_who_is_missing() -> None:
     assert other.endswith("not measured: there is none")
 
 
+@pytest.mark.slow
 def test_plugins_are_measured_without_go(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     command = [sys.executable, str(ROOT / "benchmarks/compare.py"), "--without-go"]

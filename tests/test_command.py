@@ -41,6 +41,8 @@ class Handlers:
     def close(self) -> None: ...
 
 
+pytestmark = pytest.mark.slow
+
 EXECUTABLE = Path(sys.executable).with_name("nri-device-injector")
 OLD = identify("containerd", "1.7.24")
 COMMAND = Command(

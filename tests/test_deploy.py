@@ -41,6 +41,7 @@ def test_manifests_are_what_kubernetes_takes(path: Path, version: str) -> None:
     check(yaml.safe_load(path.read_text()), version)
 
 
+@pytest.mark.slow
 def test_a_misspelt_field_would_be_noticed() -> None:
     document = manifest("daemonset.yaml")
     document["spec"]["template"]["spec"]["priorityClass"] = "x"
@@ -48,6 +49,7 @@ def test_a_misspelt_field_would_be_noticed() -> None:
         check(document, "1.34.0")
 
 
+@pytest.mark.slow
 @pytest.mark.program("kubectl")
 def test_kustomize_puts_them_together() -> None:
     done = subprocess.run(
@@ -103,6 +105,7 @@ def test_the_unit_is_what_install_writes() -> None:
     assert UNIT.read_text() == texts.unit(command, "containerd")
 
 
+@pytest.mark.slow
 @pytest.mark.program("systemd-analyze")
 def test_systemd_takes_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name

@@ -19,6 +19,7 @@ def test_links_to_files_lead_to_files(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.slow
 def test_the_readme_shows_what_try_prints() -> None:
     program = Path(sys.executable).with_name("nri-inject")
     example = ROOT / "examples" / "02-devices"

@@ -15,6 +15,8 @@ from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.launcher import launch
 from nri_inject.testing import FakeRuntime, make_container, make_pod
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BIN = Path(sys.executable).parent
 

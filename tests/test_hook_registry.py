@@ -57,6 +57,7 @@ def subject_of(vector: Mapping[str, Any], choices: Choices = AS_GO) -> Subject:
     return Subject(vector["annotations"], vector["args"], vector["has_bind_mounts"], choices)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VECTORS)
 def test_container_gets_what_the_library_gives_it(name: str, tmp_path: Path) -> None:
     vector = VECTORS[name]

@@ -19,6 +19,8 @@ import pytest
 
 from nri_inject.oci_hooks import Subject, decide, read
 
+pytestmark = pytest.mark.slow
+
 HOOKS = Path(__file__).parents[1] / "hooks"
 DEFINITIONS = sorted((HOOKS / "definitions").glob("*.json"))
 PROGRAMS = sorted((HOOKS / "bin").iterdir())

@@ -301,6 +301,7 @@ def test_what_is_remembered_is_there_however_one_asks() -> None:
     assert (dict(remembered), len(remembered)) == ({"a": 1}, 1)
 
 
+@pytest.mark.slow
 def test_what_is_remembered_of_a_missing_device_holds_nothing_of_the_request(root: Path) -> None:
     gc.collect()
     gc.disable()

@@ -13,6 +13,8 @@ from launching import NOT_NEEDED
 
 import nri_inject
 
+pytestmark = pytest.mark.slow
+
 BOUND = 30
 PACKAGE = Path(nri_inject.__file__).parent
 WIRE = sorted((PACKAGE / "wire").glob("*.py"))

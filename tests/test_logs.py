@@ -17,6 +17,8 @@ import pytest
 
 from nri_inject import logs
 
+pytestmark = pytest.mark.slow
+
 BOUND = 30
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 
-pytestmark = pytest.mark.program("make")
+pytestmark = [pytest.mark.slow, pytest.mark.program("make")]
 
 
 def demo(example: Path, programs: Path = BIN) -> tuple[int, str]:

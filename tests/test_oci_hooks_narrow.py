@@ -125,6 +125,7 @@ def test_of_a_long_text_the_index_cannot_tell() -> None:
     assert definitions.candidates([], "b" * 513) == definitions
 
 
+@pytest.mark.slow
 def test_patterns_too_large_together_are_asked_one_by_one() -> None:
     # RE2 takes each of them by itself; together they are over what an index may take.
     large = [compiled(rf"^(?:[\pL{number}]{{1,30}})$") for number in range(40)]

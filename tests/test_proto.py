@@ -52,6 +52,7 @@ def test_every_source_has_its_generated_module() -> None:
     assert {f"{PACKAGE}/{path.name}" for path in SOURCES.glob("*.proto")} == GENERATED.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATED)
 def test_generated_modules_match_their_sources(
     name: str, compiled: dict[str, FileDescriptorProto]

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from nri_inject import api
 
 BOUND = 120
@@ -34,6 +36,7 @@ def test_a_message_is_copied_and_pickled() -> None:
     assert pickle.loads(pickle.dumps(FULL)) == FULL
 
 
+@pytest.mark.slow
 def test_the_wire_works_with_the_implementation_in_python() -> None:
     done = subprocess.run(
         [

@@ -75,6 +75,7 @@ def test_what_does_not_fit_at_once_is_sent_when_the_client_reads(tmp_path: Path)
     assert json.loads(received) == LONG
 
 
+@pytest.mark.slow
 def test_a_thousand_clients_that_never_read_hold_nobody_up(tmp_path: Path) -> None:
     with closing(StatusSocket(str(tmp_path), "20-a", lambda: LONG)) as one, ExitStack() as silent:
         for _ in range(1000):

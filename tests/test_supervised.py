@@ -22,6 +22,8 @@ from nri_inject.runtime.peer import Peer
 from nri_inject.runtimes import identify
 from nri_inject.status import ask_all
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 LONGEST = 20.0
 PROGRAM = Path(sys.executable).with_name("nri-inject")

@@ -54,6 +54,7 @@ def test_same_snapshot_is_given_while_nothing_changes(tmp_path: Path, opened: Op
     assert registry.current() is first
 
 
+@pytest.mark.slow
 def test_two_changes_within_a_tick_of_the_clock_are_both_seen(tmp_path: Path, opened: Open) -> None:
     file = tmp_path / "a.json"
     registry = opened(tmp_path)

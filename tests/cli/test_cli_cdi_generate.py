@@ -22,6 +22,8 @@ from nri_inject.cli.cdi import command
 from nri_inject.cli.cdi_generate import MARK
 from nri_inject.devices.classes import CLASSES
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(sys.executable).parent / "nri-inject"
 BOUND = 30
 

@@ -231,6 +231,7 @@ def test_help_has_an_example(name: str) -> None:
     assert f"Example: nri-inject hooks {name}" in " ".join(output.split())
 
 
+@pytest.mark.slow
 def test_monitor_prints_changes_until_it_is_interrupted(hooks: Path) -> None:
     file = define(hooks, "a.json")
     program = "from nri_inject.cli.hooks import command; command()"

@@ -16,6 +16,8 @@ import pytest
 from nri_inject.state import Missed, State, document
 from nri_inject.status import StatusSocket
 
+pytestmark = pytest.mark.slow
+
 BOUND = 30
 PROGRAM = Path(sys.executable).with_name("nri-inject")
 

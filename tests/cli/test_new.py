@@ -37,6 +37,7 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_a_project_is_complete_and_its_tests_pass(attempt: New) -> None:
     status, output, errors = attempt("my-greeter", "--idx", "42")
     assert (status, output, errors) == (
@@ -65,6 +66,7 @@ def test_a_project_is_complete_and_its_tests_pass(attempt: New) -> None:
     assert (tests.returncode, tests.stdout.splitlines()[-1][:8]) == (0, "3 passed")
 
 
+@pytest.mark.slow
 def test_its_plugin_can_be_launched(attempt: New) -> None:
     attempt("greeter")
     plugin = Path("greeter/greeter.py")
@@ -84,6 +86,7 @@ def test_its_plugin_can_be_launched(attempt: New) -> None:
     assert '  OCI    + process.env "GREETING=good morning, main"' in tried.stdout
 
 
+@pytest.mark.slow
 def test_a_project_is_clean_for_the_usual_checkers(attempt: New) -> None:
     attempt("greeter")
     for command in (["ruff", "check", "greeter"], ["mypy", "--strict", "greeter/greeter.py"]):

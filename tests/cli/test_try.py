@@ -13,7 +13,7 @@ import pytest
 from nri_inject import options
 from nri_inject.cli import program
 
-pytestmark = pytest.mark.usefixtures("no_process_is_left")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_process_is_left")]
 
 Outcome = tuple[int, str, str]
 Try = Callable[..., Outcome]

@@ -121,6 +121,7 @@ def test_no_node_of_block_devices_is_in_another_class(found: Inventory) -> None:
     assert not [d for d in blocks for kind in kinds if kind.holds(d)]
 
 
+@pytest.mark.slow
 def test_replugged_in_another_order_the_selector_means_the_same_stick(tmp_path: Path) -> None:
     """The kernel counts anew, but serial number and port stay."""
     orders = [(0, 1, 2), (2, 0, 1), (1, 2, 0)]

@@ -22,6 +22,8 @@ from nri_inject.devices.sysfs import Sysfs
 from nri_inject.devices.uevents import Uevent, Uevents
 from nri_inject.watch import Watch
 
+pytestmark = pytest.mark.slow
+
 
 class Kernel:
     """A host of plain files whose kernel tells of what the test does to it."""

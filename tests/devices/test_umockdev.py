@@ -13,6 +13,8 @@ import pytest
 from machine import machine, sticks, umockdev
 from umockdev import Umockdev, open_umockdev
 
+pytestmark = pytest.mark.slow
+
 BIN = Path(sys.executable).parent
 PROGRAM = BIN / "nri-inject"
 PAGE = Path(__file__).parents[2] / "docs" / "find-a-device.md"

@@ -217,6 +217,7 @@ def test_what_the_pod_does_not_see_is_refused_and_not_said_to_be_missing(suite: 
     assert note.startswith("the plugin sees of the host only /dev, ")
 
 
+@pytest.mark.soak
 def test_nothing_is_lost_or_passed_over_through_kills_and_restarts(suite: Suite) -> None:
     cri = suite.daemon.cri
     for number in range(ROUNDS):

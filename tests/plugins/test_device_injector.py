@@ -935,6 +935,7 @@ def test_an_error_stays_short_however_much_is_wrong() -> None:
     assert str(caught.value).endswith("; and 90 more")
 
 
+@pytest.mark.slow
 def test_a_text_too_long_to_be_remembered_is_read_as_well() -> None:
     lines = [f"- {{path: /dev/x{number}, type: c, major: 1}}" for number in range(1000)]
     assert len(pod_wide("devices", "\n".join(lines)).linux.devices) == 1000

@@ -234,6 +234,7 @@ def test_containers_that_started_stopped_or_failed_are_forgotten(tmp_path: Path)
     assert file.read_text() == ""
 
 
+@pytest.mark.slow
 def test_a_launched_differ_compares_the_request_with_what_was_created(tmp_path: Path) -> None:
     file = tmp_path / "changes"
     with launched("nri-differ") as running:
@@ -259,6 +260,7 @@ def test_a_wrong_drop_in_configuration_is_refused() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [["-indices", "00,99"], ["-indices=1,2", "-verbose-level", "2"]])
 def test_the_go_flags_are_understood(flags: list[str], tmp_path: Path) -> None:
     log_file = str(tmp_path / "out")
@@ -266,6 +268,7 @@ def test_the_go_flags_are_understood(flags: list[str], tmp_path: Path) -> None:
         assert running.configured().end()[0] == 0
 
 
+@pytest.mark.slow
 def test_a_wrong_index_is_wrong_usage() -> None:
     program = Path(sys.executable).with_name("nri-differ")
     done = subprocess.run(

@@ -224,6 +224,7 @@ def test_a_wrong_drop_in_configuration_is_refused(config: str, sentence: str) ->
 PROGRAM = "nri-logger"
 
 
+@pytest.mark.slow
 def test_a_launched_logger_writes_where_its_drop_in_file_says(tmp_path: Path) -> None:
     file = tmp_path / "events"
     with launched(PROGRAM) as running:
@@ -239,6 +240,7 @@ def test_a_launched_logger_writes_where_its_drop_in_file_says(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.slow
 def test_containers_that_come_before_their_pods_are_chosen_by_these() -> None:
     other = api.Pod(id="p2", name="db", namespace="shop")
     containers = [
@@ -260,6 +262,7 @@ def test_containers_that_come_before_their_pods_are_chosen_by_these() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_format", ["yaml", "json"])
 def test_of_a_long_event_the_names_are_written(log_format: str) -> None:
     variables = [f"{number}=" for number in range(MAX_EVENT // 7)]
@@ -287,6 +290,7 @@ def test_of_a_long_validation_the_names_are_written() -> None:
     }
 
 
+@pytest.mark.slow
 def test_events_that_an_old_runtime_does_not_know_are_not_asked_for() -> None:
     with launched(PROGRAM) as running:
         running.configured(runtime=identify("containerd", "1.7.24"))
@@ -297,6 +301,7 @@ def test_events_that_an_old_runtime_does_not_know_are_not_asked_for() -> None:
         running.end()
 
 
+@pytest.mark.slow
 def test_a_validation_is_logged_whole_and_allowed() -> None:
     request = api.ValidateContainerAdjustmentRequest(
         pod=POD, container=CONTAINER, plugins=[api.PluginInstance(name="a", index="10")]
@@ -315,6 +320,7 @@ def test_a_validation_is_logged_whole_and_allowed() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_go_flags_are_understood(tmp_path: Path) -> None:
     file = tmp_path / "events"
     flags = ["-events", "createcontainer", "-log-file", str(file), "-add-env", "WHO"]
@@ -329,6 +335,7 @@ def test_the_go_flags_are_understood(tmp_path: Path) -> None:
     assert yaml.safe_load(file.read_text())["container"]["name"] == "app"
 
 
+@pytest.mark.slow
 def test_a_session_is_recorded(tmp_path: Path) -> None:
     file = tmp_path / "session"
     with launched(PROGRAM, "--record", str(file)) as running:
@@ -346,6 +353,7 @@ def test_a_session_is_recorded(tmp_path: Path) -> None:
     assert first.method == "RegisterPlugin"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
@@ -361,6 +369,7 @@ def test_wrong_options_are_wrong_usage(flags: list[str], sentence: str) -> None:
     assert sentence in done.stderr
 
 
+@pytest.mark.slow
 def test_a_logger_ends_when_nobody_reads_any_more() -> None:
     with launched(PROGRAM) as running:
         running.configured()
@@ -370,6 +379,7 @@ def test_a_logger_ends_when_nobody_reads_any_more() -> None:
         assert running.process.wait(BOUND) == 0
 
 
+@pytest.mark.slow
 def test_what_is_on_its_way_is_written_before_the_end() -> None:
     many = [api.Container(id=f"c{number}", env=["X" * 1000]) for number in range(500)]
     with launched(PROGRAM, "--format", "json") as running:

@@ -192,6 +192,7 @@ def test_who_may_have_no_device_at_all_finds_out_nothing(selector: str) -> None:
 # --- what is loaded -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nothing_of_this_is_loaded_for_those_who_name_a_path() -> None:
     program = """
 import sys

@@ -317,6 +317,7 @@ def test_a_link_of_ones_own_to_procfs(place: Path) -> None:
     assert refused(mount(place / "processes/1"), rules).endswith("leads through procfs")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts procfs, which only root may")
 def test_procfs_at_another_place(place: Path) -> None:
     """Procfs is known by its file system and not by its name."""

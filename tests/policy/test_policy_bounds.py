@@ -52,6 +52,7 @@ def test_a_pod_that_takes_too_many_comparisons_cannot_get_rid_of_a_hook() -> Non
         permit.unrequested_names("hooks", ["a.json"], "hook")
 
 
+@pytest.mark.slow
 def test_rules_for_other_names_take_no_comparison() -> None:
     rules = "\n".join(f"- allow: {{sysctl: [net.a{number}.*]}}" for number in range(2000))
     permit = permit_of(document.read(f"rules:\n{rules}", "policy.yaml"))
@@ -59,6 +60,7 @@ def test_rules_for_other_names_take_no_comparison() -> None:
     assert permit.granted_names("sysctl", names, "sysctl") == names
 
 
+@pytest.mark.slow
 def test_rules_of_many_sets_of_namespaces_count_as_comparisons() -> None:
     rules = "\n".join(
         f"- {{who: {{namespaces: [ci, team-{n}]}}, allow: {{sysctl: [net.a{n}]}}}}"
@@ -70,6 +72,7 @@ def test_rules_of_many_sets_of_namespaces_count_as_comparisons() -> None:
     assert [d.verdict for d in permit.decisions] == ["allow"] * 20 + ["deny"]
 
 
+@pytest.mark.slow
 def test_rules_for_other_namespaces_take_no_comparison() -> None:
     rules = "\n".join(
         f"- {{who: {{namespaces: [team-{n}, 'team-{n}-*']}}, allow: {{devices: [/dev/fuse]}}}}"

@@ -226,6 +226,7 @@ def test_an_item_that_says_nothing_is_a_fault_in_every_kind(kind: str, item: str
     )
 
 
+@pytest.mark.slow
 def test_a_policy_has_10_000_rules_at_most() -> None:
     rules = "\n".join(["- deny: {hooks: [a]}"] * 10_001)
     assert faults(f"rules:\n{rules}") == "rules: 10001 rules, at most 10000 allowed"

@@ -24,6 +24,8 @@ from nri_inject.runtime.merge import Conflict
 from nri_inject.runtime.peer import Updater
 from nri_inject.runtimes import identify
 
+pytestmark = pytest.mark.slow
+
 POD = Pod(id="p0", name="web", namespace="default")
 CONTAINER = Container(id="c0", name="app", env=["HOME=/"])
 

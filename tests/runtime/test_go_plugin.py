@@ -21,7 +21,7 @@ MODULE = Path(__file__).parents[2] / "benchmarks" / "go"
 POD = make_pod("web")
 MAIN = make_container(POD, "main")
 
-pytestmark = pytest.mark.program("go")
+pytestmark = [pytest.mark.slow, pytest.mark.program("go")]
 
 
 @pytest.fixture(scope="module")

@@ -81,6 +81,7 @@ def env(adaptation: Adaptation) -> dict[str, str]:
 # --- launched -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_directory_of_plugins_serves_with_its_configuration(
     plugins: Path, tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_directory_of_plugins_serves_with_its_configuration(
         assert env(adaptation) == {"BY_10": "of 10-a", "BY_20": "of b", "BY_30": ""}
 
 
+@pytest.mark.slow
 def test_what_does_not_serve_is_told_and_costs_only_itself(plugins: Path, tmp_path: Path) -> None:
     good = install(plugins, "10-good")
     ends = install(plugins, "20-ends", "sys.exit(1)")
@@ -125,6 +127,7 @@ def test_without_a_directory_nothing_is_launched(tmp_path: Path) -> None:
         assert env(adaptation) == {}
 
 
+@pytest.mark.slow
 def test_plugins_are_started_side_by_side(plugins: Path) -> None:
     """Each waits in its configuration until the other has been started."""
     body = """
@@ -144,6 +147,7 @@ while not os.path.exists(f"{folder}/started-{other}"):
         assert adaptation.plugins == ["10-a", "20-b"]
 
 
+@pytest.mark.slow
 def test_one_that_stays_silent_is_given_up_and_killed(plugins: Path) -> None:
     install(plugins, "10-silent", "import signal; signal.pause()")
     with Adaptation(timeouts=SHORT) as adaptation:
@@ -154,6 +158,7 @@ def test_one_that_stays_silent_is_given_up_and_killed(plugins: Path) -> None:
 EXISTING = ([Pod(id="p")], [Container(id="c")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runtime", "wanted"), [("containerd/2.1.9", ["p-c"]), ("containerd/1.7.24", [])]
 )

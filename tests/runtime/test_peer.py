@@ -221,6 +221,7 @@ def test_the_deadline_is_told_to_the_plugin() -> None:
         assert next_call(theirs, Session(Role.PLUGIN)).timeout == int(SHORT * 1e9)
 
 
+@pytest.mark.slow
 def test_a_plugin_that_never_stops_talking_is_late_as_well() -> None:
     # Zeros are empty frames of the channel that is reserved: allowed, and they never end.
     with connected() as (peer, theirs):
@@ -467,6 +468,7 @@ def test_a_peer_that_has_heard_of_its_plugins_end_does_not_ask_any_more() -> Non
     assert str(caught.value) == "plugin 10-web ended"
 
 
+@pytest.mark.slow
 def test_what_exists_is_told_in_parts_where_it_is_long() -> None:
     pods = [Pod(id=str(number), name="x" * 1_000_000) for number in range(9)]
     heard: list[list[str]] = []
@@ -608,6 +610,7 @@ def reported(path: Path) -> tuple[str, dict[str, Any]]:
         return peer.title, json.loads(Path(f"{path}.report").read_text())
 
 
+@pytest.mark.slow
 def test_a_launched_plugin_gets_its_path_and_three_variables(tmp_path: Path) -> None:
     path = script(tmp_path / "42-my-plugin", REPORT)
     title, seen = reported(path)
@@ -621,6 +624,7 @@ def test_a_launched_plugin_gets_its_path_and_three_variables(tmp_path: Path) -> 
     assert (seen["argv"], seen["cwd"]) == ([str(path)], str(Path.cwd()))
 
 
+@pytest.mark.slow
 def test_a_launched_plugin_has_its_socket_and_nothing_else_open(tmp_path: Path) -> None:
     inherited = {fd for fd in os.listdir("/proc/self/fd") if leaks(int(fd))}
     with (tmp_path / "open").open("w"):
@@ -639,6 +643,7 @@ def leaks(fd: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_with_log_a_plugin_writes_to_our_standard_error(tmp_path: Path) -> None:
     path = script(tmp_path / "10-a", "print('lost')\n__import__('sys').exit('seen')")
     program = (
@@ -665,6 +670,7 @@ def test_a_file_name_of_another_form_is_refused(tmp_path: Path, name: str) -> No
     assert str(caught.value) == f"plugin {path}: a file name such as 10-name expected"
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_executed_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "10-web"
     path.write_text("")
@@ -674,6 +680,7 @@ def test_a_file_that_cannot_be_executed_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == f"cannot start plugin {path}: Permission denied"
 
 
+@pytest.mark.slow
 def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "10-web"
     with pytest.raises(NriError) as caught:
@@ -681,6 +688,7 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == f"cannot start plugin {path}: No such file or directory"
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "10-web"
     path.write_bytes(b"\x00\x01\x02")
@@ -690,6 +698,7 @@ def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == f"cannot start plugin {path}: Exec format error"
 
 
+@pytest.mark.slow
 def test_a_refused_plugin_leaves_no_descriptor_open(tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
     for _ in range(3):
@@ -707,6 +716,7 @@ def is_child(pid: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body", ["__import__('time').sleep(600)", "__import__('os')._exit(3)", REPORT]
 )
@@ -719,6 +729,7 @@ def test_close_leaves_neither_a_process_nor_a_zombie(tmp_path: Path, body: str) 
         assert not is_child(pid)  # and closing again does no harm
 
 
+@pytest.mark.slow
 def test_a_plugin_that_ignores_signals_is_killed(tmp_path: Path) -> None:
     body = (
         "import signal, socket\n"

@@ -31,6 +31,7 @@ def test_what_fits_is_one_message_even_when_there_is_nothing() -> None:
     assert counts(list(parts([Pod(id="p")], [Container(id="c")]))) == [(1, 1, False)]
 
 
+@pytest.mark.slow
 def test_the_cut_is_that_of_a_recorded_runtime() -> None:
     steps = json.loads(gzip.decompress(VECTOR.read_bytes()))
     senders = {"runtime>plugin": Role.RUNTIME, "plugin>runtime": Role.PLUGIN}

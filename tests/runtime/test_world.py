@@ -619,6 +619,7 @@ def test_a_rejection_without_a_reason_is_one(new_runtime: NewRuntime) -> None:
         world.create(MAIN)
 
 
+@pytest.mark.slow
 def test_a_late_validator_fails_the_container_and_is_dropped(new_runtime: NewRuntime) -> None:
     release = threading.Event()
 

@@ -195,6 +195,7 @@ def test_a_plugin_that_does_not_care_what_exists_answers_parts_all_the_same() ->
         assert peer.ask("Synchronize", last) == api.SynchronizeResponse()
 
 
+@pytest.mark.slow
 def test_a_runtime_that_never_stops_telling_what_exists_is_left() -> None:
     with launched(plugin(synchronize=lambda *_: None)) as (peer, running):
         peer.called("RegisterPlugin")

@@ -248,6 +248,7 @@ def process() -> Iterator[tuple[Peer, subprocess.Popen[bytes]]]:
                 child.kill()
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_launched_process_well() -> None:
     with process() as (peer, child):
         peer.take_in()
@@ -257,6 +258,7 @@ def test_sigterm_ends_a_launched_process_well() -> None:
         assert child.wait(LONGEST) == 0
 
 
+@pytest.mark.slow
 def test_a_launched_process_ends_well_with_its_runtime() -> None:
     with process() as (peer, child):
         peer.take_in()
@@ -264,6 +266,7 @@ def test_a_launched_process_ends_well_with_its_runtime() -> None:
         assert child.wait(LONGEST) == 0
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_wait_that_has_not_begun_yet(tmp_path: Path) -> None:
     """Without a descriptor that the signal itself writes to, such a signal would be slept over."""
     program = tmp_path / "10-asks"

@@ -130,6 +130,7 @@ serve(Plugin(name="whatever", index="00", create_container=create))
 """
 
 
+@pytest.mark.slow
 def test_an_executable_is_launched(tmp_path: Path) -> None:
     for file_name, title in (("30-own", ""), ("any.py", "40-given")):
         path = tmp_path / file_name
@@ -142,6 +143,7 @@ def test_an_executable_is_launched(tmp_path: Path) -> None:
             assert runtime.adaptation.plugins == [title or file_name]
 
 
+@pytest.mark.slow
 def test_a_handler_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nri_inject.testing.fake._FAREWELL", 0.1)
     release = threading.Event()
@@ -204,6 +206,7 @@ def test_other_subscriptions_are_a_difference(tmp_path: Path) -> None:
     assert difference == '2. Configure: answered {"events": 520}, recorded is {"events": 8}'
 
 
+@pytest.mark.slow
 def test_an_executable_is_replayed_to(tmp_path: Path) -> None:
     record(tmp_path / "session.jsonl")
     path = tmp_path / "10-greeter"

@@ -546,6 +546,7 @@ def test_a_request_that_is_too_long_is_refused_on_its_stream_and_the_session_liv
     assert still_works(session, 3)
 
 
+@pytest.mark.slow
 def test_a_request_of_too_many_fields_is_refused_before_it_is_read() -> None:
     session = Session(Role.PLUGIN)
     text = f"request has more than {MAX_FIELDS} fields"

@@ -87,6 +87,7 @@ def test_messages_decode_and_encode_as_in_go(case: dict[str, Any]) -> None:
         assert built.SerializeToString(deterministic=True) == data
 
 
+@pytest.mark.slow
 def test_the_messages_cover_every_message_of_the_protocol() -> None:
     covered = {case["type"] for case in lines_of("messages.jsonl")}
     ours = {message.full_name for message in nri_pb2.DESCRIPTOR.message_types_by_name.values()}

@@ -240,6 +240,7 @@ def test_reserved_cpus_that_are_no_list_are_refused() -> None:
 # --- as a process ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_launched_assigner_answers() -> None:
     with launched(PROGRAM) as running:
         running.configured()
@@ -250,6 +251,7 @@ def test_a_launched_assigner_answers() -> None:
         assert running.end()[0] == 0
 
 
+@pytest.mark.slow
 def test_wrong_rules_are_wrong_usage(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("resource_assigner: {reserved: 32000}")
