@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import examples
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).parents[1] / "hooks/bin/json-text"
 NOTHING = (1, b"")
 

@@ -209,6 +209,7 @@ for path in ("home/x", "tmp/x", "other"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.program("unshare")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 def test_mounts_as_systemd_makes_them_are_recognized(tmp_path: Path) -> None:
