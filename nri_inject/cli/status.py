@@ -88,7 +88,9 @@ def _lines(name: str, said: Document | None) -> Iterator[str]:
     if no_answer := _NO_ANSWER.get(said.get("no_answer", "")):
         yield f"  no answer   {no_answer}"
     missed = said["missed"]
-    rest = f", and {said['uncompared']} not compared" if said["uncompared"] else ""
+    # A plugin that was started before an upgrade does not count these.
+    uncompared = said.get("uncompared", 0)
+    rest = f", and {uncompared} not compared" if uncompared else ""
     yield f"  missed      {missed['count']} of {said['compared']} that were running{rest}"
     for one in missed["containers"]:
         yield f"    {one['pod']} {one['container']} lacks {', '.join(one['lacks'])}"
@@ -96,5 +98,5 @@ def _lines(name: str, said: Document | None) -> Iterator[str]:
         yield f"    and {more} more"
     if said["config_error"]:
         yield f"  not in force: {said['config_error']}"
-    for note in said["notes"]:
+    for note in said.get("notes", ()):
         yield f"  note        {note}"

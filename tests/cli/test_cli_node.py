@@ -167,6 +167,13 @@ def test_status_of_hostile_names_stays_on_its_lines(tmp_path: Path) -> None:
     assert all(line.isprintable() for line in lines)
 
 
+def test_status_of_a_plugin_from_before_an_upgrade_is_shown(tmp_path: Path) -> None:
+    said = document(State("20", "a", 7), "synchronized", launched=False)
+    del said["uncompared"], said["notes"]
+    status, output, _ = served(tmp_path, said)
+    assert (status, output.splitlines()[-1]) == (0, "  missed      0 of 0 that were running")
+
+
 def test_probes_say_nothing_and_tell_ready_from_live(tmp_path: Path) -> None:
     said = document(State("20", "a", 7), "registering", launched=False)
     assert served(tmp_path, said, "--live") == (0, "", "")
