@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,6 +25,17 @@ FULL = api.LinuxDevice(path="/dev/full", type="c", major=1, minor=7)
 NULL_ALLOWED = "rules: [{name: bin, who: {namespaces: [ci]}, allow: {devices: [/dev/null]}}]"
 
 
+OPENED: list[Validating] = []
+
+
+@pytest.fixture(autouse=True)
+def services_are_closed() -> Iterator[None]:
+    """Close the services that a test opened: their watches count against a limit of the kernel."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
 def validating(
     policy: str | None = NULL_ALLOWED, tmp: Path | None = None, **more: object
 ) -> Validating:
@@ -33,6 +44,7 @@ def validating(
     dirs = (str(tmp),) if tmp else ("/nowhere",)
     options = Options(idx="95", name="policy-validator", cdi_dir=dirs, hooks_dir=dirs)
     service = Validating(options, config)
+    OPENED.append(service)
     service.configure(api.ConfigureRequest(NRI_version="v0.12.0"))
     return service
 

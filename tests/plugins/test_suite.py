@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,21 @@ def options(tmp_path: Path) -> Options:
     )
 
 
+OPENED: list[Injecting] = []
+
+
+@pytest.fixture(autouse=True)
+def services_are_closed() -> Iterator[None]:
+    """Close the services that a test opened: their watches count against a limit of the kernel."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
 def service(command: Command, options: Options) -> Injecting:
     made = command.service(options, Config(policy="unrestricted"))
     assert isinstance(made, Injecting)
+    OPENED.append(made)
     configure = made.plugin.configure
     assert configure is not None
     configure(api.ConfigureRequest(runtime_name="containerd", runtime_version="2.3.0"))
