@@ -87,11 +87,16 @@ def test_messages_decode_and_encode_as_in_go(case: dict[str, Any]) -> None:
         assert built.SerializeToString(deterministic=True) == data
 
 
+# The messages were recorded with NRI 0.12.2; this one is of 0.12.4, and its bytes stand in
+# test_the_failure_policy_is_told_in_the_answer_to_configure.
+NEWER = {"nri.pkg.api.v1alpha1.FailurePolicy"}
+
+
 @pytest.mark.slow
 def test_the_messages_cover_every_message_of_the_protocol() -> None:
     covered = {case["type"] for case in lines_of("messages.jsonl")}
     ours = {message.full_name for message in nri_pb2.DESCRIPTOR.message_types_by_name.values()}
-    assert not ours - covered
+    assert ours - covered == NEWER
 
 
 # wire-plugin.jsonl: bytes to a plugin, bytes back
