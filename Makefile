@@ -97,6 +97,7 @@ bench: $(VENV)/bench/.installed ## Beside Go's plugins and library; GO_DEVICE_IN
 	@$(VENV)/bench/bin/python benchmarks/compare.py --json .cache/bench/compare.json
 	@$(VENV)/bench/bin/python benchmarks/cdi_churn.py --json .cache/bench/churn.json
 	@$(VENV)/bench/bin/python benchmarks/hostile_pattern.py
+	@$(VENV)/bench/bin/python benchmarks/hostile_texts.py
 
 binaries: $(VENV)/.binaries ## Self-contained programs in dist/nri-inject, for nodes without Python
 	$(SAY) "building dist/nri-inject: one folder, one executable, a link for each program"

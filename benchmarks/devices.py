@@ -75,7 +75,7 @@ def measure(root: Path, nodes: int) -> None:
     before = memory()
     ours, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with kernel, closing(HostInventory(str(root), lambda: Uevents(ours))) as source:
-        look = source.current()
+        look = source.inventory
         print(f"first look at {nodes} nodes:     {milliseconds(look, 1)}")
         print(f"next look, nothing new:       {milliseconds(look)}")
         device = parse("class:tty-usb,KERNEL=ttyUSB17").select(look())[0]

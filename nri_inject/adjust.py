@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from nri_inject.annotations import quoted, where
 from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.budget import OverBudget
 from nri_inject.errors import RequestError
 from nri_inject.host import Host
 
@@ -51,7 +52,7 @@ _WHOLE: Final = frozenset({"args"})
 def compose(*injectors: Injector) -> Injector:
     """Return one injector that makes the adjustments of all of these.
 
-    Its RequestError has the faults of all of them.
+    Its RequestError has the faults of all of them. OverBudget of one ends all of them.
     """
     if len(injectors) == 1:
         return injectors[0]
@@ -63,6 +64,8 @@ def compose(*injectors: Injector) -> Injector:
         for injector in injectors:
             try:
                 adjustments.append(injector(pod, container, host))
+            except OverBudget:
+                raise
             except RequestError as error:
                 faults += error.faults
                 denied |= error.denied

@@ -232,10 +232,10 @@ def choice(names: Mapping[str, T]) -> Reader[T]:
 
 # --- reading lists and maps ---------------------------------------------------------------------
 
-# A text of 256 KiB can be wrong in many thousand places; nobody reads more than the first ones.
-ENOUGH: Final = 100
-# So many devices or mounts no container has. Each costs more time to read than its text does.
-_MOST_ITEMS: Final = 1000
+# A text of 256 KiB can be wrong in many thousand places, and an error shows the first ten.
+MAX_FAULTS: Final = 20
+# No container has so many devices or mounts. Each takes longer to read than its text does.
+MAX_ITEMS: Final = 1000
 
 
 def list_of(read: Reader[T]) -> Reader[list[T]]:
@@ -266,15 +266,15 @@ def read_items(read: Reader[T], value: Value) -> tuple[dict[int, T], dict[int, l
         except Fault as fault:
             faults[number] = fault.at(f"item {number}")
             count += len(faults[number])
-            if count >= ENOUGH:
+            if count >= MAX_FAULTS:
                 break
     return results, faults
 
 
 def check_count(count: int, what: str) -> None:
     """Raise Fault if a list or map has too much in it."""
-    if count > _MOST_ITEMS:
-        raise Fault(f"{count} {what}, at most {_MOST_ITEMS} allowed")
+    if count > MAX_ITEMS:
+        raise Fault(f"{count} {what}, at most {MAX_ITEMS} allowed")
 
 
 def map_of(fields: Sequence[Field]) -> Reader[Values]:
@@ -299,7 +299,7 @@ def _read_map(fields: Mapping[str, Field], value: Value) -> Values:
                 values[field.name] = _read_field(field, item)
         except Fault as fault:
             faults += fault.sentences
-            if len(faults) >= ENOUGH:
+            if len(faults) >= MAX_FAULTS:
                 break
     given = {name for name, key in spellings.items() if value[key] is not None}
     if missing := _missing(fields, given, value):
@@ -314,7 +314,7 @@ def _missing(fields: Mapping[str, Field], given: set[str], keys: Collection[str]
     missing = [f.name for f in fields.values() if f.required and f.name not in given]
     if not missing:
         return []
-    unknown = islice((key for key in keys if _known(fields, key) is None), ENOUGH)
+    unknown = islice((key for key in keys if _known(fields, key) is None), MAX_FAULTS)
     meant = {_meant(key, _names(fields)) for key in unknown}
     return [name for name in missing if name not in meant]
 

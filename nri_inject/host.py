@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from nri_inject import sight, trust, walk
+from nri_inject.budget import UNLIMITED, Budget
 from nri_inject.recall import Latest
 from nri_inject.runtimes import NEWEST, Runtime
 from nri_inject.walk import Step
@@ -87,8 +88,8 @@ class Host:
     asked; a plugin that reads none of them has None and nothing. `numbers` has the host's own
     names of a device, `files` what is at a path. `inventory` looks at all devices of the host, for
     who asks for one by what it is. `permit` is what the policy grants the
-    container that asks; None grants all of it. `warn` is told, without the container's name, what
-    somebody should look at.
+    container that asks; None grants all of it. `budget` bounds what the request costs. `warn` is
+    told, without the container's name, what somebody should look at.
     """
 
     devices: Mapping[str, DeviceNode]
@@ -98,6 +99,7 @@ class Host:
     numbers: Mapping[Number, tuple[str, ...]] = field(default_factory=dict)
     files: Mapping[str, Place] = field(default_factory=dict)
     permit: Permit | None = None
+    budget: Budget = UNLIMITED
     inventory: Callable[[], Inventory] | None = None
     warn: Callable[[str], object] = unheard
 

@@ -71,21 +71,21 @@ class Injecting:
     def expected(self, pod: Pod, container: Container) -> Adjustment:
         """Return what a container is to be given as things are now; RequestError if it can't."""
         around = self._surroundings
-        return around.injector(pod, container, around.host(around.permit(pod, container)))
+        return around.injector(pod, container, around.host(pod, container))
 
     def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
         """Inject what is allowed, and log what was injected or what is going to be dropped."""
         around = self._surroundings
-        permit = around.permit(pod, container)
         warn = partial(self._warn, pod, container)
+        host = around.host(pod, container, warn)
         adjustment: Adjustment | None = None
         try:
-            adjustment = around.injector(pod, container, around.host(permit, warn))
+            adjustment = around.injector(pod, container, host)
             for loss in runtimes.lost(adjustment, around.runtime):
                 warn(runtimes.sentence(loss, around.runtime))
             runtimes.spare(adjustment, around.runtime)
         finally:
-            around.after(partial(self._record, pod, container, permit, adjustment))
+            around.after(partial(self._record, pod, container, host.permit, adjustment))
         return adjustment if adjustment.ByteSize() else None
 
     def _record(

@@ -17,11 +17,12 @@ from nri_inject.adjust import Injector, compose
 from nri_inject.annotations import where
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.audit import AuditLog, Outcome
+from nri_inject.budget import Budget, Counted
 from nri_inject.command import config_of, with_options
 from nri_inject.config import Config
 from nri_inject.devices.links import DATABASE, LinkedNumbers, first_link, has_database
 from nri_inject.errors import ConfigError
-from nri_inject.host import Host, Remembered, real_host, unheard
+from nri_inject.host import DeviceNode, Host, Number, Place, Remembered, real_host, unheard
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import DENY_ALL, PolicyFile, check_lent
@@ -154,19 +155,31 @@ class Surroundings:
         else:
             log.info("%s has changed and is in force", self.options.config)
 
-    def host(
-        self,
-        permit: Permit | None = None,
-        warn: Callable[[str], object] = unheard,
-    ) -> Host:
-        """Return the host for one request, with its files as they are now."""
+    def host(self, pod: Pod, container: Container, warn: Callable[[str], object] = unheard) -> Host:
+        """Return the host for one request, with its files as they are now.
+
+        Its permit is what the policy grants the container. Its budget bounds all that is done for
+        the request with this host and this permit.
+        """
         host = self._host
+        budget = Budget(partial(where, pod, container))
+        policy = self.policy()
+        if policy is not self._noted:
+            self.after(partial(self._note, policy))
+        permit = None if policy is None else Permit(policy, pod, container, self.title, budget)
         return Host(
-            Remembered(host.devices),
+            Remembered(Counted(host.devices, budget, _steps_of_path, _steps_of_device)),
             host.runtime,
-            numbers=Remembered(LinkedNumbers(host.numbers, host.devices, self.config.host_root)),
-            files=Remembered(host.files),
+            numbers=Remembered(
+                LinkedNumbers(
+                    Counted(host.numbers, budget, _steps_of_number),
+                    host.devices,
+                    self.config.host_root,
+                )
+            ),
+            files=Remembered(Counted(host.files, budget, _steps_of_path, _steps_of_source)),
             permit=permit,
+            budget=budget,
             warn=warn,
             **{name: source.current() for name, source in self._sources.items()},
         )
@@ -174,13 +187,6 @@ class Surroundings:
     def policy(self) -> Policy | None:
         """Return the policy of this moment, None for the unrestricted one."""
         return None if self._policy is None else self._policy.current()
-
-    def permit(self, pod: Pod, container: Container) -> Permit | None:
-        """Return what the policy grants a container, None for the unrestricted one."""
-        policy = self.policy()
-        if policy is not self._noted:
-            self.after(partial(self._note, policy))
-        return None if policy is None else Permit(policy, pod, container, self.title)
 
     def after(self, do: Callable[[], None]) -> None:
         """Do what a container need not wait for: when it has its answer, or now without a stub."""
@@ -250,6 +256,29 @@ class Surroundings:
     def _watched(self) -> list[Source]:
         policy = [] if self._policy is None else [self._policy]
         return [source for source in (*policy, *self._sources.values()) if source.fileno() >= 0]
+
+
+def _steps_of_path(path: str) -> int:
+    """Return what it costs to walk a path without links: a system call or two for each part."""
+    return 5 * (2 + path.count("/"))
+
+
+def _steps_of_device(path: str, found: DeviceNode | None) -> int:
+    """Return what links may have cost beyond that; those in /dev are the host's own, and short."""
+    return 0 if found is None or found.real == path else 100
+
+
+def _steps_of_source(path: str, found: Place | None) -> int:
+    """Return the same of a mount's source.
+
+    Containers may write where sources lie, and plant links that make 256 parts of two.
+    """
+    return 0 if found is not None and found.real == path else 600
+
+
+def _steps_of_number(_: Number) -> int:
+    """Return what it costs to find the names of a device's number: two small files."""
+    return 30
 
 
 def _warnings(policy: Policy | None, root: str) -> Iterator[str]:

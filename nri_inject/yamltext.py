@@ -42,6 +42,7 @@ from yaml.events import (  # type: ignore[import-untyped, unused-ignore]
     StreamEndEvent,
 )
 
+from nri_inject.budget import Spend, unlimited
 from nri_inject.words import quoted
 from nri_inject.yamlevents import Event, fault, node
 from nri_inject.yamlevents import YamlError as YamlError
@@ -87,13 +88,15 @@ OUR_FILE: Final = Limits(size=16 * 1024 * 1024, depth=32, nodes=2_000_000)
 """A file that only nri-inject reads, in the dialect ANNOTATION."""
 
 
-def load(text: str | bytes, limits: Limits = ANNOTATION) -> Value:
+def load(text: str | bytes, limits: Limits = ANNOTATION, spend: Spend = unlimited) -> Value:
     """Return the value of `text`; None if there is nothing in it.
 
     What an alias stands for is shared, not copied: treat the value as read-only. Raises
-    YamlError and nothing else, whatever the text.
+    YamlError and what `spend` raises, and nothing else, whatever the text. `spend` is called with
+    the steps of each part of the text before it is read; they are enough for reading the value
+    once more, as whoever checks it does.
     """
-    return _load(text, limits)[0]
+    return _load(text, limits, spend)[0]
 
 
 def load_all(text: str | bytes, limits: Limits) -> list[Value]:
@@ -286,9 +289,10 @@ class _Builder:
     The bottom frame is a list that takes the document's value.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, spend: Spend = unlimited) -> None:
         self._limits = limits
         self._strict = limits.dialect is Dialect.ANNOTATION
+        self._count = spend
         self._nodes = 0
         self._expanded = 0
         self._anchors: dict[str, _Anchored] = {}
@@ -395,6 +399,7 @@ class _Builder:
             raise fault(event, f"more than {self._limits.nodes} values, aliases followed")
         if self._expanded > self._limits.expanded:
             raise fault(event, f"more than {self._limits.expanded} characters, aliases followed")
+        self._count(1 + nodes * _STEPS_PER_VALUE + expanded // _CHARACTERS_PER_STEP)
 
     def _anchor(self, name: str) -> _Anchored:
         # Known from its start on, like in Go: an alias inside it is then seen as such, and an
@@ -409,11 +414,20 @@ class _Builder:
 # --- from text to events ------------------------------------------------------------------------
 
 
-def _load(text: str | bytes, limits: Limits) -> tuple[Value, Position | None]:
+def _load(
+    text: str | bytes, limits: Limits, spend: Spend = unlimited
+) -> tuple[Value, Position | None]:
     """Return the value of a text, and where a second document begins."""
+    spend(min(len(text), limits.size) // _CHARACTERS_PER_STEP)
     events = events_of(text, limits.size)
-    value = _Builder(limits).read(events)
+    value = _Builder(limits, spend).read(events)
     return value, _second_document(events, limits)
+
+
+# A step stands for a microsecond. A value takes three to be parsed and checked. So do thirty of
+# its characters, each of which some checks look at; libyaml looks at every character of the text.
+_STEPS_PER_VALUE: Final = 3
+_CHARACTERS_PER_STEP: Final = 32
 
 
 def _second_document(events: Iterator[Event], limits: Limits) -> Position | None:

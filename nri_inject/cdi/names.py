@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from nri_inject.annotations import Fault, plain, quoted
+from nri_inject.annotations import MAX_FAULTS, Fault, plain, quoted
 
 ANNOTATION_PREFIX: Final = "cdi.k8s.io/"
 """Begins the keys of annotations that ask for CDI devices in the way older kubelets do."""
@@ -92,25 +92,47 @@ _LONGEST_KEY: Final = 63
 _KEY: Final = re.compile("[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
 
 
+MAX_NAMES: Final = 1000
+"""How many devices one container may ask for; no container has so many."""
+
+MAX_LENGTH: Final = 1024
+"""How many characters the name of a device may have that a container asks for."""
+
+
 def requested(annotations: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Return the keys of the form `cdi.k8s.io/...`, sorted, and all names in their values.
 
-    Fault has everything wrong in any of them. Sorting the keys makes the order of devices the
-    same each time; in Go it changes from run to run.
+    Fault has what is wrong in them: the first faults, and not more than MAX_NAMES names are read.
+    Sorting the keys makes the order of devices the same each time; in Go it changes from run to
+    run.
     """
     keys = sorted(key for key in annotations if key.startswith(ANNOTATION_PREFIX))
     found: list[str] = []
     faults: list[str] = []
     for key in keys:
-        for name in annotations[key].split(","):
+        text = annotations[key]
+        place = f"annotation {plain(key)}"
+        if len(found) + text.count(",") >= MAX_NAMES:
+            faults.append(f"{place}: more than {MAX_NAMES} CDI devices are asked for")
+            break
+        for name in text.split(","):
             try:
+                check_length(name)
                 parse(name)
             except Fault as fault:
-                faults += fault.at(f"annotation {plain(key)}")
+                faults += fault.at(place)
             found.append(name)
+        if len(faults) >= MAX_FAULTS:
+            break
     if faults:
-        raise Fault(*faults)
+        raise Fault(*faults[:MAX_FAULTS])
     return keys, found
+
+
+def check_length(name: str) -> None:
+    """Raise Fault for a name that is longer than any that is asked for in earnest."""
+    if len(name) > MAX_LENGTH:
+        raise Fault(f"{quoted(name)} is longer than {MAX_LENGTH} characters")
 
 
 def annotation_key(plugin: str, device_id: str) -> str:

@@ -57,13 +57,13 @@ class Decider:
 
     def decide(self, pod: Pod, container: Container) -> Decided:
         """Return what would be decided for a container; nothing is injected anywhere."""
-        permit = self._around.permit(pod, container)
+        host = self._around.host(pod, container)
         errors: Sequence[str] = ()
         try:
-            self._around.injector(pod, container, self._around.host(permit))
+            self._around.injector(pod, container, host)
         except RequestError as error:
             errors = error.faults
-        return Decided([] if permit is None else permit.decisions, errors)
+        return Decided([] if host.permit is None else host.permit.decisions, errors)
 
     def close(self) -> None:
         """Stop watching files."""

@@ -19,6 +19,7 @@ from nri_inject.oci_hooks import (
     Decision,
     Definition,
     Injection,
+    NoCommand,
     Pattern,
     Subject,
     When,
@@ -209,7 +210,10 @@ def match(
     subject = Subject(dict(map(_annotation, annotations)), args, bind_mounts)
     with closing(_registry(directories, unsafe=unsafe, host_root=host_root)) as registry:
         definitions, errors = registry.current(), _errors(registry)
-    result = injection(definitions, subject)
+    try:
+        result = injection(definitions, subject)
+    except NoCommand as error:
+        raise click.ClickException(str(error)) from error
     if output == "json":
         click.echo(json.dumps(_match_json(definitions, subject, result, errors)))
         return 0

@@ -27,8 +27,9 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from nri_inject.annotations import Fault, quoted, suggestion
+from nri_inject.budget import Spend, unlimited
 from nri_inject.devices.classes import CLASSES
-from nri_inject.devices.device import Device, Part, natural
+from nri_inject.devices.device import Device, Later, Part, natural
 
 # In characters. A path of Linux may be longer, but no name that anybody looks for is.
 LONGEST: Final = 512
@@ -42,11 +43,13 @@ class Condition:
     """One thing that a selector demands of a device.
 
     `says` is the condition as it would be written; `shows` tells what a device has instead.
+    `steps` is what it costs to ask one device, for a budget.
     """
 
     says: str
     holds: Callable[[Device], bool]
     shows: Callable[[Device], str]
+    steps: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,20 @@ class Selector:
         """Tell whether this device is meant."""
         return all(condition.holds(device) for condition in self.conditions)
 
-    def select(self, devices: Iterable[Device]) -> list[Device]:
-        """Return the devices that are meant, in the natural order of their paths."""
-        return sorted(filter(self.matches, devices), key=lambda device: natural(device.path))
+    def select(self, devices: Iterable[Device], spend: Spend = unlimited) -> list[Device]:
+        """Return the devices that are meant, in the natural order of their paths.
+
+        `spend` is called with the steps that each device costs.
+        """
+        found = [device for device in devices if self._selects(device, spend)]
+        return sorted(found, key=lambda device: natural(device.path))
+
+    def _selects(self, device: Device, spend: Spend) -> bool:
+        for condition in self.conditions:
+            spend(condition.steps)
+            if not condition.holds(device):
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +381,12 @@ def _one_of_chain(wanted: Sequence[tuple[str, Callable[[Part], bool]]]) -> Condi
         return any(all(is_so(part) for _, is_so in wanted) for part in device.chain())
 
     says = ",".join(says for says, _ in wanted)
-    return Condition(says, holds, lambda d: " in ".join(part.name for part in d.chain()) or "none")
+    return Condition(
+        says,
+        holds,
+        lambda d: " in ".join(part.name for part in d.chain()) or "none",
+        steps=5 * len(wanted),
+    )
 
 
 def _in_order(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
@@ -378,20 +397,24 @@ def _in_order(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
 # --- text ---------------------------------------------------------------------------------------
 
 
+# What stands between two separators, quotes taken as a whole.
+_UP_TO: Final = {
+    separator: re.compile(rf'(?:[^"{separator}]++|"(?:[^"\\]|\\.)*+")*+', re.DOTALL)
+    for separator in ",:"
+}
+
+
 def _split(text: str, separator: str) -> list[str]:
     """Split at separators that are not quoted."""
-    parts = [""]
-    inside = escaped = False
-    for character in text:
-        if character == separator and not inside:
-            parts.append("")
-            continue
-        parts[-1] += character
-        if character == '"' and not escaped:
-            inside = not inside
-        escaped = inside and character == "\\" and not escaped
-    if inside:
-        raise Fault(f"{quoted(text)} has a quote that is not closed")
+    parts: list[str] = []
+    position = 0
+    while part := _UP_TO[separator].match(text, position):
+        parts.append(part[0])
+        position = part.end() + 1
+        if part.end() == len(text):
+            break
+        if text[part.end()] != separator:
+            raise Fault(f"{quoted(text)} has a quote that is not closed")
     return parts
 
 
@@ -408,5 +431,9 @@ def _value(text: str) -> str:
 
 
 def _glob(pattern: str) -> _Matches:
-    """Compile a pattern; its cost is bounded by the lengths of pattern and text multiplied."""
-    return re.compile(fnmatch.translate(pattern)).match
+    """Return what matches a pattern; its cost is bounded by the two lengths multiplied.
+
+    It is compiled when it is first asked: of a thousand selectors in one text few are used.
+    """
+    matching = Later(lambda: re.compile(fnmatch.translate(pattern)).match)
+    return lambda text: matching()(text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ class HostInventory:
         self._live: Live | None = None  # and its modules are not loaded
 
     def current(self) -> Callable[[], Inventory]:
-        """Return the function that looks: an injector calls it if it must."""
-        return self.inventory
+        """Return the function that looks: an injector calls it if it must.
+
+        It looks once. Each request gets a function of its own.
+        """
+        return cache(self.inventory)
 
     def inventory(self) -> Inventory:
         """Return the devices as they are now."""

@@ -26,6 +26,7 @@ from nri_inject.annotations import (
     read_short_line,
 )
 from nri_inject.api import Container
+from nri_inject.budget import Spend, unlimited
 from nri_inject.devices.device import Device
 from nri_inject.devices.inventory import Inventory
 from nri_inject.devices.naming import stable_selector
@@ -113,17 +114,27 @@ class Found:
     device: Device | None = None
 
 
+# The list of all devices is made anew for each request.
+_STEPS_PER_LISTED: Final = 3
+
+
 def find(
-    item: Values, nodes: Mapping[str, DeviceNode], inventory: Callable[[], Inventory]
+    item: Values,
+    nodes: Mapping[str, DeviceNode],
+    inventory: Callable[[], Inventory],
+    spend: Spend = unlimited,
 ) -> list[Values]:
     """Return the devices that an item asks for, each with path, numbers, mode and owner.
 
-    Raises Fault where the host has not what is asked for, unless that is optional.
+    Raises Fault where the host has not what is asked for, unless that is optional. `spend` is
+    called with the steps that a search among all devices costs.
     """
     selector: Selector = item["device"]
     optional = item.get("optional", False)
     if selector.path is None:
-        found = [_of(device, nodes) for device in selector.select(inventory())]
+        devices = inventory().devices
+        spend(_STEPS_PER_LISTED * len(devices))
+        found = [_of(device, nodes) for device in selector.select(devices, spend)]
     elif optional and is_missing(selector.path, nodes):
         found = []
     else:

@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from nri_inject import api
 from nri_inject.annotations import quoted
+from nri_inject.budget import Spend, unlimited
 from nri_inject.hook_environment import environment
 from nri_inject.oci_hooks.definition import STAGES, Annotation, Definition, When
 from nri_inject.oci_hooks.narrow import Definitions
@@ -17,7 +18,11 @@ from nri_inject.oci_hooks.patterns import Pattern, utf8
 
 
 class NoCommand(ValueError):
-    """Tell that a pattern was to look at a command that the container does not have."""
+    """Say why a container has no command that a pattern could be matched with."""
+
+
+MAX_COMMAND: Final = 4096
+"""The length of a command in bytes up to which Linux runs it (PATH_MAX)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ class Subject:
     """What conditions are held against: a container's annotations, command and mounts.
 
     `argv` is None where there is no process at all; then `commands` is no condition. Few
-    definitions ask for mounts, so `has_bind_mounts` may be a function that looks at them.
+    definitions ask for mounts, so `has_bind_mounts` may be a function that looks at them. `spend`
+    is called with the steps that each search for a pattern costs.
     """
 
     def __init__(
@@ -56,11 +62,13 @@ class Subject:
         argv: Sequence[str] | None,
         has_bind_mounts: bool | Callable[[], bool],
         choices: Choices = Choices(),
+        spend: Spend = unlimited,
     ) -> None:
         self.annotations = annotations
         self.names = tuple(annotations)
         self.argv = argv
         self.choices = choices
+        self.spend = spend
         self._has_bind_mounts = has_bind_mounts
         self._keys: Mapping[bytes, str] | None = None
         self._values: dict[bytes, bytes] = {}
@@ -73,6 +81,14 @@ class Subject:
         if not isinstance(self._has_bind_mounts, bool):
             self._has_bind_mounts = self._has_bind_mounts()
         return self._has_bind_mounts
+
+    @property
+    def command(self) -> bytes:
+        """The first of argv as patterns search it; NoCommand if Linux could not run it."""
+        command = utf8(self.argv[0]) if self.argv else b""
+        if len(command) > MAX_COMMAND:
+            raise NoCommand(f"the container's command has more than {MAX_COMMAND} bytes")
+        return command
 
     @property
     def keys(self) -> Mapping[bytes, str]:
@@ -116,7 +132,8 @@ class Decision(NamedTuple):
 def decide(when: When, subject: Subject) -> Decision:
     """Hold the conditions against a container, in the library's order and no further than needed.
 
-    Raises NoCommand if it comes to that and the choice is to fail.
+    Raises NoCommand if a condition needs a command that is too long, or that is missing where the
+    choice is to fail.
     """
     findings = []
     for finding in _findings(when, subject):
@@ -141,16 +158,18 @@ def _findings(when: When, subject: Subject) -> Iterator[Finding]:
 
 
 def _annotation_finding(condition: Annotation, subject: Subject) -> Finding:
-    value_matches = condition.value.search
-    for key in _keys_matched(condition.key, subject.keys):
+    for key in _keys_matched(condition.key, subject):
         value = subject.value(key)
-        if value_matches(value):
+        subject.spend(condition.value.steps(len(value)))
+        if condition.value.search(value):
             return Finding(True, _annotation_words, (key, value, condition))
     return Finding(False, _no_annotation_words, (condition,))
 
 
-def _keys_matched(pattern: Pattern, keys: Mapping[bytes, str]) -> Iterable[bytes]:
+def _keys_matched(pattern: Pattern, subject: Subject) -> Iterable[bytes]:
+    keys = subject.keys
     if pattern.exact is None:
+        subject.spend(len(keys) + pattern.steps(sum(map(len, keys))))
         return filter(pattern.search, keys)
     return (pattern.exact,) if pattern.exact in keys else ()
 
@@ -160,8 +179,9 @@ def _command_finding(patterns: Iterable[Pattern], subject: Subject) -> Finding:
         if subject.choices.empty_command == "fail":
             raise NoCommand("the container has no command that patterns could look at")
         return Finding(False, _no_argv_words)
-    command = utf8(subject.argv[0])
+    command = subject.command
     for pattern in patterns:
+        subject.spend(pattern.steps(len(command)))
         if pattern.search(command):
             return Finding(True, _command_words, (command, pattern))
     return Finding(False, _no_command_words, (command, patterns))
@@ -251,9 +271,15 @@ def injection(
 
     `present` are the hooks that the container has already. Raises NoCommand, see `decide`.
     """
+    return injection_of(matches(definitions, subject), subject, present)
+
+
+def injection_of(
+    found: Sequence[Match], subject: Subject, present: api.Hooks | None = None
+) -> Injection:
+    """Return the hooks of definitions that have matched; `present` is as for `injection`."""
     hooks = api.Hooks()
     extension: dict[str, list[api.Hook]] = {}
-    found = matches(definitions, subject)
     matched = [match for match in found if not match.definition.unusable]
     for definition, _ in matched:
         hook = message(definition)
@@ -271,7 +297,8 @@ def _in_question(definitions: Iterable[Definition], subject: Subject) -> Iterabl
     """Leave out those of which an index says that they cannot match."""
     if not isinstance(definitions, Definitions):
         return definitions
-    return definitions.candidates(subject.names, subject.argv[0] if subject.argv else None)
+    command = subject.argv[0] if subject.argv else None
+    return definitions.candidates(subject.names, command, subject.spend)
 
 
 def message(definition: Definition) -> api.Hook:

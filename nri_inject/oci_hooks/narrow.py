@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
+from nri_inject.budget import Spend, unlimited
 from nri_inject.oci_hooks.definition import Definition, When
-from nri_inject.oci_hooks.patterns import Pattern, remembering, utf8, which
+from nri_inject.oci_hooks.patterns import Pattern, remembering, steps, utf8, which
+
+_STEPS_PER_KEY: Final = 3
+
+# In characters. A pod's keys are about so long together; most texts make no new states of the
+# index's automaton. What is beyond that is counted as if each character made one.
+_USUAL_LENGTH: Final = 4096
 
 _MOST_REMEMBERED: Final = 512  # texts: the keys of many pods, and no more than 200 kB
 
@@ -36,13 +43,25 @@ class Definitions(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have n
         )
         return self
 
-    def candidates(self, keys: Iterable[str], command: str | None) -> Sequence[Definition]:
+    def candidates(
+        self, keys: Iterable[str], command: str | None, spend: Spend = unlimited
+    ) -> Sequence[Definition]:
         """Return, in order, all that could match annotations with these keys and this command.
 
-        `command` is the first of argv, None if there is none.
+        `command` is the first of argv, None if there is none. `spend` is called with the steps
+        that each key costs.
         """
         by_command = self._commands.everyone if command is None else self._commands.find(command)
-        numbers = self._always.union(by_command, *map(self._keys.find, keys))
+        numbers = {*self._always, *by_command}
+        usual = _USUAL_LENGTH
+        for key in keys:
+            if len(numbers) == len(self):
+                break
+            usual -= len(key)
+            spend(_STEPS_PER_KEY + (0 if usual >= 0 else self._keys.steps(len(key))))
+            found = self._keys.find(key)
+            spend(len(found) // 8)
+            numbers |= found
         return self if len(numbers) == len(self) else [self[number] for number in sorted(numbers)]
 
 
@@ -69,9 +88,14 @@ class _Index:
             for pattern in of_one:
                 by_pattern.setdefault(pattern, set()).add(number)
         self._numbers: Final = [*by_pattern.values()]
+        self._instructions: Final = sum(pattern.instructions for pattern in by_pattern)
         self.everyone: Final = frozenset[int]().union(*self._numbers)
         self._which: Final = which(by_pattern)
         self.find: Final = remembering(self._find, _MOST_REMEMBERED) if by_pattern else _nobody
+
+    def steps(self, length: int) -> int:
+        """Return what it costs at most to find so many characters, for a budget."""
+        return steps(length, self._instructions)
 
     def _find(self, text: str) -> frozenset[int]:
         slots = self._which(utf8(text))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import lru_cache, partial
 from typing import Final, Literal, TypeAlias
 
@@ -25,6 +26,7 @@ from nri_inject.annotations import (
     where,
 )
 from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.budget import Spend, unlimited
 from nri_inject.cdi import names, registry
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.cdi.resolve import anything, resolve
@@ -47,8 +49,10 @@ Mode: TypeAlias = Literal["resolve", "native"]
 PREFIX: Final = "cdi-devices.noderesource.dev"
 OLD_PREFIX: Final = "cdi-devices.nri.io"
 
-# What one container can reasonably have; a text of 256 KiB can name many thousands.
-_MOST_NAMES: Final = 1000
+# A name is checked, compared with those of the specs, and its edits are put together.
+_STEPS_PER_NAME: Final = 40
+# Of an annotation, to see from its key whether it asks for devices.
+_KEYS_PER_STEP: Final = 8
 
 
 def injecting(
@@ -68,12 +72,7 @@ def injecting(
     """
 
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
-        wanted, faults = requested(pod, container)
-        if faults:
-            raise RequestError(faults, where=where(pod, container))
-        if host.permit is not None:
-            own = _of_container_alone(pod, container)
-            wanted = _granted(wanted, own, host.permit, trusting=trusting)
+        wanted = _wanted(pod, container, host, trusting=trusting)
         if not wanted:
             return Adjustment()
         if mode == "native":
@@ -108,8 +107,23 @@ def _shown(permit: Permit | None) -> Callable[[str], bool]:
     return anything if permit is None else partial(permit.could_have, "cdi_devices")
 
 
+def _wanted(pod: Pod, container: Container, host: Host, *, trusting: bool) -> list[str]:
+    """Return the names that a container asks for and the policy grants; RequestError if not."""
+    spend = partial(host.budget.spend, "reading which CDI devices it asks for")
+    spend((len(pod.annotations) + len(container.annotations)) // _KEYS_PER_STEP)
+    try:
+        asked, handed = requested(pod, container, spend)
+    except Fault as fault:
+        raise RequestError(fault.sentences, where=where(pod, container)) from fault
+    wanted = [*dict.fromkeys((*asked, *handed))]
+    spend(_STEPS_PER_NAME * len(wanted))
+    if host.permit is None:
+        return wanted
+    return _granted(wanted, {*handed} - {*asked}, host.permit, trusting=trusting)
+
+
 def _granted(
-    wanted: list[str], own: Mapping[str, None], permit: Permit, *, trusting: bool
+    wanted: list[str], own: AbstractSet[str], permit: Permit, *, trusting: bool
 ) -> list[str]:
     """Return the names that the policy grants.
 
@@ -120,19 +134,8 @@ def _granted(
     granted = {*permit.granted_names("cdi_devices", asked, "CDI device")}
     if own:
         grant = permit.tolerated_names if trusting else permit.granted_names
-        granted |= {*grant("cdi_devices", own, "CDI device of the container's annotations")}
+        granted |= {*grant("cdi_devices", sorted(own), "CDI device of the container's annotations")}
     return [name for name in wanted if name in granted]
-
-
-def _of_container_alone(pod: Pod, container: Container) -> dict[str, None]:
-    """Return the names that a container's annotations have, under keys that the pod's do not have.
-
-    The kubelet writes there what a device plugin tells it. Nothing says that it was the kubelet:
-    earlier NRI plugins can write there, too, and a runtime that restores a container from a
-    checkpoint image takes annotations from the image.
-    """
-    own = {key: text for key, text in container.annotations.items() if key not in pod.annotations}
-    return dict.fromkeys(_of_kubelet(own))
 
 
 inject: Final = injecting()
@@ -153,44 +156,54 @@ def refusal(mode: Mode, runtime: Runtime) -> str | None:
 # --- what is asked for --------------------------------------------------------------------------
 
 
-def requested(pod: Pod, container: Container) -> tuple[list[str], list[str]]:
-    """Return the names that a container asks for, each once, and what is wrong with the asking.
+def requested(
+    pod: Pod, container: Container, spend: Spend = unlimited
+) -> tuple[list[str], list[str]]:
+    """Return the names that a pod's author asks for, and those that the kubelet hands over.
 
-    First those of the annotation that counts, then those of keys `cdi.k8s.io/...`, which a
-    runtime may pass on with the pod or with the container.
+    The author's are those of the annotation that counts, and of the pod's keys `cdi.k8s.io/...`.
+    A key of this form that only the container has is the kubelet's. CRI-O repeats the pod's
+    annotations in the container's; each text is read once. Fault has what is wrong in any of them.
     """
-    wanted: list[str] = []
-    faults: list[str] = []
     found = find(pod.annotations, PREFIX, OLD_PREFIX, container_name(container))
+    of_pod, of_container = _of_cdi(pod.annotations), _of_cdi(container.annotations)
+    if found is None and not of_pod and not of_container:
+        return [], []
+    asked: list[str] = []
+    handed: list[str] = []
+    faults: list[str] = []
     if found is not None:
         key, text = found
-        listed = _names(text)
+        listed = _names(text, spend)
         if isinstance(listed, Fault):
             faults += listed.at(f"annotation {plain(key)}")
         else:
-            wanted += listed
-    for passed_on in (pod.annotations, container.annotations):
+            asked += listed
+    repeated = {key: text for key, text in of_container.items() if key in of_pod}
+    changed = {key: text for key, text in repeated.items() if text != of_pod[key]}
+    own = {key: text for key, text in of_container.items() if key not in of_pod}
+    for texts, names_of in ((of_pod, asked), (changed, asked), (own, handed)):
         try:
-            wanted += _of_kubelet(passed_on)
+            names_of += names.requested(texts)[1]
         except Fault as fault:
             faults += fault.sentences
-    wanted = [*dict.fromkeys(wanted)]
-    if len(wanted) > _MOST_NAMES:
-        faults.append(f"{len(wanted)} CDI devices are asked for, at most {_MOST_NAMES} allowed")
-    return wanted, faults
+    if len(asked) + len(handed) > names.MAX_NAMES:
+        faults.append(f"more than {names.MAX_NAMES} CDI devices are asked for")
+    if faults:
+        raise Fault(*faults)
+    return asked, handed
 
 
-def _of_kubelet(annotations: Mapping[str, str]) -> list[str]:
-    for key in annotations:
-        if key.startswith(names.ANNOTATION_PREFIX):
-            return names.requested(annotations)[1]
-    return []
+def _of_cdi(annotations: Mapping[str, str]) -> dict[str, str]:
+    keys = [key for key in annotations if key.startswith(names.ANNOTATION_PREFIX)]
+    return {key: annotations[key] for key in keys}
 
 
 def _name(value: Value) -> str:
     name = read_line(value)
     if "," in name:
         raise Fault(f"{quoted(name)} has a comma; make each name an item of its own")
+    names.check_length(name)
     names.parse(name)
     return name
 
@@ -198,9 +211,9 @@ def _name(value: Value) -> str:
 _LIST: Final = list_of(_name)
 
 
-def _read(text: str) -> tuple[str, ...] | Fault:
+def _read(text: str, spend: Spend) -> tuple[str, ...] | Fault:
     try:
-        value = yamltext.load(text)
+        value = yamltext.load(text, spend=spend)
         if value is not None and not isinstance(value, list):
             example = "['vendor.com/class=name']"
             raise Fault(f"{described(value)} instead of a list of names such as {example}")
@@ -212,12 +225,22 @@ def _read(text: str) -> tuple[str, ...] | Fault:
 
 
 # Pods come in replicas, with the same few short texts.
-_remembered: Final = lru_cache(maxsize=32)(_read)
 _LONGEST_REMEMBERED: Final = 4096
 
 
-def _names(text: str) -> tuple[str, ...] | Fault:
-    return (_remembered if len(text) <= _LONGEST_REMEMBERED else _read)(text)
+@lru_cache(maxsize=32)
+def _remembered(text: str) -> tuple[tuple[str, ...] | Fault, int]:
+    """Return what a text asks for, and the steps that reading it costs, cached or not."""
+    steps: list[int] = []
+    return _read(text, steps.append), sum(steps)
+
+
+def _names(text: str, spend: Spend) -> tuple[str, ...] | Fault:
+    if len(text) > _LONGEST_REMEMBERED or "*" in text:
+        return _read(text, spend)
+    listed, steps = _remembered(text)
+    spend(steps)
+    return listed
 
 
 # --- the command --------------------------------------------------------------------------------

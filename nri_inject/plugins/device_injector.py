@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from nri_inject import access, api, runtimes, user_namespace, yamltext
 from nri_inject.annotations import (
-    ENOUGH,
+    MAX_FAULTS,
     Fault,
     Field,
     Reader,
@@ -39,6 +39,7 @@ from nri_inject.annotations import (
     where,
 )
 from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.budget import Budget, Spend
 from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.devices.node import node_at
@@ -80,7 +81,7 @@ class Kind:
 def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     """Return what the pod's annotations ask for this container, and the policy allows.
 
-    RequestError has every fault of every annotation.
+    RequestError has the faults of every annotation; OverBudget comes alone.
     """
     found = _asked(pod, container)
     adjustment = Adjustment()
@@ -115,7 +116,7 @@ def _add(
     adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host, container: Container
 ) -> list[str]:
     """Add what one annotation asks for, and return its faults."""
-    wish, sentences = _reading(kind, text)
+    wish, sentences = _reading(kind, key, text, host.budget)
     if wish is None and not sentences:
         return []
     faults = list(sentences)
@@ -139,27 +140,39 @@ def _add(
 _LONGEST_REMEMBERED: Final = 4096
 _MOST_REMEMBERED: Final = 32
 
+# A wrong word is compared with all known ones, to say which of them was meant.
+_STEPS_PER_FAULT: Final = 50
+
 
 # What a text asks for, None if nothing or if something is wrong with it; and what is wrong.
 Reading: TypeAlias = tuple[Wish | None, tuple[str, ...]]
 
 
-def _reading(kind: Kind, text: str) -> Reading:
-    short = len(text) <= _LONGEST_REMEMBERED and "*" not in text
-    return (_remembered if short else _read)(kind, text)
+def _reading(kind: Kind, key: str, text: str, budget: Budget) -> Reading:
+    spend = partial(budget.spend, f"annotation {plain(key)}: reading it")
+    if len(text) > _LONGEST_REMEMBERED or "*" in text:
+        return _read(kind, text, spend)
+    reading, steps = _remembered(kind, text)
+    spend(steps)
+    return reading
 
 
-def _read(kind: Kind, text: str) -> Reading:
+def _read(kind: Kind, text: str, spend: Spend) -> Reading:
     try:
-        value = yamltext.load(text)
+        value = yamltext.load(text, spend=spend)
         return (None if value is None else kind.read(value)), ()
     except yamltext.YamlError as error:
         return None, (str(error),)
     except Fault as fault:
+        spend(len(fault.sentences) * _STEPS_PER_FAULT)
         return None, fault.sentences
 
 
-_remembered = lru_cache(maxsize=_MOST_REMEMBERED)(_read)
+@lru_cache(maxsize=_MOST_REMEMBERED)
+def _remembered(kind: Kind, text: str) -> tuple[Reading, int]:
+    """Return a reading, and the steps that it costs each container, cached or not."""
+    steps: list[int] = []
+    return _read(kind, text, steps.append), sum(steps)
 
 
 def _fixed(adjustment: Adjustment, _host: Host, _container: Container) -> Adjustment:
@@ -182,7 +195,7 @@ def _distinct(items: Iterable[tuple[str, object, T]]) -> list[T]:
             kept.append(item)
         elif meanings[key] != meaning:
             twice[key] = None
-            if len(twice) >= ENOUGH:
+            if len(twice) >= MAX_FAULTS:
                 break
     if twice:
         raise Fault(*(f"{quoted(key)} is asked for twice, differently" for key in twice))
@@ -192,9 +205,15 @@ def _distinct(items: Iterable[tuple[str, object, T]]) -> list[T]:
 # --- paths --------------------------------------------------------------------------------------
 
 
+MAX_PARTS: Final = 64
+"""How many slashes a path may have. Each part of it is a directory to look at."""
+
+
 def _path(value: Value) -> str:
     """Read a path for the container. One with a leading dash would remove something instead."""
     path = read_short_line(value)
+    if path.count("/") > MAX_PARTS:
+        raise Fault(f"{quoted(path)} has more than {MAX_PARTS} slashes")
     if path.startswith("-"):
         raise Fault(f"{quoted(path)} begins with '-', which asks for a removal")
     _check_absolute(path)
@@ -282,6 +301,7 @@ _UNKNOWN: Final = {"type": "", "major": 0, "minor": 0}
 
 # A path can take 256 looks at the host, so this many take longer than all that a text may say.
 _MOST_LOOKED_UP: Final = 256
+_STEPS_PER_DEVICE: Final = 20
 # Each looks at all devices of the host.
 _MOST_SEARCHES: Final = 8
 
@@ -295,6 +315,9 @@ class _Devices:
 
 
 def _read_devices(value: Value) -> Wish | None:
+    if isinstance(value, list):
+        check_count(len(value), "items")
+        _check_searches(sum(map(_has_selector, value)))
     items, faults = read_items(_device, value)
     if not items and not faults:
         return None
@@ -309,13 +332,23 @@ def _read_devices(value: Value) -> Wish | None:
         raise Fault(
             f"{len(paths)} devices without type and major, at most {_MOST_LOOKED_UP} allowed"
         )
-    searches = sum(_searches(device) for device in looked_up)
+    _check_searches(sum(map(_searches, looked_up)))
+    return partial(_devices, _Devices(kept, faults))
+
+
+def _check_searches(searches: int) -> None:
     if searches > _MOST_SEARCHES:
         raise Fault(
             f"{searches} devices by `links` or by a selector that is no path,"
             f" at most {_MOST_SEARCHES} allowed"
         )
-    return partial(_devices, _Devices(kept, faults))
+
+
+def _has_selector(item: Value) -> bool:
+    """Tell whether an item that is not read yet has a selector that is no path."""
+    if isinstance(item, dict):
+        item = next((value for key, value in item.items() if key.lower() == "device"), None)
+    return isinstance(item, str) and not item.startswith("/")
 
 
 def _sought(device: Values) -> str:
@@ -337,6 +370,7 @@ def _given(device: Values) -> object:
 
 def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
     """Complete the devices; what is wrong with their format is told beside what the host lacks."""
+    host.budget.spend("completing its devices", len(devices.items) * _STEPS_PER_DEVICE)
     faults = dict(devices.faults)
     items: list[tuple[str, object, tuple[api.LinuxDevice, str]]] = []
     nodes: dict[str, DeviceNode | Fault] = {}
@@ -346,7 +380,7 @@ def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
             items += map(_device_item, complete(device, host, container, nodes))
         except Fault as fault:
             faults[number] = fault.at(f"item {number}")
-            if len(faults) >= ENOUGH:
+            if len(faults) >= MAX_FAULTS:
                 break
     if faults:
         raise Fault(*(sentence for number in sorted(faults) for sentence in faults[number]))
@@ -445,7 +479,8 @@ def _found(device: Values, host: Host) -> list[Values]:
     selector = device["device"]
     if not _reaches(selector.path or _ANY_NODE, host):
         return [{**_UNKNOWN, "path": selector.text}]
-    return wanted.find(device, host.devices, host.inventory or inventory.Inventory)
+    spend = partial(host.budget.spend, f"looking for {quoted(selector.text)} on the host")
+    return wanted.find(device, host.devices, host.inventory or inventory.Inventory, spend)
 
 
 def _is_missing(device: Values, host: Host) -> bool:
@@ -523,7 +558,7 @@ def _option(value: Value) -> str:
     option = read_short_line(value)
     if not option:
         raise Fault("an option is empty")
-    if any(character.isspace() for character in option):
+    if option.split() != [option]:
         # The form in the reference's documentation, one option per line without dashes, is one
         # text to YAML, and no mount option.
         raise Fault(f"{quoted(option)} has white space; an option, and a path in it, has none")
@@ -654,7 +689,7 @@ def _read_sysctl(value: Value) -> Wish | None:
             adjustment.linux.sysctl[key] = _sysctl_item(key, item)
         except Fault as fault:
             faults += fault.sentences
-            if len(faults) >= ENOUGH:
+            if len(faults) >= MAX_FAULTS:
                 break
     if faults:
         raise Fault(*faults)

@@ -7,12 +7,14 @@ hook-injector (NRI 0.12) is in docs/differences-hooks.md.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from nri_inject.adjust import Injector
 from nri_inject.annotations import plain, quoted, where
 from nri_inject.api import Adjustment, Container, Mount, Pod
+from nri_inject.budget import Spend, unlimited
 from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.errors import RequestError
@@ -22,11 +24,11 @@ from nri_inject.injecting import service_of
 from nri_inject.oci_hooks import (
     Choices,
     Definition,
-    Injection,
     Match,
     NoCommand,
     Subject,
-    injection,
+    injection_of,
+    matches,
 )
 from nri_inject.runtimes import Runtime
 from nri_inject.service import Options
@@ -58,14 +60,16 @@ def injector(choices: Choices, *, unsafe: bool = False) -> Injector:
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
         if not host.hooks:
             return Adjustment()
-        subject = subject_of(pod, container, choices)
+        spend = partial(host.budget.spend, "matching it with the hooks' conditions")
+        subject = subject_of(pod, container, choices, spend)
         try:
-            found = injection(host.hooks, subject, container.hooks)
+            found: Sequence[Match] = matches(host.hooks, subject)
             if not unsafe:
-                found = _believed(found, subject, container, host)
-            result = _permitted(found, subject, container, host)
+                found = _believed(found, host)
+            found = _permitted(found, host)
         except NoCommand as error:
             raise RequestError([str(error)], where=where(pod, container)) from error
+        result = injection_of(found, subject, container.hooks)
         unusable = [_sentence(match) for match in result.skipped]
         if unusable and choices.unusable_program == "fail":
             raise RequestError(unusable, where=where(pod, container))
@@ -78,19 +82,18 @@ def injector(choices: Choices, *, unsafe: bool = False) -> Injector:
     return inject
 
 
-def _believed(found: Injection, subject: Subject, container: Container, host: Host) -> Injection:
+def _believed(found: Sequence[Match], host: Host) -> Sequence[Match]:
     """Take a hook for unusable if containers may write its file or its program."""
     if host.permit is None or not host.permit.policy.lent:
         return found
     files = host.permit.guarded(host).files
-    doubts = {match.definition.file: _doubt(match.definition, files) for match in found.matched}
-    if not any(doubts.values()):
-        return found
-    hooks = [
-        dataclasses.replace(one, unusable=doubts.get(one.file) or one.unusable)
-        for one in host.hooks
-    ]
-    return injection(hooks, subject, container.hooks)
+    return [_judged(match, _doubt(match.definition, files)) for match in found]
+
+
+def _judged(match: Match, doubt: str) -> Match:
+    if not doubt:
+        return match
+    return match._replace(definition=dataclasses.replace(match.definition, unusable=doubt))
 
 
 def _doubt(definition: Definition, files: Mapping[str, Place]) -> str:
@@ -107,20 +110,17 @@ def _doubt(definition: Definition, files: Mapping[str, Place]) -> str:
     )
 
 
-def _permitted(found: Injection, subject: Subject, container: Container, host: Host) -> Injection:
+def _permitted(found: Sequence[Match], host: Host) -> Sequence[Match]:
     """Leave out the hooks that a rule of the policy denies; RequestError if none can be consulted.
 
     A hook file is the admin's own word, and needs no rule that allows it. Nobody requests a hook,
     so a denied one does not fail the container.
     """
-    if host.permit is None or not found.matched:
+    names = [_name(match.definition) for match in found if not match.definition.unusable]
+    if host.permit is None or not names:
         return found
-    names = [_name(match.definition) for match in found.matched]
     denied = {*names} - {*host.permit.unrequested_names("hooks", names, "hook")}
-    if not denied:
-        return found
-    kept = [definition for definition in host.hooks if _name(definition) not in denied]
-    return injection(kept, subject, container.hooks)
+    return [match for match in found if _name(match.definition) not in denied]
 
 
 def _name(definition: Definition) -> str:
@@ -131,13 +131,17 @@ inject: Final = injector(Choices())
 """Return the hooks that a container gets unless the admin has chosen otherwise."""
 
 
-def subject_of(pod: Pod, container: Container, choices: Choices) -> Subject:
+def subject_of(
+    pod: Pod, container: Container, choices: Choices, spend: Spend = unlimited
+) -> Subject:
     """Return what conditions are held against; under one key the pod's annotation counts."""
+    spend(len(pod.annotations) + len(container.annotations))
     return Subject(
         _Annotations(pod.annotations, container.annotations),
         container.args,
         lambda: has_bind_mounts(container.mounts, choices),
         choices,
+        spend,
     )
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from nri_inject.annotations import where
 from nri_inject.api import (
-    Adjustment,
     ConfigureRequest,
     FieldOwners,
     ValidateContainerAdjustmentRequest,
 )
 from nri_inject.audit import Outcome
+from nri_inject.budget import OverBudget
 from nri_inject.command import Command
 from nri_inject.config import Config
 from nri_inject.errors import NriError, RequestError
@@ -90,12 +90,13 @@ class Validating:
 
     def validate(self, request: ValidateContainerAdjustmentRequest) -> None:
         """Raise RequestError with everything in the adjustment that may not be."""
-        pod, container = request.pod, request.container
-        faults = [*self._missing(request), *self._denied(request)]
-        if faults:
-            told = partial(log.error, "%s: rejected: %s", where(pod, container), "; ".join(faults))
-            self._surroundings.after(told)
-            raise RequestError(faults, where=where(pod, container))
+        try:
+            faults = [*self._missing(request), *self._denied(request)]
+            if faults:
+                raise RequestError(faults, where=where(request.pod, request.container))
+        except RequestError as error:
+            self._surroundings.after(partial(log.error, "rejected: %s", str(error)))
+            raise
 
     def _missing(self, request: ValidateContainerAdjustmentRequest) -> list[str]:
         """Return what is wrong if a plugin that the container needs was not asked."""
@@ -111,21 +112,23 @@ class Validating:
         return []
 
     def _denied(self, request: ValidateContainerAdjustmentRequest) -> list[str]:
-        policy = self._surroundings.policy()
-        if policy is None:
+        host = self._surroundings.host(request.pod, request.container)
+        if host.permit is None:
             return []
-        host = self._surroundings.host()
         owners = request.owners.owners[request.container.id]
-        permits = _Permits(policy, request)
-        items = items_of(request.adjust, permits.world(host))
-        explained = self._explained(request, policy, host) if items else []
-        foreign = [item for item in items if item not in explained]
-        faults = permits.denied(foreign, owners)
-        outcome: Outcome = "rejected" if faults else "accepted"
-        self._surroundings.after(partial(self._write_down, request, permits.all(), outcome))
+        permits = _Permits(host.permit.policy, request, host)
+        items = items_of(request.adjust, permits.world())
+        explained = self._explained(request, host, permits.world()) if items else {}
+        foreign = [item for item in items if item not in explained.get((item.kind, item.key), ())]
+        outcome: Outcome = "rejected"
+        try:
+            faults = permits.denied(foreign, owners)
+            outcome = "rejected" if faults else "accepted"
+        finally:
+            self._surroundings.after(partial(self._record, request, permits.all(), outcome))
         return faults
 
-    def _write_down(
+    def _record(
         self,
         request: ValidateContainerAdjustmentRequest,
         permits: Sequence[Permit],
@@ -135,31 +138,35 @@ class Validating:
             self._surroundings.record(permit, request.pod, request.container, outcome)
 
     def _explained(
-        self, request: ValidateContainerAdjustmentRequest, policy: Policy, host: Host
-    ) -> list[Item]:
-        """Return what the suite itself would give to this container under this policy."""
-        permit = Permit(policy, request.pod, request.container, self._surroundings.title)
+        self, request: ValidateContainerAdjustmentRequest, host: Host, world: World
+    ) -> Mapping[tuple[str, str], Sequence[Item]]:
+        """Return what the suite itself would give to this container, by kind and key."""
         try:
-            own: Adjustment = self._surroundings.injector(
-                request.pod, request.container, dataclasses.replace(host, permit=permit)
-            )
+            own = self._surroundings.injector(request.pod, request.container, host)
+        except OverBudget:
+            raise
         except RequestError:
-            return []  # then no injector of ours has had a part in it either
-        return items_of(own, _Permits(policy, request).world(host))
+            return {}  # then no injector of ours has had a part in it either
+        explained: dict[tuple[str, str], list[Item]] = {}
+        for item in items_of(own, world):
+            explained.setdefault((item.kind, item.key), []).append(item)
+        return explained
 
 
 class _Permits:
     """A permit for each plugin that had a part in one adjustment."""
 
-    def __init__(self, policy: Policy, request: ValidateContainerAdjustmentRequest) -> None:
+    def __init__(
+        self, policy: Policy, request: ValidateContainerAdjustmentRequest, host: Host
+    ) -> None:
         self._policy = policy
         self._request = request
+        self._host = host
         self._known: dict[str, Permit] = {}
 
-    def world(self, host: Host) -> World:
+    def world(self) -> World:
         """Return what items are looked up in."""
-        anybody = Permit(self._policy, self._request.pod, self._request.container, "")
-        return anybody.world(host)
+        return self._permit("").world(self._host)
 
     def denied(self, items: list[Item], owners: FieldOwners) -> list[str]:
         """Return a sentence for each item that its plugin may not ask for.
@@ -181,9 +188,12 @@ class _Permits:
 
     def _of(self, plugin: str) -> Permit:
         if plugin not in self._known:
-            pod, container = self._request.pod, self._request.container
-            self._known[plugin] = Permit(self._policy, pod, container, plugin)
+            self._known[plugin] = self._permit(plugin)
         return self._known[plugin]
+
+    def _permit(self, plugin: str) -> Permit:
+        pod, container = self._request.pod, self._request.container
+        return Permit(self._policy, pod, container, plugin, self._host.budget)
 
 
 main: Final = Command(

@@ -27,7 +27,7 @@ from nri_inject.api import Adjustment, Container
 from nri_inject.host import Host, NotADevice, Number
 from nri_inject.policy import mount_options, sysctls
 from nri_inject.policy.kinds import HARMLESS, PROTECTED
-from nri_inject.policy.patterns import clean, is_below, literally
+from nri_inject.policy.patterns import MAX_PARTS, clean, is_below, literally
 from nri_inject.policy.rules import Item
 
 if TYPE_CHECKING:
@@ -39,9 +39,10 @@ T = TypeVar("T")
 Reach = Callable[[str], bool]
 """Tell whether a path of the host may be looked at: not before some rule could allow it."""
 
-# Each costs some 50 µs: the time of a request is bounded.
 _MOST_DEVICES: Final = 512
 _MOST_MOUNTS: Final = 1024
+
+_STEPS_PER_ITEM: Final = 30
 
 
 class World(NamedTuple):
@@ -58,7 +59,12 @@ def items_of(adjustment: Adjustment, world: World) -> list[Item]:
 
     Variables, arguments and annotations are the container's own affair and are not among it.
     """
-    return [item for kind in _KINDS for item in kind(adjustment, world)]
+    items: list[Item] = []
+    for kind in _KINDS:
+        for item in kind(adjustment, world):
+            world.host.budget.spend("finding out what it asks for", _STEPS_PER_ITEM)
+            items.append(item)
+    return items
 
 
 # --- devices ------------------------------------------------------------------------------------
@@ -69,9 +75,11 @@ def _devices(adjustment: Adjustment, world: World) -> Iterator[Item]:
     given = [device for device in linux.devices if not device.path.startswith("-")]
     rules = linux.resources.devices
     crowded = len(given) + len(rules) > _MOST_DEVICES
-    for device in given:
-        yield _too_many(device.path) if crowded else _device(device, rules, world)
     numbers = {_device_number(device) for device in given}
+    for device in given:
+        # A rule with a wildcard concerns every device, so each is compared with all rules.
+        world.host.budget.spend("comparing its devices with their rules", len(rules))
+        yield _too_many(device.path) if crowded else _device(device, rules, world)
     for rule in rules:
         if rule.allow and rule_number(rule) not in numbers:
             key = _rule_key(rule)
@@ -271,9 +279,6 @@ def _extra(access: Iterable[str]) -> str:
 
 # --- mounts -------------------------------------------------------------------------------------
 
-# Each costs a comparison with every directory above it that a rule may name.
-_MOST_PARTS: Final = 64
-
 
 def _mounts(adjustment: Adjustment, world: World) -> Iterator[Item]:
     given = [mount for mount in adjustment.mounts if not mount.destination.startswith("-")]
@@ -342,8 +347,8 @@ def _source(source: str, kind: str, world: World) -> _Source:
     if not source.startswith("/"):
         bad = "its source is no absolute path" if kind == "bind" else ""
         return _Source(() if bad else (source,), trouble=bad)
-    if source.count("/") > _MOST_PARTS:
-        return _Source((), trouble=f"its source has more than {_MOST_PARTS} parts")
+    if source.count("/") > MAX_PARTS:
+        return _Source((), trouble=f"its source has more than {MAX_PARTS} parts")
     if not world.reaches_source(clean(source)):
         return _Source((clean(source),))
     try:

@@ -17,10 +17,14 @@ MAY: Final = "where containers may write and put a link in its place"
 
 
 class Lent:
-    """The sources of mounts that some rule gives to some container for writing."""
+    """The sources of mounts that some rule gives to some container for writing.
+
+    `wildcards` says how many of them are patterns.
+    """
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         given = [*patterns]
+        self.wildcards: Final = sum(one.literal is None for one in given)
         self._literal = frozenset(one.literal for one in given if one.literal is not None)
         self._others = Stems((one, one) for one in given if one.literal is None)
         self._is_empty = not given

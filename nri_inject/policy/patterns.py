@@ -17,16 +17,23 @@ from nri_inject.annotations import Fault, quoted
 
 T = TypeVar("T")
 
+MAX_PARTS: Final = 64
+"""How many slashes a path may have that is looked at. Each directory above it may be in a rule."""
+
 _SPECIAL: Final = re.compile(r"[*?\[]")
 _TOKEN: Final = re.compile(r"\*+|\?|\[(!?)(\]?[^\]]*)\]|\[|[^*?\[]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern; `literal` is its text if nothing in it is special."""
+    """A pattern; `literal` is its text if nothing in it is special.
+
+    `stem` has the characters in front of the first special one.
+    """
 
     text: str
     literal: str | None
+    stem: str
     _regex: re.Pattern[str] | None
     _below: re.Pattern[str] | None
 
@@ -69,12 +76,6 @@ class Pattern:
         return least is not None and last is not None and least + last <= len(tokens)
 
     @property
-    def stem(self) -> str:
-        """The characters in front of the first special one."""
-        special = _SPECIAL.search(self.text)
-        return self.text if special is None else self.text[: special.start()]
-
-    @property
     def directory(self) -> str:
         """A path that all it stands for is at or below; of a text without special ones itself."""
         return self.literal or self.stem.rpartition("/")[0] or "/"
@@ -107,11 +108,13 @@ def pattern(text: str) -> Pattern:
     """Return the pattern that a text is; raises Fault for one that stands for nothing."""
     if not text:
         raise Fault("an empty pattern stands for nothing")
-    if not _SPECIAL.search(text):
-        return Pattern(text, text, None, None)
+    special = _SPECIAL.search(text)
+    if special is None:
+        return Pattern(text, text, text, None, None)
     expression = _translated(text)
     below = re.compile(f"(?:{expression})(?:/.*)?", re.DOTALL)
-    return Pattern(text, None, re.compile(expression, re.DOTALL), below)
+    stem = text[: special.start()]
+    return Pattern(text, None, stem, re.compile(expression, re.DOTALL), below)
 
 
 def literally(text: str) -> str:

@@ -12,28 +12,37 @@ from typing import Final
 from nri_inject import user_namespace
 from nri_inject.annotations import container_name, plain, where
 from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.budget import UNLIMITED, Budget
 from nri_inject.errors import RequestError
 from nri_inject.host import Host, Place
 from nri_inject.policy.items import World, items_of, named, with_real_sources, without, written
 from nri_inject.policy.kinds import KINDS
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
-from nri_inject.policy.patterns import above, clean
+from nri_inject.policy.patterns import MAX_PARTS, above, clean
 from nri_inject.policy.rules import Decision, Item, Policy, Reach, Subject
-
-# Of an item and a rule's entry. Each costs some 3 µs, and a request must not take a second.
-_MOST_COMPARISONS: Final = 100_000
 
 _NO_ORIGINS: Final[Mapping[str, str]] = {}
 
 
 class Permit:
-    """The policy as it concerns one container; `plugin` is who asks in its name."""
+    """The policy as it concerns one container; `plugin` is who asks in its name.
 
-    def __init__(self, policy: Policy, pod: Pod, container: Container, plugin: str) -> None:
+    Its decisions count against the request's budget; OverBudget fails the container, whatever the
+    policy's mode.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        pod: Pod,
+        container: Container,
+        plugin: str,
+        budget: Budget = UNLIMITED,
+    ) -> None:
         self.decisions: list[Decision] = []
         self.plugin = plugin
         self.policy = policy
-        self._comparisons = 0
+        self._budget = budget
         self._rules = policy.local(pod.namespace)
         self._known_reach: dict[str, Reach] = {}
         self._pod = pod
@@ -102,10 +111,8 @@ class Permit:
 
     def _decided(self, item: Item) -> Decision:
         candidates = self._rules.candidates(item)
-        self._comparisons += max(len(candidates), self._rules.lookups)
-        if self._comparisons > _MOST_COMPARISONS:
-            sentence = f"what is asked for takes more than {_MOST_COMPARISONS} comparisons"
-            item = dataclasses.replace(item, trouble=item.trouble or sentence)
+        steps = self.policy.steps(item, max(len(candidates), self._rules.lookups))
+        self._budget.spend(f"comparing it with the rules of {self.policy.origin}", steps)
         return self.policy.decide(KINDS[item.kind], self._subject, item, candidates)
 
     def _tolerate(self, item: Item) -> Decision:
@@ -170,6 +177,8 @@ class Permit:
         Looking can tell what exists, wait for a network file system or mount something; so
         nothing is looked at that no rule could allow, whatever is there.
         """
+        if path.count("/") > MAX_PARTS:
+            return False
         reach, places = self._reach("devices"), [*above(clean(path))]
         return (
             self.policy.mode == "warn"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from nri_inject import api
@@ -11,10 +11,13 @@ from nri_inject.annotations import described, find, plain, quoted
 from nri_inject.errors import ConfigError, NriError
 from nri_inject.fields import Fault, Field, list_of, map_of, read_flag, read_string
 from nri_inject.yamlscalars import as_text
-from nri_inject.yamltext import Value, YamlError, load
+from nri_inject.yamltext import ANNOTATION, Value, YamlError, load
 
 REQUIRED_PLUGINS: Final = "required-plugins.noderesource.dev"
 """The pod annotation with a list of further plugins that have to be there."""
+
+# A list of a few names, whatever a pod's author makes of it.
+_PLUGINS: Final = replace(ANNOTATION, nodes=1000)
 
 # What Go's strconv.ParseBool accepts.
 _BOOLEANS = {
@@ -153,7 +156,7 @@ def _annotated_plugins(request: _Request) -> Iterator[str]:
     key, text = found
     place = f"annotation {plain(key)}"
     try:
-        names = load(text)
+        names = load(text, _PLUGINS)
     except YamlError as error:
         raise Rejection(f"{place}: {error}") from error
     if not isinstance(names, list | None):

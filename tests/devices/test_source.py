@@ -222,3 +222,11 @@ def test_closed_twice_gives_the_descriptors_back_once(kernel: Kernel) -> None:
 def test_the_real_host_can_be_asked() -> None:
     with closing(HostInventory()) as source:
         assert look(source) == read()
+
+
+def test_a_request_looks_once_and_the_next_one_again(kernel: Kernel) -> None:
+    current = kernel.source.current()
+    first = current()
+    kernel.unplug(sticks())
+    assert current() is first
+    assert kernel.source.current()() is not first

@@ -8,7 +8,9 @@ import json
 import pytest
 
 from nri_inject import api, runtimes
+from nri_inject.annotations import Fault
 from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.budget import Budget
 from nri_inject.cdi import registry
 from nri_inject.config import Cdi, Config
 from nri_inject.errors import ConfigError, RequestError
@@ -37,9 +39,8 @@ def pod(**annotations: str) -> Pod:
 
 
 def asking(annotations: dict[str, str], container: Container = MAIN) -> list[str]:
-    wanted, faults = requested(pod(**annotations), container)
-    assert faults == []
-    return wanted
+    asked, handed = requested(pod(**annotations), container)
+    return [*dict.fromkeys((*asked, *handed))]
 
 
 def variables(adjustment: Adjustment) -> list[str]:
@@ -234,3 +235,61 @@ def test_whether_the_containers_annotations_are_trusted_is_configured(
             " rule, whoever wrote them"
         )
     ]
+
+
+# --- texts without end --------------------------------------------------------------------------
+
+TOO_MANY = "more than 1000 CDI devices are asked for"
+
+
+def test_a_text_of_commas_names_the_bound_and_is_not_read() -> None:
+    assert refused({"cdi.k8s.io/a": "," * 256_000}) == (f"annotation cdi.k8s.io/a: {TOO_MANY}",)
+
+
+def test_many_texts_are_read_up_to_the_bound() -> None:
+    annotations = {f"cdi.k8s.io/{number:05}": "v.com/d=a" for number in range(1001)}
+    assert refused(annotations) == (f"annotation cdi.k8s.io/01000: {TOO_MANY}",)
+    assert asking(dict(list(annotations.items())[:1000])) == ["v.com/d=a"]
+
+
+def test_names_of_pod_and_kubelet_are_counted_together() -> None:
+    container = Container(annotations={"cdi.k8s.io/k": ",".join(["v.com/d=a"] * 501)})
+    with pytest.raises(Fault, match=TOO_MANY):
+        requested(pod(**{"cdi.k8s.io/p": ",".join(["v.com/d=b"] * 500)}), container)
+
+
+def test_the_first_faults_are_said_of_many_texts() -> None:
+    with pytest.raises(Fault) as caught:
+        requested(pod(**{f"cdi.k8s.io/{number:05}": "" for number in range(900)}), MAIN)
+    assert len(caught.value.sentences) == 20
+    assert caught.value.sentences[0] == (
+        "annotation cdi.k8s.io/00000: '' is not a device name such as vendor.com/class=name"
+    )
+
+
+@pytest.mark.parametrize("annotation", [KEY, "cdi.k8s.io/a"])
+def test_a_name_has_at_most_1024_characters(annotation: str) -> None:
+    def faults(length: int) -> str:
+        name = "v.com/d=".ljust(length, "x")
+        return refused({annotation: f"[{name}]" if annotation == KEY else name})[0]
+
+    assert "no CDI device" in faults(1024)
+    assert faults(1025).endswith("xxx...' is longer than 1024 characters")
+
+
+def test_a_key_that_the_container_repeats_is_the_pods() -> None:
+    annotations = {"cdi.k8s.io/a": "v.com/d=a", "cdi.k8s.io/b": "v.com/d=b"}
+    container = Container(annotations={**annotations, "cdi.k8s.io/c": "v.com/d=c"})
+    assert requested(pod(**annotations), container) == (["v.com/d=a", "v.com/d=b"], ["v.com/d=c"])
+    other = Container(annotations={"cdi.k8s.io/a": "v.com/d=x"})
+    assert requested(pod(**annotations), other)[0] == ["v.com/d=a", "v.com/d=b", "v.com/d=x"]
+
+
+def test_a_reading_costs_the_same_steps_when_it_is_cached() -> None:
+    spent = []
+    for _ in range(2):
+        budget = Budget()
+        host = dataclasses.replace(HOST, budget=budget)
+        inject(pod(**{KEY: "[v.com/d=a, v.com/d=b]"}), MAIN, host)
+        spent.append(budget.spent)
+    assert spent[0] == spent[1] > 0

@@ -11,14 +11,27 @@ from typing import Any
 import hook_vectors
 import hooks_without_env
 import pytest
+from counting import calls_of
 
 from nri_inject import api
+from nri_inject.budget import Budget, OverBudget
 from nri_inject.errors import RequestError
 from nri_inject.hook_environment import PATH
 from nri_inject.hook_registry import HookRegistry
 from nri_inject.host import Host
-from nri_inject.oci_hooks import AS_GO, Annotation, Choices, Definition, When, compiled
+from nri_inject.oci_hooks import (
+    AS_GO,
+    Annotation,
+    Choices,
+    Definition,
+    Definitions,
+    When,
+    compiled,
+    decide,
+)
 from nri_inject.plugins.hook_injector import inject, injector
+from nri_inject.policy import document
+from nri_inject.policy.permit import Permit
 
 VECTORS = {vector["name"]: vector for vector in hook_vectors.load("plugin")}
 
@@ -190,3 +203,65 @@ def test_names_in_an_error_are_escaped() -> None:
     host = host_with(hook(when=When(commands=(compiled("x"),))))
     with pytest.raises(RequestError, match=r"^pod n/a\\n2026 error, container c: "):
         strict(pod, api.Container(name="c"), host)
+
+
+def matching(key: str, value: str) -> Definition:
+    return hook(when=When(annotations=(Annotation(compiled(key), compiled(value)),)))
+
+
+def spent_on(annotations: Mapping[str, str], *definitions: Definition) -> int:
+    budget = Budget()
+    host = dataclasses.replace(host_with(*definitions), budget=budget)
+    inject(api.Pod(annotations=annotations), CONTAINER, host)
+    return budget.spent
+
+
+def test_a_search_costs_by_the_length_of_the_text_and_of_the_pattern() -> None:
+    short = spent_on({"a": "x"}, matching("^a$", "[xy]+z"))
+    assert spent_on({"a": "x" * 20_000}, matching("^a$", "[xy]+z")) > 10 * short
+    assert spent_on({"a": "x" * 20_000}, matching("^a$", "^z")) < 2 * short
+    longer = spent_on({"a": "x" * 2000}, matching("^a$", "[xy]{100}z"))
+    assert longer > 3 * spent_on({"a": "x" * 2000}, matching("^a$", "[xy]+z"))
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {f"k{number}": "" for number in range(60_000)},
+        {f"feature{number}": "x" for number in range(1000)},
+        {"feature": "x" * 256_000},
+    ],
+)
+def test_matching_over_the_budget_fails_the_container(annotations: Mapping[str, str]) -> None:
+    definitions = Definitions(matching("^feature.*", f"x{n}[a-z]*y") for n in range(300))
+    with pytest.raises(OverBudget) as caught:
+        spent_on(annotations, *definitions)
+    (sentence,) = caught.value.faults
+    assert sentence == (
+        "matching it with the hooks' conditions takes more than 100000 steps, the most for one"
+        " container; ask for fewer or shorter things"
+    )
+
+
+def test_a_command_that_linux_could_not_run_fails_the_container() -> None:
+    asked = hook(when=When(commands=(compiled("^/bin/.*x$"),)))
+    for length, fails in ((4096, False), (4097, True)):
+        container = api.Container(args=["/bin/".ljust(length, "x")])
+        if not fails:
+            assert inject(POD, container, host_with(asked)).hooks.poststart
+            continue
+        with pytest.raises(RequestError, match="the container's command has more than 4096 bytes"):
+            inject(POD, container, host_with(asked))
+        assert inject(POD, container, host_with(hook())).hooks.poststart
+
+
+def test_conditions_are_asked_once_though_the_policy_denies_a_hook() -> None:
+    rules = "rules: [{deny: {hooks: [a.json]}}]\non_deny: skip"
+    kept = dataclasses.replace(hook("/bin/kept"), file="/etc/hooks.d/b.json")
+    permit = Permit(document.read(rules, "policy"), POD, CONTAINER, "30-hook-injector")
+    host = dataclasses.replace(host_with(hook(), kept), permit=permit)
+    given: list[api.Adjustment] = []
+    calls = calls_of(decide.__code__, lambda: given.append(inject(POD, CONTAINER, host)))
+    assert calls == 2
+    (adjustment,) = given
+    assert [kept.path for kept in adjustment.hooks.poststart] == ["/bin/kept"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from counting import lines_of
 
 from nri_inject import api
 from nri_inject.config import Config, File, Validator
@@ -211,7 +212,9 @@ def test_what_the_suite_itself_gives_needs_no_rule_for_its_parts(tmp_path: Path)
         annotations={"cdi-devices.noderesource.dev/pod": "[v.com/d=a]"},
     )
     service = validating("rules: [{allow: {cdi_devices: [v.com/d=*]}}]", tmp_path)
-    adjust = service._surroundings.injector(pod, CONTAINER, service._surroundings.host())
+    adjust = service._surroundings.injector(
+        pod, CONTAINER, service._surroundings.host(pod, CONTAINER)
+    )
     assert adjust.linux.devices[0].path == "/dev/full"
     service.validate(request(adjust, pod=pod))
     more = api.Adjustment()
@@ -293,3 +296,41 @@ def test_decisions_are_written_down_with_the_plugin_that_asked(tmp_path: Path) -
         "bin",
         "accepted",
     )
+
+
+MOUNTS_ALLOWED = "rules: [{allow: {mounts: [{source: /etc, access: rw}]}}]"
+
+
+def test_what_the_suite_gives_is_told_apart_in_time_that_grows_with_it(tmp_path: Path) -> None:
+    service = validating(MOUNTS_ALLOWED, tmp_path)
+
+    def lines(count: int) -> int:
+        text = "".join(
+            f"- {{source: /etc, destination: /x{n}, type: bind}}\n" for n in range(count)
+        )
+        pod = api.Pod(namespace="ci", annotations={"mounts.noderesource.dev": text})
+        mounts = [api.Mount(source="/etc", destination=f"/x{n}", type="bind") for n in range(count)]
+        asked = request(api.Adjustment(mounts=mounts), pod=pod)
+        return lines_of(lambda: service.validate(asked))
+
+    lines(10)
+    assert lines(400) < 10 * lines(50)
+
+
+def test_more_than_its_budget_is_rejected_logged_and_audited(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "audit.jsonl"
+    rules = "\n".join(["- {allow: {sysctl: ['*.x']}}"] * 1000)
+    service = validating(f"rules:\n{rules}", tmp_path, audit=File(str(file)))
+    asked = api.Adjustment()
+    for number in range(60):
+        asked.linux.sysctl[f"net.a{number}.x"] = "1"
+    with caplog.at_level(logging.ERROR):
+        sentence = reason(service, request(asked))
+    assert sentence == (
+        "pod ci/build, container main: comparing it with the rules of policy takes more than"
+        " 100000 steps, the most for one container; ask for fewer or shorter things"
+    )
+    assert caplog.messages == [f"rejected: {sentence}"]
+    assert {json.loads(line)["outcome"] for line in file.read_text().splitlines()} == {"rejected"}

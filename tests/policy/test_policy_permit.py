@@ -248,3 +248,9 @@ def test_a_hook_is_not_lost_where_no_rule_can_be_consulted(on_deny: Any) -> None
     with pytest.raises(RequestError, match="hook '10-a': it is cut off"):
         broken.unrequested_names("hooks", ["10-a"], "hook")
     assert [decision.verdict for decision in broken.decisions] == ["deny"]
+
+
+def test_a_path_of_more_than_64_slashes_is_not_looked_at() -> None:
+    allowing = permit("rules: [{allow: {devices: ['/dev/**']}}]")
+    assert allowing.reaches_device("/dev" + "/a" * 63)
+    assert not allowing.reaches_device("/dev" + "/a" * 64)
