@@ -28,8 +28,12 @@ PURE := nri_inject/wire/*,nri_inject/cdi/*,nri_inject/oci_hooks/*,nri_inject/pol
     nri_inject/differences.py,nri_inject/devices/selectors.py,nri_inject/devices/classes.py,$\
     nri_inject/plugins/resource_assigner/*
 
-.PHONY: help demo quick coverage test begin lint types oldest unit e2e soak bench binaries generate \
-    lock clean
+VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' nri_inject/version.py)
+# The time that packages and archives carry, so that the same commit gives the same bytes.
+dist binaries release: export SOURCE_DATE_EPOCH := $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
+
+.PHONY: help demo quick coverage test begin lint types oldest unit e2e soak bench binaries dist release \
+    notes draft publish workflows generate lock clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -105,6 +109,47 @@ binaries: $(VENV)/.binaries ## Self-contained programs in dist/nri-inject, for n
 	    --workpath .cache/pyinstaller deploy/binaries/nri-inject.spec
 	@dist/nri-inject/nri-inject --version
 
+dist: $(VENV)/.installed ## Source distribution and wheel in dist/: the same bytes in each build
+	$(SAY) "building the source distribution, and the wheel from it"
+	@rm -rf dist/*.whl dist/*.tar.gz .cache/sdist
+	@mkdir -p .cache/sdist
+	@$(BIN)/hatchling build --target sdist --directory dist
+	@tar -xzf dist/nri_inject-$(VERSION).tar.gz -C .cache/sdist --strip-components=1
+	@cd .cache/sdist && $(abspath $(BIN))/hatchling build --target wheel --directory $(CURDIR)/dist
+
+RELEASED := dist/release
+PROGRAMS := nri-inject-$(VERSION)-linux-$(shell uname -m)
+
+release: dist binaries ## The files of a release and their checksums in dist/release (docs/release.md)
+	@grep -q '^## $(VERSION)\( \|$$\)' CHANGELOG.md || { echo "CHANGELOG.md lacks $(VERSION)" >&2; exit 1; }
+	@rm -rf $(RELEASED)
+	@mkdir -p $(RELEASED)
+	@cp dist/nri_inject-$(VERSION)* $(RELEASED)
+	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH) \
+	    --transform 's,^nri-inject,$(PROGRAMS),' -cf - -C dist nri-inject | gzip -9n \
+	    >$(RELEASED)/$(PROGRAMS).tar.gz
+	@cd $(RELEASED) && sha256sum -- * >SHA256SUMS && cat SHA256SUMS
+
+notes: ## What the changelog says of this version
+	@sed '1,/^## $(VERSION)\( \|$$\)/d; /^## /,$$d' CHANGELOG.md
+
+draft: ## Draft the release on GitHub, with its files; the workflow does it
+	@mkdir -p .cache
+	@$(MAKE) --no-print-directory -s notes >.cache/notes.md
+	@gh release create v$(VERSION) --draft --verify-tag --title "nri-inject $(VERSION)" \
+	    --notes-file .cache/notes.md $(RELEASED)/*
+
+publish: $(VENV)/tools/.installed ## Upload wheel and source distribution; the workflow does it
+	@$(VENV)/tools/bin/uv publish --trusted-publishing always $(RELEASED)/nri_inject-*
+
+workflows: $(VENV)/tools/.installed .cache/bin/actionlint ## Check .github: actionlint, zizmor; needs Go
+	$(SAY) "workflows: actionlint, zizmor"
+	@.cache/bin/actionlint
+	@$(VENV)/tools/bin/zizmor --quiet --offline .github
+
+.cache/bin/actionlint: Makefile
+	@GOBIN=$(CURDIR)/.cache/bin go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
 generate: ## Generate nri_inject/_pb from proto/ again
 	$(PYTHON) proto/generate.py
 
@@ -166,7 +211,7 @@ $(VENV)/bench/.installed: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/tools/.installed: requirements/tools.txt
-	$(SAY) "installing the package that locks the others"
+	$(SAY) "installing the tools of maintainers"
 	@$(PYTHON) -m venv $(VENV)/tools
 	@$(VENV)/tools/bin/python $(LOCKED) requirements/tools.txt
 	@touch $@

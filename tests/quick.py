@@ -1,7 +1,8 @@
 """The quick tests, as a plugin of pytest: `--quick` runs all tests that are not marked slow.
 
-A slow test starts a process, waits for the clock, or takes more than a quarter of a second. With
-`--quick` a test that starts a process without the mark fails.
+A slow test starts a process, waits for the clock, or takes more than a quarter of a second. A test
+that needs a program or a real runtime is slow without the mark. With `--quick` any other test that
+starts a process fails.
 """
 
 from __future__ import annotations
@@ -36,9 +37,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave the slow tests out."""
     if not config.option.quick:
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
+    slow = [item for item in items if _is_slow(item)]
     config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    items[:] = [item for item in items if not _is_slow(item)]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(mark) for mark in ("slow", "program", "e2e"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
