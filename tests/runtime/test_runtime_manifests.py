@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -452,3 +454,16 @@ def test_the_oci_spec_has_its_own_place_for_what_a_runtime_may_tell() -> None:
         "intelRdt": {"closID": "gold"},
         "resources": {},
     }
+
+
+def test_manifests_are_read_without_libyaml_as_well() -> None:
+    program = (
+        "import yaml\ndel yaml.CSafeLoader\n"
+        "from nri_inject.runtime.manifests import read\n"
+        "text = '{kind: Pod, metadata: {name: p}, spec: {containers: [{name: c}]}}'\n"
+        "print(read(text, 'f')[0].container.name)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "c\n"
