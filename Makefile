@@ -24,8 +24,8 @@ OURSELVES := -m pip install --quiet --no-index --no-deps --no-build-isolation --
 QUICK := NRI_INJECT_EXAMPLES=0.1 $(BIN)/python
 # The modules that decide, without files, clocks and sockets: `make coverage` holds them at 85 %.
 PURE := nri_inject/wire/*,nri_inject/cdi/*,nri_inject/oci_hooks/*,nri_inject/policy/*,$\
-    nri_inject/yamltext.py,nri_inject/annotations.py,nri_inject/adjust.py,nri_inject/runtimes.py,$\
-    nri_inject/differences.py,nri_inject/devices/selectors.py,nri_inject/devices/classes.py,$\
+    nri_inject/text/yamltext.py,nri_inject/text/annotations.py,nri_inject/injectors/compose.py,nri_inject/capabilities.py,$\
+    nri_inject/plugins/differences.py,nri_inject/host/devices/selectors.py,nri_inject/host/devices/classes.py,$\
     nri_inject/plugins/resource_assigner/*
 
 VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' nri_inject/version.py)

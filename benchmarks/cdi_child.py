@@ -17,7 +17,7 @@ from players import request_of, resident
 
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.cdi.resolve import resolve
-from nri_inject.host import HostDevices
+from nri_inject.host.nodes import HostDevices
 
 
 def main(repeats: int, wanted: list[str], directories: list[str]) -> None:

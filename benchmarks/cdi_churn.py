@@ -28,7 +28,7 @@ from players import resident
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.cdi.resolve import resolve
 from nri_inject.errors import NriError
-from nri_inject.host import HostDevices
+from nri_inject.host.nodes import HostDevices
 
 FILES = 10
 DEVICES = 50

@@ -24,16 +24,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from machine import many, write
 
-from nri_inject.devices.inventory import Inventory
-from nri_inject.devices.selectors import Selector, parse
-from nri_inject.devices.source import HostInventory
-from nri_inject.devices.uevents import Uevents
+from nri_inject.host.devices.inventory import Inventory
+from nri_inject.host.devices.selectors import Selector, parse
+from nri_inject.host.devices.source import HostInventory
+from nri_inject.host.devices.uevents import Uevents
 
 ROUNDS = 15
 STARTS = (
     ("the device injector, launched", "import nri_inject.plugins.device_injector"),
-    ("and the first selector", "import nri_inject.devices.wanted, nri_inject.devices.live"),
-    ("and libudev, for a property", "from nri_inject.devices import udev; udev.properties('/x')"),
+    (
+        "and the first selector",
+        "import nri_inject.host.devices.wanted, nri_inject.host.devices.live",
+    ),
+    (
+        "and libudev, for a property",
+        "from nri_inject.host.devices import udev; udev.properties('/x')",
+    ),
 )
 SELECTORS = (
     "usb:1a86:7523:S17",

@@ -26,17 +26,13 @@ import samples
 from google.protobuf.message import Message
 from hostile import Cost, Reader
 
-from nri_inject import logs
 from nri_inject.api import (
     ConfigureRequest,
     CreateContainerRequest,
     CreateContainerResponse,
     ValidateContainerAdjustmentRequest,
 )
-from nri_inject.config import Config
 from nri_inject.errors import NriError
-from nri_inject.injecting import Injecting
-from nri_inject.missed import lacking
 from nri_inject.plugin import Plugin, dispatch
 from nri_inject.plugins import (
     cdi_injector,
@@ -46,8 +42,12 @@ from nri_inject.plugins import (
 )
 from nri_inject.plugins.policy_validator import Validating
 from nri_inject.plugins.resource_assigner.plugin import ResourceAssigner
-from nri_inject.service import Options, Service
-from nri_inject.surroundings import Part
+from nri_inject.service import logs
+from nri_inject.service.base import Options, Service
+from nri_inject.service.config import Config
+from nri_inject.service.environment import Part
+from nri_inject.service.health.missed import lacking
+from nri_inject.service.injector import Injecting
 from nri_inject.wire.session import Call, Role, Session
 from nri_inject.wire.ttrpc import Code
 

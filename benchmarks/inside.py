@@ -29,13 +29,13 @@ import samples
 from bench import UNRESTRICTED
 from players import request_of
 
-from nri_inject import logs
 from nri_inject.api import ConfigureRequest, CreateContainerRequest
-from nri_inject.config import Config
-from nri_inject.injecting import service_of
 from nri_inject.plugin import Plugin, dispatch
 from nri_inject.plugins import cdi_injector, device_injector, hook_injector, suite
-from nri_inject.service import Options
+from nri_inject.service import logs
+from nri_inject.service.base import Options
+from nri_inject.service.config import Config
+from nri_inject.service.injector import service_of
 from nri_inject.wire.session import Call, Role, Session
 
 TIMES = 3000

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nri_inject.api import Container, CreateContainerRequest, CreateContainerResponse, Mount, Pod
+from nri_inject.capabilities import NEWEST
 from nri_inject.runtime.launcher import launch
 from nri_inject.runtime.peer import Peer
-from nri_inject.runtimes import NEWEST
 
 _FLOOR = """#!{python}
 from nri_inject import Plugin, serve

@@ -10,6 +10,7 @@ A plugin is a record of functions, and `serve` runs it:
     serve(Plugin(name="hello", index="10", create_container=create_container))
 """
 
+from nri_inject import _moved
 from nri_inject.api import Adjustment, Container, ContainerUpdate, FailurePolicy, Pod
 from nri_inject.errors import (
     ConfigError,
@@ -21,6 +22,8 @@ from nri_inject.errors import (
 )
 from nri_inject.plugin import Plugin
 from nri_inject.stub import Stub, serve
+
+_moved.install()
 
 __all__ = [
     "Adjustment",

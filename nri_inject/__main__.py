@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from nri_inject.programs import SUITE, load, named
+from nri_inject.plugins.programs import SUITE, load, named
 
 
 def main() -> None:

@@ -7,7 +7,7 @@
     ├── RequestError         a container asked for something that it cannot have; its sentence
     │                        is what people read in `kubectl describe pod`
     ├── ConfigError          an admin's file or option is wrong
-    └── YamlError            a text is not the YAML that we accept (in nri_inject.yamltext)
+    └── YamlError            a text is not the YAML that we accept (in nri_inject.text.yamltext)
 
 Programming errors stay TypeError, ValueError and AssertionError.
 """

@@ -32,7 +32,7 @@ from nri_inject.api import (
     ValidateContainerAdjustmentResponse,
 )
 from nri_inject.errors import RequestError
-from nri_inject.names import is_plugin_index, is_plugin_name
+from nri_inject.text.names import is_plugin_index, is_plugin_name
 
 Updates = Iterable[ContainerUpdate] | None
 PodHandler = Callable[[Pod], None]

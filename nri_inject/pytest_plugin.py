@@ -25,13 +25,13 @@ class NewRuntime(Protocol):
 @pytest.fixture
 def new_nri_runtime() -> Iterator[NewRuntime]:
     """Give a function that makes runtimes of any version; their plugins end with the test."""
-    from nri_inject import runtimes
+    from nri_inject import capabilities
     from nri_inject.testing import FakeRuntime
 
     with ExitStack() as opened:
 
         def new(version: str = "", **options: Any) -> FakeRuntime:
-            runtime = runtimes.named(version) if version else runtimes.NEWEST
+            runtime = capabilities.named(version) if version else capabilities.NEWEST
             return opened.enter_context(FakeRuntime(runtime, **options))
 
         yield new

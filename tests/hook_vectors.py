@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nri_inject import api
-from nri_inject.oci_hooks import Injection, Subject, injection
+from nri_inject.hooks import Injection, Subject, injection
 
 VECTORS = Path(__file__).parent / "vectors/oci-hooks"
 FIELDS = {

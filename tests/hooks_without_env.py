@@ -2,7 +2,7 @@
 
 A vector records what the Go library makes of a hook without `env`: one without `env`. runc before
 1.3 then may run it as root with the variables of the pod (CVE-2025-23266), so here it gets root's
-PATH (`nri_inject.hook_environment`). Everything else in these vectors still holds, and each of
+PATH (`nri_inject.host.hook_environment`). Everything else in these vectors still holds, and each of
 them is here by name: a test fails if one has no such hook, or if another one has.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from nri_inject.hook_environment import PATH
+from nri_inject.host.hook_environment import PATH
 
 _BY_GROUP: Mapping[str, str] = {
     "conflicts": "same-kind-in-two-files",

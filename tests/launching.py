@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.runtime.peer import Peer
-from nri_inject.runtimes import NEWEST, Runtime
 
 BOUND = 20.0
 """How long anything may take before its test fails, in seconds."""

@@ -19,7 +19,8 @@ from nri_inject.api import (
     MpolMode,
     Pod,
 )
-from nri_inject.host import Host, NotADevice
+from nri_inject.host.model import NotADevice
+from nri_inject.injectors.host import Host
 
 Document = Mapping[str, Any]
 USUAL = {"c": set("rw"), "b": set("rwm")}

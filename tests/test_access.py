@@ -7,7 +7,7 @@ from device_rules import OPENINGS, READINGS, Rule, of_message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.access import AUTOMATIC, Number, letters, possible_access, refusal, rules
+from nri_inject.host.access import AUTOMATIC, Number, letters, possible_access, refusal, rules
 
 FUSE: Number = ("c", 10, 229)
 DISK: Number = ("b", 8, 0)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pytest
 
 from nri_inject import api
-from nri_inject.adjust import Injector, combine, compose
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.host import Host
+from nri_inject.injectors.compose import Injector, combine, compose
+from nri_inject.injectors.host import Host
 
 
 def linux(**fields: object) -> Adjustment:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from nri_inject import api
-from nri_inject.annotations import (
+from nri_inject.text.annotations import (
     Fault,
     Field,
     Reader,
@@ -25,7 +25,7 @@ from nri_inject.annotations import (
     read_text,
     where,
 )
-from nri_inject.yamltext import Value
+from nri_inject.text.yamltext import Value
 
 COLOURS = {"COLOUR_RED": 1, "COLOUR_GREEN": 2}
 BOX = map_of(

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from nri_inject import audit
 from nri_inject.api import Container, Pod
-from nri_inject.audit import AuditLog, Outcome
-from nri_inject.failures import MAX_BYTES
-from nri_inject.logs import MAX_MESSAGE
+from nri_inject.policy import audit
+from nri_inject.policy.audit import AuditLog, Outcome
+from nri_inject.policy.failures import MAX_BYTES
 from nri_inject.policy.rules import Decision, Item
+from nri_inject.service.logs import MAX_MESSAGE
 
 POD = Pod(name="build-1", namespace="ci", uid="u-1")
 CONTAINER = Container(id="c-1", name="build")

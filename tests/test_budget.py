@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from nri_inject.adjust import compose
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.budget import MAX_STEPS, UNLIMITED, Budget, Counted, OverBudget
 from nri_inject.errors import RequestError
-from nri_inject.host import Host
+from nri_inject.injectors.compose import compose
+from nri_inject.injectors.host import Host
+from nri_inject.text.budget import MAX_STEPS, UNLIMITED, Budget, Counted, OverBudget
 
 SENTENCE = "reading it takes more than 100000 steps, the most for one container"
 ADVICE = "ask for fewer or shorter things"

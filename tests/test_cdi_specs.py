@@ -7,7 +7,7 @@ import pytest
 from nri_inject.cdi import schema, spec
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.cdi.resolve import resolve
-from nri_inject.host import DeviceNode
+from nri_inject.host.model import DeviceNode
 
 DIRECTORY = Path(__file__).parents[1] / "cdi_specs"
 FILES = sorted(DIRECTORY.glob("*.yaml"))

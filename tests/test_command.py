@@ -20,13 +20,13 @@ import stubs
 from launching import BOUND, NOT_NEEDED, Running
 
 from nri_inject import api
-from nri_inject.command import Command, identity
+from nri_inject.capabilities import NEWEST, Runtime, identify
 from nri_inject.errors import RemoteError
-from nri_inject.injecting import summary
 from nri_inject.plugin import Plugin
 from nri_inject.runtime.peer import Peer
-from nri_inject.runtimes import NEWEST, Runtime, identify
-from nri_inject.status import ask_all
+from nri_inject.service.command import Command, identity
+from nri_inject.service.health.status import ask_all
+from nri_inject.service.injector import summary
 from nri_inject.stub import Stub
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject import config
 from nri_inject.api import FailurePolicy
-from nri_inject.config import Config
 from nri_inject.errors import ConfigError
-from nri_inject.yamltext import YamlError
+from nri_inject.service import config
+from nri_inject.service.config import Config
+from nri_inject.text.yamltext import YamlError
 
 KEYS = (
     "policy, audit, on_unsupported, on_no_answer, unsafe_files, host_root, metrics_address, cdi,"

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from nri_inject import config
-from nri_inject.command import parser
 from nri_inject.node import texts
 from nri_inject.plugins import suite
-from nri_inject.service import Options
+from nri_inject.service import config
+from nri_inject.service.base import Options
+from nri_inject.service.command import parser
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 BASE = DEPLOY / "kubernetes" / "base"

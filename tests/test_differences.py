@@ -8,7 +8,7 @@ from strategies import containers
 
 from nri_inject import api
 from nri_inject.api import Container
-from nri_inject.differences import Change, differences
+from nri_inject.plugins.differences import Change, differences
 
 NOTHING: frozenset[str] = frozenset()
 

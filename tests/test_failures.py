@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nri_inject.failures import HOUR, MAX_BYTES, MAX_NAMESPACES, OTHERS, Failures, Unwritten
+from nri_inject.policy.failures import HOUR, MAX_BYTES, MAX_NAMESPACES, OTHERS, Failures, Unwritten
 
 
 def test_the_same_failure_is_written_once_an_hour_and_counted() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nri_inject.fields import (
+from nri_inject.text.fields import (
     Fault,
     Field,
     Findings,
@@ -17,7 +17,7 @@ from nri_inject.fields import (
     not_one_of,
     read_flag,
 )
-from nri_inject.yamltext import Value
+from nri_inject.text.yamltext import Value
 
 POINT = Map((Field("x", integer(0, 9), required=True), Field("hostPath", read_flag, to="path")))
 

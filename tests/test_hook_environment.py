@@ -9,7 +9,7 @@ from typing import Any
 import hooks_without_env
 import pytest
 
-from nri_inject.hook_environment import PATH, environment
+from nri_inject.host.hook_environment import PATH, environment
 
 VECTORS = Path(__file__).parent / "vectors"
 

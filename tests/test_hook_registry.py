@@ -15,8 +15,8 @@ import hook_vectors
 import hooks_without_env
 import pytest
 
-from nri_inject.hook_registry import LARGEST_FILE, HookRegistry
-from nri_inject.oci_hooks import AS_GO, Choices, NoCommand, Subject, injection
+from nri_inject.hooks import AS_GO, Choices, NoCommand, Subject, injection
+from nri_inject.hooks.registry import LARGEST_FILE, HookRegistry
 
 GROUPS = (
     *("dirs", "extension", "fields", "files", "json", "order", "regex", "stages"),

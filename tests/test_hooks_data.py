@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from nri_inject.oci_hooks import Subject, decide, read
+from nri_inject.hooks import Subject, decide, read
 
 pytestmark = pytest.mark.slow
 

@@ -10,16 +10,10 @@ from typing import Any
 
 import pytest
 
-from nri_inject.host import (
-    DeviceNode,
-    Host,
-    HostDevices,
-    HostFiles,
-    HostNumbers,
-    NotADevice,
-    Remembered,
-)
-from nri_inject.runtimes import NEWEST
+from nri_inject.capabilities import NEWEST
+from nri_inject.host.model import DeviceNode, NotADevice
+from nri_inject.host.nodes import HostDevices, HostFiles, HostNumbers, Remembered
+from nri_inject.injectors.host import Host
 
 
 @pytest.fixture

@@ -22,16 +22,17 @@ from hostile import Reader, Text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nri_inject import api, yamltext
+from nri_inject import api
 from nri_inject.api import ConfigureRequest, CreateContainerRequest
 from nri_inject.cdi import names
-from nri_inject.config import Config
 from nri_inject.errors import NriError, RequestError
-from nri_inject.host import Host
-from nri_inject.injecting import Injecting
+from nri_inject.injectors.host import Host
 from nri_inject.plugins import cdi_injector, device_injector, suite
 from nri_inject.plugins.policy_validator import Validating
-from nri_inject.service import Options
+from nri_inject.service.base import Options
+from nri_inject.service.config import Config
+from nri_inject.service.injector import Injecting
+from nri_inject.text import yamltext
 
 MAX_LINES = 3_000_000
 EXAMPLES = int(os.environ.get("NRI_INJECT_HOSTILE_EXAMPLES", "40"))

@@ -64,7 +64,7 @@ def test_what_pytest_loads_for_every_run_loads_no_runtime() -> None:
 
 def test_help_of_the_suite_loads_no_subcommand() -> None:
     program = (
-        "import sys; from nri_inject import cli, options;"
+        "import sys; from nri_inject import cli; from nri_inject.service import options;"
         " options.exit_status(cli.program, ['--help']);"
         " assert 'nri_inject.cli.try_pods' not in sys.modules"
     )

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from nri_inject import api
-from nri_inject.config import Config
 from nri_inject.errors import RequestError
-from nri_inject.injecting import Injecting, service_of
 from nri_inject.plugins import device_injector
-from nri_inject.service import Options
+from nri_inject.service.base import Options
+from nri_inject.service.config import Config
+from nri_inject.service.injector import Injecting, service_of
 from nri_inject.stub import Stub
 
 CONFIG = """
@@ -77,7 +77,7 @@ def test_no_container_waits_until_it_is_written_down(
     ours, theirs = socket.socketpair()
     stub = Stub(service.plugin, connection=theirs)
     service.attach(stub)
-    with closing(ours), caplog.at_level(logging.INFO, "nri_inject.injecting"):
+    with closing(ours), caplog.at_level(logging.INFO, "nri_inject.service.injector"):
         adjustment = service.create_container(pod("/dev/full"), CONTAINER)
         assert adjustment is not None
         with pytest.raises(RequestError):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.jsontext import Malformed, Object, load_members
+from nri_inject.text.jsontext import Malformed, Object, load_members
 
 
 def malformed(data: bytes) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nri_inject import logs
+from nri_inject.service import logs
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ HOSTILE = {
 
 PROGRAM = """
 import json, logging, sys
-from nri_inject import logs
+from nri_inject.service.base import logs
 how, names = json.loads(sys.argv[1])
 logs.configure(**how)
 log = logging.getLogger("some.module")
@@ -173,7 +173,7 @@ def test_no_name_is_too_odd_for_standard_error(encoding: str, log_format: str) -
 
 READERLESS = """
 import logging
-from nri_inject import logs
+from nri_inject.service.base import logs
 logs.configure()
 log = logging.getLogger("some.module")
 for _ in range(1000):

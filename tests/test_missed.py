@@ -8,11 +8,12 @@ from contextlib import closing
 
 import pytest
 
-from nri_inject import api, missed
+from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.missed import Comparison, lacking
-from nri_inject.state import Missed, State
+from nri_inject.service.health import missed
+from nri_inject.service.health.missed import Comparison, lacking
+from nri_inject.service.health.state import Missed, State
 
 POD = Pod(id="p", namespace="ns", name="web")
 RUNNING = api.ContainerState.CONTAINER_RUNNING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nri_inject.names import interface_fault, is_plugin_name, split_plugin
+from nri_inject.text.names import interface_fault, is_plugin_name, split_plugin
 
 
 @pytest.mark.parametrize(

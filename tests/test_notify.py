@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject.notify import Watchdog, notify, watchdog_pause
+from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 
 LONGEST = 20.0
 

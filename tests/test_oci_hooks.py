@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.hook_environment import PATH
-from nri_inject.oci_hooks import (
+from nri_inject.hooks import (
     AS_GO,
     Annotation,
     BadPattern,
@@ -25,7 +24,8 @@ from nri_inject.oci_hooks import (
     order,
     read,
 )
-from nri_inject.oci_hooks.patterns import remembering
+from nri_inject.host.hook_environment import PATH
+from nri_inject.text.regex import remembering
 
 NO_ENV = (
     f"env is empty, so the program gets {PATH} and no other variable;"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.oci_hooks import (
+from nri_inject.hooks import (
     AS_GO,
     Annotation,
     Choices,
@@ -20,7 +20,7 @@ from nri_inject.oci_hooks import (
     compiled,
     injection,
 )
-from nri_inject.oci_hooks.patterns import utf8, which
+from nri_inject.text.regex import utf8, which
 
 TEXTS = (
     "",

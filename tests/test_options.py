@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nri_inject.options import translated
+from nri_inject.service.options import translated
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject import output
 from nri_inject.errors import ConfigError
-from nri_inject.output import Output
+from nri_inject.service import output
+from nri_inject.service.output import Output
 
 
 def put(target: Output, *texts: str) -> None:

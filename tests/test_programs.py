@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject.command import Command
-from nri_inject.programs import PROGRAMS, SUITE, load, named
+from nri_inject.plugins.programs import PROGRAMS, SUITE, load, named
+from nri_inject.service.command import Command
 from nri_inject.version import VERSION
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.records import OVERHEAD, Records
+from nri_inject.service.health.records import OVERHEAD, Records
 
 
 def test_a_record_is_kept_until_it_is_taken() -> None:

@@ -4,8 +4,7 @@ import pytest
 from google.protobuf.message import Message
 
 from nri_inject import api
-from nri_inject.errors import ConfigError
-from nri_inject.runtimes import (
+from nri_inject.capabilities import (
     FIELDS,
     NEWEST,
     Loss,
@@ -21,6 +20,7 @@ from nri_inject.runtimes import (
     sentence,
     spare,
 )
+from nri_inject.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject import sight, trust
-from nri_inject.annotations import Fault
-from nri_inject.devices.node import node_at
-from nri_inject.hook_registry import program_fault
-from nri_inject.host import HostDevices, HostFiles, NotADevice
-from nri_inject.sight import Mounted, Sight
+from nri_inject.hooks.registry import program_fault
+from nri_inject.host import sight, trust
+from nri_inject.host.devices.node import node_at
+from nri_inject.host.model import NotADevice
+from nri_inject.host.nodes import HostDevices, HostFiles
+from nri_inject.host.sight import Mounted, Sight
+from nri_inject.text.annotations import Fault
 
 HOST = """\
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -200,7 +201,7 @@ exec "$2" -c "$3" "$1"
 """
 LOOK = """
 import sys
-from nri_inject.host import HostFiles
+from nri_inject.host.nodes import HostFiles
 for path in ("home/x", "tmp/x", "other"):
     try:
         HostFiles()[f"{sys.argv[1]}/{path}"]

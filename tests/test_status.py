@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject import state, status
-from nri_inject.state import Missed, State
-from nri_inject.status import StatusSocket, ask, ask_all, is_alive
+from nri_inject.service.health import state, status
+from nri_inject.service.health.state import Missed, State
+from nri_inject.service.health.status import StatusSocket, ask, ask_all, is_alive
 
 
 def served(one: StatusSocket, where: Path, how: Callable[[str], object] = ask) -> dict[str, object]:

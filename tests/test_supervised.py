@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 import pytest
 
 from nri_inject import api
+from nri_inject.capabilities import Runtime, Version, identify
 from nri_inject.errors import RemoteError
 from nri_inject.runtime.peer import Peer
-from nri_inject.runtimes import Runtime, Version, identify
-from nri_inject.status import ask_all
+from nri_inject.service.health.status import ask_all
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from nri_inject.surroundings import ConfigFile
+from nri_inject.service.environment import ConfigFile
 
 
 def test_a_configuration_is_read_again_when_it_is_whole(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject.trust import planted, untrusted
-from nri_inject.walk import steps
+from nri_inject.host.trust import planted, untrusted
+from nri_inject.host.walk import steps
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

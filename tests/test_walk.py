@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject.walk import MAX_PARTS, ProcLink, Refused, confirm, steps
+from nri_inject.host.walk import MAX_PARTS, ProcLink, Refused, confirm, steps
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject.watch import Watch
+from nri_inject.host.watch import Watch
 
 Change = Callable[[Path], object]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nri_inject.words import excerpt, listed, meant, plain, quoted, suggestion
+from nri_inject.text.words import excerpt, listed, meant, plain, quoted, suggestion
 
 
 def test_text_of_others_is_cut_and_escaped() -> None:

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import examples
 
-from nri_inject import yamlevents, yamltext
 from nri_inject.errors import NriError
-from nri_inject.yamlscalars import as_integer, as_text, float_text
-from nri_inject.yamltext import ANNOTATION, SPEC_FILE, Limits, Marks, Value, YamlError
+from nri_inject.text import yamlevents, yamltext
+from nri_inject.text.yamlscalars import as_integer, as_text, float_text
+from nri_inject.text.yamltext import ANNOTATION, SPEC_FILE, Limits, Marks, Value, YamlError
 
 
 def refusal(text: str | bytes, limits: Limits = ANNOTATION) -> str:

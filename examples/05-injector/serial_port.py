@@ -5,7 +5,8 @@ It looks at nothing but its arguments, so a test calls it with a host that is a 
 """
 
 from nri_inject import Adjustment, Container, Plugin, Pod, RequestError, serve
-from nri_inject.host import Host, HostDevices
+from nri_inject.host.nodes import HostDevices
+from nri_inject.injectors.host import Host
 
 ANNOTATION = "example.com/serial"
 

@@ -4,7 +4,8 @@ import pytest
 from serial_port import ANNOTATION, inject
 
 from nri_inject import Container, RequestError
-from nri_inject.host import DeviceNode, Host
+from nri_inject.host.model import DeviceNode
+from nri_inject.injectors.host import Host
 from nri_inject.testing import FakeRuntime, make_container, make_pod
 
 HOST = Host(devices={"/dev/ttyS1": DeviceNode("/dev/ttyS1", "c", 4, 65, 0o660, 0, 20)})

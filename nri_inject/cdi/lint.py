@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from nri_inject import hook_environment
 from nri_inject.cdi.records import Edits, Spec
-from nri_inject.fields import Problem
-from nri_inject.yamltext import Path
+from nri_inject.host import hook_environment
+from nri_inject.text.fields import Problem
+from nri_inject.text.yamltext import Path
 
 _NO_ENV: Final = (
     f"the hook has no env, so nri-inject runs it with {hook_environment.PATH} and no other"

@@ -15,9 +15,9 @@ from nri_inject.cdi.records import DeviceNode as SpecNode
 from nri_inject.cdi.records import Edits, IntelRdt, Mount
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.cdi.resolve import CdiError, Node, NodeFault, collect, complete, look_up
-from nri_inject.fields import wrong_type
-from nri_inject.hook_environment import environment
-from nri_inject.host import DeviceNode
+from nri_inject.host.hook_environment import environment
+from nri_inject.host.model import DeviceNode
+from nri_inject.text.fields import wrong_type
 
 Oci: TypeAlias = dict[str, Any]
 T = TypeVar("T")

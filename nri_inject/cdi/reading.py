@@ -20,7 +20,7 @@ from nri_inject.cdi.records import (
     NetDevice,
     Spec,
 )
-from nri_inject.fields import (
+from nri_inject.text.fields import (
     Fault,
     Field,
     Findings,
@@ -33,10 +33,10 @@ from nri_inject.fields import (
     read_flag,
     wrong_type,
 )
-from nri_inject.names import interface_fault
-from nri_inject.words import quoted
-from nri_inject.yamlscalars import as_text
-from nri_inject.yamltext import Value
+from nri_inject.text.names import interface_fault
+from nri_inject.text.words import quoted
+from nri_inject.text.yamlscalars import as_text
+from nri_inject.text.yamltext import Value
 
 ORDER: Final = {version: number for number, version in enumerate(VERSIONS)}
 """The place of each version in their order."""

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
-from nri_inject import trust, yamltext
-from nri_inject.annotations import plain, quoted
 from nri_inject.cdi import names, spec
 from nri_inject.cdi.records import Device, Edits, Spec
-from nri_inject.fields import Problem
-from nri_inject.watch import Watch
+from nri_inject.host import trust
+from nri_inject.host.watch import Watch
+from nri_inject.text import yamltext
+from nri_inject.text.annotations import plain, quoted
+from nri_inject.text.fields import Problem
 
 DEFAULT_DIRECTORIES: Final = ("/etc/cdi", "/var/run/cdi")
 """The directories that CDI names, in rising priority: for people, and for programs."""

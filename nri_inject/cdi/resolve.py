@@ -13,18 +13,19 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Final, NamedTuple
 
-from nri_inject import access, api, runtimes, user_namespace
+from nri_inject import api, capabilities
 from nri_inject.api import Adjustment, Container
+from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.cdi import names
 from nri_inject.cdi import records as specs
 from nri_inject.cdi.records import Edits, Hook, IntelRdt, Mount
 from nri_inject.cdi.registry import CdiDevice, Snapshot
 from nri_inject.errors import RequestError
-from nri_inject.hook_environment import environment
-from nri_inject.host import DeviceNode, NotADevice, Place, ProcLinkError
-from nri_inject.names import interface_fault
-from nri_inject.runtimes import NEWEST, Runtime
-from nri_inject.words import listed, meant, plain, quoted
+from nri_inject.host import access, user_namespace
+from nri_inject.host.hook_environment import environment
+from nri_inject.host.model import DeviceNode, NotADevice, Place, ProcLinkError
+from nri_inject.text.names import interface_fault
+from nri_inject.text.words import listed, meant, plain, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +282,8 @@ class _Work:
 
     def lacks(self, part: str) -> str:
         """Return a sentence on a part that the runtime would drop, or nothing."""
-        loss = runtimes.lack(part, self.runtime)
-        return runtimes.sentence(loss, self.runtime) if loss else ""
+        loss = capabilities.lack(part, self.runtime)
+        return capabilities.sentence(loss, self.runtime) if loss else ""
 
 
 _NO_CONTAINER: Final = Container()

@@ -11,9 +11,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from nri_inject.annotations import plain
-from nri_inject.fields import Problem
-from nri_inject.yamltext import Value
+from nri_inject.text.annotations import plain
+from nri_inject.text.fields import Problem
+from nri_inject.text.yamltext import Value
 
 
 @cache

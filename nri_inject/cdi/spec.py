@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nri_inject import jsontext, yamltext
 from nri_inject.cdi.reading import ORDER, SpecReader
 from nri_inject.cdi.records import VERSIONS, Spec
-from nri_inject.fields import Findings, Problem
-from nri_inject.words import quoted
-from nri_inject.yamlscalars import as_text, float_text
-from nri_inject.yamltext import Value
+from nri_inject.text import jsontext, yamltext
+from nri_inject.text.fields import Findings, Problem
+from nri_inject.text.words import quoted
+from nri_inject.text.yamlscalars import as_text, float_text
+from nri_inject.text.yamltext import Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from nri_inject import options
+from nri_inject.service import options
 
 # Name -> module and short help, so that help needs no imports.
 _COMMANDS: Final = {

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 import click
 from google.protobuf import json_format
 
-from nri_inject import runtimes, yamltext
-from nri_inject.annotations import plain
+from nri_inject import capabilities
+from nri_inject.capabilities import Runtime
 from nri_inject.cdi import lint, oci, schema, spec
 from nri_inject.cdi.registry import (
     DEFAULT_DIRECTORIES,
@@ -26,11 +26,12 @@ from nri_inject.cdi.registry import (
 )
 from nri_inject.cdi.resolve import CdiError, resolve
 from nri_inject.cli import cdi_generate
-from nri_inject.command import FAILED
-from nri_inject.fields import Problem, dotted
-from nri_inject.host import HostDevices
-from nri_inject.options import format_option, show
-from nri_inject.runtimes import Runtime
+from nri_inject.host.nodes import HostDevices
+from nri_inject.service.command import FAILED
+from nri_inject.service.options import format_option, show
+from nri_inject.text import yamltext
+from nri_inject.text.annotations import plain
+from nri_inject.text.fields import Problem, dotted
 
 F = TypeVar("F", bound=Callable[..., Any])
 Json = dict[str, Any]
@@ -355,13 +356,13 @@ def resolve_(
 
 def _runtime(text: str | None) -> Runtime:
     if text is None:
-        return runtimes.NEWEST
+        return capabilities.NEWEST
     name, slash, version = text.partition("/")
     if not (name and slash and version):
         raise click.UsageError(
             f"--runtime {text!r}: NAME/VERSION expected, as in containerd/1.7.24"
         )
-    return runtimes.identify(name, version)
+    return capabilities.identify(name, version)
 
 
 def _refuse(error: CdiError, output: str) -> int:

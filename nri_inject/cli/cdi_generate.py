@@ -14,17 +14,17 @@ from typing import Any, Final
 import click
 import yaml
 
-from nri_inject.annotations import plain
 from nri_inject.cdi import spec as specs
 from nri_inject.cli.devices import root_option
-from nri_inject.command import FAILED
-from nri_inject.devices import inventory
-from nri_inject.devices.classes import CLASSES
-from nri_inject.devices.inventory import Inventory
-from nri_inject.devices.source import HostInventory
-from nri_inject.devices.specs import spec_of
+from nri_inject.host.devices import inventory
+from nri_inject.host.devices.classes import CLASSES
+from nri_inject.host.devices.inventory import Inventory
+from nri_inject.host.devices.source import HostInventory
+from nri_inject.host.devices.specs import spec_of
 from nri_inject.node.files import make_directory, write
-from nri_inject.options import format_option
+from nri_inject.service.command import FAILED
+from nri_inject.service.options import format_option
+from nri_inject.text.annotations import plain
 
 Json = dict[str, Any]
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from nri_inject import logs, trust
 from nri_inject.api import ConfigureRequest, Container, Pod
-from nri_inject.config import Config
+from nri_inject.capabilities import NEWEST, Runtime, dotted
 from nri_inject.errors import ConfigError, RequestError
+from nri_inject.host import trust
 from nri_inject.policy import document
 from nri_inject.policy.rules import Decision, Policy
-from nri_inject.runtimes import NEWEST, Runtime, dotted
-from nri_inject.service import Options
-from nri_inject.surroundings import Part, Surroundings
+from nri_inject.service import logs
+from nri_inject.service.base import Options
+from nri_inject.service.config import Config
+from nri_inject.service.environment import Part, Surroundings
 
 
 def read_policy(file: str, *, unsafe: bool) -> Policy:

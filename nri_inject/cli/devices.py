@@ -10,15 +10,16 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from nri_inject.annotations import Fault, plain
-from nri_inject.command import FAILED
-from nri_inject.devices import inventory
-from nri_inject.devices.device import Device
-from nri_inject.devices.inventory import Inventory
-from nri_inject.devices.naming import classes, stable_selector
-from nri_inject.devices.selectors import Miss, Selector, misses, parse
-from nri_inject.host import DeviceNode, HostDevices
-from nri_inject.options import format_option, show
+from nri_inject.host.devices import inventory
+from nri_inject.host.devices.device import Device
+from nri_inject.host.devices.inventory import Inventory
+from nri_inject.host.devices.naming import classes, stable_selector
+from nri_inject.host.devices.selectors import Miss, Selector, misses, parse
+from nri_inject.host.model import DeviceNode
+from nri_inject.host.nodes import HostDevices
+from nri_inject.service.command import FAILED
+from nri_inject.service.options import format_option, show
+from nri_inject.text.annotations import Fault, plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 Json = dict[str, Any]

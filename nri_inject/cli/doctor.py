@@ -8,18 +8,19 @@ from dataclasses import asdict
 
 import click
 
-from nri_inject import logs, status
+from nri_inject.capabilities import dotted
 from nri_inject.cli.install import host_options
-from nri_inject.command import FAILED
 from nri_inject.errors import ConfigError
-from nri_inject.logs import one_line
 from nri_inject.node.doctor import Finding, diagnose
 from nri_inject.node.files import inside
 from nri_inject.node.gather import gather
 from nri_inject.node.runtime import Node, look
-from nri_inject.options import format_option
-from nri_inject.programs import PROGRAMS, SUITE
-from nri_inject.runtimes import dotted
+from nri_inject.plugins.programs import PROGRAMS, SUITE
+from nri_inject.service import logs
+from nri_inject.service.command import FAILED
+from nri_inject.service.health import status
+from nri_inject.service.logs import one_line
+from nri_inject.service.options import format_option
 
 
 @click.command("doctor", epilog="Example: nri-inject doctor --root /host --format json")

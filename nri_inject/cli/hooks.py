@@ -11,11 +11,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from nri_inject import api, logs
-from nri_inject.annotations import plain
-from nri_inject.command import FAILED
-from nri_inject.hook_registry import DIRECTORIES, HookRegistry, file_reading, program_warning
-from nri_inject.oci_hooks import (
+from nri_inject import api
+from nri_inject.hooks import (
     Decision,
     Definition,
     Injection,
@@ -26,7 +23,11 @@ from nri_inject.oci_hooks import (
     decide,
     injection,
 )
-from nri_inject.options import format_option
+from nri_inject.hooks.registry import DIRECTORIES, HookRegistry, file_reading, program_warning
+from nri_inject.service import logs
+from nri_inject.service.command import FAILED
+from nri_inject.service.options import format_option
+from nri_inject.text.annotations import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 import click
 
-from nri_inject.command import FAILED
 from nri_inject.errors import ConfigError
 from nri_inject.node import install
 from nri_inject.node.install import PREFIX, Build, Change
 from nri_inject.node.layout import DISTRIBUTIONS
 from nri_inject.node.runtime import Node, look
-from nri_inject.options import format_option
-from nri_inject.programs import SUITE
+from nri_inject.plugins.programs import SUITE
+from nri_inject.service.command import FAILED
+from nri_inject.service.options import format_option
 from nri_inject.version import VERSION
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -10,19 +10,19 @@ from typing import Any
 
 import click
 
-from nri_inject import config, logs
-from nri_inject.annotations import where
-from nri_inject.audit import record
 from nri_inject.cli.decisions import Decided, Decider, explained, read_policy
 from nri_inject.cli.reading import planned_in
-from nri_inject.command import FAILED, MISUSED
-from nri_inject.config import Config
 from nri_inject.errors import ConfigError
-from nri_inject.options import format_option
 from nri_inject.plugins.suite import PARTS
+from nri_inject.policy.audit import record
 from nri_inject.policy.rules import Policy
 from nri_inject.runtime.manifests import Planned
-from nri_inject.service import Options
+from nri_inject.service import config, logs
+from nri_inject.service.base import Options
+from nri_inject.service.command import FAILED, MISUSED
+from nri_inject.service.config import Config
+from nri_inject.service.options import format_option
+from nri_inject.text.annotations import where
 
 
 @click.group("policy", epilog="Example: nri-inject policy check --policy policy.yaml pod.yaml")

@@ -6,9 +6,9 @@ import os
 import sys
 from typing import Final
 
-from nri_inject.command import identity, parser
 from nri_inject.plugins import suite
-from nri_inject.service import Options
+from nri_inject.service.base import Options
+from nri_inject.service.command import identity, parser
 
 _IDX, _NAME = identity(suite.main, sys.argv[0], os.environ)
 

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import click
 
-from nri_inject import status
-from nri_inject.command import FAILED
-from nri_inject.logs import one_line
-from nri_inject.options import format_option
-from nri_inject.runtimes import FAILURE_POLICY, dotted
+from nri_inject.capabilities import FAILURE_POLICY, dotted
+from nri_inject.service.command import FAILED
+from nri_inject.service.health import status
+from nri_inject.service.logs import one_line
+from nri_inject.service.options import format_option
 
 Document = Mapping[str, Any]
 

@@ -20,13 +20,10 @@ import click
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from nri_inject import api, config, logs, runtimes, yamltext
-from nri_inject.annotations import container_name, find, plain, quoted, where
+from nri_inject import api, capabilities
 from nri_inject.cli.decisions import Decider, explained, read_policy
 from nri_inject.cli.reading import planned_in, reason
-from nri_inject.command import FAILED, MISUSED
 from nri_inject.errors import ConfigError, NriError
-from nri_inject.names import is_plugin_index
 from nri_inject.plugins import (
     cdi_injector,
     device_injector,
@@ -41,9 +38,14 @@ from nri_inject.runtime.launcher import TRIED, launch, launch_as
 from nri_inject.runtime.manifests import Planned
 from nri_inject.runtime.peer import Peer
 from nri_inject.runtime.world import Made, World
-from nri_inject.service import Options
-from nri_inject.surroundings import Part
-from nri_inject.yamltext import Value
+from nri_inject.service import config, logs
+from nri_inject.service.base import Options
+from nri_inject.service.command import FAILED, MISUSED
+from nri_inject.service.environment import Part
+from nri_inject.text import yamltext
+from nri_inject.text.annotations import container_name, find, plain, quoted, where
+from nri_inject.text.names import is_plugin_index
+from nri_inject.text.yamltext import Value
 
 _M = TypeVar("_M", bound=Message)
 
@@ -513,10 +515,10 @@ def _policy(text: str, *, unsafe: bool) -> Value:
     return {"file": str(Path(policy.path).absolute())}
 
 
-def _runtime(text: str | None) -> runtimes.Runtime:
+def _runtime(text: str | None) -> capabilities.Runtime:
     if text is None:
-        return runtimes.Runtime("nri-inject", "try", runtimes.NEWEST.nri)
-    return runtimes.named(text, "--runtime")
+        return capabilities.Runtime("nri-inject", "try", capabilities.NEWEST.nri)
+    return capabilities.named(text, "--runtime")
 
 
 def _requested(file: str | None) -> Iterator[Planned]:

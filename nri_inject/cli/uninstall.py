@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from nri_inject.cli.install import show
-from nri_inject.command import FAILED
 from nri_inject.errors import ConfigError
 from nri_inject.node import install
-from nri_inject.options import format_option
+from nri_inject.service.command import FAILED
+from nri_inject.service.options import format_option
 
 
 @click.command("uninstall", epilog="Example: nri-inject uninstall --dry-run")

@@ -9,21 +9,24 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from nri_inject import config, runtimes
-from nri_inject.annotations import plain
-from nri_inject.devices.links import DATABASE, first_link, has_database
+from nri_inject import capabilities
+from nri_inject.capabilities import Version
 from nri_inject.errors import ConfigError
-from nri_inject.names import split_plugin
+from nri_inject.host.devices.links import DATABASE, first_link, has_database
 from nri_inject.node import files, install, texts
 from nri_inject.node.gather import Gathered
 from nri_inject.policy import document as policies
 from nri_inject.policy.rules import Policy
-from nri_inject.runtimes import Version
+from nri_inject.service import config
+from nri_inject.text.annotations import plain
+from nri_inject.text.names import split_plugin
 
 _BARE_START: Final[Version] = (1, 7, 26)
 """The first containerd that survives a launched plugin which fails (its NRI is 0.8.0)."""
 _VALIDATORS: Final[Version] = (0, 10, 0)
 """The first NRI that asks validators, and has one of its own."""
+
+_FAILURE_POLICY: Final = capabilities.dotted(capabilities.FAILURE_POLICY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def _release(seen: Gathered) -> _Found:
     runtime, release = seen.runtime, seen.node.release
     if runtime is None or release is None:
         return
-    lacking = [name for name in runtimes.FIELDS if runtimes.lack(name, runtime) is not None]
+    lacking = [name for name in capabilities.FIELDS if capabilities.lack(name, runtime) is not None]
     if lacking:
         yield _note(
             f"{runtime.name} {runtime.version} does not apply {', '.join(lacking)}",
@@ -120,15 +123,14 @@ def _no_answer(seen: Gathered) -> _Found:
     names = {str(one.get("runtime")) for one in said if one["no_answer"] == "ignored"}
     runtime = seen.runtime
     if not said and runtime is not None and (seen.ours or seen.external):
-        keeps = runtimes.keeps_failure_policy(runtime)
+        keeps = capabilities.keeps_failure_policy(runtime)
         names = set() if keeps else {f"{runtime.name} {runtime.version}"}
     for name in sorted(names):
         yield _note(
             f"{name} ignores the failure policy of plugins, so a container starts without a plugin"
             " that does not answer within 2 s",
-            f"use a runtime with NRI {runtimes.dotted(runtimes.FAILURE_POLICY)}, which no release"
-            " of containerd or CRI-O has yet; nri-inject status names the containers that lack"
-            " something",
+            f"use a runtime with NRI {_FAILURE_POLICY}, which no release of containerd or CRI-O has"
+            " yet; nri-inject status names the containers that lack something",
         )
 
 
@@ -224,8 +226,8 @@ def _registered(seen: Gathered) -> _Found:
         yield _problem(
             f"plugin {name} does not answer: it was killed, or it hangs",
             f"look for process {name.rpartition('.')[2]}, and end it if it hangs: with NRI"
-            f" {runtimes.dotted(runtimes.FAILURE_POLICY)} containers fail until then. A plugin that"
-            f" the runtime launches starts again only when {seen.node.distribution.unit} restarts",
+            f" {_FAILURE_POLICY} containers fail until then. A plugin that the runtime launches"
+            f" starts again only when {seen.node.distribution.unit} restarts",
         )
     for said in answers.values():
         if not said.get("ready"):
@@ -281,9 +283,9 @@ def _configurations(seen: Gathered) -> _Found:
             yield _problem(str(error), f"mend {path}")
             continue
         if settings.cdi.mode == "native" and seen.runtime is not None:
-            loss = runtimes.lack("CDI_devices", seen.runtime)
+            loss = capabilities.lack("CDI_devices", seen.runtime)
             if loss is not None:
-                sentence = runtimes.sentence(loss, seen.runtime)
+                sentence = capabilities.sentence(loss, seen.runtime)
                 yield _problem(f"{path}: cdi.mode native: {sentence}", "use cdi.mode: resolve")
         if settings.unsafe_files:
             yield _note(

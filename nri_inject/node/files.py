@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from nri_inject.errors import ConfigError
-from nri_inject.walk import MAX_LINKS
+from nri_inject.host.walk import MAX_LINKS
 
 MOST_BYTES: Final = 1 << 20
 """A configuration that is longer is none."""

@@ -14,16 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from nri_inject import config, runtimes, trust
+from nri_inject import capabilities
+from nri_inject.capabilities import Runtime
 from nri_inject.cdi import registry
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.errors import ConfigError
-from nri_inject.hook_registry import DIRECTORIES, HookRegistry
+from nri_inject.hooks.registry import DIRECTORIES, HookRegistry
+from nri_inject.host import trust
 from nri_inject.node import files, install, texts
 from nri_inject.node.install import Entry
 from nri_inject.node.runtime import Node
-from nri_inject.runtimes import Runtime
-from nri_inject.yamltext import Value
+from nri_inject.service import config
+from nri_inject.text.yamltext import Value
 
 _LISTENS: Final = 0x10000  # __SO_ACCEPTCON of Linux, in the flags of /proc/net/unix
 
@@ -74,7 +76,9 @@ class Gathered:
         """The runtime as far as its release is known."""
         if self.node.release is None:
             return None
-        return runtimes.identify(self.node.distribution.runtime, runtimes.dotted(self.node.release))
+        return capabilities.identify(
+            self.node.distribution.runtime, capabilities.dotted(self.node.release)
+        )
 
 
 def gather(

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, TypeAlias
 
-from nri_inject.command import Command
 from nri_inject.errors import ConfigError
-from nri_inject.names import split_plugin
 from nri_inject.node import files, texts
 from nri_inject.node.runtime import Node
-from nri_inject.programs import PROGRAMS, SUITE, load
+from nri_inject.plugins.programs import PROGRAMS, SUITE, load
+from nri_inject.service.command import Command
+from nri_inject.text.names import split_plugin
 
 RECORD: Final = "/var/lib/nri-inject/installed.json"
 PREFIX: Final = "/opt/nri-inject"

@@ -11,10 +11,10 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from nri_inject.capabilities import Version
 from nri_inject.errors import ConfigError
 from nri_inject.node import files
 from nri_inject.node.layout import CONFIGURATIONS, DISTRIBUTIONS, PLUGINS, SOCKET, Distribution
-from nri_inject.runtimes import Version
 
 CONTAINERD_KEY: Final = "io.containerd.nri.v1.nri"
 _MOST_IMPORTS: Final = 100

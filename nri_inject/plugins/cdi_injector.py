@@ -12,9 +12,23 @@ from collections.abc import Set as AbstractSet
 from functools import lru_cache, partial
 from typing import Final, Literal, TypeAlias
 
-from nri_inject import api, runtimes, yamltext
-from nri_inject.adjust import Injector
-from nri_inject.annotations import (
+from nri_inject import api, capabilities
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.capabilities import Runtime
+from nri_inject.cdi import names, registry
+from nri_inject.cdi.registry import CdiRegistry
+from nri_inject.cdi.resolve import anything, resolve
+from nri_inject.errors import ConfigError, RequestError
+from nri_inject.injectors.compose import Injector
+from nri_inject.injectors.host import Host
+from nri_inject.policy.permit import Permit
+from nri_inject.service.base import Options
+from nri_inject.service.command import Command
+from nri_inject.service.config import Config
+from nri_inject.service.environment import Part
+from nri_inject.service.injector import service_of
+from nri_inject.text import yamltext
+from nri_inject.text.annotations import (
     Fault,
     container_name,
     described,
@@ -25,21 +39,8 @@ from nri_inject.annotations import (
     read_line,
     where,
 )
-from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.budget import Spend, unlimited
-from nri_inject.cdi import names, registry
-from nri_inject.cdi.registry import CdiRegistry
-from nri_inject.cdi.resolve import anything, resolve
-from nri_inject.command import Command
-from nri_inject.config import Config
-from nri_inject.errors import ConfigError, RequestError
-from nri_inject.host import Host
-from nri_inject.injecting import service_of
-from nri_inject.policy.permit import Permit
-from nri_inject.runtimes import Runtime
-from nri_inject.service import Options
-from nri_inject.surroundings import Part
-from nri_inject.yamltext import Value
+from nri_inject.text.budget import Spend, unlimited
+from nri_inject.text.yamltext import Value
 
 log = logging.getLogger(__name__)
 
@@ -147,10 +148,10 @@ def refusal(mode: Mode, runtime: Runtime) -> str | None:
 
     A runtime that drops names in silence would start containers without their devices.
     """
-    loss = runtimes.lack("CDI_devices", runtime) if mode == "native" else None
+    loss = capabilities.lack("CDI_devices", runtime) if mode == "native" else None
     if loss is None:
         return None
-    return f"CDI mode native: {runtimes.sentence(loss, runtime)}; use mode resolve"
+    return f"CDI mode native: {capabilities.sentence(loss, runtime)}; use mode resolve"
 
 
 # --- what is asked for --------------------------------------------------------------------------

@@ -12,8 +12,21 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from nri_inject import access, api, runtimes, user_namespace, yamltext
-from nri_inject.annotations import (
+from nri_inject import api, capabilities
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.errors import RequestError
+from nri_inject.host import access, user_namespace
+from nri_inject.host.devices.node import node_at
+from nri_inject.host.model import DeviceNode
+from nri_inject.injectors.host import Host
+from nri_inject.policy.kinds import LIMITS
+from nri_inject.service.base import Options
+from nri_inject.service.command import Command
+from nri_inject.service.config import Config
+from nri_inject.service.environment import Part, Source
+from nri_inject.service.injector import service_of
+from nri_inject.text import yamltext
+from nri_inject.text.annotations import (
     MAX_FAULTS,
     Fault,
     Field,
@@ -38,21 +51,11 @@ from nri_inject.annotations import (
     suggestion,
     where,
 )
-from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.budget import Budget, Spend
-from nri_inject.command import Command
-from nri_inject.config import Config
-from nri_inject.devices.node import node_at
-from nri_inject.errors import RequestError
-from nri_inject.host import DeviceNode, Host
-from nri_inject.injecting import service_of
-from nri_inject.policy.kinds import LIMITS
-from nri_inject.service import Options
-from nri_inject.surroundings import Part, Source
-from nri_inject.yamltext import Value
+from nri_inject.text.budget import Budget, Spend
+from nri_inject.text.yamltext import Value
 
 if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
-    from nri_inject.devices.selectors import Selector
+    from nri_inject.host.devices.selectors import Selector
 
 T = TypeVar("T")
 
@@ -120,9 +123,9 @@ def _add(
     if wish is None and not sentences:
         return []
     faults = list(sentences)
-    loss = runtimes.lack(kind.field, host.runtime)
+    loss = capabilities.lack(kind.field, host.runtime)
     if loss is not None:
-        faults.append(runtimes.sentence(loss, host.runtime))
+        faults.append(capabilities.sentence(loss, host.runtime))
     if wish is not None:
         try:
             # Each kind has a field of its own, so there is nothing in the way.
@@ -288,7 +291,7 @@ def _device(value: Value) -> Values:
 @cache
 def _read_wanted() -> Reader[Values]:
     # Loaded when somebody asks: most nodes have no pod that does, and it takes time to start.
-    from nri_inject.devices import wanted
+    from nri_inject.host.devices import wanted
 
     return wanted.reader((Field("path", _path), Field("as", _path), *_MORE))
 
@@ -412,9 +415,9 @@ def _access_rules(
         for number, letters in wanted.items()
         for rule in access.rules(number, _automatic(number), letters)
     ]
-    loss = runtimes.lack("device rules", host.runtime) if rules else None
+    loss = capabilities.lack("device rules", host.runtime) if rules else None
     if loss is not None:
-        raise Fault(f"access: {runtimes.sentence(loss, host.runtime)}")
+        raise Fault(f"access: {capabilities.sentence(loss, host.runtime)}")
     return rules
 
 
@@ -428,7 +431,7 @@ def _completed(
     """Return what an item becomes: one device, or as many as are looked for."""
     if _OURS.isdisjoint(device):
         return [_complete(device, host, nodes)]
-    from nri_inject.devices import wanted
+    from nri_inject.host.devices import wanted
 
     if "device" in device:
         found = _found(device, host)
@@ -474,7 +477,7 @@ def _as_on_host(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]
 
 
 def _found(device: Values, host: Host) -> list[Values]:
-    from nri_inject.devices import inventory, wanted
+    from nri_inject.host.devices import inventory, wanted
 
     selector = device["device"]
     if not _reaches(selector.path or _ANY_NODE, host):
@@ -484,7 +487,7 @@ def _found(device: Values, host: Host) -> list[Values]:
 
 
 def _is_missing(device: Values, host: Host) -> bool:
-    from nri_inject.devices import wanted
+    from nri_inject.host.devices import wanted
 
     path = _normal(device["path"])
     if _is_complete(device) or not _reaches(path, host):
@@ -861,7 +864,7 @@ _PREFIXES: Final = frozenset(
 
 
 def _inventory(_options: Options, _config: Config) -> Source:
-    from nri_inject.devices.source import HostInventory
+    from nri_inject.host.devices.source import HostInventory
 
     return HostInventory()
 

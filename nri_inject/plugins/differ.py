@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from nri_inject import config
-from nri_inject.annotations import container_name, plain, where
 from nri_inject.api import ConfigureRequest, Container, Pod
-from nri_inject.command import Command
-from nri_inject.config import Config
-from nri_inject.differences import Change, differences, fields_of
 from nri_inject.errors import ConfigError
-from nri_inject.logs import timestamp
-from nri_inject.output import STANDARD_OUTPUT, Output
 from nri_inject.plugin import Plugin
-from nri_inject.service import Options
+from nri_inject.plugins.differences import Change, differences, fields_of
+from nri_inject.service import config
+from nri_inject.service.base import Options
+from nri_inject.service.command import Command
+from nri_inject.service.config import Config
+from nri_inject.service.output import STANDARD_OUTPUT, Output
 from nri_inject.stub import Stub
+from nri_inject.text.annotations import container_name, plain, where
+from nri_inject.text.times import timestamp
 
 log = logging.getLogger(__name__)
 
@@ -281,7 +281,7 @@ class Differ:
 def _parameters() -> Sequence[Any]:
     import click
 
-    from nri_inject.options import option
+    from nri_inject.service.options import option
 
     return [
         option(

@@ -11,28 +11,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from nri_inject.adjust import Injector
-from nri_inject.annotations import plain, quoted, where
 from nri_inject.api import Adjustment, Container, Mount, Pod
-from nri_inject.budget import Spend, unlimited
-from nri_inject.command import Command
-from nri_inject.config import Config
+from nri_inject.capabilities import Runtime
 from nri_inject.errors import RequestError
-from nri_inject.hook_registry import DIRECTORIES, HookRegistry
-from nri_inject.host import Host, Place
-from nri_inject.injecting import service_of
-from nri_inject.oci_hooks import (
-    Choices,
-    Definition,
-    Match,
-    NoCommand,
-    Subject,
-    injection_of,
-    matches,
-)
-from nri_inject.runtimes import Runtime
-from nri_inject.service import Options
-from nri_inject.surroundings import Part
+from nri_inject.hooks import Choices, Definition, Match, NoCommand, Subject, injection_of, matches
+from nri_inject.hooks.registry import DIRECTORIES, HookRegistry
+from nri_inject.host.model import Place
+from nri_inject.injectors.compose import Injector
+from nri_inject.injectors.host import Host
+from nri_inject.service.base import Options
+from nri_inject.service.command import Command
+from nri_inject.service.config import Config
+from nri_inject.service.environment import Part
+from nri_inject.service.injector import service_of
+from nri_inject.text.annotations import plain, quoted, where
+from nri_inject.text.budget import Spend, unlimited
 
 # Mounts that runtime and kubelet give every container, whether anybody wants them or not.
 _EVERYBODYS: Final = frozenset(

@@ -19,8 +19,6 @@ import yaml
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from nri_inject import config
-from nri_inject.annotations import quoted, suggestion
 from nri_inject.api import (
     Adjustment,
     ConfigureRequest,
@@ -29,19 +27,21 @@ from nri_inject.api import (
     Pod,
     ValidateContainerAdjustmentRequest,
 )
-from nri_inject.command import Command
-from nri_inject.config import Config
 from nri_inject.errors import ConfigError
-from nri_inject.logs import timestamp
-from nri_inject.output import Output
 from nri_inject.plugin import ARGUMENTS, EVENTS, Plugin
-from nri_inject.records import Records
-from nri_inject.service import Options
+from nri_inject.service import config
+from nri_inject.service.base import Options
+from nri_inject.service.command import Command
+from nri_inject.service.config import Config
+from nri_inject.service.health.records import Records
+from nri_inject.service.output import Output
 from nri_inject.stub import Stub
+from nri_inject.text.annotations import quoted, suggestion
+from nri_inject.text.times import timestamp
+from nri_inject.text.yamltext import Value
 from nri_inject.wire import recording
 from nri_inject.wire.recording import Piece
 from nri_inject.wire.session import Role
-from nri_inject.yamltext import Value
 
 log = logging.getLogger(__name__)
 
@@ -363,7 +363,7 @@ def _as_ours(given: Mapping[str, Value]) -> dict[str, Value]:
 def _parameters() -> Sequence[Any]:
     import click
 
-    from nri_inject.options import option
+    from nri_inject.service.options import option
 
     return [
         option(

@@ -13,29 +13,29 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from nri_inject.annotations import where
 from nri_inject.api import (
     ConfigureRequest,
     FieldOwners,
     ValidateContainerAdjustmentRequest,
 )
-from nri_inject.audit import Outcome
-from nri_inject.budget import OverBudget
-from nri_inject.command import Command
-from nri_inject.config import Config
+from nri_inject.capabilities import dotted
 from nri_inject.errors import NriError, RequestError
-from nri_inject.host import Host
+from nri_inject.injectors.host import Host
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.suite import PARTS
+from nri_inject.policy.audit import Outcome
 from nri_inject.policy.items import World, items_of
 from nri_inject.policy.owners import owner
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Item, Policy
 from nri_inject.runtime import validate
-from nri_inject.runtimes import dotted
-from nri_inject.service import Options
+from nri_inject.service.base import Options
+from nri_inject.service.command import Command
+from nri_inject.service.config import Config
+from nri_inject.service.environment import Surroundings
 from nri_inject.stub import Stub
-from nri_inject.surroundings import Surroundings
+from nri_inject.text.annotations import where
+from nri_inject.text.budget import OverBudget
 
 log = logging.getLogger(__name__)
 

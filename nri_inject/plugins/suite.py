@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from nri_inject.command import Command
-from nri_inject.injecting import service_of
 from nri_inject.plugins import cdi_injector, device_injector, hook_injector
+from nri_inject.service.command import Command
+from nri_inject.service.injector import service_of
 
 PARTS: Final = (device_injector.PART, cdi_injector.PART, hook_injector.PART)
 """All injectors of the suite, in the order of their plugins' indexes."""

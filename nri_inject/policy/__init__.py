@@ -1,1 +1,6 @@
-"""Who may inject what: rules, what they are held against, and the decisions."""
+"""The policy: rules, the things that they are held against, decisions, and the audit.
+
+`items` says what an adjustment gives, `rules` and `kinds` decide, `permit` holds one request
+against the policy, `document` and `source` read the admin's file, `audit` writes decisions down.
+This room knows neither CDI specs nor hook files.
+"""

@@ -9,15 +9,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
-from nri_inject import yamltext
-from nri_inject.annotations import Fault, Field, choice, described, list_of, read_line
 from nri_inject.errors import ConfigError
 from nri_inject.policy.kinds import READERS, read_pattern
 from nri_inject.policy.labels import read_selector
-from nri_inject.policy.patterns import Pattern
 from nri_inject.policy.reading import strict_map
 from nri_inject.policy.rules import Effect, Entry, Policy, Rule, Who
-from nri_inject.yamltext import Value
+from nri_inject.text import yamltext
+from nri_inject.text.annotations import Fault, Field, choice, described, list_of, read_line
+from nri_inject.text.glob import Pattern
+from nri_inject.text.yamltext import Value
 
 LIMITS: Final = dataclasses.replace(yamltext.OUR_FILE, size=2 * 1024 * 1024, nodes=200_000)
 """What a policy's text may cost; one document, since nobody would read a second.

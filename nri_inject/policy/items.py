@@ -18,21 +18,22 @@ from collections.abc import (
     MutableSequence,
 )
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from nri_inject import api
-from nri_inject.access import letters, possible_access, rule_number
-from nri_inject.annotations import plain, quoted
 from nri_inject.api import Adjustment, Container
-from nri_inject.host import Host, NotADevice, Number
+from nri_inject.host.access import letters, possible_access, rule_number
+from nri_inject.host.model import DeviceNode, NotADevice, Number, Place
 from nri_inject.policy import mount_options, sysctls
 from nri_inject.policy.kinds import HARMLESS, PROTECTED
-from nri_inject.policy.patterns import MAX_PARTS, clean, is_below, literally
 from nri_inject.policy.rules import Item
+from nri_inject.text.annotations import plain, quoted
+from nri_inject.text.budget import Budget
+from nri_inject.text.glob import MAX_PARTS, clean, is_below, literally
 
 if TYPE_CHECKING:
-    from nri_inject.devices.device import Device
-    from nri_inject.devices.inventory import Inventory
+    from nri_inject.host.devices.device import Device
+    from nri_inject.host.devices.inventory import Inventory
 
 T = TypeVar("T")
 
@@ -45,10 +46,44 @@ _MOST_MOUNTS: Final = 1024
 _STEPS_PER_ITEM: Final = 30
 
 
+class HostView(Protocol):
+    """The part of a host that the policy looks at."""
+
+    @property
+    def devices(self) -> Mapping[str, DeviceNode]:
+        """The device nodes by path."""
+
+    @property
+    def numbers(self) -> Mapping[Number, tuple[str, ...]]:
+        """The host's own names of a device, by its number."""
+
+    @property
+    def files(self) -> Mapping[str, Place]:
+        """The files and directories by path."""
+
+    @property
+    def inventory(self) -> Callable[[], Inventory] | None:
+        """Looks at all devices of the host, if that is possible."""
+
+    @property
+    def budget(self) -> Budget:
+        """Bounds what the request may cost."""
+
+
+class Guarded(NamedTuple):
+    """A view of the host with doubts about what containers could have written."""
+
+    devices: Mapping[str, DeviceNode]
+    numbers: Mapping[Number, tuple[str, ...]]
+    files: Mapping[str, Place]
+    inventory: Callable[[], Inventory] | None
+    budget: Budget
+
+
 class World(NamedTuple):
     """What is known of host and container, and where the host may be looked at."""
 
-    host: Host
+    host: HostView
     container: Container
     reaches_device: Reach
     reaches_source: Reach

@@ -11,8 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from nri_inject import api
-from nri_inject.access import AUTOMATIC, letters
-from nri_inject.annotations import (
+from nri_inject.host.access import AUTOMATIC, letters
+from nri_inject.policy import mount_options, sysctls
+from nri_inject.policy.reading import strict_map
+from nri_inject.policy.rules import Entry, Item, Kind
+from nri_inject.text.annotations import (
     Fault,
     Field,
     Reader,
@@ -24,15 +27,12 @@ from nri_inject.annotations import (
     read_line,
     suggestion,
 )
-from nri_inject.policy import mount_options, sysctls
-from nri_inject.policy.patterns import Pattern, clean, is_below, pattern
-from nri_inject.policy.reading import strict_map
-from nri_inject.policy.rules import Entry, Item, Kind
-from nri_inject.yamltext import Value
+from nri_inject.text.glob import Pattern, clean, is_below, pattern
+from nri_inject.text.yamltext import Value
 
 if TYPE_CHECKING:
-    from nri_inject.devices.device import Device
-    from nri_inject.devices.selectors import Selector
+    from nri_inject.host.devices.device import Device
+    from nri_inject.host.devices.selectors import Selector
 
 # --- reading entries ----------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ _TYPES: Final = {"c": "c", "b": "b"}
 
 def _selector(value: Value) -> Selector:
     # Most policies have none, and a plugin that is launched has to be quick.
-    from nri_inject.devices import selectors
+    from nri_inject.host.devices import selectors
 
     return selectors.parse(read_line(value))
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nri_inject.annotations import Fault, Field, described, list_of, read_line, suggestion
 from nri_inject.policy.reading import strict_map
-from nri_inject.yamltext import Value
+from nri_inject.text.annotations import Fault, Field, described, list_of, read_line, suggestion
+from nri_inject.text.yamltext import Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from nri_inject.host import DeviceNode, NotADevice, Number, Place
-from nri_inject.policy.patterns import Pattern, Stems, above, clean
+from nri_inject.host.model import DeviceNode, NotADevice, Number, Place
+from nri_inject.text.glob import Pattern, Stems, above, clean
 
 MAY: Final = "where containers may write and put a link in its place"
 

@@ -9,17 +9,26 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from nri_inject import user_namespace
-from nri_inject.annotations import container_name, plain, where
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.budget import UNLIMITED, Budget
 from nri_inject.errors import RequestError
-from nri_inject.host import Host, Place
-from nri_inject.policy.items import World, items_of, named, with_real_sources, without, written
+from nri_inject.host import user_namespace
+from nri_inject.host.model import Place
+from nri_inject.policy.items import (
+    Guarded,
+    HostView,
+    World,
+    items_of,
+    named,
+    with_real_sources,
+    without,
+    written,
+)
 from nri_inject.policy.kinds import KINDS
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
-from nri_inject.policy.patterns import MAX_PARTS, above, clean
 from nri_inject.policy.rules import Decision, Item, Policy, Reach, Subject
+from nri_inject.text.annotations import container_name, plain, where
+from nri_inject.text.budget import UNLIMITED, Budget
+from nri_inject.text.glob import MAX_PARTS, above, clean
 
 _NO_ORIGINS: Final[Mapping[str, str]] = {}
 
@@ -52,7 +61,7 @@ class Permit:
         )
 
     def granted(
-        self, adjustment: Adjustment, host: Host, origins: Mapping[str, str] = _NO_ORIGINS
+        self, adjustment: Adjustment, host: HostView, origins: Mapping[str, str] = _NO_ORIGINS
     ) -> Adjustment:
         """Return what of an adjustment the container may have, with the paths that were judged.
 
@@ -152,21 +161,22 @@ class Permit:
 
     # --- where the host may be looked at, and what is believed of it ---
 
-    def world(self, host: Host) -> World:
+    def world(self, host: HostView) -> World:
         """Return what a container's items are looked up in."""
         guarded = self.guarded(host)
         return World(guarded, self._container, self.reaches_device, self.reaches_source)
 
-    def guarded(self, host: Host) -> Host:
+    def guarded(self, host: HostView) -> HostView:
         """Return the host, with doubts about what containers could have written."""
         lent = self.policy.lent
         if not lent:
             return host
         mounts = user_namespace.is_in_one(self._container)
         devices = GuardedDevices(host.devices, host.numbers, lent, mounts=mounts)
-        return dataclasses.replace(host, devices=devices, files=GuardedFiles(host.files, lent))
+        files = GuardedFiles(host.files, lent)
+        return Guarded(devices, host.numbers, files, host.inventory, host.budget)
 
-    def guarded_nodes(self, host: Host) -> Mapping[str, Place]:
+    def guarded_nodes(self, host: HostView) -> Mapping[str, Place]:
         """Return the same of its files, for device nodes that only their number is taken of."""
         lent = self.policy.lent
         return GuardedFiles(host.files, lent, self.guarded(host).devices) if lent else host.files

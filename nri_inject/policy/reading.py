@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nri_inject.annotations import Fault, Field, Reader, Values, map_of, plain
-from nri_inject.yamltext import Value
+from nri_inject.text.annotations import Fault, Field, Reader, Values, map_of, plain
+from nri_inject.text.yamltext import Value
 
 
 def strict_map(fields: Sequence[Field]) -> Reader[Values]:

@@ -12,13 +12,13 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from nri_inject import trust, walk
-from nri_inject.annotations import plain
 from nri_inject.errors import ConfigError
-from nri_inject.host import Place
+from nri_inject.host import trust, walk
+from nri_inject.host.model import Place
+from nri_inject.host.watch import Watch
 from nri_inject.policy import document
 from nri_inject.policy.rules import Policy
-from nri_inject.watch import Watch
+from nri_inject.text.annotations import plain
 
 log = logging.getLogger(__name__)
 

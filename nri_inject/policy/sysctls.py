@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from nri_inject.policy.patterns import Pattern
+from nri_inject.text.glob import Pattern
 
 _SAME: Final = (
     ("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"),

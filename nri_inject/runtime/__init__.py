@@ -12,6 +12,7 @@
 those who have none. docs/embed-a-runtime.md shows both.
 """
 
+from nri_inject.capabilities import Runtime, identify
 from nri_inject.runtime.adaptation import Adaptation, Created
 from nri_inject.runtime.apply import Resolvers, apply
 from nri_inject.runtime.launcher import launch, launch_as
@@ -20,7 +21,6 @@ from nri_inject.runtime.oci_spec import oci_spec
 from nri_inject.runtime.peer import Peer, Timeouts, Unanswered
 from nri_inject.runtime.validate import Rejection, Rules, read_rules
 from nri_inject.runtime.world import Made, World
-from nri_inject.runtimes import Runtime, identify
 
 __all__ = [
     "Adaptation",

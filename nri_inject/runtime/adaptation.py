@@ -20,7 +20,7 @@ from typing import Final, Self
 
 from google.protobuf.message import Message
 
-from nri_inject import api, runtimes
+from nri_inject import api, capabilities
 from nri_inject.api import (
     Adjustment,
     Container,
@@ -38,6 +38,7 @@ from nri_inject.api import (
     UpdatePodSandboxRequest,
     UpdatePodSandboxResponse,
 )
+from nri_inject.capabilities import NEWEST, Loss, Runtime
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
 from nri_inject.runtime import discovery, validators
 from nri_inject.runtime.discovery import Installed
@@ -58,7 +59,6 @@ from nri_inject.runtime.peer import (
 )
 from nri_inject.runtime.pending import Existing, PendingPlugin, finish, handshake, noting
 from nri_inject.runtime.validate import Rejection, Rules
-from nri_inject.runtimes import NEWEST, Loss, Runtime
 from nri_inject.wire.ttrpc import Code
 
 log = logging.getLogger(__name__)
@@ -454,7 +454,7 @@ class Adaptation:
                 message = collected.request_for_next()
                 response = self._request(peer, method, message, response_type)
                 if isinstance(request, CreateContainerRequest):
-                    parts = runtimes.drop_unknown(response.adjust, self.runtime)
+                    parts = capabilities.drop_unknown(response.adjust, self.runtime)
                     lost.extend(Lost(peer.title, loss, part) for loss, part in parts)
                 collected.take(peer.title, response)
         return collected, lost, connected

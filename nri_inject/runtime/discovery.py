@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from nri_inject.errors import NriError
-from nri_inject.names import split_plugin
+from nri_inject.text.names import split_plugin
 
 PLUGINS: Final = "/opt/nri/plugins"
 CONFIGURATION: Final = "/etc/nri/conf.d"

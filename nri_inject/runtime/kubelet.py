@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from nri_inject import api
-from nri_inject.fields import Fault, Problem, Values
+from nri_inject.text.fields import Fault, Problem, Values
 
 RANDOM = "00000"
 """Stands for the five characters that Kubernetes draws for the name of a workload's pod."""

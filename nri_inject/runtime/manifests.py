@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final
 
-from nri_inject import api, yamltext
+from nri_inject import api
 from nri_inject.errors import ConfigError
-from nri_inject.fields import (
+from nri_inject.runtime.kubelet import RANDOM, container_of, pod_of
+from nri_inject.text import yamltext
+from nri_inject.text.fields import (
     Fault,
     Field,
     Findings,
@@ -25,9 +27,8 @@ from nri_inject.fields import (
     read_string,
     wrong_type,
 )
-from nri_inject.runtime.kubelet import RANDOM, container_of, pod_of
-from nri_inject.words import quoted
-from nri_inject.yamltext import Value
+from nri_inject.text.words import quoted
+from nri_inject.text.yamltext import Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from nri_inject import api
+from nri_inject.capabilities import NEWEST, Version
 from nri_inject.errors import NriError
-from nri_inject.runtimes import NEWEST, Version
 
 Request = api.CreateContainerRequest | api.UpdateContainerRequest | api.StopContainerRequest
 Response = api.CreateContainerResponse | api.UpdateContainerResponse | api.StopContainerResponse

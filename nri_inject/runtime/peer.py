@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
-from nri_inject import runtimes
+from nri_inject import capabilities
 from nri_inject.api import (
     ConfigureRequest,
     ConfigureResponse,
@@ -32,10 +32,10 @@ from nri_inject.api import (
     SynchronizeResponse,
     UpdateContainersResponse,
 )
+from nri_inject.capabilities import FAILURE_POLICY, Runtime, known_events
 from nri_inject.errors import ConnectionLost, NriError, ProtocolError, RemoteError
-from nri_inject.names import is_plugin_index, is_plugin_name
 from nri_inject.runtime import synchronize
-from nri_inject.runtimes import FAILURE_POLICY, Runtime, known_events
+from nri_inject.text.names import is_plugin_index, is_plugin_name
 from nri_inject.wire.session import Answer, Call, Event, Failure, Role, Session
 from nri_inject.wire.ttrpc import Code
 
@@ -456,7 +456,7 @@ def configuration(runtime: Runtime, config: str, timeouts: Timeouts) -> Configur
         config=config,
         runtime_name=runtime.name,
         runtime_version=runtime.version,
-        NRI_version=f"v{runtimes.dotted(runtime.nri)}" if runtime.nri >= (0, 12, 0) else "",
+        NRI_version=f"v{capabilities.dotted(runtime.nri)}" if runtime.nri >= (0, 12, 0) else "",
         registration_timeout=int(timeouts.registration * 1000) if tells_timeouts else 0,
         request_timeout=int(timeouts.request * 1000) if tells_timeouts else 0,
     )

@@ -14,9 +14,9 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TypeAlias
 
 from nri_inject.api import ConfigureResponse, Container, ContainerUpdate, Empty, Pod
+from nri_inject.capabilities import Runtime
 from nri_inject.errors import NriError
 from nri_inject.runtime.peer import Peer, Pending, Timeouts, configuration, wait
-from nri_inject.runtimes import Runtime
 
 Existing: TypeAlias = Callable[[], tuple[Sequence[Pod], Sequence[Container]]]
 """Returns the pods that are known and the containers that are created, running or paused."""

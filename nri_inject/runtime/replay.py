@@ -12,9 +12,9 @@ from google.protobuf.message import Message
 from nri_inject.api import ContainerUpdate, UpdateContainersRequest
 from nri_inject.errors import ConnectionLost, RemoteError
 from nri_inject.runtime.peer import Peer
+from nri_inject.text.words import excerpt
 from nri_inject.wire.recording import Exchange
 from nri_inject.wire.session import Role
-from nri_inject.words import excerpt
 
 _MAX_ANSWER = 400  # characters of a message in a sentence
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from nri_inject import api
-from nri_inject.annotations import described, find, plain, quoted
 from nri_inject.errors import ConfigError, NriError
-from nri_inject.fields import Fault, Field, list_of, map_of, read_flag, read_string
-from nri_inject.yamlscalars import as_text
-from nri_inject.yamltext import ANNOTATION, Value, YamlError, load
+from nri_inject.text.annotations import described, find, plain, quoted
+from nri_inject.text.fields import Fault, Field, list_of, map_of, read_flag, read_string
+from nri_inject.text.yamlscalars import as_text
+from nri_inject.text.yamltext import ANNOTATION, Value, YamlError, load
 
 REQUIRED_PLUGINS: Final = "required-plugins.noderesource.dev"
 """The pod annotation with a list of further plugins that have to be there."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from nri_inject import runtimes
+from nri_inject import capabilities
 from nri_inject.api import (
     ConfigureRequest,
     ConfigureResponse,
@@ -49,15 +49,15 @@ class Handshake:
 
         Raises what the plugin's handler raises.
         """
-        runtime = runtimes.of_request(request)
+        runtime = capabilities.of_request(request)
         name = f"{request.runtime_name} {request.runtime_version}".strip() or "an unnamed runtime"
         if runtime.assumed:
-            nri = runtimes.dotted(runtime.nri)
+            nri = capabilities.dotted(runtime.nri)
             log.warning("%s is an unknown runtime, so NRI %s is assumed", name, nri)
         if self.plugin.configure is not None:
             self.plugin = self.plugin.configure(request) or self.plugin
         wanted = subscription(self.plugin)
-        events = wanted & runtimes.known_events(runtime)
+        events = wanted & capabilities.known_events(runtime)
         if events != wanted:
             missing = ", ".join(events_of(wanted & ~events))
             log.warning("%s does not report these events: %s", name, missing)

@@ -10,10 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from nri_inject.adjust import Injector
 from nri_inject.api import Container, Pod
+from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.errors import NriError
-from nri_inject.host import Host
+from nri_inject.injectors.compose import Injector
+from nri_inject.injectors.host import Host
 from nri_inject.plugin import Plugin
 from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.discovery import identity
@@ -22,7 +23,6 @@ from nri_inject.runtime.peer import Peer, Tap, Timeouts
 from nri_inject.runtime.replay import replay
 from nri_inject.runtime.validate import Rules
 from nri_inject.runtime.world import World
-from nri_inject.runtimes import NEWEST, Runtime
 from nri_inject.stub import Stub
 from nri_inject.wire import recording
 

@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
-from nri_inject import api, runtimes
+from nri_inject import api, capabilities
 from nri_inject.api import Adjustment, Container
+from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.cdi import registry
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.cdi.resolve import CdiError, Resolution, resolve
-from nri_inject.hook_environment import PATH
-from nri_inject.host import DeviceNode, HostFiles, Place
-from nri_inject.runtimes import NEWEST, Runtime
+from nri_inject.host.hook_environment import PATH
+from nri_inject.host.model import DeviceNode, Place
+from nri_inject.host.nodes import HostFiles
 
-OLD = runtimes.identify("containerd", "1.7.24")
+OLD = capabilities.identify("containerd", "1.7.24")
 DEVICES = {
     "/dev/null": DeviceNode("/dev/null", "c", 1, 3, 0o666, 0, 0),
     "/dev/fuse": DeviceNode("/dev/fuse", "c", 10, 229, 0o666, 0, 0),

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from nri_inject import yamltext
 from nri_inject.cdi import schema, spec
-from nri_inject.fields import dotted
-from nri_inject.yamltext import Value
+from nri_inject.text import yamltext
+from nri_inject.text.fields import dotted
+from nri_inject.text.yamltext import Value
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "cdi"
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.cli.cdi import command, difference
-from nri_inject.hook_environment import PATH
+from nri_inject.host.hook_environment import PATH
 
 SPEC: dict[str, Any] = {
     "cdiVersion": "0.7.0",

@@ -20,7 +20,7 @@ from nri_inject.cdi import schema, spec
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.cli.cdi import command
 from nri_inject.cli.cdi_generate import MARK
-from nri_inject.devices.classes import CLASSES
+from nri_inject.host.devices.classes import CLASSES
 
 pytestmark = pytest.mark.slow
 

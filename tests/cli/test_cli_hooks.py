@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nri_inject import options
 from nri_inject.cli.hooks import command
-from nri_inject.hook_environment import PATH
+from nri_inject.host.hook_environment import PATH
+from nri_inject.service import options
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from nri_inject.state import Missed, State, document
-from nri_inject.status import StatusSocket
+from nri_inject.service.health.state import Missed, State, document
+from nri_inject.service.health.status import StatusSocket
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject import options
 from nri_inject.cli import new, program
+from nri_inject.service import options
 
 BIN = Path(sys.executable).parent
 New = Callable[..., tuple[int, str, str]]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from nri_inject import options
 from nri_inject.cli import program
+from nri_inject.service import options
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_process_is_left")]
 

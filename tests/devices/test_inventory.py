@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from machine import HUB, PCI, USB, Fake, machine, sticks, write
 
-from nri_inject.devices import inventory
-from nri_inject.devices.classes import CLASSES
-from nri_inject.devices.device import Device
-from nri_inject.devices.inventory import Inventory, Tree, assemble
-from nri_inject.devices.selectors import parse
-from nri_inject.devices.sysfs import Attributes, Sysfs
+from nri_inject.host.devices import inventory
+from nri_inject.host.devices.classes import CLASSES
+from nri_inject.host.devices.device import Device
+from nri_inject.host.devices.inventory import Inventory, Tree, assemble
+from nri_inject.host.devices.selectors import parse
+from nri_inject.host.devices.sysfs import Attributes, Sysfs
 
 
 @pytest.fixture(scope="module")

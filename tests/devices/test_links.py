@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject import config
 from nri_inject.api import Container, Pod
 from nri_inject.cli.decisions import Decider
-from nri_inject.devices.links import LinkedNumbers, first_link, has_database
-from nri_inject.host import HostDevices, HostNumbers
+from nri_inject.host.devices.links import LinkedNumbers, first_link, has_database
+from nri_inject.host.nodes import HostDevices, HostNumbers
 from nri_inject.plugins import suite
-from nri_inject.service import Options
-from nri_inject.surroundings import Surroundings
+from nri_inject.service import config
+from nri_inject.service.base import Options
+from nri_inject.service.environment import Surroundings
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make devices")
 

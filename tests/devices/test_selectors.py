@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.annotations import Fault
-from nri_inject.devices.classes import CLASSES
-from nri_inject.devices.device import Device, Part, natural
-from nri_inject.devices.selectors import LONGEST, misses, parse
+from nri_inject.host.devices.classes import CLASSES
+from nri_inject.host.devices.device import Device, Part, natural
+from nri_inject.host.devices.selectors import LONGEST, misses, parse
+from nri_inject.text.annotations import Fault
 
 HUB = Part("1-1", "usb", "usb_device", "usb", {"idVendor": "05e3", "idProduct": "0608"})
 

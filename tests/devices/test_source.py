@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from machine import HUB, Fake, machine, sticks, write
 
-from nri_inject.devices.inventory import Inventory, read
-from nri_inject.devices.live import Live
-from nri_inject.devices.selectors import parse
-from nri_inject.devices.source import HostInventory
-from nri_inject.devices.sysfs import Sysfs
-from nri_inject.devices.uevents import Uevent, Uevents
-from nri_inject.watch import Watch
+from nri_inject.host.devices.inventory import Inventory, read
+from nri_inject.host.devices.live import Live
+from nri_inject.host.devices.selectors import parse
+from nri_inject.host.devices.source import HostInventory
+from nri_inject.host.devices.sysfs import Sysfs
+from nri_inject.host.devices.uevents import Uevent, Uevents
+from nri_inject.host.watch import Watch
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.devices.uevents import Uevent, Uevents, parse
+from nri_inject.host.devices.uevents import Uevent, Uevents, parse
 
 ADD = (
     b"add@/devices/pci0/usb1/1-2/tty/ttyUSB0\0ACTION=add\0"

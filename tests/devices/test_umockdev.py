@@ -107,7 +107,7 @@ def test_the_documentation_shows_what_is_printed(mocked: Umockdev) -> None:
 # Every device as our own reading has it, and as libudev does.
 _BOTH = """
 import json, pyudev
-from nri_inject.devices import inventory
+from nri_inject.host.devices import inventory
 ours = {d.path: (d.subsystem, d.major, d.minor, dict(d.properties()),
                  [p.name for p in d.chain()][1:]) for d in inventory.read()}
 theirs = {}
@@ -136,8 +136,8 @@ def test_libudev_says_the_same_of_every_device(mocked: Umockdev) -> None:
 _REPLUG = """
 import ctypes, json, select, sys
 from contextlib import closing
-from nri_inject.devices.selectors import parse
-from nri_inject.devices.source import HostInventory
+from nri_inject.host.devices.selectors import parse
+from nri_inject.host.devices.source import HostInventory
 
 before, gone, come = json.loads(sys.argv[1])
 lib = ctypes.CDLL("libumockdev.so.0")

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from machine import machine, write
 
-from nri_inject.annotations import Fault, Field, integer, read_line
 from nri_inject.api import Container
-from nri_inject.devices import inventory, wanted
-from nri_inject.devices.inventory import Inventory
-from nri_inject.devices.selectors import parse
-from nri_inject.host import DeviceNode, NotADevice
-from nri_inject.runtimes import NEWEST, identify
+from nri_inject.capabilities import NEWEST, identify
+from nri_inject.host.devices import inventory, wanted
+from nri_inject.host.devices.inventory import Inventory
+from nri_inject.host.devices.selectors import parse
+from nri_inject.host.model import DeviceNode, NotADevice
+from nri_inject.text.annotations import Fault, Field, integer, read_line
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from nri_inject import runtimes
-from nri_inject.runtimes import Runtime
+from nri_inject import capabilities
+from nri_inject.capabilities import Runtime
 
 from . import image, leftovers, poll
 from .archive import Archive
@@ -156,7 +156,7 @@ class Daemon(ABC):
     def kind(self) -> Runtime:
         """Which runtime this is, with its NRI: what it can do follows from that."""
         told = self.cri.call("Version")
-        return runtimes.identify(told.runtime_name, told.runtime_version)
+        return capabilities.identify(told.runtime_name, told.runtime_version)
 
     @property
     def running(self) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from nri_inject.hook_environment import PATH
-from nri_inject.runtimes import lack, sentence
+from nri_inject.capabilities import lack, sentence
+from nri_inject.host.hook_environment import PATH
 
 from .cri import CriError
 from .daemon import Daemon

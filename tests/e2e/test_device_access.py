@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from device_rules import OPENINGS, READINGS, Number, Rule
 
-from nri_inject.access import AUTOMATIC, letters, possible_access, refusal
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.cdi.resolve import resolve
-from nri_inject.host import real_host
+from nri_inject.host.access import AUTOMATIC, letters, possible_access, refusal
+from nri_inject.injectors.host import real_host
 from nri_inject.plugins.device_injector import inject
 from nri_inject.runtime.apply import apply
 

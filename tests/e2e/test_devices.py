@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject.devices.inventory import Inventory
-from nri_inject.devices.source import HostInventory
-from nri_inject.devices.uevents import Uevents
+from nri_inject.host.devices.inventory import Inventory
+from nri_inject.host.devices.source import HostInventory
+from nri_inject.host.devices.uevents import Uevents
 
 from .cri import CriError
 from .daemon import Daemon

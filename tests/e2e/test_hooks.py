@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nri_inject.hook_environment import PATH
+from nri_inject.host.hook_environment import PATH
 
 from .archive import Archive
 from .cri import CriError

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from nri_inject.api import ConfigureRequest, Container, Pod
+from nri_inject.capabilities import of_request
 from nri_inject.errors import NriError
 from nri_inject.plugin import Plugin
 from nri_inject.runtime import Adaptation, World
-from nri_inject.runtimes import of_request
 from nri_inject.stub import Stub
 
 from .conftest import NewRuntime

@@ -16,7 +16,7 @@ import pytest
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.host import real_host
+from nri_inject.injectors.host import real_host
 from nri_inject.plugins.device_injector import inject
 from nri_inject.runtime.apply import apply
 

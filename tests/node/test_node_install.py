@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject import config
 from nri_inject.errors import ConfigError
 from nri_inject.node import files, install, texts
 from nri_inject.node.install import Build, Change, File, Link, Program, Step, Tree
 from nri_inject.node.runtime import Node, look
+from nri_inject.service import config
 
 SUITE = Program("nri-inject", "20", "nri-inject")
 CONF = "/etc/nri/conf.d/20-nri-inject.conf"

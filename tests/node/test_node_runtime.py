@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from nri_inject.capabilities import Version
 from nri_inject.errors import ConfigError
 from nri_inject.node.layout import DISTRIBUTIONS
 from nri_inject.node.runtime import Nri, documents, look, nri_of, release_in
-from nri_inject.runtimes import Version
 
 BY_NAME = {one.name: one for one in DISTRIBUTIONS}
 CONTAINERD, CRIO = BY_NAME["containerd"], BY_NAME["cri-o"]

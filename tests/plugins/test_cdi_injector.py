@@ -7,18 +7,18 @@ import json
 
 import pytest
 
-from nri_inject import api, runtimes
-from nri_inject.annotations import Fault
+from nri_inject import api, capabilities
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.budget import Budget
+from nri_inject.capabilities import NEWEST
 from nri_inject.cdi import registry
-from nri_inject.config import Cdi, Config
 from nri_inject.errors import ConfigError, RequestError
-from nri_inject.host import Host
+from nri_inject.injectors.host import Host
 from nri_inject.plugins.cdi_injector import PART, inject, injecting, main, refusal, requested
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
-from nri_inject.runtimes import NEWEST
+from nri_inject.service.config import Cdi, Config
+from nri_inject.text.annotations import Fault
+from nri_inject.text.budget import Budget
 
 KEY, OLD_KEY = "cdi-devices.noderesource.dev", "cdi-devices.nri.io"
 DEVICES = {"a": {"env": ["A=1"]}, "b": {"env": ["B=1"]}, "gids": {"additionalGids": [44]}}
@@ -156,9 +156,9 @@ def test_native_mode_hands_the_names_on() -> None:
 def test_native_mode_is_refused_where_names_are_lost(
     name: str, version: str, allowed: bool
 ) -> None:
-    why = refusal("native", runtimes.identify(name, version))
+    why = refusal("native", capabilities.identify(name, version))
     assert (why is None) == allowed
-    assert refusal("resolve", runtimes.identify(name, version)) is None
+    assert refusal("resolve", capabilities.identify(name, version)) is None
     if why is not None:
         assert why.startswith(f"CDI mode native: {name} {version} (NRI ")
         assert why.endswith("; use mode resolve")

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.budget import Budget, OverBudget
-from nri_inject.devices import selectors
+from nri_inject.capabilities import NEWEST, Runtime, identify
 from nri_inject.errors import RequestError
-from nri_inject.host import DeviceNode, Host, HostDevices
+from nri_inject.host.devices import selectors
+from nri_inject.host.model import DeviceNode
+from nri_inject.host.nodes import HostDevices
+from nri_inject.injectors.host import Host
 from nri_inject.plugins.device_injector import KINDS, _remembered, inject
-from nri_inject.runtimes import NEWEST, Runtime, identify
+from nri_inject.text.budget import Budget, OverBudget
 
 NODES = (
     DeviceNode("/dev/null", "c", 1, 3, 0o666, 0, 0),

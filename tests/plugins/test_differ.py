@@ -13,8 +13,6 @@ import pytest
 from launching import BOUND, launched
 
 from nri_inject import api
-from nri_inject.config import Config
-from nri_inject.differences import Change
 from nri_inject.errors import ConfigError
 from nri_inject.plugins import differ
 from nri_inject.plugins.differ import (
@@ -26,7 +24,9 @@ from nri_inject.plugins.differ import (
     checked_indices,
     compared,
 )
-from nri_inject.service import Options
+from nri_inject.plugins.differences import Change
+from nri_inject.service.base import Options
+from nri_inject.service.config import Config
 
 POD = api.Pod(id="p1", name="web", namespace="shop")
 STEP = Step(

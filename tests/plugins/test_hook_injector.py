@@ -14,12 +14,8 @@ import pytest
 from counting import calls_of
 
 from nri_inject import api
-from nri_inject.budget import Budget, OverBudget
 from nri_inject.errors import RequestError
-from nri_inject.hook_environment import PATH
-from nri_inject.hook_registry import HookRegistry
-from nri_inject.host import Host
-from nri_inject.oci_hooks import (
+from nri_inject.hooks import (
     AS_GO,
     Annotation,
     Choices,
@@ -29,9 +25,13 @@ from nri_inject.oci_hooks import (
     compiled,
     decide,
 )
+from nri_inject.hooks.registry import HookRegistry
+from nri_inject.host.hook_environment import PATH
+from nri_inject.injectors.host import Host
 from nri_inject.plugins.hook_injector import inject, injector
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
+from nri_inject.text.budget import Budget, OverBudget
 
 VECTORS = {vector["name"]: vector for vector in hook_vectors.load("plugin")}
 

@@ -14,8 +14,7 @@ import yaml
 from launching import BOUND, launched
 
 from nri_inject import api
-from nri_inject.config import Config
-from nri_inject.config import Logger as Settings
+from nri_inject.capabilities import NEWEST, identify
 from nri_inject.errors import ConfigError
 from nri_inject.plugin import EVENTS, subscription
 from nri_inject.plugins.logger import (
@@ -29,8 +28,9 @@ from nri_inject.plugins.logger import (
     events_of,
     names_of,
 )
-from nri_inject.runtimes import NEWEST, identify
-from nri_inject.service import Options
+from nri_inject.service.base import Options
+from nri_inject.service.config import Config
+from nri_inject.service.config import Logger as Settings
 from nri_inject.wire import recording
 from nri_inject.wire.session import Call, Role, Session
 

@@ -8,8 +8,6 @@ from typing import Literal
 import pytest
 
 from nri_inject import api
-from nri_inject.command import Command
-from nri_inject.config import Config
 from nri_inject.plugins import (
     cdi_injector,
     device_injector,
@@ -20,10 +18,12 @@ from nri_inject.plugins import (
     resource_assigner,
     suite,
 )
-from nri_inject.service import Options
+from nri_inject.service.base import Options
+from nri_inject.service.command import Command
+from nri_inject.service.config import Config
+from nri_inject.service.health.supervisor import Supervised
 from nri_inject.stub import Limits
 from nri_inject.stub.handshake import Handshake
-from nri_inject.supervised import Supervised
 
 FAIL = api.FailurePolicy(fail_request=True, keep_connected=True)
 

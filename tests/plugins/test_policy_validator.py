@@ -12,12 +12,12 @@ import pytest
 from counting import lines_of
 
 from nri_inject import api
-from nri_inject.config import Config, File, Validator
 from nri_inject.errors import RequestError
 from nri_inject.plugin import dispatch, subscription
 from nri_inject.plugins.policy_validator import Validating
 from nri_inject.policy import document
-from nri_inject.service import Options
+from nri_inject.service.base import Options
+from nri_inject.service.config import Config, File, Validator
 
 POD = api.Pod(namespace="ci", name="build", labels={"app": "build"})
 CONTAINER = api.Container(id="c0", name="main")

@@ -11,15 +11,15 @@ import pytest
 from google.protobuf import json_format
 
 from nri_inject import api
-from nri_inject.adjust import combine
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.command import Command
-from nri_inject.config import Config
 from nri_inject.errors import NriError, RequestError
-from nri_inject.injecting import Injecting
+from nri_inject.injectors.compose import combine
 from nri_inject.plugins import cdi_injector, device_injector, hook_injector, suite
 from nri_inject.runtime import manifests
-from nri_inject.service import Options
+from nri_inject.service.base import Options
+from nri_inject.service.command import Command
+from nri_inject.service.config import Config
+from nri_inject.service.injector import Injecting
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests/vectors"

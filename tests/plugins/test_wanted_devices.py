@@ -9,14 +9,15 @@ import pytest
 from machine import machine, write
 
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.devices import inventory
-from nri_inject.devices.inventory import Inventory
+from nri_inject.capabilities import identify
 from nri_inject.errors import RequestError
-from nri_inject.host import DeviceNode, Host, Number
+from nri_inject.host.devices import inventory
+from nri_inject.host.devices.inventory import Inventory
+from nri_inject.host.model import DeviceNode, Number
+from nri_inject.injectors.host import Host
 from nri_inject.plugins.device_injector import inject
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
-from nri_inject.runtimes import identify
 
 KEY = "devices.noderesource.dev/container.main"
 USER = Container(name="main", user={"uid": 1000, "gid": 100})
@@ -197,13 +198,13 @@ def test_nothing_of_this_is_loaded_for_those_who_name_a_path() -> None:
     program = """
 import sys
 from nri_inject.api import Container, Pod
-from nri_inject.host import Host, HostDevices
+from nri_inject.host.nodes import Host, HostDevices
 from nri_inject.plugins.device_injector import PART, inject
 source = PART.sources["inventory"](None, None)
 host = Host(HostDevices(), inventory=source.current())
 def ask(text):
     inject(Pod(annotations={"devices.noderesource.dev": text}), Container(), host)
-    return [n for n in ("pyudev", "nri_inject.devices.wanted", "nri_inject.devices.live")
+    return [n for n in ("pyudev", "nri_inject.host.devices.wanted", "nri_inject.host.devices.live")
             if n in sys.modules]
 print(ask("- path: /dev/null"))
 print(ask("- /dev/null"))
@@ -212,7 +213,7 @@ print(ask("- {device: 'udev:SUBSYSTEM=mem,ID_NONE=x', optional: true}"))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stderr == ""
-    wanted, live = "nri_inject.devices.wanted", "nri_inject.devices.live"
+    wanted, live = "nri_inject.host.devices.wanted", "nri_inject.host.devices.live"
     assert done.stdout.splitlines() == [
         *("[]", f"['{wanted}']", f"['{wanted}', '{live}']", f"['pyudev', '{wanted}', '{live}']"),
     ]

@@ -20,16 +20,19 @@ from typing import Any
 import pytest
 from device_rules import Rule
 
-from nri_inject import api, sight
+from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import registry
 from nri_inject.errors import RequestError
-from nri_inject.host import DeviceNode, Host, Place, Remembered, real_host
+from nri_inject.host import sight
+from nri_inject.host.model import DeviceNode, Place
+from nri_inject.host.nodes import Remembered
+from nri_inject.host.sight import Mounted, Sight
+from nri_inject.injectors.host import Host, real_host
 from nri_inject.plugins import cdi_injector
 from nri_inject.plugins.device_injector import inject
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
-from nri_inject.sight import Mounted, Sight
 
 CONTAINER = Container(name="main")
 
@@ -324,7 +327,7 @@ def test_procfs_at_another_place(place: Path) -> None:
     (place / "p").mkdir()
     program = textwrap.dedent("""
         import sys
-        from nri_inject.host import HostFiles, ProcLinkError
+        from nri_inject.host.nodes import HostFiles, ProcLinkError
         files, place = HostFiles(), sys.argv[1]
         print(files[f"{place}/p"].on_procfs, files[f"{place}/p/1/status"].on_procfs)
         for path in (f"{place}/p/1/root", f"{place}/p/self/cwd/x"):

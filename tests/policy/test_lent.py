@@ -16,16 +16,18 @@ import pytest
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import registry
-from nri_inject.config import Config
 from nri_inject.errors import ConfigError, RequestError
-from nri_inject.host import DeviceNode, Host, HostFiles, Number, Place
-from nri_inject.oci_hooks import Choices, Definition, When
+from nri_inject.hooks import Choices, Definition, When
+from nri_inject.host.model import DeviceNode, Number, Place
+from nri_inject.host.nodes import HostFiles
+from nri_inject.injectors.host import Host
 from nri_inject.plugins import cdi_injector, hook_injector
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.source import PolicyFile
-from nri_inject.service import Options
-from nri_inject.surroundings import Surroundings
+from nri_inject.service.base import Options
+from nri_inject.service.config import Config
+from nri_inject.service.environment import Surroundings
 
 POD = Pod(namespace="ci", name="evil")
 CONTAINER = Container(name="main")

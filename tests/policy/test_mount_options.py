@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from nri_inject import api
-from nri_inject.annotations import Fault
 from nri_inject.policy import mount_options
 from nri_inject.policy.kinds import read_mount
-from nri_inject.policy.patterns import pattern
+from nri_inject.text.annotations import Fault
+from nri_inject.text.glob import pattern
 
 
 def mount(kind: str, *options: str) -> api.Mount:

@@ -15,7 +15,8 @@ from properties import examples
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.host import DeviceNode, Host, NotADevice, Place
+from nri_inject.host.model import DeviceNode, NotADevice, Place
+from nri_inject.injectors.host import Host
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 

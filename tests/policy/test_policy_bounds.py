@@ -10,16 +10,17 @@ import pytest
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.budget import Budget, OverBudget
-from nri_inject.config import Config
 from nri_inject.errors import RequestError
-from nri_inject.host import Host, Place
+from nri_inject.host.model import Place
+from nri_inject.injectors.host import Host
 from nri_inject.policy import document
 from nri_inject.policy.items import named, without
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Item, Policy
-from nri_inject.service import Options
-from nri_inject.surroundings import Surroundings
+from nri_inject.service.base import Options
+from nri_inject.service.config import Config
+from nri_inject.service.environment import Surroundings
+from nri_inject.text.budget import Budget, OverBudget
 
 POD = Pod(namespace="ci", name="p")
 CONTAINER = Container(name="main")

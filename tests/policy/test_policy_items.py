@@ -11,7 +11,8 @@ from google.protobuf.message import Message
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container
-from nri_inject.host import DeviceNode, Host, Place
+from nri_inject.host.model import DeviceNode, Place
+from nri_inject.injectors.host import Host
 from nri_inject.policy.items import World, items_of, without
 from nri_inject.policy.rules import Item
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nri_inject.annotations import Fault
 from nri_inject.policy.labels import read_selector
-from nri_inject.yamltext import Value
+from nri_inject.text.annotations import Fault
+from nri_inject.text.yamltext import Value
 
 LABELS = {"app": "web", "tier": "front", "empty": ""}
 

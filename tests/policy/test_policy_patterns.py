@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import examples
 
-from nri_inject.annotations import Fault
-from nri_inject.policy.patterns import _translated, is_below, literally, pattern
+from nri_inject.text.annotations import Fault
+from nri_inject.text.glob import _translated, is_below, literally, pattern
 
 
 @pytest.mark.parametrize(

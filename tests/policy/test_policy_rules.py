@@ -12,7 +12,7 @@ from nri_inject.policy import document
 from nri_inject.policy.items import named
 from nri_inject.policy.kinds import KINDS
 from nri_inject.policy.rules import Decision, Item, Policy, Rule, Subject
-from nri_inject.yamltext import Value
+from nri_inject.text.yamltext import Value
 
 SUBJECT = Subject("ci", {"app": "web"}, "runc", "main", "10-injector")
 

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from nri_inject import api
-from nri_inject.devices import inventory
 from nri_inject.errors import RequestError
-from nri_inject.host import real_host
+from nri_inject.host.devices import inventory
+from nri_inject.injectors.host import real_host
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.annotations import Fault
 from nri_inject.policy import sysctls
 from nri_inject.policy.kinds import READERS
-from nri_inject.policy.patterns import pattern
+from nri_inject.text.annotations import Fault
+from nri_inject.text.glob import pattern
 
 
 @pytest.mark.parametrize(

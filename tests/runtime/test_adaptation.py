@@ -17,12 +17,12 @@ from nri_inject.api import (
     ContainerUpdate,
     Pod,
 )
+from nri_inject.capabilities import identify
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
 from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.launcher import launch
 from nri_inject.runtime.merge import Conflict
 from nri_inject.runtime.peer import Updater
-from nri_inject.runtimes import identify
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ from google.protobuf.message import Message
 
 from nri_inject import api
 from nri_inject.api import Event, FailurePolicy
+from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.errors import NriError
 from nri_inject.runtime import Adaptation, Peer, Rejection, Rules, Timeouts, Unanswered, identify
-from nri_inject.runtimes import NEWEST, Runtime
 from nri_inject.wire import Call, Role, Session
 from nri_inject.wire.mux import MAX_PAYLOAD
 

@@ -12,9 +12,9 @@ from lives import live
 
 from nri_inject import api
 from nri_inject.api import ContainerState, Pod
+from nri_inject.capabilities import NEWEST
 from nri_inject.errors import NriError, RemoteError
 from nri_inject.runtime import Rejection, Runtime, identify
-from nri_inject.runtimes import NEWEST
 from nri_inject.testing import FakeRuntime, make_container, make_pod
 
 MODULE = Path(__file__).parents[2] / "benchmarks" / "go"

@@ -20,11 +20,11 @@ from google.protobuf.message import Message
 from nri_inject import api
 from nri_inject._pb import ttrpc_pb2
 from nri_inject.api import Container, ContainerUpdate, Pod
+from nri_inject.capabilities import Runtime, identify
 from nri_inject.errors import NriError
 from nri_inject.plugin import Plugin
 from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.peer import Peer, Timeouts
-from nri_inject.runtimes import Runtime, identify
 from nri_inject.stub import Stub
 from nri_inject.wire.session import Answer, Call, Role, Session
 

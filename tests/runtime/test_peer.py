@@ -20,11 +20,11 @@ from stubs import Running
 
 from nri_inject import api
 from nri_inject.api import ContainerUpdate, CreateContainerRequest, CreateContainerResponse, Pod
+from nri_inject.capabilities import NEWEST, Runtime, identify
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
 from nri_inject.plugin import Plugin
 from nri_inject.runtime.launcher import launch, launch_as
 from nri_inject.runtime.peer import Peer, wait
-from nri_inject.runtimes import NEWEST, Runtime, identify
 from nri_inject.stub import Stub
 from nri_inject.wire.session import Answer, Call, Failure, Role, Session
 from nri_inject.wire.ttrpc import Code

@@ -15,12 +15,12 @@ from lives import live
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, ContainerState, ContainerUpdate, Pod
+from nri_inject.capabilities import NEWEST, Runtime, identify
 from nri_inject.errors import NriError, RemoteError, RequestError
 from nri_inject.plugin import EVENTS, Plugin
 from nri_inject.runtime.merge import Conflict
 from nri_inject.runtime.peer import Peer, Timeouts
 from nri_inject.runtime.validate import Rejection, Rules
-from nri_inject.runtimes import NEWEST, Runtime, identify
 from nri_inject.testing import FakeRuntime, make_container, make_pod
 from nri_inject.wire.session import Call, Role, Session
 from nri_inject.wire.ttrpc import Code

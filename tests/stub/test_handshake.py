@@ -19,8 +19,8 @@ from stubs import (
 )
 
 from nri_inject import api
+from nri_inject.capabilities import NEWEST, dotted
 from nri_inject.errors import ConfigError, ConnectionLost, NriError, RemoteError
-from nri_inject.runtimes import NEWEST, dotted
 from nri_inject.stub import Limits
 from nri_inject.stub.handshake import Handshake
 from nri_inject.wire import Call, Failure

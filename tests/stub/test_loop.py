@@ -28,9 +28,9 @@ from stubs import (
 )
 
 from nri_inject import api
+from nri_inject.capabilities import identify
 from nri_inject.errors import NriError, RemoteError
 from nri_inject.runtime.launcher import launch
-from nri_inject.runtimes import identify
 from nri_inject.stub import Stub
 
 
@@ -187,7 +187,7 @@ def test_what_a_plugin_watches_may_change_while_it_runs() -> None:
         assert bell.rung.get(timeout=LONGEST) == b"heard"
         asked.ask = lambda: running.stub.unwatch(bell)
         peer.ask("CreateContainer", CREATE)
-        far.sendall(b"unheard")
+        far.sendall(b"ignore_warning")
         peer.ask("Shutdown", api.Empty())
         assert bell.rung.empty()
 

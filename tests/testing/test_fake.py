@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from children import children
 
-from nri_inject.adjust import compose
 from nri_inject.api import Adjustment, Container, KeyValue, Pod
+from nri_inject.capabilities import identify
 from nri_inject.errors import NriError, RemoteError
-from nri_inject.host import DeviceNode, Host
+from nri_inject.host.model import DeviceNode
+from nri_inject.injectors.compose import compose
+from nri_inject.injectors.host import Host
 from nri_inject.plugin import Plugin
 from nri_inject.pytest_plugin import NewRuntime
 from nri_inject.runtime import Timeouts
-from nri_inject.runtimes import identify
 from nri_inject.testing import FakeRuntime, make_container, make_pod
 from nri_inject.wire.recording import Recorder, RecordingError
 

@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from nri_inject import config
-from nri_inject.annotations import container_name
 from nri_inject.api import (
     Adjustment,
     ConfigureRequest,
@@ -19,9 +17,8 @@ from nri_inject.api import (
     LinuxResources,
     Pod,
 )
-from nri_inject.command import Command
-from nri_inject.config import Config
 from nri_inject.errors import ConfigError, NriError
+from nri_inject.host.watch import Watch
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.resource_assigner import cpulist, topology
 from nri_inject.plugins.resource_assigner.pools import (
@@ -35,10 +32,13 @@ from nri_inject.plugins.resource_assigner.pools import (
     updates,
 )
 from nri_inject.plugins.resource_assigner.topology import Topology
-from nri_inject.records import Records
-from nri_inject.service import Options
+from nri_inject.service import config
+from nri_inject.service.base import Options
+from nri_inject.service.command import Command
+from nri_inject.service.config import Config
+from nri_inject.service.health.records import Records
 from nri_inject.stub import Stub
-from nri_inject.watch import Watch
+from nri_inject.text.annotations import container_name
 
 log = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Final, NamedTuple
 
-from nri_inject.annotations import container_name, find, plain, quoted, where
 from nri_inject.api import Container, ContainerUpdate, LinuxCPU, LinuxResources, Pod
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.plugins.resource_assigner import cpulist
 from nri_inject.plugins.resource_assigner.allocate import choose
 from nri_inject.plugins.resource_assigner.cpulist import Cpus
 from nri_inject.plugins.resource_assigner.topology import Topology
+from nri_inject.text.annotations import container_name, find, plain, quoted, where
 
 ANNOTATION: Final = "exclusive-cpus.noderesource.dev"
 """How many CPUs a container wants for itself; 0 for none, even of those that it would get."""

@@ -1,0 +1,125 @@
+"""What a hook file says, as values: a hook and its conditions, or its faults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from nri_inject.text.regex import Pattern
+
+# Stage in a file -> field of NRI's Hooks. OCI deprecates prestart, and the library puts such
+# hooks into the list of createRuntime.
+STAGES: Final[Mapping[str, str]] = {
+    "prestart": "create_runtime",
+    "createRuntime": "create_runtime",
+    "createContainer": "create_container",
+    "startContainer": "start_container",
+    "poststart": "poststart",
+    "poststop": "poststop",
+}
+"""The stages of the OCI runtime specification, and the lists that their hooks go to."""
+
+
+class Kind(Enum):
+    """What sort of fault it is."""
+
+    JSON_SYNTAX = "json-syntax"
+    JSON_TYPE = "json-type"
+    VERSION = "version"
+    MISSING = "missing-property"
+    CONFLICT = "conflicting-properties"
+    PROGRAM_MISSING = "hook-path-missing"
+    PROGRAM_UNUSABLE = "hook-path-unusable"
+    PROGRAM_UNTRUSTED = "hook-path-untrusted"
+    PATTERN = "regex"
+    STAGE = "stage"
+    UNREADABLE = "unreadable"
+    UNTRUSTED = "untrusted"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a file; `place` is where in the document, or empty."""
+
+    kind: Kind
+    place: str
+    sentence: str
+
+    def __str__(self) -> str:
+        """Put the place in front."""
+        return f"{self.place}: {self.sentence}" if self.place else self.sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A condition on annotations: one of them has a key and a value that match these."""
+
+    key: Pattern
+    value: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The conditions of a hook; None and empty ones are none.
+
+    All must hold, or with `any_of` (schema 0.1.0) one of them.
+    """
+
+    always: bool | None = None
+    has_bind_mounts: bool | None = None
+    annotations: tuple[Annotation, ...] = ()
+    commands: tuple[Pattern, ...] = ()
+    any_of: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A hook: the program, when it is wanted and at which stages, in the words of the file.
+
+    `timeout` is in seconds. `stages` are keys of STAGES, repeated if the file repeats them;
+    stages that only the reader's caller knows are in `extension_stages`. `warnings` are
+    sentences about what is allowed and hardly meant. `file` is where it was read, and
+    `unusable` why its program cannot be run although the file is good; both are set by
+    whoever looks at the host.
+    """
+
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout: int | None = None
+    when: When = When()
+    stages: tuple[str, ...] = ()
+    extension_stages: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    file: str = ""
+    unusable: str = ""
+
+    @property
+    def runs_on_host(self) -> bool:
+        """Whether a stage runs the program outside of the container: all but startContainer do."""
+        return not self.stages or any(stage != "startContainer" for stage in self.stages)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What came out of a file: a definition, or faults, the library's own choice first.
+
+    `program` is the path of the hook, known in spite of faults elsewhere, or empty.
+    """
+
+    definition: Definition | None
+    faults: tuple[Fault, ...] = ()
+    program: str = ""
+
+
+def in_order(reading: Reading, program: Fault | None) -> tuple[Fault, ...]:
+    """Return a reading's faults with that of its program, in the library's order."""
+    if program is None:
+        return reading.faults
+    earlier = tuple(fault for fault in reading.faults if fault.kind in _BEFORE_PROGRAM)
+    return (*earlier, program, *reading.faults[len(earlier) :])
+
+
+_BEFORE_PROGRAM: Final = frozenset({Kind.JSON_SYNTAX, Kind.JSON_TYPE, Kind.VERSION, Kind.CONFLICT})

@@ -1,0 +1,108 @@
+"""Which of many definitions can match a container at all, found without asking each of them.
+
+What a container waits must not grow with the number of files on its node, most of which are not
+about it. Whoever is not among the candidates is sure not to match; the candidates are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Self
+
+from nri_inject.hooks.definition import Definition, When
+from nri_inject.text.budget import Spend, unlimited
+from nri_inject.text.regex import Pattern, remembering, steps, utf8, which
+
+_STEPS_PER_KEY: Final = 3
+
+# In characters. A pod's keys are about so long together; most texts make no new states of the
+# index's automaton. What is beyond that is counted as if each character made one.
+_USUAL_LENGTH: Final = 4096
+
+_MOST_REMEMBERED: Final = 512  # texts: the keys of many pods, and no more than 200 kB
+
+
+class Definitions(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have no slots
+    """Definitions in the order of injection, with an index over the patterns of their conditions.
+
+    `candidates` finds those that a container's annotations and command leave in question.
+    """
+
+    _keys: _Index
+    _commands: _Index
+    _always: frozenset[int]
+
+    def __new__(cls, definitions: Iterable[Definition] = ()) -> Self:
+        """Build the index too; it takes some milliseconds for a thousand."""
+        self = super().__new__(cls, definitions)
+        gates = [_gate(definition.when) for definition in self]
+        self._keys = _Index(keys for keys, _ in gates)
+        self._commands = _Index(commands for _, commands in gates)
+        self._always = frozenset(
+            number for number, (keys, commands) in enumerate(gates) if not keys and not commands
+        )
+        return self
+
+    def candidates(
+        self, keys: Iterable[str], command: str | None, spend: Spend = unlimited
+    ) -> Sequence[Definition]:
+        """Return, in order, all that could match annotations with these keys and this command.
+
+        `command` is the first of argv, None if there is none. `spend` is called with the steps
+        that each key costs.
+        """
+        by_command = self._commands.everyone if command is None else self._commands.find(command)
+        numbers = {*self._always, *by_command}
+        usual = _USUAL_LENGTH
+        for key in keys:
+            if len(numbers) == len(self):
+                break
+            usual -= len(key)
+            spend(_STEPS_PER_KEY + (0 if usual >= 0 else self._keys.steps(len(key))))
+            found = self._keys.find(key)
+            spend(len(found) // 8)
+            numbers |= found
+        return self if len(numbers) == len(self) else [self[number] for number in sorted(numbers)]
+
+
+def _gate(when: When) -> tuple[Sequence[Pattern], Sequence[Pattern]]:
+    """Return patterns for keys and for the command one of which must occur for a match.
+
+    None at all if there may be a match without. Where all conditions must hold, one is enough to
+    turn others away: an annotation's key tells more than a command, which whole images share.
+    """
+    keys = [condition.key for condition in when.annotations]
+    if not when.any_of:
+        return (keys[:1], ()) if keys else ((), when.commands)
+    if when.always is not None or when.has_bind_mounts is not None:
+        return (), ()
+    return keys, when.commands
+
+
+class _Index:
+    """From a text to the numbers of the definitions of which a pattern occurs in it."""
+
+    def __init__(self, patterns: Iterable[Sequence[Pattern]]) -> None:
+        by_pattern: dict[Pattern, set[int]] = {}
+        for number, of_one in enumerate(patterns):
+            for pattern in of_one:
+                by_pattern.setdefault(pattern, set()).add(number)
+        self._numbers: Final = [*by_pattern.values()]
+        self._instructions: Final = sum(pattern.instructions for pattern in by_pattern)
+        self.everyone: Final = frozenset[int]().union(*self._numbers)
+        self._which: Final = which(by_pattern)
+        self.find: Final = remembering(self._find, _MOST_REMEMBERED) if by_pattern else _nobody
+
+    def steps(self, length: int) -> int:
+        """Return what it costs at most to find so many characters, for a budget."""
+        return steps(length, self._instructions)
+
+    def _find(self, text: str) -> frozenset[int]:
+        slots = self._which(utf8(text))
+        if slots is None:  # the patterns have to be asked one by one
+            return self.everyone
+        return frozenset[int]().union(*(self._numbers[slot] for slot in slots))
+
+
+def _nobody(_: str) -> frozenset[int]:
+    return frozenset()

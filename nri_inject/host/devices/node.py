@@ -1,0 +1,21 @@
+"""A device node of the host that an annotation asks for, or the sentence that says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nri_inject.host.model import DeviceNode, NotADevice
+from nri_inject.text.annotations import Fault, plain, quoted
+
+
+def node_at(path: str, nodes: Mapping[str, DeviceNode]) -> DeviceNode:
+    """Return the node at `path`; raise Fault if there is none or if it is not for devices."""
+    try:
+        node = nodes[path]
+    except NotADevice as error:
+        raise Fault(f"{quoted(path)} {plain(error.why)}") from error
+    except KeyError as error:
+        raise Fault(f"{quoted(path)} does not exist on the host") from error
+    if node.type == "p":
+        raise Fault(f"{quoted(path)} is a fifo; use a mount of it")
+    return node

@@ -1,0 +1,64 @@
+"""An inventory that is kept current by what kernel and udev say, once somebody has asked for it.
+
+Nothing is looked at, and nothing is loaded for it, before: most nodes have no pod that asks.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nri_inject.host.devices.inventory import Inventory
+    from nri_inject.host.devices.live import Live
+    from nri_inject.host.devices.uevents import Uevents
+
+
+class HostInventory:
+    """The host's devices at the moment when they are asked for: a source of `command`.
+
+    Every message that has come is taken before an answer, and /dev is listed for its links, so
+    what had happened before is in it. `root` is where the host's file tree is seen.
+    """
+
+    def __init__(self, root: str = "/", listen: Callable[[], Uevents] | None = None) -> None:
+        self._root = root
+        self._listen = listen
+        self._readable = select.epoll()
+        self._live: Live | None = None  # and its modules are not loaded
+
+    def current(self) -> Callable[[], Inventory]:
+        """Return the function that looks: an injector calls it if it must.
+
+        It looks once. Each request gets a function of its own.
+        """
+        return cache(self.inventory)
+
+    def inventory(self) -> Inventory:
+        """Return the devices as they are now."""
+        if self._live is None:
+            from nri_inject.host.devices import live
+
+            self._live = live.open_host(self._root, self._listen)
+            for descriptor in self._live.descriptors():
+                self._readable.register(descriptor, select.EPOLLIN)
+        self._live.refresh()
+        return self._live.inventory()
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read when something has happened to a device."""
+        return self._readable.fileno()
+
+    def ready(self) -> None:
+        """Look at the devices that something has happened to."""
+        if self._live is not None:
+            self._live.refresh()
+
+    def close(self) -> None:
+        """Give the descriptors back. Closing it again does nothing."""
+        self._readable.close()
+        if self._live is not None:
+            self._live.close()
+            self._live = None

@@ -1,0 +1,5 @@
+"""Injectors: pure functions from a pod, a container and a host to an adjustment.
+
+`host` is the value that they look things up in, `compose` makes one injector of several. Injectors
+do not log, open files or read the clock. Services and plugins import this room.
+"""

@@ -1,0 +1,46 @@
+"""The options that a plugin command starts with, and the service that it makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from nri_inject.plugin import Plugin
+from nri_inject.service import logs
+from nri_inject.stub import DEFAULT_SOCKET, Stub
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """The values of the command line and the environment.
+
+    `own` has the values of the options that only one command has, by their names.
+    """
+
+    idx: str
+    name: str
+    socket_path: str = DEFAULT_SOCKET
+    config: str | None = None
+    policy: str | None = None
+    cdi_dir: tuple[str, ...] = ()
+    hooks_dir: tuple[str, ...] = ()
+    unsafe_files: bool = False
+    metrics_address: str = ""
+    log_format: logs.LogFormat = "text"
+    verbosity: int = logs.USUAL
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Service(Protocol):
+    """A plugin, and its use of the connection."""
+
+    @property
+    def plugin(self) -> Plugin:
+        """The handlers, under the name and the index of the options."""
+
+    def attach(self, stub: Stub) -> None:
+        """Use the stub before it runs, to watch descriptors or to send updates."""
+
+    def close(self) -> None:
+        """Release everything; called once the stub has ended."""

@@ -1,0 +1,138 @@
+"""A service as a program: the options, launch, configuration and log of each plugin command.
+
+A runtime launches a plugin without arguments and with three variables in its environment. No
+option parser is imported then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from nri_inject import stub
+from nri_inject.errors import NriError
+from nri_inject.service import config, logs
+from nri_inject.service.base import Options, Service
+from nri_inject.service.config import Config
+from nri_inject.service.health.supervisor import Supervised
+from nri_inject.stub import Stub
+from nri_inject.text.names import split_plugin
+
+if TYPE_CHECKING:
+    import click
+
+log = logging.getLogger(__name__)
+
+FAILED: Final = 1
+MISUSED: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """A plugin command; `name` and `idx` are the defaults of the plugin's name and index.
+
+    `service` makes the service; it raises ConfigError or ValueError for options that it cannot
+    use. `parameters` returns the click options that no other command has; it is called only when
+    there are arguments, so a launched plugin imports no parser.
+    """
+
+    name: str
+    idx: str
+    service: Callable[[Options, Config], Service]
+    help: str
+    example: str
+    parameters: Callable[[], Sequence[Any]] = tuple
+
+    def __call__(self) -> None:
+        """Be the program: the entry point of the console script."""
+        sys.exit(main(self, sys.argv, os.environ))
+
+
+def main(command: Command, argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run the command with the process's arguments; return its exit status."""
+    idx, name = identity(command, argv[0], environ)
+    defaults = Options(idx=idx, name=name)
+    if len(argv) == 1:
+        return run(command, defaults)
+    from nri_inject.service import options  # click, which a launched plugin does without
+
+    return options.exit_status(parser(command, defaults), argv[1:])
+
+
+def parser(command: Command, defaults: Options, name: str = "") -> click.Command:
+    """Return the click command that parses arguments and runs `command`.
+
+    `name` is that of a subcommand; without it the name of the program.
+    """
+    from nri_inject.service import options
+
+    return options.parser(
+        name or f"nri-{command.name}",
+        run=partial(run, command),
+        defaults=defaults,
+        own=command.parameters(),
+        help=command.help,
+        epilog=f"Example: {command.example}",
+    )
+
+
+def identity(command: Command, program: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return index and name: from the environment, the file name `NN-name`, or the command.
+
+    Each counts by itself, in this order; a runtime sets both variables (NRI, pkg/stub).
+    """
+    idx, name = split_plugin(Path(program).name)
+    if not (idx and name):
+        idx, name = command.idx, command.name
+    return environ.get("NRI_PLUGIN_IDX") or idx, environ.get("NRI_PLUGIN_NAME") or name
+
+
+def run(command: Command, options: Options) -> int:
+    """Serve until the runtime or a signal ends it; return the exit status."""
+    logs.configure(options.log_format, options.verbosity)
+    try:
+        configured = config_of(options)
+        service = Supervised(
+            command.service(options, configured),
+            metrics_address=options.metrics_address or configured.metrics_address,
+        )
+    except (NriError, ValueError) as error:
+        log.error("%s", error)
+        return MISUSED
+    try:
+        connection = stub.launched_connection(os.environ)
+        running = Stub(service.plugin, connection=connection, socket_path=options.socket_path)
+        with closing(service):
+            service.attach(running)
+            running.run()
+    except NriError as error:
+        log.error("%s", error)
+        return FAILED
+    return 0
+
+
+def config_of(options: Options) -> Config:
+    """Read the configuration that the command line names; raises ConfigError."""
+    configured = (
+        Config()
+        if options.config is None
+        else config.read_file(options.config, unsafe=options.unsafe_files)
+    )
+    return with_options(configured, options)
+
+
+def with_options(configured: Config, options: Options) -> Config:
+    """Return a configuration with the values of the command line in place of its own."""
+    if options.unsafe_files:
+        configured = dataclasses.replace(configured, unsafe_files=True)
+    if options.policy is None:
+        return configured
+    return dataclasses.replace(configured, policy=config.policy_of(options.policy))

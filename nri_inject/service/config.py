@@ -1,0 +1,340 @@
+"""A plugin's configuration: one YAML document, the same for every plugin of the suite.
+
+A runtime hands it over as drop-in text; started by hand a plugin reads it from a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from nri_inject.api import FailurePolicy
+from nri_inject.errors import ConfigError
+from nri_inject.host import trust
+from nri_inject.text import yamltext
+from nri_inject.text.fields import (
+    Fault,
+    Field,
+    Reader,
+    list_of,
+    map_of,
+    not_one_of,
+    one_of,
+    read_flag,
+    wrong_type,
+)
+from nri_inject.text.yamltext import Value
+
+if TYPE_CHECKING:  # read only where rules stand in the configuration itself
+    from nri_inject.policy.rules import Policy
+
+Section = TypeVar("Section", "Logger", "Differ")
+
+UNRESTRICTED: Final = "unrestricted"
+
+
+# --- what a value may be ------------------------------------------------------------------------
+
+
+def _read_line(value: Value) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise wrong_type(value, "text of one line")
+    return value
+
+
+def _read_path(value: Value) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise wrong_type(value, "an absolute path")
+    return value
+
+
+def _read_address(value: Value) -> str:
+    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 1 << 16
+    if not (host and colon and is_port) or (":" in host and host[0] + host[-1] != "[]"):
+        raise wrong_type(value, "an address and a port, as in 127.0.0.1:9464")
+    return str(value)
+
+
+def _read_cpus(value: Value) -> str | int:
+    if isinstance(value, str) and value.isprintable():
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type(value, "a list of CPUs, as in 0-1,8")
+    return value
+
+
+# The type of a field says what its values may be; where it cannot, it names the reader.
+AbsolutePath: TypeAlias = Annotated[str, _read_path]
+
+
+@dataclass(frozen=True, slots=True)
+class Cdi:
+    """How CDI devices are had.
+
+    `mode` says who resolves names: we, or the runtime, which gets the names as they are. `dirs`
+    are directories of spec files in rising priority, the standard's if empty.
+    `container_annotations` says whether names that only the container's annotations have are
+    judged by the policy like a pod's request, or trusted as the kubelet's.
+    """
+
+    mode: Literal["resolve", "native"] = "resolve"
+    dirs: tuple[AbsolutePath, ...] = ()
+    container_annotations: Literal["judge", "trust"] = "judge"
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """How OCI hooks are had; the words are explained where they act, in oci_hooks.match.
+
+    `dirs` are directories of hook files in rising priority, the standard's if empty; `host_root`
+    is where the host's files are seen, for a plugin that runs in a container.
+    """
+
+    dirs: tuple[AbsolutePath, ...] = ()
+    host_root: AbsolutePath = "/"
+    bind_mounts: Literal["real", "any"] = "real"
+    empty_command: Literal["no-match", "fail"] = "no-match"
+    unusable_program: Literal["skip", "fail"] = "skip"
+    present: Literal["drop", "keep"] = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """What the policy validator asks beside the policy.
+
+    A required plugin is given as `name` or as `NN-name`; a pod's annotation of the key
+    `tolerate_missing_plugins_annotation` lets it do without.
+    """
+
+    required_plugins: tuple[str, ...] = ()
+    tolerate_missing_plugins_annotation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of the node, by its path."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logger:
+    """What the event logger writes; the words are explained in plugins.logger.
+
+    `log_file` empty means standard output; `namespaces` and `pods` are patterns, none for all.
+    """
+
+    events: tuple[str, ...] = ("all",)
+    format: Literal["yaml", "json"] = "yaml"
+    log_file: AbsolutePath = ""
+    namespaces: tuple[str, ...] = ()
+    pods: tuple[str, ...] = ()
+    add_annotation: str = ""
+    set_annotation: str = ""
+    add_env: str = ""
+    set_env: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Differ:
+    """What the container differ writes.
+
+    `indices` are the places in the order of plugins where it looks; `log_file` empty means
+    standard output; `unchanged` that containers that nobody changed are mentioned, too.
+    """
+
+    indices: tuple[str, ...] = ("00", "99")
+    format: Literal["text", "json"] = "text"
+    log_file: AbsolutePath = ""
+    unchanged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceAssigner:
+    """Who gets which CPUs; the words are explained in plugins.resource_assigner.pools.
+
+    `reserved` is a list of CPUs as the kernel writes it, or one CPU; `reserved_namespaces` and
+    `beyond_requests` are patterns of namespaces' names.
+    """
+
+    reserved: Annotated[str | int, _read_cpus] = ""
+    reserved_namespaces: tuple[str, ...] = ("kube-system",)
+    whole_cpus: bool = True
+    beyond_requests: tuple[str, ...] = ()
+    memory_nodes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What an admin decides.
+
+    `policy` is who may inject what: rules, a file of them, or the word "unrestricted", which
+    gives every pod what it asks for; None means that nothing was said, and allows nothing.
+    `audit` is where each decision is written down: the log, a file, or nowhere.
+    `on_unsupported` says what becomes of a container that asks for something its runtime would
+    drop in silence: it fails, or it starts without and a warning is logged.
+    `on_no_answer` says what becomes of a request that the plugin does not answer: it fails, or
+    goes on without the plugin. The logger and the differ never fail one.
+    `unsafe_files` means that nobody asks who could have written the configuration, policy, CDI
+    and hook files. `host_root` is where the host's device nodes and hook programs are seen, for a
+    plugin that runs in a container. `metrics_address` is the `HOST:PORT` where Prometheus finds
+    metrics, empty for none.
+    """
+
+    policy: Annotated[Literal["unrestricted"] | File | Policy | None, _read_policy] = None
+    audit: Annotated[Literal["log", "off"] | File, _read_audit] = "log"
+    on_unsupported: Literal["fail", "warn"] = "fail"
+    on_no_answer: Literal["fail", "pass"] = "fail"
+    unsafe_files: bool = False
+    host_root: AbsolutePath = "/"
+    metrics_address: Annotated[str, _read_address] = ""
+    cdi: Cdi = Cdi()
+    hooks: Hooks = Hooks()
+    validator: Validator = Validator()
+    logger: Logger = Logger()
+    differ: Differ = Differ()
+    resource_assigner: ResourceAssigner = ResourceAssigner()
+
+    @property
+    def failure_policy(self) -> FailurePolicy | None:
+        """What `on_no_answer` is to a runtime; None for what runtimes do by themselves.
+
+        A plugin that was too late once stays connected: without it later containers would start
+        without what they ask for.
+        """
+        if self.on_no_answer == "pass":
+            return None
+        return FailurePolicy(fail_request=True, keep_connected=True)
+
+
+# --- from values to records ---------------------------------------------------------------------
+
+
+def _read_policy(value: Value) -> Literal["unrestricted"] | File | Policy:
+    if value == UNRESTRICTED:
+        return UNRESTRICTED
+    if isinstance(value, dict) and "file" in value:
+        return File(**_FILE(value))
+    if not isinstance(value, dict):
+        raise Fault(
+            not_one_of(value, (UNRESTRICTED, _A_FILE, "rules as in docs/allow-a-device.md"))
+        )
+    from nri_inject.policy import document
+
+    return document.read_rules(value, "this node's policy")
+
+
+def _read_audit(value: Value) -> Literal["log", "off"] | File:
+    if value == "log":
+        return "log"
+    if value == "off" or value is False:  # YAML makes false of the word
+        return "off"
+    if isinstance(value, dict):
+        return File(**_FILE(value))
+    raise Fault(not_one_of(value, ("log", "off", _A_FILE)))
+
+
+_A_FILE: Final = "{file: PATH}"
+_RULES: Final = "rules as in docs/allow-a-device.md"
+_FILE: Final = map_of([Field("file", _read_path, required=True, to="path")], strict=True)
+
+
+@cache
+def _reader_of(hint: Any) -> Reader[Any]:
+    """Return the reader of values of a type: that of an annotation, else what the type says."""
+    if get_origin(hint) is Annotated:
+        read: Reader[Any] = hint.__metadata__[0]
+        return read
+    if get_origin(hint) is Literal:
+        return one_of(*get_args(hint))
+    if get_origin(hint) is tuple:
+        read_all = list_of(_reader_of(get_args(hint)[0]))
+        return lambda value: tuple(read_all(value))
+    if dataclasses.is_dataclass(hint):
+        return _record_of(hint)
+    return read_flag if hint is bool else _read_line
+
+
+def _record_of(record: Any) -> Reader[Any]:
+    """Return the reader of a map whose keys are the fields of a dataclass."""
+    hints = get_type_hints(record, localns={"Policy": object}, include_extras=True)
+    read = map_of([Field(name, _reader_of(hint)) for name, hint in hints.items()], strict=True)
+    return lambda value: record(**read(value))
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def read(text: str | bytes, source: str) -> Config:
+    """Read a configuration's text; an empty one is the default.
+
+    Raises ConfigError, with all faults, for a text that is no YAML mapping, a key that no
+    plugin of the suite knows, and a value that the key cannot have. `source` names the text.
+    """
+    return checked(read_document(text, source), source)
+
+
+def read_file(path: str, *, unsafe: bool = False) -> Config:
+    """Read a configuration file; ConfigError if that fails for any reason.
+
+    One that others could have written is not believed, unless `unsafe`.
+    """
+    return read(read_bytes(path, unsafe=unsafe), path)
+
+
+def read_bytes(path: str, *, unsafe: bool = False) -> bytes:
+    """Return a file's content, a byte more than is allowed at most; ConfigError as `read_file`."""
+    try:
+        return trust.read(path, yamltext.OUR_FILE.size + 1, unsafe=unsafe)
+    except trust.Untrusted as error:
+        raise ConfigError(f"configuration {path}: {error}; it is not believed") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+
+
+def read_document(text: str | bytes, source: str) -> dict[str, Value]:
+    """Return the mapping that a text is, none of its values checked; ConfigError if it is none."""
+    try:
+        document = yamltext.load(text, yamltext.OUR_FILE)
+    except yamltext.YamlError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        wanted = f"a map of keys to values, as in `policy: {UNRESTRICTED}`"
+        raise ConfigError(f"{source}: {wrong_type(document, wanted)}")
+    return document
+
+
+def checked(document: Mapping[str, Value], source: str) -> Config:
+    """Return the configuration that a document is; ConfigError with everything wrong in it."""
+    try:
+        config: Config = _reader_of(Config)(dict(document))
+    except Fault as fault:
+        raise ConfigError(f"{source}: {'; '.join(fault.sentences)}") from fault
+    return config
+
+
+def policy_of(text: str) -> Literal["unrestricted"] | File:
+    """Return the policy that a command line names: a file, or the literal word."""
+    return UNRESTRICTED if text == UNRESTRICTED else File(text)
+
+
+def with_options(section: Section, own: Mapping[str, Any]) -> Section:
+    """Let options that were given on the command line count before the configuration's."""
+    return dataclasses.replace(section, **{name: value for name, value in own.items() if value})

@@ -1,0 +1,371 @@
+"""What a service knows of its node: configuration, runtime, files, policy, and the audit.
+
+All of it is read anew when a runtime configures us, and what stands in files whenever they change.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Protocol
+
+from nri_inject import capabilities
+from nri_inject.api import ConfigureRequest, Container, Pod
+from nri_inject.capabilities import NEWEST, Runtime
+from nri_inject.errors import ConfigError
+from nri_inject.host import sight
+from nri_inject.host.devices.links import DATABASE, LinkedNumbers, first_link, has_database
+from nri_inject.host.model import DeviceNode, Number, Place
+from nri_inject.host.nodes import Remembered
+from nri_inject.host.watch import Watch
+from nri_inject.injectors.compose import Injector, compose
+from nri_inject.injectors.host import Host, ignore_warning, real_host
+from nri_inject.policy.audit import AuditLog, Outcome
+from nri_inject.policy.permit import Permit
+from nri_inject.policy.rules import Policy
+from nri_inject.policy.source import DENY_ALL, PolicyFile, check_lent
+from nri_inject.service import config
+from nri_inject.service.base import Options
+from nri_inject.service.command import config_of, with_options
+from nri_inject.service.config import Config
+from nri_inject.stub import Stub
+from nri_inject.text.annotations import where
+from nri_inject.text.budget import Budget, Counted
+from nri_inject.text.words import plain
+
+log = logging.getLogger(__name__)
+
+# Lines for one container: a pod's author must not fill the log.
+_MOST_TOLD: Final = 32
+
+
+class Source(Protocol):
+    """Something of the host that is read from files and kept current."""
+
+    def current(self) -> Any:
+        """Return what the files say now; cheap when nothing has changed, and never raises."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read when the files may have changed."""
+
+    def ready(self) -> None:
+        """Read what has changed, so that no container has to wait for it."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """An injector, and what it is made of.
+
+    `build` makes the injector for a configuration and a runtime; it raises ConfigError if the
+    two do not go together. `sources` are what the injector finds in the host, by field of Host.
+    """
+
+    build: Callable[[Config, Runtime], Injector]
+    sources: Mapping[str, Callable[[Options, Config], Source]] = field(default_factory=dict)
+
+
+class Surroundings:
+    """The node as it is now, for what some parts inject.
+
+    `injector` is theirs, composed. `runtime` is who applies the adjustment. `notes` say what the
+    plugin cannot see of the node.
+    """
+
+    def __init__(self, parts: Sequence[Part], options: Options, configured: Config) -> None:
+        self.config = configured
+        self.options = options
+        self.runtime = NEWEST
+        self._parts = parts
+        self._build(configured)
+        self._stub: Stub | None = None
+        self._host = real_host()
+        self._sources: dict[str, Source] = {}
+        self._policy: Source | None = None
+        self._audit: AuditLog | None = None
+        self._file: ConfigFile | None = None
+        self._dropped_in = False
+        self._noted: Policy | None = None
+        self.config_error = ""
+        self.notes: Sequence[str] = ()
+
+    @property
+    def title(self) -> str:
+        """What runtimes call the plugin, as in `10-device-injector`."""
+        return f"{self.options.idx}-{self.options.name}"
+
+    def attach(self, stub: Stub) -> None:
+        """Watch the files, that of the configuration among them, with this stub."""
+        self._stub = stub
+        if self.options.config is not None:
+            self._file = ConfigFile(self.options.config, self._reload)
+            stub.watch(self._file)
+
+    def configure(self, request: ConfigureRequest) -> None:
+        """Take the drop-in configuration, which wins, and learn which runtime this is.
+
+        ConfigError if it is wrong, or does not go together with the runtime.
+        """
+        configured = self.config
+        self._dropped_in = bool(request.config)
+        if self._dropped_in:
+            configured = with_options(
+                config.read(request.config, "drop-in configuration"), self.options
+            )
+        self.runtime = capabilities.of_request(request)
+        self._take(configured)
+
+    def _take(self, configured: Config) -> None:
+        """Put a configuration in force; ConfigError, and the one before stays, if it can't be."""
+        if isinstance(configured.policy, Policy) and not configured.unsafe_files:
+            check_lent(configured.policy, self._configurations(), configured.host_root)
+        self._build(configured)
+        self.config = configured
+        lenient = configured.on_unsupported == "warn"
+        self._host = real_host(NEWEST if lenient else self.runtime, configured.host_root)
+        self._open_sources()
+        self._open_audit()
+        self._note(self.policy())
+
+    def _note(self, policy: Policy | None) -> None:
+        """Find out what the plugin cannot see that this policy needs, and log what is new."""
+        self._noted = policy
+        root, before = self.config.host_root, self.notes
+        unseen = sight.current().note(root)
+        warnings = [*_warnings(policy, root)]
+        self.notes = [*warnings, *([unseen] if unseen else [])]
+        for note in self.notes:
+            if note not in before:
+                log.log(logging.WARNING if note in warnings else logging.INFO, "%s", note)
+
+    def _reload(self) -> None:
+        """Read the configuration file again; a bad one leaves what is in force as it is."""
+        try:
+            configured = config_of(self.options)
+            if not self._dropped_in:
+                self._take(configured)
+        except ConfigError as error:
+            self.config_error = str(error)
+            log.error("%s; the configuration before it stays in force", error)
+            return
+        self.config_error = ""
+        if self._dropped_in:
+            log.info("%s has changed; the runtime's drop-in file wins", self.options.config)
+        else:
+            log.info("%s has changed and is in force", self.options.config)
+
+    def host(
+        self, pod: Pod, container: Container, warn: Callable[[str], object] = ignore_warning
+    ) -> Host:
+        """Return the host for one request, with its files as they are now.
+
+        Its permit is what the policy grants the container. Its budget bounds all that is done for
+        the request with this host and this permit.
+        """
+        host = self._host
+        budget = Budget(partial(where, pod, container))
+        policy = self.policy()
+        if policy is not self._noted:
+            self.after(partial(self._note, policy))
+        permit = None if policy is None else Permit(policy, pod, container, self.title, budget)
+        return Host(
+            Remembered(Counted(host.devices, budget, _steps_of_path, _steps_of_device)),
+            host.runtime,
+            numbers=Remembered(
+                LinkedNumbers(
+                    Counted(host.numbers, budget, _steps_of_number),
+                    host.devices,
+                    self.config.host_root,
+                )
+            ),
+            files=Remembered(Counted(host.files, budget, _steps_of_path, _steps_of_source)),
+            permit=permit,
+            budget=budget,
+            warn=warn,
+            **{name: source.current() for name, source in self._sources.items()},
+        )
+
+    def policy(self) -> Policy | None:
+        """Return the policy of this moment, None for the unrestricted one."""
+        return None if self._policy is None else self._policy.current()
+
+    def after(self, do: Callable[[], None]) -> None:
+        """Do what a container need not wait for: when it has its answer, or now without a stub."""
+        if self._stub is None:
+            do()
+        else:
+            self._stub.after_response(do)
+
+    def record(self, permit: Permit, pod: Pod, container: Container, outcome: Outcome) -> None:
+        """Write down what was decided; what passed only since nothing is enforced yet, is told."""
+        passed = [d for d in permit.decisions if d.verdict in ("skip", "warn")]
+        for decision in passed[:_MOST_TOLD]:
+            what = "left out" if decision.verdict == "skip" else "would be denied"
+            log.warning("%s: %s: %s", where(pod, container), what, permit.sentence(decision))
+        if len(passed) > _MOST_TOLD:
+            log.warning("%s: and %d more", where(pod, container), len(passed) - _MOST_TOLD)
+        if self._audit is not None and permit.decisions:
+            self._audit.record(
+                permit.decisions, pod, container, plugin=permit.plugin, outcome=outcome
+            )
+
+    def close(self) -> None:
+        """Stop watching, and close the audit; the stub has ended."""
+        self._stub = None
+        self._close_sources()
+        if self._audit is not None:
+            self._audit.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _build(self, configured: Config) -> None:
+        self.injector = compose(*(part.build(configured, self.runtime) for part in self._parts))
+
+    def _open_audit(self) -> None:
+        if self._audit is not None:
+            self._audit.close()
+        wanted = self.config.audit
+        self._audit = None
+        if wanted != "off":
+            self._audit = AuditLog(wanted.path if isinstance(wanted, config.File) else None)
+
+    def _open_sources(self) -> None:
+        """Open what the host's files are read by, anew: the configuration may be another."""
+        self._close_sources()
+        self._sources = {
+            name: make(self.options, self.config)
+            for part in self._parts
+            for name, make in part.sources.items()
+        }
+        self._policy = policy_source(self.config, self._configurations())
+        for source in self._watched():
+            source.current()
+            if self._stub is not None:
+                self._stub.watch(source)
+
+    def _configurations(self) -> list[str]:
+        """Return the configuration file; a runtime does not say where its drop-in file is."""
+        file = None if self._dropped_in else self.options.config
+        return [] if file is None else [os.path.abspath(file)]  # links stay
+
+    def _close_sources(self) -> None:
+        for source in self._watched():
+            if self._stub is not None:
+                self._stub.unwatch(source)
+            source.close()
+
+    def _watched(self) -> list[Source]:
+        policy = [] if self._policy is None else [self._policy]
+        return [source for source in (*policy, *self._sources.values()) if source.fileno() >= 0]
+
+
+def _steps_of_path(path: str) -> int:
+    """Return what it costs to walk a path without links: a system call or two for each part."""
+    return 5 * (2 + path.count("/"))
+
+
+def _steps_of_device(path: str, found: DeviceNode | None) -> int:
+    """Return what links may have cost beyond that; those in /dev are the host's own, and short."""
+    return 0 if found is None or found.real == path else 100
+
+
+def _steps_of_source(path: str, found: Place | None) -> int:
+    """Return the same of a mount's source.
+
+    Containers may write where sources lie, and plant links that make 256 parts of two.
+    """
+    return 0 if found is not None and found.real == path else 600
+
+
+def _steps_of_number(_: Number) -> int:
+    """Return what it costs to find the names of a device's number: two small files."""
+    return 30
+
+
+def _warnings(policy: Policy | None, root: str) -> Iterator[str]:
+    if policy is not None and not has_database(root):
+        link = first_link(policy.texts("devices"), root)
+        if link is not None:
+            yield (
+                f"the plugin sees no database of udev in {DATABASE}, and rules of {policy.origin}"
+                f" name links, such as {plain(link)}: it looks for links in /dev itself; mount"
+                " /run/udev of the host for it, read-only, if there is one"
+            )
+
+
+class ConfigFile:
+    """Call `changed` when a configuration file may have; a Watch of the stub's loop.
+
+    While a program writes the file it is left alone: half of it may be a configuration, too.
+    """
+
+    def __init__(self, path: str, changed: Callable[[], None]) -> None:
+        self._path = path
+        self._changed = changed
+        self._watch = Watch(())
+        self._watch.follow([path])
+        self._watch.changed()
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read when the file may have changed."""
+        return self._watch.fileno()
+
+    def ready(self) -> None:
+        """Call, if it has."""
+        if self._watch.changed() and not self._watch.is_writing(self._path):
+            self._changed()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._watch.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A policy that no file holds, so that it cannot change."""
+
+    policy: Policy
+
+    def current(self) -> Policy:
+        """Return it."""
+        return self.policy
+
+    def fileno(self) -> int:
+        """Return that there is no descriptor to wait for."""
+        return -1
+
+    def ready(self) -> None:
+        """Need nothing."""
+
+    def close(self) -> None:
+        """Need nothing."""
+
+
+def policy_source(configured: Config, beside: Sequence[str] = ()) -> Source | None:
+    """Return where the policy comes from, None for the unrestricted one; log what is unusual.
+
+    `beside` are the files of the configuration.
+    """
+    policy = configured.policy
+    if policy == config.UNRESTRICTED:
+        log.warning("policy: unrestricted: every pod gets what its annotations ask for")
+        return None
+    if isinstance(policy, config.File):
+        return PolicyFile(
+            policy.path,
+            unsafe=configured.unsafe_files,
+            beside=beside,
+            root=configured.host_root,
+        )
+    if policy is None:
+        log.warning(
+            "no policy is configured, so nothing that needs one is allowed;"
+            " write one (policy: {file: PATH}), or policy: %s to allow everything",
+            config.UNRESTRICTED,
+        )
+    return Fixed(policy or DENY_ALL)

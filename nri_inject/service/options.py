@@ -1,0 +1,214 @@
+"""The parser of command lines: the options that all plugin commands share, with click."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+import click
+
+from nri_inject.errors import ConfigError
+from nri_inject.service import config
+from nri_inject.service.base import Options
+from nri_inject.service.logs import USUAL
+from nri_inject.stub import DEFAULT_SOCKET, NRI_VERSION
+from nri_inject.version import VERSION
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# The Go plugins' flags have one dash. A unit file that was written for those keeps working.
+_GO_FLAGS: Final = {
+    "-idx": "--idx",
+    "-name": "--name",
+    "-socket": "--socket-path",
+    "-socket-path": "--socket-path",
+    "-verbose": "--verbose",
+    "-disableWatch": "--disable-watch",
+}
+_SWITCHES: Final = {"--verbose", "--disable-watch"}
+_WITH_VALUE: Final = {
+    *(set(_GO_FLAGS.values()) - _SWITCHES),
+    *("--config", "--policy", "--cdi-dir", "--hooks-dir", "--log-format", "--metrics-address"),
+}
+# What Go takes for a boolean flag's value, as in `-verbose=true` (strconv.ParseBool).
+_GO_WORDS: Final = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+
+
+class _Parser(click.Command):
+    """A click command that also takes the flags of the Go plugins."""
+
+    own: Sequence[click.Parameter] = ()
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        return super().parse_args(context, translated(arguments, self.own))
+
+
+def parser(
+    name: str,
+    *,
+    run: Callable[[Options], int],
+    defaults: Options,
+    own: Sequence[click.Parameter],
+    help: str,  # noqa: A002  # as click calls it
+    epilog: str,
+) -> click.Command:
+    """Return a click command that calls `run` with the parsed options and returns its status.
+
+    `own` are the options that only this command has; `defaults` counts for options not given.
+    """
+    names = {parameter.name for parameter in own if parameter.expose_value}
+
+    def serve(**given: Any) -> int:
+        values = {name: given.pop(name) for name in names}
+        return run(_options(defaults, given | {"own": values}))
+
+    params = [*own, *_parameters()]
+    command = _Parser(name=name, callback=serve, params=params, help=help, epilog=epilog)
+    command.own = own
+    return command
+
+
+def exit_status(program: click.Command, arguments: Sequence[str]) -> int:
+    """Run a click command and return its exit status: 2 for wrong usage."""
+    try:
+        status = program.main(list(arguments), standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Abort:
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+def translated(arguments: Sequence[str], own: Sequence[click.Parameter] = ()) -> list[str]:
+    """Replace the Go plugins' single-dash flags by ours, `-flag=value` included.
+
+    `own` are the options that only one command has; those, too, may be given with one dash.
+    """
+    long = {name for option in own for name in option.opts if name.startswith("--")}
+    go_flags = {name[1:]: name for name in long} | _GO_FLAGS
+    valued = {name for option in own if not _is_switch(option) for name in option.opts}
+    result: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            return [*result, argument, *rest]
+        flag, equals, value = argument.partition("=")
+        flag = go_flags.get(flag, flag)
+        if flag in _SWITCHES and equals and value in _GO_WORDS:
+            result += [flag] if _GO_WORDS[value] else []
+            continue
+        result.append(flag + equals + value)
+        if flag in _WITH_VALUE | valued and not equals:
+            result.extend(islice(rest, 1))  # a value, even if it looks like a flag
+    return result
+
+
+def _is_switch(parameter: click.Parameter) -> bool:
+    return isinstance(parameter, click.Option) and (parameter.is_flag or parameter.count)
+
+
+def format_option(function: F) -> F:
+    """Give a command the option that every command with an answer has."""
+    return click.option(
+        "--format",
+        "output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        help="text for people, json for programs.",
+    )(function)
+
+
+def show(output: str, document: Mapping[str, Any], lines: Iterable[str]) -> None:
+    """Print an answer as `format_option` was given: the document as JSON, or the lines."""
+    if output == "json":
+        click.echo(json.dumps(document))
+        return
+    for line in lines:
+        click.echo(line)
+
+
+def print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Print our version and the protocol's, and end."""
+    if wanted:
+        click.echo(f"nri-inject {VERSION}, NRI {NRI_VERSION}")
+        context.exit()
+
+
+def _address(_context: click.Context, _: click.Parameter, text: str | None) -> str | None:
+    if text is not None:
+        try:
+            config.checked({"metrics_address": text}, "--metrics-address")
+        except ConfigError as error:
+            raise click.BadParameter(str(error)) from error
+    return text
+
+
+def _options(defaults: Options, given: dict[str, Any]) -> Options:
+    values = {name: value for name, value in given.items() if value is not None}
+    verbosity = USUAL + values.pop("verbose") - 2 * values.pop("quiet")
+    return dataclasses.replace(defaults, **values, verbosity=verbosity)
+
+
+def _parameters() -> list[click.Parameter]:
+    return [
+        option("--idx", metavar="NN", help="Plugin index, two digits. Also NRI_PLUGIN_IDX."),
+        option("--name", metavar="NAME", help="Plugin name. Also NRI_PLUGIN_NAME."),
+        option(
+            "--socket-path",
+            metavar="PATH",
+            help=f"The runtime's NRI socket, {DEFAULT_SOCKET} unless given.",
+        ),
+        option(
+            "--config",
+            metavar="FILE",
+            help="Configuration (YAML). The drop-in file that a runtime sends wins.",
+        ),
+        option("--policy", metavar="FILE", help="Who may inject what; the word unrestricted."),
+        option(
+            "--cdi-dir",
+            multiple=True,
+            metavar="DIR",
+            help="Directory of CDI specs; repeatable, rising priority.",
+        ),
+        option(
+            "--hooks-dir",
+            multiple=True,
+            metavar="DIR",
+            help="Directory of OCI hooks; repeatable, rising priority.",
+        ),
+        option(
+            "--unsafe-files",
+            is_flag=True,
+            help="Do not ask who could have written the CDI and hook files.",
+        ),
+        option(
+            "--metrics-address",
+            metavar="HOST:PORT",
+            callback=_address,
+            help="Where Prometheus finds metrics. Needs nri-inject[metrics].",
+        ),
+        option("--disable-watch", is_flag=True, hidden=True, expose_value=False),
+        option("--log-format", type=click.Choice(["text", "json"]), help="text unless given."),
+        option("-v", "--verbose", count=True, help="Log more."),
+        option("-q", "--quiet", is_flag=True, help="Log errors only."),
+        option(
+            "--version",
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=print_version,
+            help="Print our version and that of the protocol, and end.",
+        ),
+    ]
+
+
+def option(*names: str, **attributes: Any) -> click.Option:
+    """Make an option of a command: `names` as they are typed, the rest as click has it."""
+    return click.Option(names, **attributes)
