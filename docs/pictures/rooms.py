@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-WIDTH, ROW, GAP, MARGIN = 960, 62, 14, 20
+WIDTH, ROW, GAP, MARGIN = 960, 76, 14, 20
 STYLE = (
     "text{font-family:sans-serif;fill:#1f2937}.name{font-size:15px;font-weight:bold}"
     ".words{font-size:11.5px}rect{fill:#eef2ff;stroke:#6366f1;rx:6}"
@@ -72,7 +72,7 @@ def box_row(row: list[str], top: int) -> list[str]:
         left = MARGIN + number * (width + GAP)
         parts.append(f'<rect x="{left:.0f}" y="{top}" width="{width:.0f}" height="{ROW}"/>')
         parts.append(f'<text class="name" x="{left + 10:.0f}" y="{top + 20}">{room}</text>')
-        for line, text in enumerate(wrapped(words(room), int(width / 6.2))[:2]):
+        for line, text in enumerate(wrapped(words(room), int((width - 20) / 6.2))[:3]):
             place = f'x="{left + 10:.0f}" y="{top + 37 + 14 * line}"'
             parts.append(f'<text class="words" {place}>{escape(text)}</text>')
     return parts
