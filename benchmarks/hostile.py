@@ -13,8 +13,8 @@ from itertools import count, product
 from typing import Final
 
 from nri_inject.api import Container, CreateContainerRequest, Pod
-from nri_inject.plugins.cdi_injector import PREFIX as CDI
-from nri_inject.plugins.device_injector import KINDS
+from nri_inject.injectors.cdi import PREFIX as CDI
+from nri_inject.injectors.device import KINDS
 from nri_inject.plugins.resource_assigner.pools import ANNOTATION as EXCLUSIVE_CPUS
 from nri_inject.runtime.validate import REQUIRED_PLUGINS
 

@@ -26,8 +26,9 @@ from nri_inject import api
 from nri_inject.api import ConfigureRequest, CreateContainerRequest
 from nri_inject.cdi import names
 from nri_inject.errors import NriError, RequestError
+from nri_inject.injectors import cdi, device
 from nri_inject.injectors.host import Host
-from nri_inject.plugins import cdi_injector, device_injector, suite
+from nri_inject.plugins import suite
 from nri_inject.plugins.policy_validator import Validating
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
@@ -119,7 +120,7 @@ def validating(validator: Validating, request: CreateContainerRequest) -> Callab
     """Return what validates that another plugin gives a container all that it asks for."""
     validated = api.ValidateContainerAdjustmentRequest(pod=request.pod, container=request.container)
     with suppress(NriError):
-        validated.adjust.CopyFrom(device_injector.inject(request.pod, request.container, HOST))
+        validated.adjust.CopyFrom(device.inject(request.pod, request.container, HOST))
 
     def validate() -> None:
         with suppress(NriError):
@@ -179,7 +180,7 @@ def test_whatever_is_wrong_is_said_in_4_kilobytes(
     [
         ("devices.noderesource.dev", "- path: /dev/null\n" * 900, yamltext._load.__code__, 1),
         ("devices.noderesource.dev", "- path: /dev/none\n" * 900, yamltext._load.__code__, 1),
-        (f"{cdi_injector.PREFIX}", "- v.com/c=d\n" * 900, yamltext._load.__code__, 1),
+        (f"{cdi.PREFIX}", "- v.com/c=d\n" * 900, yamltext._load.__code__, 1),
         ("cdi.k8s.io/a", ",".join(["v.com/c=d"] * 900), names.parse.__code__, 900),
     ],
 )

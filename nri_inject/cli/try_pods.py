@@ -24,6 +24,7 @@ from nri_inject import api, capabilities
 from nri_inject.cli.decisions import Decider, explained, read_policy
 from nri_inject.cli.reading import planned_in, reason
 from nri_inject.errors import ConfigError, NriError
+from nri_inject.injectors import cdi, device
 from nri_inject.plugins import (
     cdi_injector,
     device_injector,
@@ -407,8 +408,8 @@ def _explainer(plugins: Iterable[str], text: str, adaptation: Adaptation) -> _Ex
 
 def _asked(planned: Planned) -> Iterator[tuple[str, str]]:
     """Yield the annotations that count for this container, each value on one line."""
-    prefixes = [(kind.prefix, kind.old_prefix) for kind in device_injector.KINDS]
-    prefixes.append((cdi_injector.PREFIX, cdi_injector.OLD_PREFIX))
+    prefixes = [(kind.prefix, kind.old_prefix) for kind in device.KINDS]
+    prefixes.append((cdi.PREFIX, cdi.OLD_PREFIX))
     name = container_name(planned.container)
     for prefix, old_prefix in prefixes:
         found = find(planned.pod.annotations, prefix, old_prefix, name)

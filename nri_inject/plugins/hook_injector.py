@@ -1,185 +1,19 @@
-"""Give a container the OCI hooks that the host's admin has defined for containers like it.
-
-Who gets which hook is told by hook files: docs/register-a-hook.md. Where this differs from NRI's
-hook-injector (NRI 0.12) is in docs/differences-hooks.md.
-"""
+"""The plugin `nri-hook-injector`: OCI hooks of the admin's hook files."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Final
 
-from nri_inject.api import Adjustment, Container, Mount, Pod
 from nri_inject.capabilities import Runtime
-from nri_inject.errors import RequestError
-from nri_inject.hooks import Choices, Definition, Match, NoCommand, Subject, injection_of, matches
+from nri_inject.hooks import Choices
 from nri_inject.hooks.registry import DIRECTORIES, HookRegistry
-from nri_inject.host.model import Place
 from nri_inject.injectors.compose import Injector
-from nri_inject.injectors.host import Host
+from nri_inject.injectors.hooks import injector
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
 from nri_inject.service.environment import Part
 from nri_inject.service.injector import service_of
-from nri_inject.text.annotations import plain, quoted, where
-from nri_inject.text.budget import Spend, unlimited
-
-# Mounts that runtime and kubelet give every container, whether anybody wants them or not.
-_EVERYBODYS: Final = frozenset(
-    {
-        "/dev/shm",  # noqa: S108 - a mount's place, no file of ours
-        "/dev/termination-log",
-        "/etc/hostname",
-        "/etc/hosts",
-        "/etc/resolv.conf",
-        "/run/.containerenv",
-        "/run/secrets",
-        "/var/run/secrets/kubernetes.io/serviceaccount",
-        "/run/secrets/kubernetes.io/serviceaccount",
-    }
-)
-
-
-def injector(choices: Choices, *, unsafe: bool = False) -> Injector:
-    """Return the injector for an admin's choices; `unsafe` runs what containers could rewrite.
-
-    It raises RequestError where a choice is to fail the container. A hook that is left out
-    because its program cannot be run is told to the host, as nobody else learns of it.
-    """
-
-    def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
-        if not host.hooks:
-            return Adjustment()
-        spend = partial(host.budget.spend, "matching it with the hooks' conditions")
-        subject = subject_of(pod, container, choices, spend)
-        try:
-            found: Sequence[Match] = matches(host.hooks, subject)
-            if not unsafe:
-                found = _believed(found, host)
-            found = _permitted(found, host)
-        except NoCommand as error:
-            raise RequestError([str(error)], where=where(pod, container)) from error
-        result = injection_of(found, subject, container.hooks)
-        unusable = [_sentence(match) for match in result.skipped]
-        if unusable and choices.unusable_program == "fail":
-            raise RequestError(unusable, where=where(pod, container))
-        for sentence in unusable:
-            host.warn(f"left out: {sentence}")
-        if not result.hooks.ByteSize():
-            return Adjustment()
-        return Adjustment(hooks=result.hooks)
-
-    return inject
-
-
-def _believed(found: Sequence[Match], host: Host) -> Sequence[Match]:
-    """Take a hook for unusable if containers may write its file or its program."""
-    if host.permit is None or not host.permit.policy.lent:
-        return found
-    files = host.permit.guarded(host).files
-    return [_judged(match, _doubt(match.definition, files)) for match in found]
-
-
-def _judged(match: Match, doubt: str) -> Match:
-    if not doubt:
-        return match
-    return match._replace(definition=dataclasses.replace(match.definition, unusable=doubt))
-
-
-def _doubt(definition: Definition, files: Mapping[str, Place]) -> str:
-    """Say who could have written a hook's file or its program; empty if only root could."""
-    paths = (definition.file, *([definition.path] if definition.runs_on_host else ()))
-    places = ((path, files.get(path)) for path in paths)
-    return next(
-        (
-            f"others could rewrite {quoted(path)}: {place.writable_by}"
-            for path, place in places
-            if place is not None and place.writable_by is not None
-        ),
-        "",
-    )
-
-
-def _permitted(found: Sequence[Match], host: Host) -> Sequence[Match]:
-    """Leave out the hooks that a rule of the policy denies; RequestError if none can be consulted.
-
-    A hook file is the admin's own word, and needs no rule that allows it. Nobody requests a hook,
-    so a denied one does not fail the container.
-    """
-    names = [_name(match.definition) for match in found if not match.definition.unusable]
-    if host.permit is None or not names:
-        return found
-    denied = {*names} - {*host.permit.unrequested_names("hooks", names, "hook")}
-    return [match for match in found if _name(match.definition) not in denied]
-
-
-def _name(definition: Definition) -> str:
-    return definition.file.rpartition("/")[2]
-
-
-inject: Final = injector(Choices())
-"""Return the hooks that a container gets unless the admin has chosen otherwise."""
-
-
-def subject_of(
-    pod: Pod, container: Container, choices: Choices, spend: Spend = unlimited
-) -> Subject:
-    """Return what conditions are held against; under one key the pod's annotation counts."""
-    spend(len(pod.annotations) + len(container.annotations))
-    return Subject(
-        _Annotations(pod.annotations, container.annotations),
-        container.args,
-        lambda: has_bind_mounts(container.mounts, choices),
-        choices,
-        spend,
-    )
-
-
-class _Annotations(Mapping[str, str]):
-    """The annotations of a pod over those of a container.
-
-    Of most of them conditions look at the key alone, and a copy would read the values as well.
-    """
-
-    def __init__(self, pod: Mapping[str, str], container: Mapping[str, str]) -> None:
-        self._pod = pod
-        self._container = container
-        self._keys = dict.fromkeys(container) | dict.fromkeys(pod)
-
-    def __getitem__(self, key: str) -> str:
-        for layer in (self._pod, self._container):
-            if key in layer:  # a map of protobuf would make up what it lacks
-                return layer[key]
-        raise KeyError(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-
-def has_bind_mounts(mounts: Iterable[Mount], choices: Choices) -> bool:
-    """Tell whether there are bind mounts, in the sense that the admin has chosen."""
-    if choices.bind_mounts == "any":
-        return any(True for _ in mounts)
-    return any(_is_bind(mount) and _normal(mount) not in _EVERYBODYS for mount in mounts)
-
-
-def _is_bind(mount: Mount) -> bool:
-    return mount.type == "bind" or not {"bind", "rbind"}.isdisjoint(mount.options)
-
-
-def _normal(mount: Mount) -> str:
-    return mount.destination.rstrip("/")
-
-
-def _sentence(match: Match) -> str:
-    definition = match.definition
-    return f"hook {plain(definition.file)} cannot be run: {definition.unusable}"
 
 
 def _choices(config: Config) -> Choices:

@@ -14,8 +14,8 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.cdi.resolve import resolve
 from nri_inject.host.access import AUTOMATIC, letters, possible_access, refusal
+from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import real_host
-from nri_inject.plugins.device_injector import inject
 from nri_inject.runtime.apply import apply
 
 from .conftest import NewContainerd

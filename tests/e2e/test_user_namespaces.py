@@ -16,8 +16,8 @@ import pytest
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
+from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import real_host
-from nri_inject.plugins.device_injector import inject
 from nri_inject.runtime.apply import apply
 
 from .archive import Archive

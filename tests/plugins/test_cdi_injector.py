@@ -12,8 +12,9 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.capabilities import NEWEST
 from nri_inject.cdi import registry
 from nri_inject.errors import ConfigError, RequestError
+from nri_inject.injectors.cdi import inject, injecting, refusal, requested
 from nri_inject.injectors.host import Host
-from nri_inject.plugins.cdi_injector import PART, inject, injecting, main, refusal, requested
+from nri_inject.plugins.cdi_injector import PART, main
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 from nri_inject.service.config import Cdi, Config

@@ -25,8 +25,9 @@ from nri_inject.errors import RequestError
 from nri_inject.host.devices import selectors
 from nri_inject.host.model import DeviceNode
 from nri_inject.host.nodes import HostDevices
+from nri_inject.injectors.device import KINDS, inject
+from nri_inject.injectors.device.injector import _remembered
 from nri_inject.injectors.host import Host
-from nri_inject.plugins.device_injector import KINDS, _remembered, inject
 from nri_inject.text.budget import Budget, OverBudget
 
 NODES = (

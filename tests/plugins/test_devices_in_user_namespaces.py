@@ -10,8 +10,8 @@ from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host.model import DeviceNode
+from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import Host
-from nri_inject.plugins.device_injector import inject
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 

@@ -27,8 +27,8 @@ from nri_inject.hooks import (
 )
 from nri_inject.hooks.registry import HookRegistry
 from nri_inject.host.hook_environment import PATH
+from nri_inject.injectors.hooks import inject, injector
 from nri_inject.injectors.host import Host
-from nri_inject.plugins.hook_injector import inject, injector
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 from nri_inject.text.budget import Budget, OverBudget

@@ -14,8 +14,8 @@ from nri_inject.errors import RequestError
 from nri_inject.host.devices import inventory
 from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.model import DeviceNode, Number
+from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import Host
-from nri_inject.plugins.device_injector import inject
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 
@@ -198,8 +198,10 @@ def test_nothing_of_this_is_loaded_for_those_who_name_a_path() -> None:
     program = """
 import sys
 from nri_inject.api import Container, Pod
-from nri_inject.host.nodes import Host, HostDevices
-from nri_inject.plugins.device_injector import PART, inject
+from nri_inject.host.nodes import HostDevices
+from nri_inject.injectors.device import inject
+from nri_inject.injectors.host import Host
+from nri_inject.plugins.device_injector import PART
 source = PART.sources["inventory"](None, None)
 host = Host(HostDevices(), inventory=source.current())
 def ask(text):

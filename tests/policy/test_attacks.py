@@ -28,9 +28,9 @@ from nri_inject.host import sight
 from nri_inject.host.model import DeviceNode, Place
 from nri_inject.host.nodes import Remembered
 from nri_inject.host.sight import Mounted, Sight
+from nri_inject.injectors import cdi
+from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import Host, real_host
-from nri_inject.plugins import cdi_injector
-from nri_inject.plugins.device_injector import inject
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 
@@ -327,7 +327,8 @@ def test_procfs_at_another_place(place: Path) -> None:
     (place / "p").mkdir()
     program = textwrap.dedent("""
         import sys
-        from nri_inject.host.nodes import HostFiles, ProcLinkError
+        from nri_inject.host.model import ProcLinkError
+        from nri_inject.host.nodes import HostFiles
         files, place = HostFiles(), sys.argv[1]
         print(files[f"{place}/p"].on_procfs, files[f"{place}/p/1/status"].on_procfs)
         for path in (f"{place}/p/1/root", f"{place}/p/self/cwd/x"):
@@ -731,7 +732,7 @@ def test_an_unknown_cdi_name_tells_only_of_devices_that_the_container_may_have(
     )
     host = Host({}, cdi=snapshot, permit=permit(f"{{allow: {{cdi_devices: ['{allowed}']}}}}"))
     with pytest.raises(RequestError) as caught:
-        cdi_injector.inject(pod, CONTAINER, host)
+        cdi.inject(pod, CONTAINER, host)
     (told,) = caught.value.faults
     assert told == f"no CDI device '{asked}'" + (f"; {hint}" if hint else "")
 

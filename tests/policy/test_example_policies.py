@@ -10,8 +10,8 @@ import pytest
 from nri_inject.api import Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host.model import DeviceNode, Place
+from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import Host
-from nri_inject.plugins.device_injector import inject
 from nri_inject.policy import document
 from nri_inject.policy.items import named
 from nri_inject.policy.permit import Permit

@@ -20,8 +20,8 @@ from nri_inject.errors import ConfigError, RequestError
 from nri_inject.hooks import Choices, Definition, When
 from nri_inject.host.model import DeviceNode, Number, Place
 from nri_inject.host.nodes import HostFiles
+from nri_inject.injectors import cdi, hooks
 from nri_inject.injectors.host import Host
-from nri_inject.plugins import cdi_injector, hook_injector
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.source import PolicyFile
@@ -220,14 +220,14 @@ def test_a_cdi_device_with_something_that_containers_could_rewrite(
     named = "{allow: {cdi_devices: ['*/*']}}"
     host = dataclasses.replace(OWN, cdi=spec(edits))
     sound = dataclasses.replace(host, permit=permit(named))
-    assert cdi_injector.inject(pod, CONTAINER, sound).env
+    assert cdi.inject(pod, CONTAINER, sound).env
     rules = f"{named}, {{allow: {{mounts: [{{source: {lent}, access: rw}}]}}}}"
     guarded = dataclasses.replace(host, permit=permit(rules))
     with pytest.raises(RequestError) as caught:
-        cdi_injector.inject(pod, CONTAINER, guarded)
+        cdi.inject(pod, CONTAINER, guarded)
     (told,) = caught.value.faults
     assert told.startswith(fault)
-    assert cdi_injector.injecting(unsafe=True)(pod, CONTAINER, guarded).env
+    assert cdi.injecting(unsafe=True)(pod, CONTAINER, guarded).env
 
 
 @pytest.mark.parametrize(
@@ -246,16 +246,16 @@ def test_a_hook_that_containers_could_rewrite(lent: str, why: str) -> None:
     rules = f"{{allow: {{mounts: [{{source: {lent}, access: rw}}]}}}}"
     warnings: list[str] = []
     host = Host({}, files=files, hooks=(hook,), permit=permit(rules), warn=warnings.append)
-    assert hook_injector.inject(POD, CONTAINER, host) == Adjustment()
+    assert hooks.inject(POD, CONTAINER, host) == Adjustment()
     (told,) = warnings
     assert told.startswith(f"left out: hook /opt/hooks/a.json cannot be run: {why}")
-    failing = hook_injector.injector(Choices(unusable_program="fail"))
+    failing = hooks.injector(Choices(unusable_program="fail"))
     with pytest.raises(RequestError, match="cannot be run: others could rewrite"):
         failing(POD, CONTAINER, host)
-    unsafe = hook_injector.injector(Choices(), unsafe=True)
+    unsafe = hooks.injector(Choices(), unsafe=True)
     assert unsafe(POD, CONTAINER, host).hooks.poststart
     elsewhere = dataclasses.replace(host, permit=permit(LENT))
-    assert hook_injector.inject(POD, CONTAINER, elsewhere).hooks.poststart
+    assert hooks.inject(POD, CONTAINER, elsewhere).hooks.poststart
 
 
 def lending(place: Path | str) -> str:

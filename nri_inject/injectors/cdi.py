@@ -1,0 +1,238 @@
+"""Give a container the CDI devices that its pod's annotations name.
+
+The names are resolved here, with the node's own spec files, so it works on runtimes that drop
+names in silence; or they are handed to the runtime where the configuration says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from functools import lru_cache, partial
+from typing import Final, Literal, TypeAlias
+
+from nri_inject import api, capabilities
+from nri_inject.api import Adjustment, Container, Pod
+from nri_inject.capabilities import Runtime
+from nri_inject.cdi import names, registry
+from nri_inject.cdi.resolve import anything, resolve
+from nri_inject.errors import RequestError
+from nri_inject.injectors.compose import Injector
+from nri_inject.injectors.host import Host
+from nri_inject.policy.permit import Permit
+from nri_inject.text import yamltext
+from nri_inject.text.annotations import (
+    Fault,
+    container_name,
+    described,
+    find,
+    list_of,
+    plain,
+    quoted,
+    read_line,
+    where,
+)
+from nri_inject.text.budget import Spend, unlimited
+from nri_inject.text.yamltext import Value
+
+log = logging.getLogger(__name__)
+
+Mode: TypeAlias = Literal["resolve", "native"]
+"""Who resolves names: we, or the runtime."""
+
+PREFIX: Final = "cdi-devices.noderesource.dev"
+OLD_PREFIX: Final = "cdi-devices.nri.io"
+
+# A name is checked, compared with those of the specs, and its edits are put together.
+_STEPS_PER_NAME: Final = 40
+# Of an annotation, to see from its key whether it asks for devices.
+_KEYS_PER_STEP: Final = 8
+
+
+def injecting(
+    mode: Mode = "resolve",
+    *,
+    lenient: bool = False,
+    unsafe: bool = False,
+    trusting: bool = False,
+    runtime: Runtime | None = None,
+) -> Injector:
+    """Return the injector for a configuration.
+
+    `lenient` means that edits which cannot be carried are left out, and the host is told; otherwise
+    they fail the container. `unsafe` means that a spec may name paths that other users than root
+    could redirect, `trusting` that the kubelet wrote the container's own annotations. `runtime` is
+    who gets the adjustment, the host's if None.
+    """
+
+    def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
+        wanted = _wanted(pod, container, host, trusting=trusting)
+        if not wanted:
+            return Adjustment()
+        if mode == "native":
+            return Adjustment(CDI_devices=[api.CDIDevice(name=name) for name in wanted])
+        target = host.runtime if runtime is None else runtime
+        seen = host if host.permit is None else host.permit.guarded(host)
+        nodes = host.files if host.permit is None else host.permit.guarded_nodes(host)
+        try:
+            resolution = resolve(
+                wanted,
+                registry.EMPTY if host.cdi is None else host.cdi,
+                seen.devices,
+                files={} if unsafe else seen.files,
+                node_files={} if unsafe else nodes,
+                container=container,
+                runtime=target,
+                is_shown=_shown(host.permit),
+            )
+        except RequestError as error:
+            raise RequestError(error.faults, where=where(pod, container)) from error
+        if resolution.unsupported and not lenient:
+            raise RequestError(resolution.unsupported, where=where(pod, container))
+        for sentence in (*resolution.unsupported, *resolution.warnings):
+            host.warn(sentence)
+        return resolution.adjust
+
+    return inject
+
+
+def _shown(permit: Permit | None) -> Callable[[str], bool]:
+    """Return which devices of the node an error may name: those that the container may have."""
+    return anything if permit is None else partial(permit.could_have, "cdi_devices")
+
+
+def _wanted(pod: Pod, container: Container, host: Host, *, trusting: bool) -> list[str]:
+    """Return the names that a container asks for and the policy grants; RequestError if not."""
+    spend = partial(host.budget.spend, "reading which CDI devices it asks for")
+    spend((len(pod.annotations) + len(container.annotations)) // _KEYS_PER_STEP)
+    try:
+        asked, handed = requested(pod, container, spend)
+    except Fault as fault:
+        raise RequestError(fault.sentences, where=where(pod, container)) from fault
+    wanted = [*dict.fromkeys((*asked, *handed))]
+    spend(_STEPS_PER_NAME * len(wanted))
+    if host.permit is None:
+        return wanted
+    return _granted(wanted, {*handed} - {*asked}, host.permit, trusting=trusting)
+
+
+def _granted(
+    wanted: list[str], own: AbstractSet[str], permit: Permit, *, trusting: bool
+) -> list[str]:
+    """Return the names that the policy grants.
+
+    `own` are those that only the container's annotations have. They need no rule if they are
+    trusted; a `deny` counts in any case.
+    """
+    asked = [name for name in wanted if name not in own]
+    granted = {*permit.granted_names("cdi_devices", asked, "CDI device")}
+    if own:
+        grant = permit.tolerated_names if trusting else permit.granted_names
+        granted |= {*grant("cdi_devices", sorted(own), "CDI device of the container's annotations")}
+    return [name for name in wanted if name in granted]
+
+
+inject: Final = injecting()
+"""Return what the devices that are asked for become; RequestError if any of it cannot be had."""
+
+
+def refusal(mode: Mode, runtime: Runtime) -> str | None:
+    """Say why a mode cannot be used with a runtime, at the start; None if it can.
+
+    A runtime that drops names in silence would start containers without their devices.
+    """
+    loss = capabilities.lack("CDI_devices", runtime) if mode == "native" else None
+    if loss is None:
+        return None
+    return f"CDI mode native: {capabilities.sentence(loss, runtime)}; use mode resolve"
+
+
+# --- what is asked for --------------------------------------------------------------------------
+
+
+def requested(
+    pod: Pod, container: Container, spend: Spend = unlimited
+) -> tuple[list[str], list[str]]:
+    """Return the names that a pod's author asks for, and those that the kubelet hands over.
+
+    The author's are those of the annotation that counts, and of the pod's keys `cdi.k8s.io/...`.
+    A key of this form that only the container has is the kubelet's. CRI-O repeats the pod's
+    annotations in the container's; each text is read once. Fault has what is wrong in any of them.
+    """
+    found = find(pod.annotations, PREFIX, OLD_PREFIX, container_name(container))
+    of_pod, of_container = _of_cdi(pod.annotations), _of_cdi(container.annotations)
+    if found is None and not of_pod and not of_container:
+        return [], []
+    asked: list[str] = []
+    handed: list[str] = []
+    faults: list[str] = []
+    if found is not None:
+        key, text = found
+        listed = _names(text, spend)
+        if isinstance(listed, Fault):
+            faults += listed.at(f"annotation {plain(key)}")
+        else:
+            asked += listed
+    repeated = {key: text for key, text in of_container.items() if key in of_pod}
+    changed = {key: text for key, text in repeated.items() if text != of_pod[key]}
+    own = {key: text for key, text in of_container.items() if key not in of_pod}
+    for texts, names_of in ((of_pod, asked), (changed, asked), (own, handed)):
+        try:
+            names_of += names.requested(texts)[1]
+        except Fault as fault:
+            faults += fault.sentences
+    if len(asked) + len(handed) > names.MAX_NAMES:
+        faults.append(f"more than {names.MAX_NAMES} CDI devices are asked for")
+    if faults:
+        raise Fault(*faults)
+    return asked, handed
+
+
+def _of_cdi(annotations: Mapping[str, str]) -> dict[str, str]:
+    keys = [key for key in annotations if key.startswith(names.ANNOTATION_PREFIX)]
+    return {key: annotations[key] for key in keys}
+
+
+def _name(value: Value) -> str:
+    name = read_line(value)
+    if "," in name:
+        raise Fault(f"{quoted(name)} has a comma; make each name an item of its own")
+    names.check_length(name)
+    names.parse(name)
+    return name
+
+
+_LIST: Final = list_of(_name)
+
+
+def _read(text: str, spend: Spend) -> tuple[str, ...] | Fault:
+    try:
+        value = yamltext.load(text, spend=spend)
+        if value is not None and not isinstance(value, list):
+            example = "['vendor.com/class=name']"
+            raise Fault(f"{described(value)} instead of a list of names such as {example}")
+        return tuple(_LIST(value))
+    except yamltext.YamlError as error:
+        return Fault(str(error))
+    except Fault as fault:
+        return Fault(*fault.sentences)  # without the traceback and all that hangs on it
+
+
+# Pods come in replicas, with the same few short texts.
+_LONGEST_REMEMBERED: Final = 4096
+
+
+@lru_cache(maxsize=32)
+def _remembered(text: str) -> tuple[tuple[str, ...] | Fault, int]:
+    """Return what a text asks for, and the steps that reading it costs, cached or not."""
+    steps: list[int] = []
+    return _read(text, steps.append), sum(steps)
+
+
+def _names(text: str, spend: Spend) -> tuple[str, ...] | Fault:
+    if len(text) > _LONGEST_REMEMBERED or "*" in text:
+        return _read(text, spend)
+    listed, steps = _remembered(text)
+    spend(steps)
+    return listed

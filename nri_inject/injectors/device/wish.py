@@ -1,0 +1,86 @@
+"""What an annotation asks for, once its text has been read, and what all kinds of it share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+
+from nri_inject.api import Adjustment, Container
+from nri_inject.injectors.host import Host
+from nri_inject.text.annotations import (
+    MAX_FAULTS,
+    Fault,
+    quoted,
+    read_short_line,
+)
+from nri_inject.text.yamltext import Value
+
+if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+    pass
+
+T = TypeVar("T")
+
+# What a text asks for, once it has been read. It stays unsaid until a host is there, because a
+# device may be looked up, and a container, who may be its owner. Raises Fault. The result belongs
+# to the wish: never hand it out.
+Wish: TypeAlias = Callable[[Host, Container], Adjustment]
+
+
+def constant(adjustment: Adjustment, _host: Host, _container: Container) -> Adjustment:
+    """Return the adjustment, which is the same on every host."""
+    return adjustment
+
+
+def unique(items: Iterable[tuple[str, object, T]]) -> list[T]:
+    """Keep one of the items that mean the same.
+
+    An item is what the runtime tells it by, what it means, and itself. NRI refuses a key that
+    comes twice in one answer, equal or not.
+    """
+    meanings: dict[str, object] = {}
+    kept: list[T] = []
+    twice: dict[str, None] = {}
+    for key, meaning, item in items:
+        if key not in meanings:
+            meanings[key] = meaning
+            kept.append(item)
+        elif meanings[key] != meaning:
+            twice[key] = None
+            if len(twice) >= MAX_FAULTS:
+                break
+    if twice:
+        raise Fault(*(f"{quoted(key)} is asked for twice, differently" for key in twice))
+    return kept
+
+
+# --- paths --------------------------------------------------------------------------------------
+
+
+MAX_PARTS: Final = 64
+"""How many slashes a path may have. Each part of it is a directory to look at."""
+
+
+def container_path(value: Value) -> str:
+    """Read a path for the container. One with a leading dash would remove something instead."""
+    path = read_short_line(value)
+    if path.count("/") > MAX_PARTS:
+        raise Fault(f"{quoted(path)} has more than {MAX_PARTS} slashes")
+    if path.startswith("-"):
+        raise Fault(f"{quoted(path)} begins with '-', which asks for a removal")
+    check_absolute(path)
+    if ".." in path.split("/"):
+        raise Fault(f"{quoted(path)} has a '..' in it")
+    if normal(path) == "/":
+        raise Fault(f"{quoted(path)} is the root directory")
+    return path
+
+
+def check_absolute(path: str) -> None:
+    """Raise Fault for a path that is not absolute."""
+    if not path.startswith("/"):
+        raise Fault(f"{quoted(path)} is not an absolute path")
+
+
+def normal(path: str) -> str:
+    """Return an absolute path without empty parts and dots."""
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
