@@ -23,10 +23,10 @@ OURSELVES := -m pip install --quiet --no-index --no-deps --no-build-isolation --
 # `make quick` tries a tenth of the usual examples of each property.
 QUICK := NRI_INJECT_EXAMPLES=0.1 $(BIN)/python
 # The modules that decide, without files, clocks and sockets: `make coverage` holds them at 85 %.
-PURE := nri_inject/wire/*,nri_inject/cdi/*,nri_inject/oci_hooks/*,nri_inject/policy/*,$\
-    nri_inject/text/yamltext.py,nri_inject/text/annotations.py,nri_inject/injectors/compose.py,nri_inject/capabilities.py,$\
-    nri_inject/plugins/differences.py,nri_inject/host/devices/selectors.py,nri_inject/host/devices/classes.py,$\
-    nri_inject/plugins/resource_assigner/*
+PURE := nri_inject/wire/*,nri_inject/text/*,nri_inject/cdi/*,nri_inject/hooks/*,$\
+    nri_inject/policy/*,nri_inject/injectors/*,nri_inject/capabilities.py,$\
+    nri_inject/host/devices/selectors.py,nri_inject/host/devices/classes.py,$\
+    nri_inject/plugins/differences.py,nri_inject/plugins/resource_assigner/*
 
 VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' nri_inject/version.py)
 # The time that packages and archives carry, so that the same commit gives the same bytes.
