@@ -23,10 +23,10 @@ OURSELVES := -m pip install --quiet --no-index --no-deps --no-build-isolation --
 # `make quick` tries a tenth of the usual examples of each property.
 QUICK := NRI_INJECT_EXAMPLES=0.1 $(BIN)/python
 # The modules that decide, without files, clocks and sockets: `make coverage` holds them at 85 %.
-PURE := nri_inject/wire/*,nri_inject/cdi/*,nri_inject/oci_hooks/*,nri_inject/policy/*,$\
-    nri_inject/text/yamltext.py,nri_inject/text/annotations.py,nri_inject/injectors/compose.py,nri_inject/capabilities.py,$\
-    nri_inject/plugins/differences.py,nri_inject/host/devices/selectors.py,nri_inject/host/devices/classes.py,$\
-    nri_inject/plugins/resource_assigner/*
+PURE := nri_inject/wire/*,nri_inject/text/*,nri_inject/cdi/*,nri_inject/hooks/*,$\
+    nri_inject/policy/*,nri_inject/injectors/*,nri_inject/capabilities.py,$\
+    nri_inject/host/devices/selectors.py,nri_inject/host/devices/classes.py,$\
+    nri_inject/plugins/differences.py,nri_inject/plugins/resource_assigner/*
 
 VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' nri_inject/version.py)
 # The time that packages and archives carry, so that the same commit gives the same bytes.
@@ -60,11 +60,11 @@ coverage: $(VENV)/.developed ## The lines that make quick runs, by package
 	@$(BIN)/python tests/rooms.py .cache/coverage/lines.json
 	@$(BIN)/coverage report --include='$(PURE)' --fail-under=85 --skip-covered
 
-test: begin lint types oldest unit e2e ## Everything: a quarter of an hour
+test: begin lint types oldest unit e2e ## Everything: 20 minutes
 
 begin:
-	$(SAY) "$$(date +%H:%M): lint and types take 2 minutes, tests on the oldest packages 1, all tests 5,"
-	$(SAY) "end-to-end tests on real containerds 9; those need root and Debian's archive"
+	$(SAY) "$$(date +%H:%M): lint and types take 1 minute, the oldest packages 1, all tests 5, and the"
+	$(SAY) "end-to-end tests 10; those need root and Debian's archive"
 
 lint: $(VENV)/.developed ## ruff, and which module may import which
 	$(SAY) "lint: ruff, import directions"
@@ -105,7 +105,7 @@ bench: $(VENV)/bench/.installed ## Beside Go's plugins and library; GO_DEVICE_IN
 
 binaries: $(VENV)/.binaries ## Self-contained programs in dist/nri-inject, for nodes without Python
 	$(SAY) "building dist/nri-inject: one folder, one executable, a link for each program"
-	@$(BIN)/pyinstaller --noconfirm --log-level ERROR --distpath dist \
+	@PYTHONHASHSEED=0 $(BIN)/pyinstaller --noconfirm --log-level ERROR --distpath dist \
 	    --workpath .cache/pyinstaller deploy/binaries/nri-inject.spec
 	@dist/nri-inject/nri-inject --version
 
@@ -117,6 +117,7 @@ dist: $(VENV)/.installed ## Source distribution and wheel in dist/: the same byt
 	@tar -xzf dist/nri_inject-$(VERSION).tar.gz -C .cache/sdist --strip-components=1
 	@cd .cache/sdist && $(abspath $(BIN))/hatchling build --target wheel --directory $(CURDIR)/dist
 
+# The programs' archive lacks pip's RECORD files: their lines have no fixed order.
 RELEASED := dist/release
 PROGRAMS := nri-inject-$(VERSION)-linux-$(shell uname -m)
 
@@ -125,8 +126,9 @@ release: dist binaries ## The files of a release and their checksums in dist/rel
 	@rm -rf $(RELEASED)
 	@mkdir -p $(RELEASED)
 	@cp dist/nri_inject-$(VERSION)* $(RELEASED)
-	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH) \
-	    --transform 's,^nri-inject,$(PROGRAMS),' -cf - -C dist nri-inject | gzip -9n \
+	@tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
+	    --mtime=@$(SOURCE_DATE_EPOCH) \
+	    --exclude=RECORD --transform 's,^nri-inject,$(PROGRAMS),S' -cf - -C dist nri-inject | gzip -9n \
 	    >$(RELEASED)/$(PROGRAMS).tar.gz
 	@cd $(RELEASED) && sha256sum -- * >SHA256SUMS && cat SHA256SUMS
 

@@ -8,7 +8,6 @@ busy with anything else, so that MAX_LINES are less than 200 ms.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -19,8 +18,9 @@ import pytest
 import samples
 from counting import calls_of, lines_of
 from hostile import Reader, Text
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from nri_inject import api
 from nri_inject.api import ConfigureRequest, CreateContainerRequest
@@ -36,7 +36,8 @@ from nri_inject.service.injector import Injecting
 from nri_inject.text import yamltext
 
 MAX_LINES = 3_000_000
-EXAMPLES = int(os.environ.get("NRI_INJECT_HOSTILE_EXAMPLES", "40"))
+
+pytestmark = pytest.mark.slow
 
 HOST = Host({})
 
@@ -143,7 +144,7 @@ def texts(draw: st.DrawFn) -> tuple[Reader, Text]:
     return reader, Text(frame, tuple(fragments), draw(st.sampled_from(hostile.SHARES)))
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@examples(40)
 @given(texts())
 def test_no_text_of_a_pod_takes_more_than_a_bounded_number_of_steps(
     service: Injecting, validator: Validating, drawn: tuple[Reader, Text]
@@ -166,7 +167,7 @@ def test_the_worst_text_that_a_search_finds_takes_a_bounded_number_of_steps(
         assert lines_of(serving(service, request)) <= MAX_LINES
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@examples(40)
 @given(texts())
 def test_whatever_is_wrong_is_said_in_4_kilobytes(
     service: Injecting, drawn: tuple[Reader, Text]

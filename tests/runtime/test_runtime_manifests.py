@@ -456,6 +456,7 @@ def test_the_oci_spec_has_its_own_place_for_what_a_runtime_may_tell() -> None:
     }
 
 
+@pytest.mark.slow
 def test_manifests_are_read_without_libyaml_as_well() -> None:
     program = (
         "import yaml\ndel yaml.CSafeLoader\n"
