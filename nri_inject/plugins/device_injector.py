@@ -26,32 +26,32 @@ from nri_inject.service.config import Config
 from nri_inject.service.environment import Part, Source
 from nri_inject.service.injector import service_of
 from nri_inject.text import yamltext
-from nri_inject.text.annotations import (
+from nri_inject.text.annotations import container_name, find, where
+from nri_inject.text.budget import Budget, Spend
+from nri_inject.text.fields import (
     MAX_FAULTS,
     Fault,
     Field,
+    Problem,
     Reader,
     Values,
     check_count,
     check_length,
     choice,
-    container_name,
     described,
-    find,
     integer,
     list_of,
     map_of,
-    plain,
-    quoted,
+    not_one_of,
     read_items,
     read_line,
     read_short_line,
     read_tabbed_line,
     read_text,
-    suggestion,
-    where,
+    wrong_type,
 )
-from nri_inject.text.budget import Budget, Spend
+from nri_inject.text.names import interface_fault
+from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
 
 if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
@@ -311,10 +311,10 @@ _MOST_SEARCHES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class _Devices:
-    """What a list of devices says: what is right, what is wrong, by the item's number."""
+    """What a list of devices says: what is right, what is wrong, by the item's index."""
 
     items: Mapping[int, Values]
-    faults: Mapping[int, Sequence[str]]
+    faults: Mapping[int, Sequence[Problem]]
 
 
 def _read_devices(value: Value) -> Wish | None:
@@ -326,9 +326,9 @@ def _read_devices(value: Value) -> Wish | None:
         return None
     # Aliases can ask for one device some ten thousand times. Equal ones are one.
     distinct: dict[object, int] = {}
-    for number, device in items.items():
-        distinct.setdefault(_given(device), number)
-    kept = {number: items[number] for number in distinct.values()}
+    for index, device in items.items():
+        distinct.setdefault(_given(device), index)
+    kept = {index: items[index] for index in distinct.values()}
     looked_up = [device for device in kept.values() if not _is_complete(device)]
     paths = {_sought(device) for device in looked_up}
     if len(paths) > _MOST_LOOKED_UP:
@@ -374,19 +374,19 @@ def _given(device: Values) -> object:
 def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
     """Complete the devices; what is wrong with their format is told beside what the host lacks."""
     host.budget.spend("completing its devices", len(devices.items) * _STEPS_PER_DEVICE)
-    faults = dict(devices.faults)
+    faults: dict[int, Sequence[Problem]] = dict(devices.faults)
     items: list[tuple[str, object, tuple[api.LinuxDevice, str]]] = []
     nodes: dict[str, DeviceNode | Fault] = {}
     complete = _mounted if user_namespace.is_in_one(container) else _completed
-    for number, device in devices.items.items():
+    for index, device in devices.items.items():
         try:
             items += map(_device_item, complete(device, host, container, nodes))
         except Fault as fault:
-            faults[number] = fault.at(f"item {number}")
+            faults[index] = [problem.below(index) for problem in fault.problems]
             if len(faults) >= MAX_FAULTS:
                 break
     if faults:
-        raise Fault(*(sentence for number in sorted(faults) for sentence in faults[number]))
+        raise Fault(*(problem for index in sorted(faults) for problem in faults[index]))
     adjustment = Adjustment()
     distinct = _distinct(items)
     adjustment.linux.devices.extend(device for device, _ in distinct)
@@ -606,18 +606,14 @@ def _read_mounts(value: Value) -> Wish | None:
 
 # --- network devices ----------------------------------------------------------------------------
 
-_LONGEST_INTERFACE: Final = 15  # IFNAMSIZ of Linux, without the final zero
-
 
 def _interface(value: Value) -> str:
-    """Read the name of a network interface; the rules are dev_valid_name() of Linux."""
+    """Read the name of a network interface. One with a leading dash would remove something."""
     name = read_line(value)
     if name.startswith("-"):
         raise Fault(f"{quoted(name)} begins with '-', which asks for a removal")
-    if not 1 <= len(name.encode()) <= _LONGEST_INTERFACE:
-        raise Fault(f"{quoted(name)} has not between 1 and {_LONGEST_INTERFACE} bytes")
-    if name in (".", "..") or any(c in "/:" or c.isspace() for c in name):
-        raise Fault(f"{quoted(name)} is not a name that an interface can have")
+    if why := interface_fault(name):
+        raise Fault(f"{quoted(name)} {why}")
     return name
 
 
@@ -666,7 +662,7 @@ _SYSCTL_KEY: Final = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_.\-/]*")
 
 def _sysctl_value(value: Value) -> str:
     if value is None:
-        raise Fault("nothing instead of text; write '' to mean empty text")
+        raise Fault("null where text is expected; write '' for empty text")
     return read_tabbed_line(value)
 
 
@@ -680,7 +676,7 @@ def _check_sysctl_key(key: str) -> None:
 
 def _read_sysctl(value: Value) -> Wish | None:
     if not isinstance(value, dict):
-        raise Fault(f"{described(value)} instead of a map of text to text")
+        raise wrong_type(value, "a map of text to text")
     if not value:
         return None
     check_count(len(value), "keys")
@@ -786,8 +782,7 @@ def _limit_type(value: Value) -> str:
     # Not all letters whose capitals are ASCII are: the dotless i has I.
     name = text.upper().removeprefix("RLIMIT_")
     if name not in LIMITS or not text.isascii():
-        known = tuple(f"RLIMIT_{limit}" for limit in LIMITS)
-        raise Fault(f"{quoted(text)} is unknown; {suggestion(text, known)}")
+        raise Fault(not_one_of(text, [f"RLIMIT_{limit}" for limit in LIMITS]))
     return f"RLIMIT_{name}"
 
 

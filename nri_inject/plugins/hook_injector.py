@@ -24,8 +24,9 @@ from nri_inject.service.command import Command
 from nri_inject.service.config import Config
 from nri_inject.service.environment import Part
 from nri_inject.service.injector import service_of
-from nri_inject.text.annotations import plain, quoted, where
+from nri_inject.text.annotations import where
 from nri_inject.text.budget import Spend, unlimited
+from nri_inject.text.words import plain, quoted
 
 # Mounts that runtime and kubelet give every container, whether anybody wants them or not.
 _EVERYBODYS: Final = frozenset(

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
-from nri_inject.text.annotations import Fault, quoted
+from nri_inject.text.fields import Fault
+from nri_inject.text.words import quoted
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import examples
 
-from nri_inject.text.annotations import Fault
+from nri_inject.text.fields import Fault
 from nri_inject.text.glob import _translated, is_below, literally, pattern
 
 
