@@ -51,6 +51,7 @@ from nri_inject.text.fields import (
     wrong_type,
 )
 from nri_inject.text.names import interface_fault
+from nri_inject.text.paths import clean
 from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
 
@@ -222,7 +223,7 @@ def _path(value: Value) -> str:
     _check_absolute(path)
     if ".." in path.split("/"):
         raise Fault(f"{quoted(path)} has a '..' in it")
-    if _normal(path) == "/":
+    if clean(path) == "/":
         raise Fault(f"{quoted(path)} is the root directory")
     return path
 
@@ -230,10 +231,6 @@ def _path(value: Value) -> str:
 def _check_absolute(path: str) -> None:
     if not path.startswith("/"):
         raise Fault(f"{quoted(path)} is not an absolute path")
-
-
-def _normal(path: str) -> str:
-    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 # --- devices ------------------------------------------------------------------------------------
@@ -357,7 +354,7 @@ def _has_selector(item: Value) -> bool:
 def _sought(device: Values) -> str:
     """Return what tells one look at the host from another."""
     if "device" not in device:
-        return _normal(device["path"])
+        return clean(device["path"])
     selector: Selector = device["device"]
     return selector.path or selector.text
 
@@ -367,7 +364,7 @@ def _searches(device: Values) -> bool:
 
 
 def _given(device: Values) -> object:
-    path = {"path": _normal(device["path"])} if "path" in device else {}
+    path = {"path": clean(device["path"])} if "path" in device else {}
     return frozenset({**device, **path}.items())
 
 
@@ -456,7 +453,7 @@ def _mounted(
 
 def _as_on_host(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]) -> Values:
     """Return a device with the mode and owner of the host's node; Fault if it is another one."""
-    path = _normal(device["path"])
+    path = clean(device["path"])
     number = (device["type"], device["major"], device.get("minor", 0))
     if not device["type"] or not _reaches(path, host):
         return device  # which no rule can allow
@@ -489,7 +486,7 @@ def _found(device: Values, host: Host) -> list[Values]:
 def _is_missing(device: Values, host: Host) -> bool:
     from nri_inject.host.devices import wanted
 
-    path = _normal(device["path"])
+    path = clean(device["path"])
     if _is_complete(device) or not _reaches(path, host):
         return False
     return wanted.is_missing(path, host.devices)
@@ -511,7 +508,7 @@ def _complete(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]) 
     path = device["path"]
     if not _reaches(path, host):
         return {**_UNKNOWN, **device}  # which no rule can allow
-    node = _node_once(_normal(path), host, nodes)
+    node = _node_once(clean(path), host, nodes)
     is_so = {"type": node.type, "major": node.major, "minor": node.minor}
     wrong = [name for name, value in is_so.items() if device.get(name, value) != value]
     if wrong:
@@ -547,7 +544,7 @@ def _device_item(device: Values) -> tuple[str, object, tuple[api.LinuxDevice, st
     for name in ("uid", "gid"):
         if name in device:
             getattr(message, name).CopyFrom(api.OptionalUInt32(value=device[name]))
-    path = _normal(message.path)
+    path = clean(message.path)
     meaning = {**device, "path": path, "minor": message.minor}
     return path, meaning, (message, device.get("access", ""))
 
@@ -594,7 +591,7 @@ def _mount(value: Value) -> tuple[str, object, api.Mount]:
             _check_absolute(mount.source)
         except Fault as fault:
             raise Fault(*fault.at("source")) from fault
-    destination = _normal(mount.destination)
+    destination = clean(mount.destination)
     meaning = (mount.source, mount.type, tuple(mount.options))
     return destination, meaning, mount
 

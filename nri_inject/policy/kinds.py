@@ -26,7 +26,8 @@ from nri_inject.text.fields import (
     read_line,
     wrong_type,
 )
-from nri_inject.text.glob import Pattern, clean, is_below, pattern
+from nri_inject.text.glob import Pattern, pattern
+from nri_inject.text.paths import clean, is_below
 from nri_inject.text.words import quoted, suggestion
 from nri_inject.text.yamltext import Value
 

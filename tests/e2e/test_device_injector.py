@@ -257,7 +257,7 @@ def test_a_bad_annotation_fails_its_own_container_and_no_other(
         f"{runtime.refusal}pod default/mixed, container bad: "
         f"annotation {DEVICES}/container.bad: item 1: major: 'ten' is not an integer; "
         f"annotation {DEVICES}/container.bad: item 2: null where a map"
-        " with path, type, major, minor, file_mode, uid, gid, access"
+        " with path, type, major, minor, file_mode, uid, gid, access is expected"
     )
     container = runtime.cri.run(pod, "good")
     assert _stat(runtime, container, "/dev/fuse").startswith("character special file a:e5")
