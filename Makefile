@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 SAY := @echo "==>"
 DEMO := examples/02-devices
 # The one error of the demo. A plugin that does not start, or a policy that denies, gives another.
-FAILS_ON_PURPOSE := container careless: .*did you mean major
+FAILS_ON_PURPOSE := container careless: .*did you mean .major
 
 # Every package comes from a file in requirements/, at one version, with its hash. Nothing is built
 # from source but nri-inject itself, by the locked hatchling.

@@ -17,6 +17,9 @@ MOVED: Final = {
     "nri_inject.runtimes": "nri_inject.capabilities",
 }
 
+ALSO_FROM: Final = {"nri_inject.annotations": ("nri_inject.text.fields", "nri_inject.text.words")}
+"""The other modules that names of an old module have gone to."""
+
 
 class _Finder(MetaPathFinder):
     def find_spec(
@@ -36,6 +39,9 @@ class _Loader(Loader):
         warnings.warn(f"{spec.name} is now {new}", DeprecationWarning, stacklevel=2)
         module = importlib.import_module(new)
         self._spec = module.__spec__
+        for other in ALSO_FROM.get(spec.name, ()):
+            names = vars(importlib.import_module(other)).items()
+            vars(module).update({name: value for name, value in names if name[0] != "_"})
         return module
 
     def exec_module(self, module: ModuleType) -> None:

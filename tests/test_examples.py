@@ -131,5 +131,5 @@ def test_the_pod_of_the_second_example_gets_what_its_comments_say() -> None:
     assert careless["error"] == (
         "pod default/workshop, container careless: "
         "annotation devices.noderesource.dev/container.careless: "
-        "item 1: unknown key 'majr'; did you mean major?"
+        "item 1: unknown key 'majr'; did you mean 'major'?"
     )

@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from nri_inject._moved import MOVED
+from nri_inject.text import fields, words
+from nri_inject.text.annotations import find
 
 
 @pytest.mark.parametrize(("old", "new"), MOVED.items())
@@ -18,3 +20,11 @@ def test_an_old_name_is_the_module_of_the_new_one(old: str, new: str) -> None:
     assert module is importlib.import_module(new)
     assert module.__spec__ is not None
     assert module.__spec__.name == new
+
+
+def test_an_old_module_has_the_names_that_have_gone_to_others() -> None:
+    sys.modules.pop("nri_inject.annotations", None)
+    with pytest.warns(DeprecationWarning, match="is now nri_inject.text.annotations"):
+        old = importlib.import_module("nri_inject.annotations")
+    assert (old.Fault, old.map_of) == (fields.Fault, fields.map_of)
+    assert (old.quoted, old.find) == (words.quoted, find)

@@ -15,7 +15,7 @@ from nri_inject.host.devices.node import node_at
 from nri_inject.host.model import NotADevice
 from nri_inject.host.nodes import HostDevices, HostFiles
 from nri_inject.host.sight import Mounted, Sight
-from nri_inject.text.annotations import Fault
+from nri_inject.text.fields import Fault
 
 HOST = """\
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from nri_inject.text.annotations import MAX_FAULTS, Fault, plain, quoted
+from nri_inject.text.fields import MAX_FAULTS, Fault
+from nri_inject.text.words import plain, quoted
 
 ANNOTATION_PREFIX: Final = "cdi.k8s.io/"
 """Begins the keys of annotations that ask for CDI devices in the way older kubelets do."""

@@ -23,8 +23,8 @@ from nri_inject.cdi.records import Device, Edits, Spec
 from nri_inject.host import trust
 from nri_inject.host.watch import Watch
 from nri_inject.text import yamltext
-from nri_inject.text.annotations import plain, quoted
 from nri_inject.text.fields import Problem
+from nri_inject.text.words import plain, quoted
 
 DEFAULT_DIRECTORIES: Final = ("/etc/cdi", "/var/run/cdi")
 """The directories that CDI names, in rising priority: for people, and for programs."""

@@ -25,6 +25,7 @@ from nri_inject.host import access, user_namespace
 from nri_inject.host.hook_environment import environment
 from nri_inject.host.model import DeviceNode, NotADevice, Place, ProcLinkError
 from nri_inject.text.names import interface_fault
+from nri_inject.text.paths import clean
 from nri_inject.text.words import listed, meant, plain, quoted
 
 
@@ -376,13 +377,6 @@ def _env(edits: Edits, work: _Work) -> None:
     work.adjust.env.extend(api.KeyValue(key=name, value=value) for name, value in values.items())
 
 
-def normal(path: str) -> str:
-    """Return a path in the one form that names its place: `/data/` and `//data` are `/data`."""
-    if path.startswith("/") and not path.endswith("/") and "//" not in path and "/." not in path:
-        return path  # as nearly all are
-    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
-
-
 # --- device nodes -------------------------------------------------------------------------------
 
 
@@ -390,7 +384,7 @@ def _nodes(edits: Edits, work: _Work) -> None:
     last: dict[str, specs.DeviceNode] = {}
     for given in edits.device_nodes:
         if _is_path(given.path, "device node", work):
-            place = normal(given.path)
+            place = clean(given.path)
             last.pop(place, None)
             last[place] = given
     rules: dict[access.Number, list[tuple[str, str]]] = {}
@@ -430,7 +424,7 @@ def _node(node: Node, work: _Work, rules: dict[access.Number, list[tuple[str, st
     if work.in_user_namespace:
         if not _is_as_on_host(node, number, work):
             return
-        if normal(node.source) != node.path:
+        if clean(node.source) != node.path:
             _bind(node, work)
             rules.setdefault(number, []).append(("", node.access))
             return
@@ -510,7 +504,7 @@ def _mounts(edits: Edits, work: _Work) -> None:
     last = dict(work.binds)
     for given in edits.mounts:
         if _is_path(given.container_path, "mount to", work):
-            place = normal(given.container_path)
+            place = clean(given.container_path)
             last.pop(place, None)
             last[place] = given
     mounts = [_mount(place, mount, work) for place, mount in last.items()]

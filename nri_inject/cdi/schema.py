@@ -11,8 +11,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from nri_inject.text.annotations import plain
 from nri_inject.text.fields import Problem
+from nri_inject.text.words import plain
 from nri_inject.text.yamltext import Value
 
 

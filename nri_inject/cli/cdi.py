@@ -30,8 +30,8 @@ from nri_inject.host.nodes import HostDevices
 from nri_inject.service.command import FAILED
 from nri_inject.service.options import format_option, show
 from nri_inject.text import yamltext
-from nri_inject.text.annotations import plain
 from nri_inject.text.fields import Problem, dotted
+from nri_inject.text.words import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 Json = dict[str, Any]

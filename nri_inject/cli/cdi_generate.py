@@ -24,7 +24,7 @@ from nri_inject.host.devices.specs import spec_of
 from nri_inject.node.files import make_directory, write
 from nri_inject.service.command import FAILED
 from nri_inject.service.options import format_option
-from nri_inject.text.annotations import plain
+from nri_inject.text.words import plain
 
 Json = dict[str, Any]
 

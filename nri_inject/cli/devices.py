@@ -19,7 +19,8 @@ from nri_inject.host.model import DeviceNode
 from nri_inject.host.nodes import HostDevices
 from nri_inject.service.command import FAILED
 from nri_inject.service.options import format_option, show
-from nri_inject.text.annotations import Fault, plain
+from nri_inject.text.fields import Fault
+from nri_inject.text.words import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 Json = dict[str, Any]

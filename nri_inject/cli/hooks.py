@@ -27,7 +27,7 @@ from nri_inject.hooks.registry import DIRECTORIES, HookRegistry, file_reading, p
 from nri_inject.service import logs
 from nri_inject.service.command import FAILED
 from nri_inject.service.options import format_option
-from nri_inject.text.annotations import plain
+from nri_inject.text.words import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 

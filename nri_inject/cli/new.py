@@ -17,8 +17,8 @@ import click
 
 from nri_inject.errors import ConfigError
 from nri_inject.service.command import FAILED
-from nri_inject.text.annotations import quoted
 from nri_inject.text.names import is_plugin_index
+from nri_inject.text.words import quoted
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST_NAME: Final = 63  # of a DNS label, since annotations begin with it

@@ -44,8 +44,9 @@ from nri_inject.service.base import Options
 from nri_inject.service.command import FAILED, MISUSED
 from nri_inject.service.environment import Part
 from nri_inject.text import yamltext
-from nri_inject.text.annotations import container_name, find, plain, quoted, where
+from nri_inject.text.annotations import container_name, find, where
 from nri_inject.text.names import is_plugin_index
+from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
 
 _M = TypeVar("_M", bound=Message)

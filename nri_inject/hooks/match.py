@@ -12,9 +12,9 @@ from nri_inject import api
 from nri_inject.hooks.definition import STAGES, Annotation, Definition, When
 from nri_inject.hooks.index import Definitions
 from nri_inject.host.hook_environment import environment
-from nri_inject.text.annotations import quoted
 from nri_inject.text.budget import Spend, unlimited
 from nri_inject.text.regex import Pattern, utf8
+from nri_inject.text.words import quoted
 
 
 class NoCommand(ValueError):

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from nri_inject.api import Container
 from nri_inject.host.model import DeviceNode, Number
-from nri_inject.text.annotations import quoted
+from nri_inject.text.words import quoted
 
 MOUNTED = "in a user namespace the runtime may mount the host's node as it is"
 ADVICE = "set hostUsers: true in the pod"

@@ -22,18 +22,10 @@ from nri_inject.injectors.compose import Injector
 from nri_inject.injectors.host import Host
 from nri_inject.policy.permit import Permit
 from nri_inject.text import yamltext
-from nri_inject.text.annotations import (
-    Fault,
-    container_name,
-    described,
-    find,
-    list_of,
-    plain,
-    quoted,
-    read_line,
-    where,
-)
+from nri_inject.text.annotations import container_name, find, where
 from nri_inject.text.budget import Spend, unlimited
+from nri_inject.text.fields import Fault, list_of, read_line, wrong_type
+from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
 
 log = logging.getLogger(__name__)
@@ -210,8 +202,7 @@ def _read(text: str, spend: Spend) -> tuple[str, ...] | Fault:
     try:
         value = yamltext.load(text, spend=spend)
         if value is not None and not isinstance(value, list):
-            example = "['vendor.com/class=name']"
-            raise Fault(f"{described(value)} instead of a list of names such as {example}")
+            raise wrong_type(value, "a list of names such as ['vendor.com/class=name']")
         return tuple(_LIST(value))
     except yamltext.YamlError as error:
         return Fault(str(error))

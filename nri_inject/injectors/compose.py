@@ -16,8 +16,9 @@ from google.protobuf.message import Message
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.injectors.host import Host
-from nri_inject.text.annotations import quoted, where
+from nri_inject.text.annotations import where
 from nri_inject.text.budget import OverBudget
+from nri_inject.text.words import quoted
 
 Injector: TypeAlias = Callable[[Pod, Container, Host], Adjustment]
 

@@ -17,8 +17,10 @@ from nri_inject.hooks import Choices, Definition, Match, NoCommand, Subject, inj
 from nri_inject.host.model import Place
 from nri_inject.injectors.compose import Injector
 from nri_inject.injectors.host import Host
-from nri_inject.text.annotations import plain, quoted, where
+from nri_inject.text.annotations import where
 from nri_inject.text.budget import Spend, unlimited
+from nri_inject.text.paths import clean
+from nri_inject.text.words import plain, quoted
 
 # Mounts that runtime and kubelet give every container, whether anybody wants them or not.
 _EVERYBODYS: Final = frozenset(
@@ -159,15 +161,11 @@ def has_bind_mounts(mounts: Iterable[Mount], choices: Choices) -> bool:
     """Tell whether there are bind mounts, in the sense that the admin has chosen."""
     if choices.bind_mounts == "any":
         return any(True for _ in mounts)
-    return any(_is_bind(mount) and _normal(mount) not in _EVERYBODYS for mount in mounts)
+    return any(_is_bind(mount) and clean(mount.destination) not in _EVERYBODYS for mount in mounts)
 
 
 def _is_bind(mount: Mount) -> bool:
     return mount.type == "bind" or not {"bind", "rbind"}.isdisjoint(mount.options)
-
-
-def _normal(mount: Mount) -> str:
-    return mount.destination.rstrip("/")
 
 
 def _sentence(match: Match) -> str:

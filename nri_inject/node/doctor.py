@@ -18,8 +18,8 @@ from nri_inject.node.gather import Gathered
 from nri_inject.policy import document as policies
 from nri_inject.policy.rules import Policy
 from nri_inject.service import config
-from nri_inject.text.annotations import plain
 from nri_inject.text.names import split_plugin
+from nri_inject.text.words import plain
 
 _BARE_START: Final[Version] = (1, 7, 26)
 """The first containerd that survives a launched plugin which fails (its NRI is 0.8.0)."""

@@ -26,8 +26,9 @@ from nri_inject.service.command import Command
 from nri_inject.service.config import Config
 from nri_inject.service.output import STANDARD_OUTPUT, Output
 from nri_inject.stub import Stub
-from nri_inject.text.annotations import container_name, plain, where
+from nri_inject.text.annotations import container_name, where
 from nri_inject.text.times import timestamp
+from nri_inject.text.words import plain
 
 log = logging.getLogger(__name__)
 

@@ -36,8 +36,8 @@ from nri_inject.service.config import Config
 from nri_inject.service.health.records import Records
 from nri_inject.service.output import Output
 from nri_inject.stub import Stub
-from nri_inject.text.annotations import quoted, suggestion
 from nri_inject.text.times import timestamp
+from nri_inject.text.words import quoted, suggestion
 from nri_inject.text.yamltext import Value
 from nri_inject.wire import recording
 from nri_inject.wire.recording import Piece

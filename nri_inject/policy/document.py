@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from nri_inject.errors import ConfigError
 from nri_inject.policy.kinds import READERS, read_pattern
 from nri_inject.policy.labels import read_selector
-from nri_inject.policy.reading import strict_map
 from nri_inject.policy.rules import Effect, Entry, Policy, Rule, Who
 from nri_inject.text import yamltext
-from nri_inject.text.annotations import Fault, Field, choice, described, list_of, read_line
+from nri_inject.text.fields import (
+    Fault,
+    Field,
+    Findings,
+    check_count,
+    choice,
+    list_of,
+    map_of,
+    read_line,
+    wrong_type,
+)
 from nri_inject.text.glob import Pattern
 from nri_inject.text.yamltext import Value
 
@@ -67,14 +77,15 @@ def _some(items: list[Any]) -> tuple[Any, ...]:
     return tuple(items)
 
 
-_WHO: Final = strict_map(
+_WHO: Final = map_of(
     (
         Field("namespaces", _patterns),
         Field("pods", read_selector),
         Field("runtime_handlers", _patterns),
         Field("containers", _patterns),
         Field("plugins", _patterns),
-    )
+    ),
+    strict=True,
 )
 
 
@@ -94,15 +105,16 @@ def _entries_of(kind: str) -> Field:
     return Field(kind, lambda value: _some(read(value)))
 
 
-_WHAT: Final = strict_map([_entries_of(kind) for kind in READERS])
+_WHAT: Final = map_of([_entries_of(kind) for kind in READERS], strict=True)
 
-_RULE: Final = strict_map(
+_RULE: Final = map_of(
     (
         Field("name", read_line),
         Field("who", _who),
         Field("allow", _what),
         Field("deny", _what),
-    )
+    ),
+    strict=True,
 )
 
 
@@ -120,25 +132,22 @@ def _rule(number: int, value: Value) -> Rule:
 
 def _rules(value: Value) -> list[Rule]:
     if not isinstance(value, list):
-        raise Fault(f"{described(value)} instead of a list of rules")
-    if len(value) > _MOST_RULES:
-        raise Fault(f"{len(value)} rules, at most {_MOST_RULES} allowed")
-    rules: list[Rule] = []
-    faults: list[str] = []
-    for number, item in enumerate(value, 1):
-        try:
-            rules.append(_rule(number, item))
-        except Fault as fault:
-            faults += fault.at(f"rule {number}")
-    if faults:
-        raise Fault(*faults)
-    return rules
+        raise wrong_type(value, "a list of rules")
+    check_count(len(value), "rules", _MOST_RULES)
+    found = Findings()
+    rules = [
+        found.read(f"rule {number}", partial(_rule, number), item)
+        for number, item in enumerate(value, 1)
+    ]
+    found.check()
+    return rules  # type: ignore[return-value]  # None stands where there was a fault
 
 
-_POLICY: Final = strict_map(
+_POLICY: Final = map_of(
     (
         Field("mode", choice({word: word for word in ("enforce", "warn")})),
         Field("on_deny", choice({word: word for word in ("fail", "skip")})),
         Field("rules", _rules),
-    )
+    ),
+    strict=True,
 )

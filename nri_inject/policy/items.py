@@ -27,9 +27,10 @@ from nri_inject.host.model import DeviceNode, NotADevice, Number, Place
 from nri_inject.policy import mount_options, sysctls
 from nri_inject.policy.kinds import HARMLESS, PROTECTED
 from nri_inject.policy.rules import Item
-from nri_inject.text.annotations import plain, quoted
 from nri_inject.text.budget import Budget
-from nri_inject.text.glob import MAX_PARTS, clean, is_below, literally
+from nri_inject.text.glob import MAX_PARTS, literally
+from nri_inject.text.paths import clean, is_below
+from nri_inject.text.words import plain, quoted
 
 if TYPE_CHECKING:
     from nri_inject.host.devices.device import Device

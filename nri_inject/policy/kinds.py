@@ -7,15 +7,13 @@ a text or a map, and the two comparisons of rules.Kind.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from nri_inject import api
 from nri_inject.host.access import AUTOMATIC, letters
 from nri_inject.policy import mount_options, sysctls
-from nri_inject.policy.reading import strict_map
 from nri_inject.policy.rules import Entry, Item, Kind
-from nri_inject.text.annotations import (
+from nri_inject.text.fields import (
     Fault,
     Field,
     Reader,
@@ -23,11 +21,14 @@ from nri_inject.text.annotations import (
     described,
     integer,
     list_of,
-    quoted,
+    map_of,
+    not_one_of,
     read_line,
-    suggestion,
+    wrong_type,
 )
-from nri_inject.text.glob import Pattern, clean, is_below, pattern
+from nri_inject.text.glob import Pattern, pattern
+from nri_inject.text.paths import clean, is_below
+from nri_inject.text.words import quoted, suggestion
 from nri_inject.text.yamltext import Value
 
 if TYPE_CHECKING:
@@ -57,22 +58,23 @@ def _letters(value: Value) -> frozenset[str]:
     return frozenset(text)
 
 
-def _entry(name: str, fields: tuple[Field, ...], value: Value) -> Entry:
-    """Read an entry that is a text, or a map with the text under `name`."""
-    by_name = {field.name: field for field in fields}
-    if not isinstance(value, dict):
-        if value is None:
-            raise Fault(f"nothing instead of a text or a map with {', '.join(by_name)}")
-        return Entry(by_name[name].read(value), {})
-    given = strict_map(fields)(value)
-    found = given.pop(name, None)
-    if found is None and not given:
-        raise Fault(f"{name} is missing")
-    return Entry(found, given)
-
-
 def _entries(name: str, *more: Field, read: Reader[Pattern] = read_pattern) -> Reader[Entry]:
-    return partial(_entry, name, (Field(name, read), *more))
+    """Return a reader of entries that are a text, or a map with the text under `name`."""
+    read_map = map_of((Field(name, read), *more), strict=True)
+    keys = ", ".join((name, *(field.name for field in more)))
+
+    def read_entry(value: Value) -> Entry:
+        if value is None:
+            raise wrong_type(value, f"a text or a map with {keys}")
+        if not isinstance(value, dict):
+            return Entry(read(value), {})
+        given = read_map(value)
+        found = given.pop(name, None)
+        if found is None and not given:
+            raise Fault(f"{name} is missing")
+        return Entry(found, given)
+
+    return read_entry
 
 
 # --- devices ------------------------------------------------------------------------------------
@@ -373,7 +375,7 @@ def _one_of(known: Iterable[str]) -> Reader[Pattern]:
     def read(value: Value) -> Pattern:
         text = read_line(value)
         if text not in names:
-            raise Fault(f"{quoted(text)} is unknown; {suggestion(text, names)}")
+            raise Fault(not_one_of(text, names))
         return pattern(text)
 
     return read
@@ -391,7 +393,7 @@ def _limit_name(value: Value) -> Pattern:
     name = text.upper().removeprefix("RLIMIT_")
     # The capital of the dotless i is the I of ASCII.
     if name not in LIMITS or not text.isascii():
-        raise Fault(f"{quoted(text)} is unknown; {suggestion(text, LIMITS)}")
+        raise Fault(not_one_of(text, LIMITS))
     return pattern(f"RLIMIT_{name}")
 
 

@@ -10,8 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nri_inject.policy.reading import strict_map
-from nri_inject.text.annotations import Fault, Field, described, list_of, read_line, suggestion
+from nri_inject.text.fields import (
+    MAX_FAULTS,
+    Fault,
+    Field,
+    Findings,
+    list_of,
+    map_of,
+    one_of,
+    read_line,
+    wrong_type,
+)
 from nri_inject.text.yamltext import Value
 
 
@@ -47,7 +56,6 @@ class LabelSelector:
         return all(requirement.holds(labels) for requirement in self.requirements)
 
 
-_OPERATORS: Final = ("In", "NotIn", "Exists", "DoesNotExist")
 _WITH_VALUES: Final = frozenset({"In", "NotIn"})
 
 
@@ -60,29 +68,20 @@ def read_selector(value: Value) -> LabelSelector:
 
 def _labels(value: Value) -> list[tuple[str, str]]:
     if not isinstance(value, dict):
-        raise Fault(f"{described(value)} instead of a map of label to value")
-    return [(key, _label_value(key, item)) for key, item in value.items()]
+        raise wrong_type(value, "a map of label to value")
+    found = Findings(MAX_FAULTS)
+    labels = [(key, found.read(key, read_line, item)) for key, item in value.items()]
+    found.check()
+    return labels  # type: ignore[return-value]  # None stands where there was a fault
 
 
-def _label_value(key: str, value: Value) -> str:
-    try:
-        return read_line(value)
-    except Fault as fault:
-        raise Fault(*fault.at(key)) from fault
-
-
-def _operator(value: Value) -> str:
-    if value not in _OPERATORS:
-        raise Fault(f"{described(value)} is unknown; {suggestion(str(value), _OPERATORS)}")
-    return str(value)
-
-
-_EXPRESSION: Final = strict_map(
+_EXPRESSION: Final = map_of(
     (
         Field("key", read_line, required=True),
-        Field("operator", _operator, required=True),
+        Field("operator", one_of("In", "NotIn", "Exists", "DoesNotExist"), required=True),
         Field("values", list_of(read_line)),
-    )
+    ),
+    strict=True,
 )
 
 
@@ -95,6 +94,6 @@ def _requirement(value: Value) -> Requirement:
     return Requirement(given["key"], operator, values)
 
 
-_SELECTOR: Final = strict_map(
-    (Field("matchLabels", _labels), Field("matchExpressions", list_of(_requirement)))
+_SELECTOR: Final = map_of(
+    (Field("matchLabels", _labels), Field("matchExpressions", list_of(_requirement))), strict=True
 )

@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Final
 
 from nri_inject.host.model import DeviceNode, NotADevice, Number, Place
-from nri_inject.text.glob import Pattern, Stems, above, clean
+from nri_inject.text.glob import Pattern, Stems
+from nri_inject.text.paths import above, clean
 
 MAY: Final = "where containers may write and put a link in its place"
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from nri_inject import api
-from nri_inject.text.annotations import quoted
 from nri_inject.text.glob import Pattern, literally
+from nri_inject.text.words import quoted
 
 MAX_WORDS: Final = 64
 """How many words the options of one mount may have."""

@@ -26,9 +26,11 @@ from nri_inject.policy.items import (
 from nri_inject.policy.kinds import KINDS
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
 from nri_inject.policy.rules import Decision, Item, Policy, Reach, Subject
-from nri_inject.text.annotations import container_name, plain, where
+from nri_inject.text.annotations import container_name, where
 from nri_inject.text.budget import UNLIMITED, Budget
-from nri_inject.text.glob import MAX_PARTS, above, clean
+from nri_inject.text.glob import MAX_PARTS
+from nri_inject.text.paths import above, clean
+from nri_inject.text.words import plain
 
 _NO_ORIGINS: Final[Mapping[str, str]] = {}
 

@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from nri_inject.policy.labels import LabelSelector
 from nri_inject.policy.lent import Lent
-from nri_inject.text.glob import Pattern, Stems, clean, pattern
+from nri_inject.text.glob import Pattern, Stems, pattern
+from nri_inject.text.paths import clean
 
 Effect: TypeAlias = Literal["allow", "deny"]
 Verdict: TypeAlias = Literal["allow", "deny", "skip", "warn"]

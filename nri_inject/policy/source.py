@@ -18,7 +18,7 @@ from nri_inject.host.model import Place
 from nri_inject.host.watch import Watch
 from nri_inject.policy import document
 from nri_inject.policy.rules import Policy
-from nri_inject.text.annotations import plain
+from nri_inject.text.words import plain
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from nri_inject import api
 from nri_inject.errors import ConfigError, NriError
-from nri_inject.text.annotations import described, find, plain, quoted
-from nri_inject.text.fields import Fault, Field, list_of, map_of, read_flag, read_string
+from nri_inject.text.annotations import find
+from nri_inject.text.fields import Fault, Field, described, list_of, map_of, read_flag, read_string
+from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamlscalars import as_text
 from nri_inject.text.yamltext import ANNOTATION, Value, YamlError, load
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, TypeAlias, TypeVar
 
-from nri_inject.text.words import excerpt, meant, plain, quoted, suggestion
+from nri_inject.text.words import excerpt, listed, meant, plain, quoted, suggestion
 from nri_inject.text.yamlscalars import as_integer, float_text, is_negative_zero
 from nri_inject.text.yamltext import Path, Value
 
@@ -174,7 +174,7 @@ def not_one_of(value: object, known: Sequence[str]) -> str:
     """Return the sentence for a value that is none of the known words."""
     near = meant(value, known) if isinstance(value, str) else None
     hint = f"; did you mean {near!r}?" if near else ""
-    return f"{described(value)} must be one of {', '.join(known)}{hint}"
+    return f"{described(value)} must be one of {listed(known)}{hint}"
 
 
 def unknown_key(key: str, known: Sequence[str]) -> Problem:
@@ -183,7 +183,7 @@ def unknown_key(key: str, known: Sequence[str]) -> Problem:
     return Problem("unknown-field", (), sentence, {"field": key})
 
 
-# --- scalars ------------------------------------------------------------------------------------
+# --- texts --------------------------------------------------------------------------------------
 
 
 def read_string(value: object) -> str:
@@ -207,6 +207,72 @@ def number_text(value: float) -> str:
     return text
 
 
+# YAML lets a half of a UTF-16 pair be written as an escape; no protobuf text can hold it.
+_HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
+# What a terminal or a log obeys rather than shows: control characters, the separators of lines
+# and paragraphs, what turns the direction of writing, and what has no width. Not the joiners
+# U+200C and U+200D, which some scripts need. repr(), and so `quoted`, escapes all of these.
+_CONTROL: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]"
+)
+_MAX_LINE: Final = 4096  # bytes; PATH_MAX of Linux
+
+
+def read_text(value: Value) -> str:
+    """Return a text; whole numbers become one, as Go makes them (0x10 gives 16).
+
+    Go makes text of the others too, and that is seldom what was meant: `yes` becomes true,
+    `1.10` becomes 1.1.
+    """
+    if isinstance(value, str):
+        if _HALF_CHARACTER.search(value):
+            raise Fault(f"{quoted(value)} is not Unicode text")
+        return value
+    if isinstance(value, bool):
+        raise Fault(f"{described(value)} is a boolean, not text; put the value in quotes")
+    if isinstance(value, float):
+        return number_text(value)
+    if isinstance(value, int):
+        return str(value)
+    raise wrong_type(value, "text")
+
+
+def read_line(value: Value) -> str:
+    """Return a text without control characters."""
+    text = read_text(value)
+    _check_line(text, text)
+    return text
+
+
+def read_short_line(value: Value) -> str:
+    """Return a text without control characters that the kernel can take: of 4096 bytes."""
+    text = read_line(value)
+    check_length(text)
+    return text
+
+
+def read_tabbed_line(value: Value) -> str:
+    """Return the same, but it may have tabs."""
+    text = read_text(value)
+    _check_line(text, text.replace("\t", " "))
+    check_length(text)
+    return text
+
+
+def _check_line(text: str, searched: str) -> None:
+    if _CONTROL.search(searched):
+        raise Fault(f"{quoted(text)} has a control character")
+
+
+def check_length(text: str) -> None:
+    """Raise Fault if the kernel could not take the text in one piece."""
+    if len(text) > _MAX_LINE or len(text.encode()) > _MAX_LINE:
+        raise Fault(f"{quoted(text)} is longer than {_MAX_LINE} bytes")
+
+
+# --- other scalars ------------------------------------------------------------------------------
+
+
 def read_flag(value: object) -> bool:
     """Return a boolean."""
     if not isinstance(value, bool):
@@ -221,6 +287,18 @@ def one_of(*known: str) -> Reader[str]:
         if value not in known:
             raise Fault(not_one_of(value, known))
         return str(value)
+
+    return read
+
+
+def choice(names: Mapping[str, T]) -> Reader[T]:
+    """Return a reader of one of these names, spelled exactly so, that returns its value."""
+
+    def read(value: Value) -> T:
+        name = read_text(value)
+        if name not in names:
+            raise Fault(not_one_of(name, [*names]))
+        return names[name]
 
     return read
 
@@ -256,16 +334,35 @@ def list_of(read: Callable[[Value], T], most: int = MAX_ITEMS) -> Reader[list[T]
     """Return a reader of lists of up to `most` items; null is the empty one."""
 
     def read_all(value: Value) -> list[T]:
-        if value is None:
-            return []
-        if isinstance(value, list) and len(value) > most:
-            raise Fault(f"{len(value)} items, at most {most} allowed")
-        found = Findings(MAX_FAULTS)
-        items = found.read_list(read, value)
-        found.check()
-        return items  # type: ignore[return-value]  # None stands where there was a fault
+        items, faults = read_items(read, value, most)
+        if faults:
+            raise Fault(*(fault for faults_of_item in faults.values() for fault in faults_of_item))
+        return [*items.values()]
 
     return read_all
+
+
+def read_items(
+    read: Callable[[Value], T], value: Value, most: int = MAX_ITEMS
+) -> tuple[dict[int, T], dict[int, list[Problem]]]:
+    """Return what is right and what is wrong in a list, by the item's index; null is empty."""
+    if value is None:
+        return {}, {}
+    check_count(len(value) if isinstance(value, list) else 0, "items", most)
+    found = Findings(MAX_FAULTS)
+    items = found.read_list(read, value)
+    faults: dict[int, list[Problem]] = {}
+    for problem in found.problems:
+        if not problem.warning:
+            faults.setdefault(int(problem.path[0]), []).append(problem)
+    right = {index: item for index, item in enumerate(items) if index not in faults}
+    return right, faults  # type: ignore[return-value]  # None stands where there was a fault
+
+
+def check_count(count: int, what: str, most: int = MAX_ITEMS) -> None:
+    """Raise Fault if a list or map has more than `most` items."""
+    if count > most:
+        raise Fault(f"{count} {what}, at most {most} allowed")
 
 
 # --- maps ---------------------------------------------------------------------------------------

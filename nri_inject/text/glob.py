@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
-from nri_inject.text.annotations import Fault, quoted
+from nri_inject.text.fields import Fault
+from nri_inject.text.paths import is_below
+from nri_inject.text.words import quoted
 
 T = TypeVar("T")
 
@@ -120,30 +122,6 @@ def pattern(text: str) -> Pattern:
 def literally(text: str) -> str:
     """Return the pattern that stands for a text and for nothing else."""
     return _SPECIAL.sub(r"[\g<0>]", text)
-
-
-def clean(path: str) -> str:
-    """Return a path without doubled slashes and `.`; each `..` takes away the part before."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            del parts[-1:]
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/" + "/".join(parts)
-
-
-def above(path: str) -> Iterator[str]:
-    """Yield a path and every directory above it."""
-    yield path
-    while path != "/":
-        path = path.rpartition("/")[0] or "/"
-        yield path
-
-
-def is_below(path: str, directory: str) -> bool:
-    """Tell whether a path is a directory or something in it; both are clean and absolute."""
-    return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 _known: Final = lru_cache(maxsize=1024)(pattern)

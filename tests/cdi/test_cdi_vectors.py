@@ -18,7 +18,7 @@ from nri_inject.cdi import names, oci, schema, spec
 from nri_inject.cdi.registry import CdiRegistry, Snapshot
 from nri_inject.cdi.resolve import CdiError
 from nri_inject.host.nodes import HostDevices
-from nri_inject.text.annotations import Fault
+from nri_inject.text.fields import Fault
 from nri_inject.text.yamltext import Value, YamlError
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "cdi"

@@ -192,7 +192,7 @@ def test_explain_for_programs(host: Path) -> None:
 def test_what_is_no_selector_is_wrong_usage(name: str) -> None:
     result = CliRunner().invoke(command, [name, "class:vidio"])
     assert result.exit_code == 2
-    assert "Error: class 'vidio' is unknown; did you mean video?" in result.output
+    assert "Error: class 'vidio' is unknown; did you mean 'video'?" in result.output
 
 
 @pytest.mark.parametrize("name", ["list", "explain"])

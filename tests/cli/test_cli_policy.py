@@ -61,7 +61,7 @@ def test_every_fault_of_a_policy_is_told_with_its_place(files: tuple[Path, Path]
         (
             f"Error: {policy}: rules: rule 1: allow: devices: item 1: 'dev/x' is not an absolute"
             " path without '.', '..' and doubled slashes; rules: rule 2: unknown key 'alow'; did"
-            " you mean allow?\n"
+            " you mean 'allow'?\n"
         ),
     )
 

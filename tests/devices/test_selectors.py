@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nri_inject.host.devices.classes import CLASSES
 from nri_inject.host.devices.device import Device, Part, natural
 from nri_inject.host.devices.selectors import LONGEST, misses, parse
-from nri_inject.text.annotations import Fault
+from nri_inject.text.fields import Fault
 
 HUB = Part("1-1", "usb", "usb_device", "usb", {"idVendor": "05e3", "idProduct": "0608"})
 
@@ -126,7 +126,7 @@ WRONG: dict[str, str] = {
     "udev:tty": "'tty' is not of the form KEY=VALUE",
     "udev:SUBSYSTEM=": "'SUBSYSTEM' has no value; '*' stands for any",
     "udev:SUBSYSTEM==tty": "'SUBSYSTEM==tty' has two '='; write one, as in SUBSYSTEM=tty",
-    "udev:Subsystem=tty": "unknown key 'Subsystem'; did you mean SUBSYSTEM?",
+    "udev:Subsystem=tty": "unknown key 'Subsystem'; did you mean 'SUBSYSTEM'?",
     "udev:ID MODEL=x": "'ID MODEL' is not the name of a property, as in ID_SERIAL",
     "udev:ATTR{../../x}=1": "'../../x' is not the name of an attribute,"
     " a file of the device in /sys",
@@ -134,7 +134,7 @@ WRONG: dict[str, str] = {
     " a file of the device in /sys",
     'udev:ID_MODEL="x': "'ID_MODEL=\"x' has a quote that is not closed",
     'udev:ID_MODEL=x"y"': "'x\"y\"' has a double quote in it; put the whole value into quotes",
-    "class:vidio": "class 'vidio' is unknown; did you mean video?",
+    "class:vidio": "class 'vidio' is unknown; did you mean 'video'?",
     "udev:CLASS=": "'CLASS' has no value; '*' stands for any",
     "/dev/" + "x" * LONGEST: "",
     "udev:" + ",".join(["A=b"] * 9): "9 conditions, at most 8 allowed",

@@ -14,7 +14,7 @@ from nri_inject.host.devices import inventory, wanted
 from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.devices.selectors import parse
 from nri_inject.host.model import DeviceNode, NotADevice
-from nri_inject.text.annotations import Fault, Field, integer, read_line
+from nri_inject.text.fields import Fault, Field, integer, read_line
 
 
 @pytest.fixture(scope="module")

@@ -256,8 +256,8 @@ def test_a_bad_annotation_fails_its_own_container_and_no_other(
     assert caught.value.message == (
         f"{runtime.refusal}pod default/mixed, container bad: "
         f"annotation {DEVICES}/container.bad: item 1: major: 'ten' is not an integer; "
-        f"annotation {DEVICES}/container.bad: item 2: nothing instead of a map"
-        " with path, type, major, minor, file_mode, uid, gid, access"
+        f"annotation {DEVICES}/container.bad: item 2: null where a map"
+        " with path, type, major, minor, file_mode, uid, gid, access is expected"
     )
     container = runtime.cri.run(pod, "good")
     assert _stat(runtime, container, "/dev/fuse").startswith("character special file a:e5")

@@ -207,7 +207,7 @@ def test_a_changed_policy_counts_for_the_next_container_and_a_bad_version_never(
     assert "another device" in refused(runtime, FAKE)
     assert (
         "policy not taken over, the version before it stays in force: "
-        f"{policy}: rules: rule 1: unknown key 'denny'; did you mean deny?"
+        f"{policy}: rules: rule 1: unknown key 'denny'; did you mean 'deny'?"
     ) in plugin.log
 
     policy.chmod(0o666)

@@ -18,8 +18,8 @@ from nri_inject.plugins.cdi_injector import PART, main
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 from nri_inject.service.config import Cdi, Config
-from nri_inject.text.annotations import Fault
 from nri_inject.text.budget import Budget
+from nri_inject.text.fields import Fault
 
 KEY, OLD_KEY = "cdi-devices.noderesource.dev", "cdi-devices.nri.io"
 DEVICES = {"a": {"env": ["A=1"]}, "b": {"env": ["B=1"]}, "gids": {"additionalGids": [44]}}
@@ -105,7 +105,7 @@ def test_everything_wrong_with_the_asking_is_told() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("v.com/d=a,v.com/d=b", "'v.com/d=a,v.com/d=b' instead of a list of names such as"),
+        ("v.com/d=a,v.com/d=b", "'v.com/d=a,v.com/d=b' is not a list of names such as"),
         ("[v.com/d=a]]", "line 1, column 12: "),
         ("['v.com/d=a,v.com/d=b']", "has a comma; make each name an item of its own"),
         ("['v.com/d=\\e']", "v.com/d=\\\\e"),

@@ -72,11 +72,11 @@ def test_case_spaces_order_and_how_words_are_joined_do_not_count(words: list[str
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("creatcontainer", "unknown event 'creatcontainer'; did you mean CreateContainer?"),
-        ("pods", "unknown event 'pods'; did you mean pod?"),
+        ("creatcontainer", "unknown event 'creatcontainer'; did you mean 'CreateContainer'?"),
+        ("pods", "unknown event 'pods'; did you mean 'pod'?"),
         ("x\n", "unknown event 'x'; known: all, pod, container, Synchronize, RunPodSandbox, "),
         ("pod,,all", "unknown event ''; known: all, pod, container, "),
-        ("allx,podx", "unknown event 'allx'; did you mean all?; unknown event 'podx'; did you "),
+        ("allx,podx", "unknown event 'allx'; did you mean 'all'?; unknown event 'podx'; did you "),
     ],
 )
 def test_an_unknown_word_is_an_error_with_the_nearest(word: str, sentence: str) -> None:
@@ -357,7 +357,7 @@ def test_a_session_is_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--events", "pods"], "unknown event 'pods'; did you mean pod?"),
+        (["--events", "pods"], "unknown event 'pods'; did you mean 'pod'?"),
         (["--log-file", "/no/such"], "cannot write to '/no/such': No such file or directory"),
         (["--record", "/no/such"], "cannot write to '/no/such': No such file or directory"),
     ],

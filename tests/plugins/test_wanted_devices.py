@@ -106,7 +106,9 @@ WRONG: dict[str, list[str]] = {
     "- {path: /dev/fuse, as: /dev/x}": ["item 1: as goes with device, not with path"],
     "- {device: /dev/fuse, as: ../x}": ["item 1: as: '../x' is not an absolute path"],
     "- {optional: true}": ["item 1: device is missing, or path"],
-    "- {device: 'class:fuse', device_: x}": ["item 1: unknown key 'device_'; did you mean device?"],
+    "- {device: 'class:fuse', device_: x}": [
+        "item 1: unknown key 'device_'; did you mean 'device'?"
+    ],
     "- {device: 'class:fuse', as: /dev/kvm}\n- /dev/kvm": [
         "'/dev/kvm' is asked for twice, differently"
     ],

@@ -55,20 +55,20 @@ RULE = "rule 1: "
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[]", "a list instead of a map with mode, on_deny, rules"),
-        ("unrestricted", "'unrestricted' instead of a map with mode, on_deny, rules"),
+        ("[]", "a list is not a map with mode, on_deny, rules"),
+        ("unrestricted", "'unrestricted' is not a map with mode, on_deny, rules"),
         ("{", "line 2, column 1: did not find expected node content while parsing a flow node"),
         (
             "rules: []\n---\nrules: []",
             "line 2, column 1: a second document begins here; only one is allowed",
         ),
         ("rules: []\nrules: []", "line 2, column 1: duplicate key 'rules'"),
-        ("modes: warn", "unknown key 'modes'; did you mean mode?"),
-        ("mode: warning", "mode: 'warning' is unknown; did you mean warn?"),
+        ("modes: warn", "unknown key 'modes'; did you mean 'mode'?"),
+        ("mode: warning", "mode: 'warning' must be one of enforce, warn; did you mean 'warn'?"),
         ("mode: off", "mode: false is a boolean, not text; put the value in quotes"),
-        ("on_deny: allow", "on_deny: 'allow' is unknown; known: fail, skip"),
-        ("rules: {}", "rules: a map instead of a list of rules"),
-        ("rules: [a]", "rules: rule 1: 'a' instead of a map with name, who, allow, deny"),
+        ("on_deny: allow", "on_deny: 'allow' must be one of fail, skip"),
+        ("rules: {}", "rules: a map is not a list of rules"),
+        ("rules: [a]", "rules: rule 1: 'a' is not a map with name, who, allow, deny"),
         ("rules: [{}]", "rules: rule 1: neither allow nor deny"),
         ("rules: [{name: x}]", "rules: rule 1: neither allow nor deny"),
         (
@@ -76,7 +76,7 @@ RULE = "rule 1: "
             "rules: rule 1: both allow and deny",
         ),
         ("rules: [{allow: {}}]", f"rules: rule 1: allow: at least one of {WHAT} must be there"),
-        ("rules: [{allow: []}]", f"rules: rule 1: allow: a list instead of a map with {WHAT}"),
+        ("rules: [{allow: []}]", f"rules: rule 1: allow: a list is not a map with {WHAT}"),
         (
             "rules: [{allow: {devices: []}}]",
             (
@@ -93,11 +93,11 @@ RULE = "rule 1: "
         ),
         (
             "rules: [{who: {namespace: [a]}, allow: {sysctl: [a]}}]",
-            "rules: rule 1: who: unknown key 'namespace'; did you mean namespaces?",
+            "rules: rule 1: who: unknown key 'namespace'; did you mean 'namespaces'?",
         ),
         (
             "rules: [{allow: {device: [/dev/x]}}]",
-            "rules: rule 1: allow: unknown key 'device'; did you mean devices?",
+            "rules: rule 1: allow: unknown key 'device'; did you mean 'devices'?",
         ),
         (
             "rules: [{allow: {devices: [dev/x, /dev/../x, /dev//x, /dev/x/]}}]",
@@ -143,19 +143,23 @@ RULE = "rule 1: "
         ),
         (
             "rules: [{allow: {ulimits: [MEMLOK]}}]",
-            "rules: rule 1: allow: ulimits: item 1: 'MEMLOK' is unknown; did you mean MEMLOCK?",
+            (
+                "rules: rule 1: allow: ulimits: item 1: 'MEMLOK' must be one of AS, CORE, CPU,"
+                " DATA, FSIZE, LOCKS, MEMLOCK, MSGQUEUE, NICE, NOFILE, NPROC, RSS, RTPRIO, RTTIME,"
+                " SIGPENDING, STACK; did you mean 'MEMLOCK'?"
+            ),
         ),
         (
             "rules: [{allow: {fields: [OomScore]}}]",
             (
                 "rules: rule 1: allow: fields: item 1:"
-                " 'OomScore' is no field of NRI; did you mean OomScoreAdj?"
+                " 'OomScore' is no field of NRI; did you mean 'OomScoreAdj'?"
             ),
         ),
         (
             "rules: [{allow: {scheduling_policy: [SCHED_*]}}]",
             (
-                "rules: rule 1: allow: scheduling_policy: item 1: 'SCHED_*' is unknown; known:"
+                "rules: rule 1: allow: scheduling_policy: item 1: 'SCHED_*' must be one of"
                 " SCHED_NONE, SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_ISO,"
                 " SCHED_IDLE, SCHED_DEADLINE"
             ),
@@ -171,7 +175,7 @@ RULE = "rule 1: "
         (
             "mode: x\nrules: [{}, {allow: {x: [1]}}]",
             (
-                "mode: 'x' is unknown; known: enforce, warn; rules: rule 1: neither allow nor deny;"
+                "mode: 'x' must be one of enforce, warn; rules: rule 1: neither allow nor deny;"
                 f" rules: rule 2: allow: unknown key 'x'; known: {WHAT}"
             ),
         ),
@@ -215,7 +219,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("key", WHOLE)
 def test_a_key_without_a_value_is_a_fault(key: str) -> None:
-    assert faults(WHOLE[key]).endswith(f"{key}: nothing instead of a value")
+    assert faults(WHOLE[key]).endswith(f"{key}: null where a value is expected")
 
 
 @pytest.mark.parametrize("kind", READERS)

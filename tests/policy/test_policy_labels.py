@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nri_inject.policy.labels import read_selector
-from nri_inject.text.annotations import Fault
+from nri_inject.text.fields import Fault
 from nri_inject.text.yamltext import Value
 
 LABELS = {"app": "web", "tier": "front", "empty": ""}
@@ -53,24 +53,24 @@ def test_who_is_selected(selector: Value, selected: bool) -> None:
 @pytest.mark.parametrize(
     ("selector", "sentences"),
     [
-        (None, ["nothing instead of a map with matchLabels, matchExpressions"]),
-        ("app=web", ["'app=web' instead of a map with matchLabels, matchExpressions"]),
+        (None, ["null where a map with matchLabels, matchExpressions is expected"]),
+        ("app=web", ["'app=web' is not a map with matchLabels, matchExpressions"]),
         ({"app": "web"}, ["unknown key 'app'; known: matchLabels, matchExpressions"]),
-        ({"matchLabels": None}, ["matchLabels: nothing instead of a value"]),
-        ({"matchLabels": ["app"]}, ["matchLabels: a list instead of a map of label to value"]),
-        ({"matchLabels": {"app": None}}, ["matchLabels: app: nothing instead of text"]),
+        ({"matchLabels": None}, ["matchLabels: null where a value is expected"]),
+        ({"matchLabels": ["app"]}, ["matchLabels: a list is not a map of label to value"]),
+        ({"matchLabels": {"app": None}}, ["matchLabels: app: null where text is expected"]),
         (
             {"matchLabels": {"app": True}},
             ["matchLabels: app: true is a boolean, not text; put the value in quotes"],
         ),
-        ({"matchExpressions": None}, ["matchExpressions: nothing instead of a value"]),
+        ({"matchExpressions": None}, ["matchExpressions: null where a value is expected"]),
         (
             {"matchExpressions": [{"key": "a"}]},
             ["matchExpressions: item 1: operator is missing"],
         ),
         (
             {"matchExpressions": [{"key": "a", "operator": "In", "values": None}]},
-            ["matchExpressions: item 1: values: nothing instead of a value"],
+            ["matchExpressions: item 1: values: null where a value is expected"],
         ),
         (
             expression("a", "In"),
@@ -82,14 +82,19 @@ def test_who_is_selected(selector: Value, selected: bool) -> None:
         ),
         (
             expression("a", "in", "b"),
-            ["matchExpressions: item 1: operator: 'in' is unknown; did you mean In?"],
+            [
+                (
+                    "matchExpressions: item 1: operator: 'in' must be one of"
+                    " In, NotIn, Exists, DoesNotExist; did you mean 'In'?"
+                )
+            ],
         ),
         (
             expression("a", "Gt", "1"),
             [
                 (
-                    "matchExpressions: item 1: operator: 'Gt' is unknown;"
-                    " known: In, NotIn, Exists, DoesNotExist"
+                    "matchExpressions: item 1: operator: 'Gt' must be one of"
+                    " In, NotIn, Exists, DoesNotExist"
                 )
             ],
         ),

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import examples
 
-from nri_inject.text.annotations import Fault
-from nri_inject.text.glob import _translated, is_below, literally, pattern
+from nri_inject.text.fields import Fault
+from nri_inject.text.glob import _translated, literally, pattern
 
 
 @pytest.mark.parametrize(
@@ -164,14 +164,6 @@ def test_a_text_taken_literally_stands_for_itself_alone(text: str, other: str) -
     found = pattern(literally(text))
     assert found.matches(text)
     assert found.matches(other) == (text == other)
-
-
-@pytest.mark.parametrize(
-    ("path", "directory", "expected"),
-    [("/a", "/a", True), ("/a/b", "/a", True), ("/ab", "/a", False), ("/x", "/", True)],
-)
-def test_is_below(path: str, directory: str, expected: bool) -> None:
-    assert is_below(path, directory) is expected
 
 
 # --- time ---------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_a_first_version_that_is_bad_denies_everything_and_gives_the_reason(
 ) -> None:
     file.write_text("rule: []")
     source = opened(file)
-    fault = f"{file}: unknown key 'rule'; did you mean rules?"
+    fault = f"{file}: unknown key 'rule'; did you mean 'rules'?"
     assert source.current().trouble == f"the policy on this node cannot be used: {fault}"
     assert caplog.messages == [f"policy not usable, so everything is denied: {fault}"]
     file.write_text(GOOD)

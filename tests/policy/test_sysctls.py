@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nri_inject.policy import sysctls
 from nri_inject.policy.kinds import READERS
-from nri_inject.text.annotations import Fault
+from nri_inject.text.fields import Fault
 from nri_inject.text.glob import pattern
 
 

@@ -16,6 +16,7 @@ from typing import Final
 from nri_inject.host.devices.device import Device, Number, Type, natural
 from nri_inject.host.devices.sysfs import Sysfs
 from nri_inject.host.walk import MAX_LINKS
+from nri_inject.text.paths import clean
 
 
 @dataclass(frozen=True)
@@ -166,4 +167,4 @@ def _link(entry: os.DirEntry[str], path: str) -> dict[str, str]:
     except OSError:
         return {}
     # By its text: what directories in /dev are links to others, udev's links do not lead through.
-    return {path: posixpath.normpath(posixpath.join(posixpath.dirname(path), target))}
+    return {path: clean(posixpath.join(posixpath.dirname(path), target))}

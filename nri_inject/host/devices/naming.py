@@ -10,7 +10,7 @@ from nri_inject.host.devices.classes import CLASSES
 from nri_inject.host.devices.device import Device, Part
 from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.devices.selectors import parse
-from nri_inject.text.annotations import Fault
+from nri_inject.text.fields import Fault
 
 _CARD: Final = re.compile("(?<=[a-z])C[0-9]+")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nri_inject.host.model import DeviceNode, NotADevice
-from nri_inject.text.annotations import Fault, plain, quoted
+from nri_inject.text.fields import Fault
+from nri_inject.text.words import plain, quoted
 
 
 def node_at(path: str, nodes: Mapping[str, DeviceNode]) -> DeviceNode:

@@ -28,8 +28,9 @@ from typing import Final, TypeAlias
 
 from nri_inject.host.devices.classes import CLASSES
 from nri_inject.host.devices.device import Device, Later, Part, natural
-from nri_inject.text.annotations import Fault, quoted, suggestion
 from nri_inject.text.budget import Spend, unlimited
+from nri_inject.text.fields import Fault
+from nri_inject.text.words import quoted, suggestion
 
 # In characters. A path of Linux may be longer, but no name that anybody looks for is.
 LONGEST: Final = 512

@@ -17,6 +17,7 @@ from typing import Final
 
 from nri_inject.host.devices import udev
 from nri_inject.host.devices.device import Device, Later, Number, Part, Type
+from nri_inject.text.paths import is_below
 
 _KINDS: Final[Mapping[Type, str]] = {"c": "char", "b": "block"}
 _LONGEST: Final = 4096  # bytes of one file; an attribute has a page at most
@@ -174,11 +175,6 @@ def is_syspath(path: str) -> bool:
     """Tell whether a path is a device's in sysfs, and leads nowhere else."""
     parts = path.split("/")
     return path.startswith("/devices/") and ".." not in parts and len(parts) <= _MOST_PARTS
-
-
-def is_below(path: str, parent: str) -> bool:
-    """Tell whether a path is another, or below it."""
-    return path == parent or path.startswith(f"{parent}/")
 
 
 def _node_path(name: str) -> str | None:

@@ -21,7 +21,8 @@ from nri_inject.host.devices.naming import stable_selector
 from nri_inject.host.devices.node import node_at
 from nri_inject.host.devices.selectors import Selector, parse
 from nri_inject.host.model import DeviceNode, NotADevice
-from nri_inject.text.annotations import (
+from nri_inject.text.budget import Spend, unlimited
+from nri_inject.text.fields import (
     Fault,
     Field,
     Reader,
@@ -30,10 +31,9 @@ from nri_inject.text.annotations import (
     described,
     integer,
     map_of,
-    quoted,
     read_short_line,
 )
-from nri_inject.text.budget import Spend, unlimited
+from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
 Owner: TypeAlias = Literal["container", "host"]

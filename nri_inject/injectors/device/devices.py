@@ -13,26 +13,28 @@ from nri_inject.host import access, user_namespace
 from nri_inject.host.devices.node import node_at
 from nri_inject.host.model import DeviceNode
 from nri_inject.injectors.host import Host
-from nri_inject.text.annotations import (
+from nri_inject.text.fields import (
     MAX_FAULTS,
     Fault,
     Field,
+    Problem,
     Reader,
     Values,
     check_count,
     choice,
     integer,
     map_of,
-    quoted,
     read_items,
     read_short_line,
 )
+from nri_inject.text.paths import clean
+from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
 if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
     from nri_inject.host.devices.selectors import Selector
 
-from nri_inject.injectors.device.wish import Wish, container_path, normal, unique
+from nri_inject.injectors.device.wish import Wish, container_path, unique
 
 # --- devices ------------------------------------------------------------------------------------
 
@@ -108,10 +110,10 @@ _MOST_SEARCHES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class _Devices:
-    """What a list of devices says: what is right, what is wrong, by the item's number."""
+    """What a list of devices says: what is right, what is wrong, by the item's index."""
 
     items: Mapping[int, Values]
-    faults: Mapping[int, Sequence[str]]
+    faults: Mapping[int, Sequence[Problem]]
 
 
 def read_devices(value: Value) -> Wish | None:
@@ -124,9 +126,9 @@ def read_devices(value: Value) -> Wish | None:
         return None
     # Aliases can ask for one device some ten thousand times. Equal ones are one.
     distinct: dict[object, int] = {}
-    for number, device in items.items():
-        distinct.setdefault(_given(device), number)
-    kept = {number: items[number] for number in distinct.values()}
+    for index, device in items.items():
+        distinct.setdefault(_given(device), index)
+    kept = {index: items[index] for index in distinct.values()}
     looked_up = [device for device in kept.values() if not _is_complete(device)]
     paths = {_sought(device) for device in looked_up}
     if len(paths) > _MOST_LOOKED_UP:
@@ -155,7 +157,7 @@ def _has_selector(item: Value) -> bool:
 def _sought(device: Values) -> str:
     """Return what tells one look at the host from another."""
     if "device" not in device:
-        return normal(device["path"])
+        return clean(device["path"])
     selector: Selector = device["device"]
     return selector.path or selector.text
 
@@ -165,26 +167,26 @@ def _searches(device: Values) -> bool:
 
 
 def _given(device: Values) -> object:
-    path = {"path": normal(device["path"])} if "path" in device else {}
+    path = {"path": clean(device["path"])} if "path" in device else {}
     return frozenset({**device, **path}.items())
 
 
 def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
     """Complete the devices; what is wrong with their format is told beside what the host lacks."""
     host.budget.spend("completing its devices", len(devices.items) * _STEPS_PER_DEVICE)
-    faults = dict(devices.faults)
+    faults: dict[int, Sequence[Problem]] = dict(devices.faults)
     items: list[tuple[str, object, tuple[api.LinuxDevice, str]]] = []
     nodes: dict[str, DeviceNode | Fault] = {}
     complete = _mounted if user_namespace.is_in_one(container) else _completed
-    for number, device in devices.items.items():
+    for index, device in devices.items.items():
         try:
             items += map(_device_item, complete(device, host, container, nodes))
         except Fault as fault:
-            faults[number] = fault.at(f"item {number}")
+            faults[index] = [problem.below(index) for problem in fault.problems]
             if len(faults) >= MAX_FAULTS:
                 break
     if faults:
-        raise Fault(*(sentence for number in sorted(faults) for sentence in faults[number]))
+        raise Fault(*(problem for index in sorted(faults) for problem in faults[index]))
     adjustment = Adjustment()
     distinct = unique(items)
     adjustment.linux.devices.extend(device for device, _ in distinct)
@@ -254,7 +256,7 @@ def _mounted(
 
 def _as_on_host(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]) -> Values:
     """Return a device with the mode and owner of the host's node; Fault if it is another one."""
-    path = normal(device["path"])
+    path = clean(device["path"])
     number = (device["type"], device["major"], device.get("minor", 0))
     if not device["type"] or not _reaches(path, host):
         return device  # which no rule can allow
@@ -287,7 +289,7 @@ def _found(device: Values, host: Host) -> list[Values]:
 def _is_missing(device: Values, host: Host) -> bool:
     from nri_inject.host.devices import wanted
 
-    path = normal(device["path"])
+    path = clean(device["path"])
     if _is_complete(device) or not _reaches(path, host):
         return False
     return wanted.is_missing(path, host.devices)
@@ -309,7 +311,7 @@ def _complete(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]) 
     path = device["path"]
     if not _reaches(path, host):
         return {**_UNKNOWN, **device}  # which no rule can allow
-    node = _node_once(normal(path), host, nodes)
+    node = _node_once(clean(path), host, nodes)
     is_so = {"type": node.type, "major": node.major, "minor": node.minor}
     wrong = [name for name, value in is_so.items() if device.get(name, value) != value]
     if wrong:
@@ -345,6 +347,6 @@ def _device_item(device: Values) -> tuple[str, object, tuple[api.LinuxDevice, st
     for name in ("uid", "gid"):
         if name in device:
             getattr(message, name).CopyFrom(api.OptionalUInt32(value=device[name]))
-    path = normal(message.path)
+    path = clean(message.path)
     meaning = {**device, "path": path, "minor": message.minor}
     return path, meaning, (message, device.get("access", ""))

@@ -15,15 +15,13 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.injectors.host import Host
 from nri_inject.text import yamltext
-from nri_inject.text.annotations import (
+from nri_inject.text.annotations import container_name, find, where
+from nri_inject.text.budget import Budget, Spend
+from nri_inject.text.fields import (
     Fault,
     Reader,
-    container_name,
-    find,
-    plain,
-    where,
 )
-from nri_inject.text.budget import Budget, Spend
+from nri_inject.text.words import plain
 
 if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
     pass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from nri_inject import api
 from nri_inject.api import Adjustment
 from nri_inject.policy.kinds import LIMITS
-from nri_inject.text.annotations import (
+from nri_inject.text.fields import (
     MAX_FAULTS,
     Fault,
     Field,
@@ -20,14 +20,15 @@ from nri_inject.text.annotations import (
     integer,
     list_of,
     map_of,
-    plain,
-    quoted,
+    not_one_of,
     read_line,
     read_short_line,
     read_tabbed_line,
     read_text,
-    suggestion,
+    wrong_type,
 )
+from nri_inject.text.names import interface_fault
+from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
 
 if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
@@ -39,18 +40,14 @@ _UINT64: Final = integer(0, 2**64 - 1)
 
 # --- network devices ----------------------------------------------------------------------------
 
-_LONGEST_INTERFACE: Final = 15  # IFNAMSIZ of Linux, without the final zero
-
 
 def _interface(value: Value) -> str:
-    """Read the name of a network interface; the rules are dev_valid_name() of Linux."""
+    """Read the name of a network interface. One with a leading dash would remove something."""
     name = read_line(value)
     if name.startswith("-"):
         raise Fault(f"{quoted(name)} begins with '-', which asks for a removal")
-    if not 1 <= len(name.encode()) <= _LONGEST_INTERFACE:
-        raise Fault(f"{quoted(name)} has not between 1 and {_LONGEST_INTERFACE} bytes")
-    if name in (".", "..") or any(c in "/:" or c.isspace() for c in name):
-        raise Fault(f"{quoted(name)} is not a name that an interface can have")
+    if why := interface_fault(name):
+        raise Fault(f"{quoted(name)} {why}")
     return name
 
 
@@ -100,7 +97,7 @@ _SYSCTL_KEY: Final = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_.\-/]*")
 
 def _sysctl_value(value: Value) -> str:
     if value is None:
-        raise Fault("nothing instead of text; write '' to mean empty text")
+        raise Fault("null where text is expected; write '' for empty text")
     return read_tabbed_line(value)
 
 
@@ -115,7 +112,7 @@ def _check_sysctl_key(key: str) -> None:
 def read_sysctl(value: Value) -> Wish | None:
     """Read a map of sysctls."""
     if not isinstance(value, dict):
-        raise Fault(f"{described(value)} instead of a map of text to text")
+        raise wrong_type(value, "a map of text to text")
     if not value:
         return None
     check_count(len(value), "keys")
@@ -224,8 +221,7 @@ def _limit_type(value: Value) -> str:
     # Not all letters whose capitals are ASCII are: the dotless i has I.
     name = text.upper().removeprefix("RLIMIT_")
     if name not in LIMITS or not text.isascii():
-        known = tuple(f"RLIMIT_{limit}" for limit in LIMITS)
-        raise Fault(f"{quoted(text)} is unknown; {suggestion(text, known)}")
+        raise Fault(not_one_of(text, [f"RLIMIT_{limit}" for limit in LIMITS]))
     return f"RLIMIT_{name}"
 
 

@@ -7,27 +7,21 @@ from typing import TYPE_CHECKING, Final
 
 from nri_inject import api
 from nri_inject.api import Adjustment
-from nri_inject.text.annotations import (
+from nri_inject.text.fields import (
     Fault,
     Field,
     list_of,
     map_of,
-    quoted,
     read_short_line,
 )
+from nri_inject.text.paths import clean
+from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
 if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
     pass
 
-from nri_inject.injectors.device.wish import (
-    Wish,
-    check_absolute,
-    constant,
-    container_path,
-    normal,
-    unique,
-)
+from nri_inject.injectors.device.wish import Wish, check_absolute, constant, container_path, unique
 
 # --- mounts -------------------------------------------------------------------------------------
 
@@ -71,7 +65,7 @@ def _mount(value: Value) -> tuple[str, object, api.Mount]:
             check_absolute(mount.source)
         except Fault as fault:
             raise Fault(*fault.at("source")) from fault
-    destination = normal(mount.destination)
+    destination = clean(mount.destination)
     meaning = (mount.source, mount.type, tuple(mount.options))
     return destination, meaning, mount
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from nri_inject.api import Adjustment, Container
 from nri_inject.injectors.host import Host
-from nri_inject.text.annotations import (
+from nri_inject.text.fields import (
     MAX_FAULTS,
     Fault,
-    quoted,
     read_short_line,
 )
+from nri_inject.text.paths import clean
+from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
 if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
@@ -70,7 +71,7 @@ def container_path(value: Value) -> str:
     check_absolute(path)
     if ".." in path.split("/"):
         raise Fault(f"{quoted(path)} has a '..' in it")
-    if normal(path) == "/":
+    if clean(path) == "/":
         raise Fault(f"{quoted(path)} is the root directory")
     return path
 
@@ -79,8 +80,3 @@ def check_absolute(path: str) -> None:
     """Raise Fault for a path that is not absolute."""
     if not path.startswith("/"):
         raise Fault(f"{quoted(path)} is not an absolute path")
-
-
-def normal(path: str) -> str:
-    """Return an absolute path without empty parts and dots."""
-    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))

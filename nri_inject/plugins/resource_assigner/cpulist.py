@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Final
 
-from nri_inject.text.annotations import quoted
+from nri_inject.text.words import quoted
 
 Cpus = frozenset[int]
 

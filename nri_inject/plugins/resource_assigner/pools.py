@@ -19,7 +19,8 @@ from nri_inject.plugins.resource_assigner import cpulist
 from nri_inject.plugins.resource_assigner.allocate import choose
 from nri_inject.plugins.resource_assigner.cpulist import Cpus
 from nri_inject.plugins.resource_assigner.topology import Topology
-from nri_inject.text.annotations import container_name, find, plain, quoted, where
+from nri_inject.text.annotations import container_name, find, where
+from nri_inject.text.words import plain, quoted
 
 ANNOTATION: Final = "exclusive-cpus.noderesource.dev"
 """How many CPUs a container wants for itself; 0 for none, even of those that it would get."""

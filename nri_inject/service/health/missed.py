@@ -17,7 +17,8 @@ from nri_inject.api import Adjustment, Container, ContainerState, Pod
 from nri_inject.errors import NriError
 from nri_inject.service.health.records import Records
 from nri_inject.service.health.state import Missed, State
-from nri_inject.text.annotations import container_name, plain, where
+from nri_inject.text.annotations import container_name, where
+from nri_inject.text.words import plain
 
 log = logging.getLogger(__name__)
 
