@@ -1098,7 +1098,7 @@ def test_a_text_over_the_budget_is_one_sentence() -> None:
 def test_one_long_word_costs_little() -> None:
     budget = Budget()
     text = "- " + "x" * 255_000
-    with pytest.raises(RequestError, match="a list instead of a map of text to text"):
+    with pytest.raises(RequestError, match="a list is not a map of text to text"):
         inject(
             Pod(annotations={"sysctl.noderesource.dev": text}),
             Container(),
