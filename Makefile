@@ -17,8 +17,8 @@ FAILS_ON_PURPOSE := container careless: .*did you mean .major
 
 # Every package comes from a file in requirements/, at one version, with its hash. Nothing is built
 # from source but nri-inject itself, by the locked hatchling.
-LOCKED := -m pip install --quiet --require-hashes --no-deps --only-binary :all: --requirement
-OURSELVES := -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
+LOCKED := install --quiet --require-hashes --no-deps --only-binary :all: --requirement
+OURSELVES := install --quiet --no-index --no-deps --no-build-isolation --editable .
 
 # `make quick` tries a tenth of the usual examples of each property.
 QUICK := NRI_INJECT_EXAMPLES=0.1 $(BIN)/python
@@ -184,36 +184,36 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python requirements/run.txt pyproject.toml
 	$(SAY) "installing nri-inject and the packages that it needs"
-	@$(BIN)/python $(LOCKED) requirements/run.txt
-	@$(BIN)/python $(OURSELVES)
+	@$(BIN)/python -m pip $(LOCKED) requirements/run.txt
+	@$(BIN)/python -m pip $(OURSELVES)
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed requirements/dev.txt
 	$(SAY) "installing the packages that check it"
-	@$(BIN)/python $(LOCKED) requirements/dev.txt
+	@$(BIN)/python -m pip $(LOCKED) requirements/dev.txt
 	@touch $@
 
 $(VENV)/.binaries: $(VENV)/.installed requirements/binaries.txt
 	$(SAY) "installing the package that builds self-contained programs"
-	@$(BIN)/python $(LOCKED) requirements/binaries.txt
+	@$(BIN)/python -m pip $(LOCKED) requirements/binaries.txt
 	@touch $@
 
 $(VENV)/oldest/.installed: requirements/oldest.txt pyproject.toml
 	$(SAY) "installing the oldest packages that pyproject.toml allows, in an environment of their own"
 	@$(PYTHON) -m venv $(VENV)/oldest
-	@$(VENV)/oldest/bin/python $(LOCKED) requirements/oldest.txt
-	@$(VENV)/oldest/bin/python $(OURSELVES)
+	@$(VENV)/oldest/bin/python -m pip $(LOCKED) requirements/oldest.txt
+	@$(VENV)/oldest/bin/python -m pip $(OURSELVES)
 	@touch $@
 
 $(VENV)/bench/.installed: $(VENV)/.installed
 	$(SAY) "installing nri-inject for $(NODE_PYTHON) as well, to measure with"
-	@$(NODE_PYTHON) -m venv $(VENV)/bench
-	@$(VENV)/bench/bin/python $(LOCKED) requirements/run.txt
-	@$(VENV)/bench/bin/python $(OURSELVES)
+	@$(NODE_PYTHON) -m venv --without-pip $(VENV)/bench # Debian's may have no pip to put there
+	@$(BIN)/python -m pip --python $(VENV)/bench/bin/python $(LOCKED) requirements/run.txt
+	@$(BIN)/python -m pip --python $(VENV)/bench/bin/python $(OURSELVES)
 	@touch $@
 
 $(VENV)/tools/.installed: requirements/tools.txt
 	$(SAY) "installing the tools of maintainers"
 	@$(PYTHON) -m venv $(VENV)/tools
-	@$(VENV)/tools/bin/python $(LOCKED) requirements/tools.txt
+	@$(VENV)/tools/bin/python -m pip $(LOCKED) requirements/tools.txt
 	@touch $@

@@ -35,6 +35,7 @@ def check(document: Any, version: str) -> None:
     validate.validate(document, version, strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.30.0", "1.34.0"])
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_manifests_are_what_kubernetes_takes(path: Path, version: str) -> None:
