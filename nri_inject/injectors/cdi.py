@@ -33,7 +33,7 @@ from nri_inject.text.annotations import (
     read_line,
     where,
 )
-from nri_inject.text.budget import Spend, unlimited
+from nri_inject.text.budget import OverBudget, Spend, unlimited
 from nri_inject.text.yamltext import Value
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,8 @@ def injecting(
                 runtime=target,
                 is_shown=_shown(host.permit),
             )
+        except OverBudget:
+            raise
         except RequestError as error:
             raise RequestError(error.faults, where=where(pod, container)) from error
         if resolution.unsupported and not lenient:
@@ -99,7 +101,14 @@ def injecting(
 
 def _shown(permit: Permit | None) -> Callable[[str], bool]:
     """Return which devices of the node an error may name: those that the container may have."""
-    return anything if permit is None else partial(permit.could_have, "cdi_devices")
+    return anything if permit is None else partial(_may_name, permit)
+
+
+def _may_name(permit: Permit, name: str) -> bool:
+    try:
+        return permit.could_have("cdi_devices", name)
+    except OverBudget:  # the container fails anyway, and the error has one hint less
+        return False
 
 
 def _wanted(pod: Pod, container: Container, host: Host, *, trusting: bool) -> list[str]:
