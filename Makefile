@@ -26,7 +26,8 @@ QUICK := NRI_INJECT_EXAMPLES=0.1 $(BIN)/python
 PURE := nri_inject/wire/*,nri_inject/text/*,nri_inject/cdi/*,nri_inject/hooks/*,$\
     nri_inject/policy/*,nri_inject/injectors/*,nri_inject/capabilities.py,$\
     nri_inject/host/devices/selectors.py,nri_inject/host/devices/classes.py,$\
-    nri_inject/plugins/differences.py,nri_inject/plugins/resource_assigner/*
+    nri_inject/plugins/differences.py,nri_inject/plugins/excerpt.py,$\
+    nri_inject/plugins/resource_assigner/*
 
 VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' nri_inject/version.py)
 # The time that packages and archives carry, so that the same commit gives the same bytes.

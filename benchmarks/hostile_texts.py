@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr, suppress
+from contextlib import closing, redirect_stderr, suppress
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ from hostile import Cost, Reader
 
 from nri_inject.api import (
     ConfigureRequest,
+    Container,
     CreateContainerRequest,
     CreateContainerResponse,
     ValidateContainerAdjustmentRequest,
@@ -37,7 +38,9 @@ from nri_inject.plugin import Plugin, dispatch
 from nri_inject.plugins import (
     cdi_injector,
     device_injector,
+    differ,
     hook_injector,
+    logger,
     suite,
 )
 from nri_inject.plugins.policy_validator import Validating
@@ -155,6 +158,29 @@ def missing(service: Injecting) -> Cost:
     return lambda request: timed(lambda: look(request))
 
 
+def logging(words: Callable[[logger.Document], str]) -> Cost:
+    """Return what it costs to word an event."""
+
+    def word(request: CreateContainerRequest) -> str:
+        told = {"pod": request.pod, "container": request.container}
+        return words(logger.document(0.0, "create_container", told))
+
+    return lambda request: timed(lambda: word(request))
+
+
+def differing(request: CreateContainerRequest) -> float:
+    """Return what it costs to show all of a container as new."""
+    before, after = Container(), request.container
+
+    def word() -> str:
+        large = differ.large_of(before, after)
+        changes, untold = differ.compared(before, after, created=False, large=large)
+        step = differ.Step(0.0, request.pod, after, "00", "99", changes, untold, large)
+        return differ.as_text(step)
+
+    return timed(word)
+
+
 def costs(directory: Path) -> Iterator[tuple[str, Sequence[Reader], Cost]]:
     """Yield plugins by name, each with the readers that are in it and what a request costs it."""
     options = Options(
@@ -165,10 +191,10 @@ def costs(directory: Path) -> Iterator[tuple[str, Sequence[Reader], Cost]]:
         unsafe_files=True,
     )
 
-    def service(policy: str, *parts: Part) -> Injecting:
+    def service(policy: str, *parts: Part) -> closing[Injecting]:
         made = Injecting(parts, options, Config())
         configured(made.plugin, policy)
-        return made
+        return closing(made)
 
     def creating(made: Service) -> Cost:
         return lambda request: seconds(made.plugin, "CreateContainer", request)
@@ -179,17 +205,25 @@ def costs(directory: Path) -> Iterator[tuple[str, Sequence[Reader], Cost]]:
         ("CDI injector", cdi_injector.PART, hostile.CDI_READERS),
         ("hook injector", hook_injector.PART, hostile.HOOK_READERS),
     ):
-        yield title, readers, creating(service(UNRESTRICTED, part))
+        with service(UNRESTRICTED, part) as made:
+            yield title, readers, creating(made)
     for count in (1, RULES):
-        yield f"suite, {count:,} rules", every, creating(service(rules(count), *suite.PARTS))
-        validator = Validating(options, Config())
-        configured(validator.plugin, rules(count))
-        free = service(UNRESTRICTED, *suite.PARTS).plugin
-        readers = (*every, *hostile.VALIDATOR_READERS)
-        yield f"validator, {count:,} rules", readers, validating(validator.plugin, free)
-    yield "missed", every, missing(service(UNRESTRICTED, *suite.PARTS))
-    assigner = ResourceAssigner(options, Config())
-    yield "resource assigner", hostile.ASSIGNER_READERS, creating(assigner)
+        with service(rules(count), *suite.PARTS) as made:
+            yield f"suite, {count:,} rules", every, creating(made)
+        with (
+            closing(Validating(options, Config())) as validator,
+            service(UNRESTRICTED, *suite.PARTS) as free,
+        ):
+            plugin = configured(validator.plugin, rules(count))
+            readers = (*every, *hostile.VALIDATOR_READERS)
+            yield f"validator, {count:,} rules", readers, validating(plugin, free.plugin)
+    with service(UNRESTRICTED, *suite.PARTS) as made:
+        yield "missed", (*every, *hostile.REPORT_READERS), missing(made)
+    with closing(ResourceAssigner(options, Config())) as assigner:
+        yield "resource assigner", hostile.ASSIGNER_READERS, creating(assigner)
+    yield "logger, YAML", hostile.REPORT_READERS, logging(logger.as_yaml)
+    yield "logger, JSON", hostile.REPORT_READERS, logging(logger.as_json)
+    yield "differ", hostile.REPORT_READERS, differing
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from types import CodeType
 
 import hostile
@@ -23,21 +24,22 @@ from hypothesis import strategies as st
 from properties import examples
 
 from nri_inject import api
-from nri_inject.api import ConfigureRequest, CreateContainerRequest
+from nri_inject.api import ConfigureRequest, Container, CreateContainerRequest
 from nri_inject.cdi import names
 from nri_inject.errors import NriError, RequestError
 from nri_inject.injectors import cdi, device
 from nri_inject.injectors.host import Host
-from nri_inject.plugins import suite
+from nri_inject.plugins import differ, logger, suite
 from nri_inject.plugins.policy_validator import Validating
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
 from nri_inject.service.injector import Injecting
 from nri_inject.text import yamltext
 
-MAX_LINES = 3_000_000
-
 pytestmark = pytest.mark.slow
+
+MAX_LINES = 3_000_000
+EXAMPLES = examples(40)
 
 HOST = Host({})
 
@@ -130,6 +132,18 @@ def validating(validator: Validating, request: CreateContainerRequest) -> Callab
     return validate
 
 
+def logged(request: CreateContainerRequest) -> str:
+    told = {"pod": request.pod, "container": request.container}
+    return logger.as_yaml(logger.document(0.0, "create_container", told))
+
+
+def differences(request: CreateContainerRequest) -> str:
+    before, after = Container(), request.container
+    large = differ.large_of(before, after)
+    changes, untold = differ.compared(before, after, created=False, large=large)
+    return differ.as_text(differ.Step(0.0, request.pod, after, "00", "99", changes, untold, large))
+
+
 READERS = (*hostile.DEVICE_READERS, *hostile.CDI_READERS, *hostile.HOOK_READERS)
 """What the suite reads of a pod."""
 SEARCHED = (*hostile.MAIN_READERS, *hostile.CDI_READERS, *hostile.HOOK_READERS)
@@ -144,7 +158,7 @@ def texts(draw: st.DrawFn) -> tuple[Reader, Text]:
     return reader, Text(frame, tuple(fragments), draw(st.sampled_from(hostile.SHARES)))
 
 
-@examples(40)
+@EXAMPLES
 @given(texts())
 def test_no_text_of_a_pod_takes_more_than_a_bounded_number_of_steps(
     service: Injecting, validator: Validating, drawn: tuple[Reader, Text]
@@ -167,7 +181,15 @@ def test_the_worst_text_that_a_search_finds_takes_a_bounded_number_of_steps(
         assert lines_of(serving(service, request)) <= MAX_LINES
 
 
-@examples(40)
+@pytest.mark.parametrize("reader", hostile.REPORT_READERS, ids=lambda reader: reader.name)
+def test_a_report_of_a_container_takes_a_bounded_number_of_steps(reader: Reader) -> None:
+    for fragment in reader.fragments:
+        request = reader.asked(Text(hostile.PLAIN, (fragment,)))
+        for report in (logged, differences):
+            assert lines_of(partial(report, request)) <= MAX_LINES
+
+
+@EXAMPLES
 @given(texts())
 def test_whatever_is_wrong_is_said_in_4_kilobytes(
     service: Injecting, drawn: tuple[Reader, Text]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -137,3 +138,29 @@ def test_patterns_too_large_together_are_asked_one_by_one() -> None:
 def test_a_pattern_that_is_not_there_yet_is_nobodys() -> None:
     assert Definitions().candidates(["key"], "/bin/sh") == ()
     assert which([])(b"text") == []
+
+
+def steps_of(patterns: Sequence[str], keys: Sequence[str]) -> int:
+    """Return what it costs to find keys among definitions with these patterns."""
+    spent: list[int] = []
+    whens = [When(annotations=(Annotation(compiled(one), compiled("x")),)) for one in patterns]
+    definitions = Definitions(Definition("/bin/a", when=when) for when in whens)
+    definitions.candidates(keys, None, spent.append)
+    return sum(spent)
+
+
+def test_a_key_costs_little_that_no_pattern_can_be_busy_with() -> None:
+    usual = [f"app.example.com/{number:048}" for number in range(300)]
+    anchored = [rf"^feature{number}\.example\.com/(on|off)$" for number in range(1000)]
+    assert steps_of(anchored, usual) == 3 * len(usual)
+    busy = [key.replace("app", "feature") for key in usual]
+    assert steps_of(anchored, busy) > 100_000
+
+
+@pytest.mark.parametrize(
+    "pattern", ["feature.*x", "^feat|gpu.*x", r"^feat\(|gpu.*x\)", "^feat*ure.*x", "^fe.*x"]
+)
+def test_a_pattern_that_may_be_busy_with_any_key_counts_for_all(pattern: str) -> None:
+    usual = [f"app.example.com/{number:048}" for number in range(300)]
+    assert compiled(pattern).beginning == ""
+    assert steps_of([pattern], usual) > 4 * len(usual)

@@ -62,8 +62,9 @@ class CdiError(RequestError):
 
 # --- names --------------------------------------------------------------------------------------
 
-_MOST_SUGGESTED: Final = 10  # as many faults as an error shows
-_MAX_COMPARED: Final = 500
+# A hint compares a name with many known ones, a tenth of a millisecond each.
+_MAX_HINTS: Final = 3
+_MAX_COMPARED: Final = 100
 _MAX_LISTED: Final = 8
 
 
@@ -87,7 +88,7 @@ def look_up(
     shown = cache(is_shown)
     hints = (_hint(name, snapshot, shown) for name in dict.fromkeys(unknown))
     sentences = [
-        f"no CDI device {quoted(name)}{next(hints) if number < _MOST_SUGGESTED else ''}"
+        f"no CDI device {quoted(name)}{next(hints) if number < _MAX_HINTS else ''}"
         for number, name in enumerate(dict.fromkeys(unknown))
     ]
     raise CdiError(sentences, unresolved=unknown)

@@ -6,12 +6,13 @@ about it. Whoever is not among the candidates is sure not to match; the candidat
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
 from nri_inject.hooks.definition import Definition, When
 from nri_inject.text.budget import Spend, unlimited
-from nri_inject.text.regex import Pattern, remembering, steps, utf8, which
+from nri_inject.text.regex import BEGINNING, Pattern, remembering, steps, utf8, which
 
 _STEPS_PER_KEY: Final = 3
 
@@ -58,9 +59,9 @@ class Definitions(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have n
             if len(numbers) == len(self):
                 break
             usual -= len(key)
-            spend(_STEPS_PER_KEY + (0 if usual >= 0 else self._keys.steps(len(key))))
+            unusual = 0 if usual >= 0 else self._keys.steps(key)
             found = self._keys.find(key)
-            spend(len(found) // 8)
+            spend(_STEPS_PER_KEY + unusual + len(found) // 8)
             numbers |= found
         return self if len(numbers) == len(self) else [self[number] for number in sorted(numbers)]
 
@@ -88,14 +89,18 @@ class _Index:
             for pattern in of_one:
                 by_pattern.setdefault(pattern, set()).add(number)
         self._numbers: Final = [*by_pattern.values()]
-        self._instructions: Final = sum(pattern.instructions for pattern in by_pattern)
+        # By how a text must begin to keep a program busy; "" is for those that any text may.
+        self._instructions: Final = Counter[str]()
+        for pattern in by_pattern:
+            self._instructions[pattern.beginning] += pattern.instructions
         self.everyone: Final = frozenset[int]().union(*self._numbers)
         self._which: Final = which(by_pattern)
         self.find: Final = remembering(self._find, _MOST_REMEMBERED) if by_pattern else _nobody
 
-    def steps(self, length: int) -> int:
-        """Return what it costs at most to find so many characters, for a budget."""
-        return steps(length, self._instructions)
+    def steps(self, text: str) -> int:
+        """Return what it costs at most to find a text, for a budget."""
+        busy = {"", text[:BEGINNING]}
+        return steps(len(text), sum(self._instructions[beginning] for beginning in busy))
 
     def _find(self, text: str) -> frozenset[int]:
         slots = self._which(utf8(text))

@@ -65,7 +65,7 @@ class Subject:
         spend: Spend = unlimited,
     ) -> None:
         self.annotations = annotations
-        self.names = tuple(annotations)
+        self.names = sorted(annotations)  # so that a search costs the same each time
         self.argv = argv
         self.choices = choices
         self.spend = spend

@@ -23,7 +23,7 @@ from nri_inject.injectors.host import Host
 from nri_inject.policy.permit import Permit
 from nri_inject.text import yamltext
 from nri_inject.text.annotations import container_name, find, where
-from nri_inject.text.budget import Spend, unlimited
+from nri_inject.text.budget import OverBudget, Spend, unlimited
 from nri_inject.text.fields import Fault, list_of, read_line, wrong_type
 from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
@@ -78,6 +78,8 @@ def injecting(
                 runtime=target,
                 is_shown=_shown(host.permit),
             )
+        except OverBudget:
+            raise
         except RequestError as error:
             raise RequestError(error.faults, where=where(pod, container)) from error
         if resolution.unsupported and not lenient:
@@ -91,7 +93,14 @@ def injecting(
 
 def _shown(permit: Permit | None) -> Callable[[str], bool]:
     """Return which devices of the node an error may name: those that the container may have."""
-    return anything if permit is None else partial(permit.could_have, "cdi_devices")
+    return anything if permit is None else partial(_may_name, permit)
+
+
+def _may_name(permit: Permit, name: str) -> bool:
+    try:
+        return permit.could_have("cdi_devices", name)
+    except OverBudget:  # the container fails anyway, and the error has one hint less
+        return False
 
 
 def _wanted(pod: Pod, container: Container, host: Host, *, trusting: bool) -> list[str]:

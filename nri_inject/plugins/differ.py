@@ -20,6 +20,7 @@ from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.errors import ConfigError
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.differences import Change, differences, fields_of
+from nri_inject.plugins.excerpt import large_fields
 from nri_inject.service import config
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
@@ -45,8 +46,7 @@ _PROGRESS: Final = frozenset(
 _MOST_CONTAINERS: Final = 1024
 
 MAX_COMPARED: Final = 512 * 1024
-"""How many bytes two looks at a container may have to be compared: as many take 0.3 s, which the
-runtime waits for when it has a request."""
+"""How many bytes two looks at a container may have that are kept until they are compared."""
 
 MAX_TRACED: Final = 32 << 20
 """How many bytes of containers on their way are kept; beyond that the oldest are forgotten."""
@@ -60,7 +60,8 @@ class Step:
     """What changed in a container between two looks at it; `before` and `after` say where from.
 
     `untold` are fields that had values and have none at all in what was created: a runtime that
-    does not tell of a field looks like one that has dropped it.
+    does not tell of a field looks like one that has dropped it. `large` are fields that were too
+    large to be compared.
     """
 
     seconds: float
@@ -70,6 +71,7 @@ class Step:
     after: str
     changes: Sequence[Change]
     untold: Sequence[str] = ()
+    large: Sequence[str] = ()
 
 
 def as_json(step: Step) -> str:
@@ -85,6 +87,7 @@ def as_json(step: Step) -> str:
                 "to": step.after,
                 "changes": [change._asdict() for change in step.changes],
                 "untold": list(step.untold),
+                "large": list(step.large),
             }
         )
         + "\n"
@@ -98,6 +101,7 @@ def as_text(step: Step, *, colour: bool = False) -> str:
         line = f"  {mark} {words}"
         lines.append(f"{_COLOURS[mark]}{line}{_PLAIN}" if colour else line)
     lines += [f"  ? {field}: {step.after} does not tell" for field in step.untold]
+    lines += [f"  ? {field}: too large to be compared" for field in step.large]
     if len(lines) == 1:
         lines.append("  no changes")
     return "\n".join(lines) + "\n"
@@ -112,14 +116,25 @@ def _line(change: Change) -> tuple[str, str]:
     return "~", f"{name} {json.dumps(change.before)} -> {json.dumps(change.after)}"
 
 
-def compared(old: Container, new: Container, *, created: bool) -> tuple[list[Change], list[str]]:
-    """Return what changed, and which fields are not told of any more in what was `created`."""
-    changes = differences(old, new, _PROGRESS)
+def compared(
+    old: Container, new: Container, *, created: bool, large: Iterable[str] = ()
+) -> tuple[list[Change], list[str]]:
+    """Return what changed, and which fields are not told of any more in what was `created`.
+
+    `large` fields are not compared.
+    """
+    ignored = _PROGRESS.union(large)
+    changes = differences(old, new, ignored)
     if not created:
         return changes, []
-    told = fields_of(new)
+    told = fields_of(new, ignored)
     untold = {change.field for change in changes if change.field not in told}
     return [change for change in changes if change.field in told], sorted(untold)
+
+
+def large_of(old: Container, new: Container) -> list[str]:
+    """Return the fields of which one of two containers has too much to be compared."""
+    return sorted({*large_fields(old), *large_fields(new)})
 
 
 def checked_indices(words: Iterable[str]) -> list[str]:
@@ -271,10 +286,12 @@ class Differ:
 
         def render() -> str:
             new = Container.FromString(seen)
-            changes, untold = compared(Container.FromString(old), new, created=not begin)
-            if not changes and not untold and not unchanged:
+            earlier = Container.FromString(old)
+            large = large_of(earlier, new)
+            changes, untold = compared(earlier, new, created=not begin, large=large)
+            if not (changes or untold or large or unchanged):
                 return ""
-            return written(Step(now, about, new, before, label, changes, untold))
+            return written(Step(now, about, new, before, label, changes, untold, large))
 
         self._output.enqueue(render, len(old) + len(seen))
 

@@ -48,9 +48,9 @@ def differences(before: Message, after: Message, ignored: frozenset[str]) -> lis
     ]
 
 
-def fields_of(message: Message) -> set[str]:
-    """Return the paths of the fields that have any value."""
-    return {place[0] for place, _ in _values(message, "")}
+def fields_of(message: Message, ignored: frozenset[str] = frozenset()) -> set[str]:
+    """Return the paths of the fields that have any value, `ignored` fields of the message aside."""
+    return {place[0] for place, _ in _values(message, "", ignored)}
 
 
 def _values(

@@ -29,6 +29,7 @@ from nri_inject.api import (
 )
 from nri_inject.errors import ConfigError
 from nri_inject.plugin import ARGUMENTS, EVENTS, Plugin
+from nri_inject.plugins.excerpt import large_fields, without
 from nri_inject.service import config
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
@@ -66,8 +67,7 @@ _MOST_PODS: Final = 4096
 _LONGEST_NAMES: Final = 1024  # characters; Kubernetes' own have some 400
 
 MAX_EVENT: Final = 512 * 1024
-"""How many bytes of an event are written. Wording as many takes 0.3 s of YAML, which the runtime
-waits for when it has a request; of a longer event the names are written."""
+"""How many bytes of an event are kept until it is written; of a longer event the names are."""
 
 MAX_NAME: Final = 320
 """How many characters of a name are written of such an event."""
@@ -116,16 +116,22 @@ def document(
 ) -> Document:
     """Return what is written about an event, and what was told with it in protobuf's own JSON.
 
-    `left_out` is how many bytes it had where only names are written of it, 0 otherwise.
+    `left_out` is how many bytes it had where only names are written of it, 0 otherwise. Else what
+    is too large is left out field by field, and `left_out_fields` names them.
     """
-    parts: Document = (
-        MessageToDict(told)
-        if isinstance(told, Message)
-        else {name: MessageToDict(message) for name, message in told.items()}
-    )
+    document: Document = {"time": timestamp(seconds), "event": _NAMES[event]}
+    messages = {"": told} if isinstance(told, Message) else told
+    large = {name: large_fields(message) for name, message in messages.items()}
+    parts = {
+        name: _in_order(MessageToDict(without(message, large[name])))
+        for name, message in messages.items()
+    }
+    document |= parts.get("", parts)
     if left_out:
-        parts["left_out"] = left_out
-    return {"time": timestamp(seconds), "event": _NAMES[event], **_in_order(parts)}
+        document["left_out"] = left_out
+    if fields := [f"{name}.{field}".lstrip(".") for name in large for field in large[name]]:
+        document["left_out_fields"] = fields
+    return document
 
 
 def names_of(told: Mapping[str, Message] | Message) -> dict[str, Message]:

@@ -18,6 +18,7 @@ from collections.abc import (
     MutableSequence,
 )
 from collections.abc import Set as AbstractSet
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from nri_inject import api
@@ -112,14 +113,32 @@ def _devices(adjustment: Adjustment, world: World) -> Iterator[Item]:
     rules = linux.resources.devices
     crowded = len(given) + len(rules) > _MOST_DEVICES
     numbers = {_device_number(device) for device in given}
+    rules_of = _RulesOf(rules)
     for device in given:
-        # A rule with a wildcard concerns every device, so each is compared with all rules.
-        world.host.budget.spend("comparing its devices with their rules", len(rules))
-        yield _too_many(device.path) if crowded else _device(device, rules, world)
+        own = () if crowded else rules_of(_device_number(device))
+        yield _too_many(device.path) if crowded else _device(device, own, world)
     for rule in rules:
         if rule.allow and rule_number(rule) not in numbers:
             key = _rule_key(rule)
             yield _too_many(key) if crowded else _access_rule(key, rule, world)
+
+
+class _RulesOf:
+    """The rules for the device cgroup by number: those for it alone, and those for many."""
+
+    def __init__(self, rules: Iterable[api.LinuxDeviceCgroup]) -> None:
+        self._exact: dict[Number, list[tuple[int, api.LinuxDeviceCgroup]]] = {}
+        self._wide: list[tuple[int, api.LinuxDeviceCgroup]] = []
+        for order, rule in enumerate(rules):
+            kind, major, minor = number = rule_number(rule)
+            is_exact = kind in ("b", "c") and major >= 0 and minor >= 0
+            known = self._exact.setdefault(number, []) if is_exact else self._wide
+            known.append((order, rule))
+
+    def __call__(self, number: Number) -> list[api.LinuxDeviceCgroup]:
+        """Return in their order the rules that may be for a number."""
+        found = sorted(self._exact.get(number, []) + self._wide, key=itemgetter(0))
+        return [rule for _, rule in found]
 
 
 def _too_many(key: str) -> Item:

@@ -27,7 +27,7 @@ from nri_inject.policy.kinds import KINDS
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
 from nri_inject.policy.rules import Decision, Item, Policy, Reach, Subject
 from nri_inject.text.annotations import container_name, where
-from nri_inject.text.budget import UNLIMITED, Budget
+from nri_inject.text.budget import UNLIMITED, Budget, Counted
 from nri_inject.text.glob import MAX_PARTS
 from nri_inject.text.paths import above, clean
 from nri_inject.text.words import plain
@@ -174,14 +174,24 @@ class Permit:
         if not lent:
             return host
         mounts = user_namespace.is_in_one(self._container)
-        devices = GuardedDevices(host.devices, host.numbers, lent, mounts=mounts)
-        files = GuardedFiles(host.files, lent)
+        nodes = Counted(host.devices, self._budget, self._steps_of_guarding)
+        devices = GuardedDevices(nodes, host.numbers, lent, mounts=mounts)
+        files = GuardedFiles(self._counted(host.files), lent)
         return Guarded(devices, host.numbers, files, host.inventory, host.budget)
 
     def guarded_nodes(self, host: HostView) -> Mapping[str, Place]:
         """Return the same of its files, for device nodes that only their number is taken of."""
         lent = self.policy.lent
-        return GuardedFiles(host.files, lent, self.guarded(host).devices) if lent else host.files
+        if not lent:
+            return host.files
+        return GuardedFiles(self._counted(host.files), lent, self.guarded(host).devices)
+
+    def _counted(self, files: Mapping[str, Place]) -> Mapping[str, Place]:
+        return Counted(files, self._budget, self._steps_of_guarding)
+
+    def _steps_of_guarding(self, _: str) -> int:
+        """Return what it costs to hold a path against all that containers may write."""
+        return self.policy.lent.wildcards
 
     def reaches_device(self, path: str) -> bool:
         """Tell whether a device's path may be looked at.

@@ -299,13 +299,11 @@ class Policy:
     def steps(self, item: Item, candidates: int) -> int:
         """Return what deciding on an item costs, by the number of its candidates.
 
-        A comparison takes some microseconds, and longer for long names and many options. Of a
-        mount the source is also held against all that containers may write.
+        A comparison takes some microseconds, and longer for long names and many options.
         """
         length = sum(map(len, item.names)) + len(item.facts.get("destination", ""))
         each = 3 + length // 64 + len(item.facts.get("options", ())) // 4
-        lent = self.lent.wildcards // 8 if item.kind == "mounts" else 0
-        return 1 + candidates * each + lent
+        return 1 + candidates * each
 
     def decide(
         self, kind: Kind, subject: Subject, item: Item, candidates: Iterable[Reference]

@@ -265,21 +265,21 @@ class Surroundings:
 
 
 def _steps_of_path(path: str) -> int:
-    """Return what it costs to walk a path without links: a system call or two for each part."""
-    return 5 * (2 + path.count("/"))
+    """Return what it costs to walk a path without links: some system calls for each part."""
+    return 8 * (2 + path.count("/"))
 
 
-def _steps_of_device(path: str, found: DeviceNode | None) -> int:
-    """Return what links may have cost beyond that; those in /dev are the host's own, and short."""
-    return 0 if found is None or found.real == path else 100
+def _steps_of_device(_: str, found: DeviceNode | None) -> int:
+    """Return what links have cost beyond that; those in /dev are the host's own, and short."""
+    return 40 if found is None else 40 * len(found.links)
 
 
-def _steps_of_source(path: str, found: Place | None) -> int:
+def _steps_of_source(_: str, found: Place | None) -> int:
     """Return the same of a mount's source.
 
     Containers may write where sources lie, and plant links that make 256 parts of two.
     """
-    return 0 if found is not None and found.real == path else 600
+    return 600 if found is None else 40 * len(found.links)
 
 
 def _steps_of_number(_: Number) -> int:

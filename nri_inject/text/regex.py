@@ -37,9 +37,23 @@ class Pattern:
     exact: bytes | None = field(default=None, compare=False, repr=False)
     instructions: int = field(default=0, compare=False, repr=False)
 
+    @property
+    def beginning(self) -> str:
+        """How a text must begin that the pattern occurs in; empty if that cannot be told."""
+        found = _BEGINNING.match(self.text)
+        is_one = "|" not in _GROUP.sub("", self.text)
+        return found[1] if found and is_one else ""
+
     def steps(self, length: int) -> int:
         """Return what a search of so many bytes costs at most, for a budget."""
         return 1 + steps(length, self.instructions)
+
+
+BEGINNING: Final = 4
+"""How many characters of a text's beginning are looked at."""
+
+_BEGINNING: Final = re.compile(rf"\^([A-Za-z0-9_/-]{{{BEGINNING}}})(?![*?+{{])")
+_GROUP: Final = re.compile(r"(?<!\\)\([^()\\\[\]]*\)")
 
 
 def steps(length: int, instructions: int) -> int:

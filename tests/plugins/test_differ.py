@@ -23,6 +23,7 @@ from nri_inject.plugins.differ import (
     as_text,
     checked_indices,
     compared,
+    large_of,
 )
 from nri_inject.plugins.differences import Change
 from nri_inject.service.base import Options
@@ -74,6 +75,7 @@ def test_json_has_the_values() -> None:
             {"field": "mounts", "key": "/x\n", "before": {"destination": "/x\n"}, "after": None},
         ],
         "untold": [],
+        "large": [],
     }
 
 
@@ -276,3 +278,16 @@ def test_a_wrong_index_is_wrong_usage() -> None:
     )
     assert done.returncode == 2
     assert "index 'a': two digits expected, as in 00,50,99" in done.stderr
+
+
+def test_a_field_that_is_too_large_on_either_side_is_not_compared() -> None:
+    small = api.Container(id="c1", name="app", env=["A=1"], args=["x"])
+    large = api.Container(id="c1", name="app", env=["A=1"] * 20_000, args=["y"])
+    for old, new in ((small, large), (large, small)):
+        fields = large_of(old, new)
+        assert fields == ["env"]
+        changes, untold = compared(old, new, created=True, large=fields)
+        assert [change.field for change in changes] == ["args"]
+        assert untold == []
+    step = Step(1.5, POD, small, "00", "99", [], (), ["env"])
+    assert as_text(step).splitlines()[1:] == ["  ? env: too large to be compared"]

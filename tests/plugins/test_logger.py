@@ -390,3 +390,14 @@ def test_what_is_on_its_way_is_written_before_the_end() -> None:
         assert running.process.returncode == 0
     ids = [json.loads(line)["container"]["id"] for line in output.splitlines()]
     assert ids == [container.id for container in many]
+
+
+def test_fields_that_are_too_large_are_left_out_and_named() -> None:
+    large = api.Container(id="c1", args=["x"] * 40_000, annotations={"a": "y" * 40_000})
+    record = document(0, "create_container", {"pod": POD, "container": large})
+    assert record["container"] == {"id": "c1"}
+    assert record["left_out_fields"] == ["container.annotations", "container.args"]
+    asked = api.ValidateContainerAdjustmentRequest(pod=POD, container=large)
+    validation = document(0, "validate_container_adjustment", asked)
+    assert validation["left_out_fields"] == ["container"]
+    assert validation["pod"] == {"id": "p1", "name": "web", "namespace": "shop"}

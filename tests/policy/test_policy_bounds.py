@@ -11,7 +11,7 @@ import pytest
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.host.model import Place
+from nri_inject.host.model import DeviceNode, Place
 from nri_inject.injectors.host import Host
 from nri_inject.policy import document
 from nri_inject.policy.items import named, without
@@ -20,7 +20,7 @@ from nri_inject.policy.rules import Item, Policy
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
 from nri_inject.service.environment import Surroundings
-from nri_inject.text.budget import Budget, OverBudget
+from nri_inject.text.budget import MAX_STEPS, Budget, OverBudget
 
 POD = Pod(namespace="ci", name="p")
 CONTAINER = Container(name="main")
@@ -142,6 +142,35 @@ def test_a_mount_with_more_than_64_options_is_denied() -> None:
         permit.granted(Adjustment(mounts=[mount]), Host({}, files={"/srv": Place("/srv")}))
 
 
+def test_a_device_is_compared_with_the_rules_of_its_own_number() -> None:
+    minors = range(250)
+    devices = [device(f"/dev/a{minor}", minor) for minor in minors]
+    whole = linux(devices, [rule(True, minor, "rw") for minor in minors])
+    nodes = {one.path: node(one.path, one.minor) for one in devices}
+    budget = Budget()
+    permit = Permit(policy_of(1, "{devices: [/dev/**]}"), POD, CONTAINER, "10-injector", budget)
+    assert permit.granted(whole, Host(nodes, budget=budget)) == whole
+    assert budget.spent < MAX_STEPS // 5
+
+
+def test_a_rule_for_many_numbers_concerns_each_device() -> None:
+    permit = permit_of(policy_of(1, "{devices: [{path: /dev/a, access: r}]}"))
+    for minor in (1, -1):
+        whole = linux([device("/dev/a", 1)], [rule(True, minor, "rw")])
+        with pytest.raises(RequestError, match="access"):
+            permit.granted(whole, Host({"/dev/a": node("/dev/a", 1)}))
+
+
+def test_a_look_costs_a_comparison_with_each_pattern_of_what_containers_may_write() -> None:
+    sources = ", ".join(f"{{source: '/srv/{number}-*', access: rw}}" for number in range(300))
+    budget = Budget()
+    permit = Permit(policy_of(1, f"{{mounts: [{sources}]}}"), POD, CONTAINER, "10-a", budget)
+    host = Host({}, files={"/srv/a": Place("/srv/a")}, budget=budget)
+    assert permit.guarded(host).files["/srv/a"].doubt is None
+    assert permit.guarded(host).devices.get("/dev/a") is None
+    assert budget.spent == 600
+
+
 @pytest.mark.parametrize(("count", "expected"), [(32, 32), (33, 33), (1000, 33)])
 def test_the_log_has_33_lines_at_most_of_what_passed_or_was_left_out(
     count: int, expected: int, caplog: pytest.LogCaptureFixture
@@ -171,6 +200,10 @@ def rule(allow: bool, minor: int, access: str) -> api.LinuxDeviceCgroup:
 
 def device(path: str, minor: int) -> api.LinuxDevice:
     return api.LinuxDevice(path=path, type="c", major=10, minor=minor)
+
+
+def node(path: str, minor: int) -> DeviceNode:
+    return DeviceNode(path, "c", 10, minor, 0o600, 0, 0, path)
 
 
 def linux(devices: list[api.LinuxDevice], rules: list[api.LinuxDeviceCgroup]) -> Adjustment:
