@@ -22,6 +22,7 @@ def demo(example: Path, programs: Path = BIN) -> tuple[int, str]:
         [
             *("make", "demo", f"DEMO={example}", f"BIN={programs}"),
             "--old-file=.venv/.installed",  # the tests have an environment
+            "--no-print-directory",  # below `make test` it prints lines of its own
         ],
         cwd=ROOT,
         capture_output=True,
