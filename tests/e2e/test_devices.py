@@ -71,14 +71,14 @@ def paths(found: Inventory) -> set[str]:
 
 def test_a_device_that_comes_and_goes_is_known_at_once(loops: Loops) -> None:
     with closing(HostInventory()) as source:
-        look = source.current()
-        before = look()
+        # A request looks once, so each look here is a request of its own.
+        before = source.current()()
         number = loops.add()
         path = f"/dev/loop{number}"
         assert path not in paths(before)
-        assert path in paths(look())
+        assert path in paths(source.current()())
         loops.remove(number)
-        assert path not in paths(look())
+        assert path not in paths(source.current()())
 
 
 def test_messages_that_the_kernel_lost_are_made_up_for(loops: Loops) -> None:
@@ -89,14 +89,13 @@ def test_messages_that_the_kernel_lost_are_made_up_for(loops: Loops) -> None:
         return Uevents(connection)
 
     with closing(HostInventory(listen=deaf)) as source:
-        look = source.current()
-        look()
+        source.current()()
         for _ in range(100):
             FUSE_UEVENT.write_text("change")
         number = loops.add()
-        assert f"/dev/loop{number}" in paths(look())
+        assert f"/dev/loop{number}" in paths(source.current()())
         loops.remove(number)
-        assert f"/dev/loop{number}" not in paths(look())
+        assert f"/dev/loop{number}" not in paths(source.current()())
 
 
 def test_generated_specs_follow_the_hardware(loops: Loops, tmp_path: Path) -> None:
