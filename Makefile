@@ -61,11 +61,11 @@ coverage: $(VENV)/.developed ## The lines that make quick runs, by package
 	@$(BIN)/python tests/rooms.py .cache/coverage/lines.json
 	@$(BIN)/coverage report --include='$(PURE)' --fail-under=85 --skip-covered
 
-test: begin lint types oldest unit e2e ## Everything: 20 minutes
+test: begin lint types oldest unit e2e ## Everything: half an hour
 
 begin:
 	$(SAY) "$$(date +%H:%M): lint and types take 1 minute, the oldest packages 1, all tests 5, and the"
-	$(SAY) "end-to-end tests 10; those need root and Debian's archive"
+	$(SAY) "end-to-end tests 25; those need root and Debian's archive"
 
 lint: $(VENV)/.developed ## ruff, and which module may import which
 	$(SAY) "lint: ruff, import directions"
