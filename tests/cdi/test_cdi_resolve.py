@@ -550,12 +550,12 @@ def test_a_start_container_hook_is_a_program_of_the_containers_own() -> None:
 
 
 def test_a_path_of_a_spec_through_a_link_on_procfs_is_an_error() -> None:
-    edits = {"mounts": [{"hostPath": "/proc/self/root/etc", "containerPath": "/in"}]}
+    edits = {"mounts": [{"hostPath": "/proc/self/cwd/etc", "containerPath": "/in"}]}
     with pytest.raises(CdiError) as caught:
         resolve(["v.com/d=0"], known(edits), {}, files=HostFiles())
     assert caught.value.faults == (
         (
-            "mount to '/in': /proc/self/root/etc leads through /proc/self, a link on procfs,"
+            "mount to '/in': /proc/self/cwd/etc leads through /proc/self, a link on procfs,"
             " which leads each process elsewhere"
         ),
     )

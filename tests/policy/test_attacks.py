@@ -298,7 +298,7 @@ def test_a_source_through_a_link_on_procfs(start: str, rest: str) -> None:
 
 
 def test_a_source_that_climbs_out_of_a_link_on_procfs_to_an_allowed_name() -> None:
-    source = f"/proc/{os.getpid()}/root/../../../media"
+    source = f"{PROC_LINKS[0]}/../../../media"
     text = f"[{{source: {source}, destination: /in, type: bind, options: [rbind, rro]}}]"
     told = refusal("mounts", text, "{allow: {mounts: [/media]}}")
     assert told == (
@@ -352,7 +352,7 @@ def test_procfs_at_another_place(place: Path) -> None:
 
 
 def test_a_device_through_procfs() -> None:
-    path = f"/proc/{os.getpid()}/root/dev/null"
+    path = f"{PROC_LINKS[0]}/dev/null"
     told = refusal("devices", f"[{{path: {path}}}]", "{allow: {devices: ['/**']}}")
     assert told.endswith(f"leads through /proc/{os.getpid()}/root, a link on procfs")
     told = refused(device(path, 3), "{allow: {devices: ['/**']}}")
