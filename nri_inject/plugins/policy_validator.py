@@ -32,8 +32,7 @@ from nri_inject.runtime import validate
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Surroundings
-from nri_inject.stub import Stub
+from nri_inject.service.environment import Surrounded
 from nri_inject.text.annotations import where
 from nri_inject.text.budget import OverBudget
 
@@ -42,35 +41,17 @@ log = logging.getLogger(__name__)
 _SINCE: Final = (0, 10, 0)
 
 
-class Validating:
+class Validating(Surrounded):
     """The service of the validator."""
 
     def __init__(self, options: Options, configured: Config) -> None:
-        self._surroundings = Surroundings(PARTS, options, configured)
+        super().__init__(PARTS, options, configured)
         self.plugin: Final = Plugin(
             name=options.name,
             index=options.idx,
             configure=self.configure,
             validate_container_adjustment=self.validate,
         )
-
-    def attach(self, stub: Stub) -> None:
-        """Watch the node's files with this stub."""
-        self._surroundings.attach(stub)
-
-    def close(self) -> None:
-        """Stop watching them."""
-        self._surroundings.close()
-
-    @property
-    def config_error(self) -> str:
-        """Why the newest version of the configuration file is not in force; empty if it is."""
-        return self._surroundings.config_error
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What the plugin cannot see of the node, in sentences."""
-        return self._surroundings.notes
 
     def configure(self, request: ConfigureRequest) -> Plugin:
         """Configure, and return the plugin with the failure policy; log if it is never asked."""

@@ -298,6 +298,31 @@ def _warnings(policy: Policy | None, root: str) -> Iterator[str]:
             )
 
 
+class Surrounded:
+    """A service's use of its surroundings, the same for every service that has them."""
+
+    def __init__(self, parts: Sequence[Part], options: Options, configured: Config) -> None:
+        self._surroundings = Surroundings(parts, options, configured)
+
+    def attach(self, stub: Stub) -> None:
+        """Watch the node's files with this stub."""
+        self._surroundings.attach(stub)
+
+    def close(self) -> None:
+        """Stop watching them."""
+        self._surroundings.close()
+
+    @property
+    def config_error(self) -> str:
+        """Why the newest version of the configuration file is not in force; empty if it is."""
+        return self._surroundings.config_error
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the plugin cannot see of the node, in sentences."""
+        return self._surroundings.notes
+
+
 class ConfigFile:
     """Call `changed` when a configuration file may have; a Watch of the stub's loop.
 

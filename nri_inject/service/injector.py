@@ -20,8 +20,7 @@ from nri_inject.policy.audit import Outcome
 from nri_inject.policy.permit import Permit
 from nri_inject.service.base import Options, Service
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Part, Surroundings
-from nri_inject.stub import Stub
+from nri_inject.service.environment import Part, Surrounded
 from nri_inject.text.annotations import where
 
 log = logging.getLogger(__name__)
@@ -32,11 +31,11 @@ def service_of(*parts: Part) -> Callable[[Options, Config], Service]:
     return partial(Injecting, parts)
 
 
-class Injecting:
+class Injecting(Surrounded):
     """The service of one or several injectors."""
 
     def __init__(self, parts: Sequence[Part], options: Options, configured: Config) -> None:
-        self._surroundings = Surroundings(parts, options, configured)
+        super().__init__(parts, options, configured)
         self.plugin: Final = Plugin(
             name=options.name,
             index=options.idx,
@@ -44,29 +43,11 @@ class Injecting:
             create_container=self.create_container,
         )
 
-    def attach(self, stub: Stub) -> None:
-        """Watch the node's files with this stub."""
-        self._surroundings.attach(stub)
-
-    def close(self) -> None:
-        """Stop watching them."""
-        self._surroundings.close()
-
-    @property
-    def config_error(self) -> str:
-        """Why the newest version of the configuration file is not in force; empty if it is."""
-        return self._surroundings.config_error
-
     def configure(self, request: ConfigureRequest) -> Plugin:
         """Configure, and return the plugin with the failure policy of the configuration."""
         self._surroundings.configure(request)
         policy = self._surroundings.config.failure_policy
         return dataclasses.replace(self.plugin, failure_policy=policy)
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What the plugin cannot see of the node, in sentences."""
-        return self._surroundings.notes
 
     def expected(self, pod: Pod, container: Container) -> Adjustment:
         """Return what a container is to be given as things are now; RequestError if it can't."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from nri_inject.api import Adjustment, Container
 from nri_inject.injectors.host import Host
@@ -12,6 +12,7 @@ from nri_inject.text.fields import (
     Fault,
     read_short_line,
 )
+from nri_inject.text.glob import MAX_PARTS
 from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
@@ -55,10 +56,6 @@ def unique(items: Iterable[tuple[str, object, T]]) -> list[T]:
 
 
 # --- paths --------------------------------------------------------------------------------------
-
-
-MAX_PARTS: Final = 64
-"""How many slashes a path may have. Each part of it is a directory to look at."""
 
 
 def container_path(value: Value) -> str:
