@@ -72,7 +72,7 @@ def cri_api(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="session")
-def crun_program(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+def crun_program(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - has the archive open
     """Fetch crun for the tests that want it."""
     try:
         return crun.build(tmp_path_factory.mktemp("crun") / "crun")
