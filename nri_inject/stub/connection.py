@@ -10,9 +10,11 @@ from typing import Final, Literal, TypeAlias
 
 from google.protobuf.message import Message
 
-from nri_inject.api import ConfigureRequest, SynchronizeRequest
+from nri_inject import capabilities
+from nri_inject.api import ConfigureRequest, ConfigureResponse, SynchronizeRequest
 from nri_inject.errors import ConnectionLost, NriError, ProtocolError, RemoteError
 from nri_inject.plugin import Plugin, dispatch, only_tells
+from nri_inject.stub.delivery import Delivered, Deliveries
 from nri_inject.stub.handshake import NO_HANDLERS, Handshake
 from nri_inject.stub.limits import Limits
 from nri_inject.stub.loop import Loop, wait_for_room
@@ -64,6 +66,7 @@ class Connection:
         loop: Loop,
         *,
         updates: Updates,
+        delivered: list[Delivered],
         limits: Limits,
         launched: bool = False,
         on_bytes: Observer | None = None,
@@ -74,6 +77,7 @@ class Connection:
         self._socket = connection
         self._loop = loop
         self._updates = updates
+        self._deliveries = Deliveries(loop, delivered)
         self._limits = limits
         self._on_bytes = on_bytes
         self._handshake = Handshake(plugin, limits)
@@ -94,6 +98,11 @@ class Connection:
     def deadline(self) -> float | None:
         """When the handshake must be over, in seconds of time.monotonic; None when it is over."""
         return self._deadline if self.phase in self._timed else None
+
+    @property
+    def longest_wait(self) -> float | None:
+        """How long the loop may wait at a time; None for as long as it likes."""
+        return self._deliveries.longest_wait
 
     def check_deadline(self) -> None:
         """End the connection if the handshake takes too long.
@@ -119,6 +128,8 @@ class Connection:
             self._loop.wait_for_room(self._socket.fileno(), self._waits_for_room)
         if not self._unsent:
             self._advance("all is sent")
+        if not self._unsent or self.phase == "ended":
+            self._deliveries.settle(sent=not self._unsent)
 
     def close(self) -> None:
         """Close the connection; an update that the runtime has not answered fails.
@@ -130,6 +141,8 @@ class Connection:
         while self._unsent and self.phase != "ended" and (left := deadline - time.monotonic()) > 0:
             wait_for_room(self._socket, left)
             self.flush()
+        self._deliveries.take()
+        self._deliveries.settle(sent=not self._unsent)
         self._loop.remove(self._socket.fileno())
         self._socket.close()
         self._observe(self._closed_by, b"")
@@ -157,6 +170,7 @@ class Connection:
                 self._act(event)
         except ProtocolError as error:
             self._end(error)
+        self._deliveries.take()
         self.flush()
 
     def _send(self) -> None:
@@ -211,6 +225,7 @@ class Connection:
         if isinstance(call.request, ConfigureRequest):
             self._check_order(call)
             configured = self._handshake.configure(call.request)
+            self._note_patience(call.request, configured)
             self._advance("Configure")
             return configured
         if isinstance(call.request, SynchronizeRequest):
@@ -220,6 +235,14 @@ class Connection:
                 self._advance("Synchronize")
             return synchronized
         return dispatch(self._handshake.plugin, call.method, call.request)
+
+    def _note_patience(self, request: ConfigureRequest, response: ConfigureResponse) -> None:
+        """Note how long the runtime waits for a response, and what it does then."""
+        runtime = capabilities.of_request(request)
+        keeps = capabilities.keeps_failure_policy(runtime)
+        self._deliveries.stays_connected = keeps and response.failure_policy.keep_connected
+        if request.request_timeout > 0:
+            self._deliveries.patience = request.request_timeout / 1000
 
     def _check_order(self, call: Call) -> None:
         if (self.phase, call.method) not in _NEXT:

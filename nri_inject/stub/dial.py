@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from nri_inject.errors import ConnectionLost
+from nri_inject.host.watch import Watch
 
 DEFAULT_SOCKET: Final = "/var/run/nri/nri.sock"
 
@@ -57,6 +58,43 @@ def _dial_one(path: str, timeout: float) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+APPEARED_PAUSE: Final = 0.01
+"""The first pause after a change of the socket, in seconds: a runtime listens on it very soon."""
+
+
+class Appearance:
+    """Whether a runtime may have made its socket; a Watch of the loop.
+
+    Without inotify nothing is seen, and the pauses between two attempts are as long as they are.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._seen = False
+        self._watch = Watch(())
+        self._watch.follow([path])
+        self._watch.changed()
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read when something has changed."""
+        return self._watch.fileno()
+
+    def ready(self) -> None:
+        """Look whether the change concerns the socket."""
+        self._seen |= self._watch.changed()
+
+    def seen(self) -> bool:
+        """Tell whether the socket has changed."""
+        return self._seen
+
+    def forget(self) -> None:
+        """Forget the changes until now."""
+        self._seen = False
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._watch.close()
 
 
 def pauses(first: float, longest: float) -> Iterator[float]:

@@ -13,7 +13,7 @@ class Limits:
     connect_timeout: float = 2.0
     """How long one attempt to connect may take, since the backlog of a listener may be full."""
 
-    first_pause: float = 0.5
+    first_pause: float = 0.05
     """The first pause between two attempts to connect; each further pause is doubled."""
 
     max_pause: float = 30.0

@@ -15,11 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
 
 _MAX_READY: Final = 16
+_WAITED: Final = 0.001  # seconds after which nothing can have been ready before
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -33,15 +34,27 @@ class Watch(Protocol):
         """Read what is there; must not wait."""
 
 
+class ClosableWatch(Watch, Protocol):
+    """A watch that holds its descriptor."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+
+
+W = TypeVar("W", bound=ClosableWatch)
+
+
 class Loop:
     """Wait for descriptors, and call the function of each one that is ready.
 
     `on_wake` is called in the loop's thread after each `wake`. Any thread may call `wake` and
-    `stop`; all other methods are for the loop's own thread.
+    `stop`; all other methods are for the loop's own thread. What can be read in this turn came
+    after `quiet_until`, in seconds of time.monotonic.
     """
 
     def __init__(self, on_wake: Callable[[], None]) -> None:
         self.stopping = False
+        self.quiet_until = self._returned = time.monotonic()
         self._on_wake = on_wake
         self._epoll = select.epoll()
         self._functions: dict[int, Callable[[], None]] = {}
@@ -79,17 +92,34 @@ class Loop:
 
     def turn(self, timeout: float | None) -> None:
         """Wait at most `timeout` seconds (None: without end), then call what is ready."""
-        for descriptor, _ in self._epoll.poll(timeout, _MAX_READY):
+        if self._after_response:
+            self._call_after_response()
+        before = time.monotonic()
+        ready_now = self._epoll.poll(timeout, _MAX_READY)
+        now = time.monotonic()
+        self.quiet_until = before if now - before > _WAITED else self._returned
+        self._returned = now
+        for descriptor, _ in ready_now:
             # A function that was called before it may have removed this one.
             if ready := self._functions.get(descriptor):
                 ready()
             if self._after_response:
                 self._call_after_response()
 
-    def sleep(self, seconds: float) -> None:
-        """Go on for some seconds, or until `stop`."""
+    @contextlib.contextmanager
+    def watching(self, watch: W) -> Iterator[W]:
+        """Watch in this context, then close the watch."""
+        self.watch(watch)
+        try:
+            yield watch
+        finally:
+            self.unwatch(watch)
+            watch.close()
+
+    def sleep(self, seconds: float, until: Callable[[], bool] = bool) -> None:
+        """Go on for some seconds, or until `until` is true, or until `stop`."""
         end = time.monotonic() + seconds
-        while not self.stopping and (left := end - time.monotonic()) > 0:
+        while not (self.stopping or until()) and (left := end - time.monotonic()) > 0:
             self.turn(left)
 
     def stop(self) -> None:

@@ -13,8 +13,16 @@ from nri_inject.api import ContainerUpdate
 from nri_inject.errors import ConnectionLost, ProtocolError, RemoteError
 from nri_inject.plugin import Plugin
 from nri_inject.stub.connection import Connection, Observer
+from nri_inject.stub.delivery import Delivered
 from nri_inject.stub.deprecated import OldNames, renamed
-from nri_inject.stub.dial import DEFAULT_SOCKET, dial, launched_connection, pauses
+from nri_inject.stub.dial import (
+    APPEARED_PAUSE,
+    DEFAULT_SOCKET,
+    Appearance,
+    dial,
+    launched_connection,
+    pauses,
+)
 from nri_inject.stub.limits import DEFAULT_LIMITS, Limits
 from nri_inject.stub.loop import Loop, Watch
 from nri_inject.stub.updates import Callback, Updates
@@ -49,6 +57,7 @@ class Stub(OldNames):
         self._path = socket_path
         self._limits = limits
         self._updates = Updates()
+        self._delivered: list[Delivered] = []
         self._connections: Sequence[Connection] = ()
         self._has_served = False
         self._pauses = pauses(limits.first_pause, limits.max_pause)
@@ -122,6 +131,17 @@ class Stub(OldNames):
         """
         self._loop.after_response(callback)
 
+    def after_delivery(self, callback: Delivered) -> None:
+        """Call `callback` once the response of the handler that calls this is sent, or cannot be.
+
+        It gets whether the runtime has the response and was still waiting for it. Otherwise the
+        container failed or was created without the plugin, as the runtime does with a plugin that
+        does not answer. Where a runtime keeps the connection of a plugin that is too late, False
+        also stands for a response that may have been too late. The callback runs as those of
+        `after_response` do.
+        """
+        self._delivered.append(callback)
+
     def stop(self) -> None:
         """End `run` as soon as the current handler has answered. Any thread may call."""
         self._loop.stop()
@@ -142,12 +162,8 @@ class Stub(OldNames):
             self._loop.close()
 
     def _serve_and_reconnect(self) -> None:
-        while not self._loop.stopping:
-            try:
-                sockets = dial(self._path, 1 + len(self._others), self._limits.connect_timeout)
-            except OSError as error:
-                self._pause(f"cannot connect to {self._path}: {error.strerror or error}")
-                continue
+        lost = ""
+        while sockets := self._dialled(lost):
             try:
                 self._serve(sockets)
             except (ConnectionLost, ProtocolError) as error:
@@ -156,13 +172,31 @@ class Stub(OldNames):
                 if not self._has_served:  # a runtime that has served us may do so again
                     raise
                 log.warning("%s", error)
-            if not self._loop.stopping:
-                self._pause(f"lost the connection to {self._path}")
+            lost = f"lost the connection to {self._path}"
 
-    def _pause(self, reason: str) -> None:
+    def _dialled(self, reason: str) -> list[socket.socket]:
+        """Dial until all connections are made, and return them; none when the loop stops.
+
+        With a reason there is a pause before the first attempt, too.
+        """
+        with self._loop.watching(Appearance(self._path)) as appearance:
+            while not self._loop.stopping:
+                if reason:
+                    self._pause(reason, appearance)
+                try:
+                    return dial(self._path, 1 + len(self._others), self._limits.connect_timeout)
+                except OSError as error:
+                    reason = f"cannot connect to {self._path}: {error.strerror or error}"
+        return []
+
+    def _pause(self, reason: str, appearance: Appearance) -> None:
+        """Wait, but not longer than until a runtime may have made its socket."""
         pause = next(self._pauses)
         log.warning("%s; connecting again in %.1f s", reason, pause)
-        self._loop.sleep(pause)
+        self._loop.sleep(pause, appearance.seen)
+        if appearance.seen():
+            appearance.forget()
+            self._pauses = pauses(APPEARED_PAUSE, self._limits.max_pause)
 
     def _serve(self, sockets: Sequence[socket.socket]) -> None:
         """Serve until one connection ends; raise the fault of the first that has one."""
@@ -172,7 +206,7 @@ class Stub(OldNames):
                 connection.start()
             self._finish_handshakes()
             while not self._is_over():
-                self._loop.turn(None)
+                self._loop.turn(self._longest_wait())
         finally:
             self._connections = ()
             for connection in connections:
@@ -187,12 +221,20 @@ class Stub(OldNames):
             self.plugin,
             self._loop,
             updates=self._updates,
+            delivered=self._delivered,
             limits=self._limits,
             launched=self.launched,
             on_bytes=self._observer,
         )
         others = [
-            Connection(connection, plugin, self._loop, updates=Updates(), limits=self._limits)
+            Connection(
+                connection,
+                plugin,
+                self._loop,
+                updates=Updates(),
+                delivered=self._delivered,
+                limits=self._limits,
+            )
             for connection, plugin in zip(sockets[1:], self._others, strict=True)
         ]
         return [first, *others]
@@ -209,6 +251,10 @@ class Stub(OldNames):
         if all(connection.phase == "synchronized" for connection in self._connections):
             self._has_served = True
             self._pauses = pauses(self._limits.first_pause, self._limits.max_pause)
+
+    def _longest_wait(self) -> float | None:
+        waits = [one.longest_wait for one in self._connections if one.longest_wait is not None]
+        return min(waits, default=None)
 
     def _is_over(self) -> bool:
         return self._loop.stopping or any(one.phase == "ended" for one in self._connections)

@@ -199,7 +199,15 @@ def test_the_handshake_has_a_deadline(launched: bool, timed: list[bool]) -> None
     ours, theirs = socket.socketpair()
     loop = Loop(on_wake=lambda: None)
     updates, limits = Updates(), Limits()
-    tested = Connection(theirs, plugin(), loop, updates=updates, limits=limits, launched=launched)
+    tested = Connection(
+        theirs,
+        plugin(),
+        loop,
+        updates=updates,
+        delivered=[],
+        limits=limits,
+        launched=launched,
+    )
     with Peer(ours) as peer, contextlib.closing(loop), contextlib.closing(tested):
         tested.start()
         peer.called("RegisterPlugin")

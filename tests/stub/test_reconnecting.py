@@ -23,6 +23,7 @@ from stubs import (
 
 from nri_inject import api
 from nri_inject.errors import NriError, RemoteError
+from nri_inject.host import watch
 from nri_inject.plugin import Plugin
 from nri_inject.stub import Stub
 
@@ -66,6 +67,44 @@ def test_a_missing_socket_is_logged_and_tried_again(path: Path, heard: Heard) ->
         for _ in range(3):
             cause = f"cannot connect to {path}: No such file or directory"
             assert heard.line().startswith(f"{cause}; connecting again in 0.")
+        with Listener(path) as listener, listener.accept() as peer:
+            peer.take_in()
+
+
+def test_a_socket_that_appears_is_dialled_at_once(path: Path, heard: Heard) -> None:
+    with external(plugin(), path, first_pause=1000.0, max_pause=1000.0):
+        assert heard.line().startswith(f"cannot connect to {path}: No such file or directory")
+        with Listener(path) as listener, listener.accept() as peer:
+            peer.take_in()
+
+
+def test_a_runtime_that_comes_back_is_dialled_at_once(path: Path, heard: Heard) -> None:
+    with external(plugin(), path, first_pause=1000.0, max_pause=1000.0):
+        heard.line()
+        for _ in range(3):
+            with Listener(path) as listener, listener.accept() as peer:
+                peer.take_in()
+            # Before that the socket may have been refused: it is bound before it listens.
+            while not heard.line().startswith(f"lost the connection to {path}; connecting again"):
+                pass
+            path.unlink()
+
+
+def test_a_directory_that_appears_with_the_socket_is_seen(path: Path, heard: Heard) -> None:
+    socket_path = path.parent / "nri" / "nri.sock"
+    with external(plugin(), socket_path, first_pause=1000.0, max_pause=1000.0):
+        heard.line()
+        socket_path.parent.mkdir()
+        with Listener(socket_path) as listener, listener.accept() as peer:
+            peer.take_in()
+
+
+def test_without_inotify_the_pauses_are_waited_for(
+    path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_open", lambda: None)
+    with external(plugin(), path):
+        assert heard.line().startswith("cannot connect to ")
         with Listener(path) as listener, listener.accept() as peer:
             peer.take_in()
 
