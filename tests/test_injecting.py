@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
@@ -13,9 +14,10 @@ import pytest
 
 from nri_inject import api
 from nri_inject.errors import RequestError
-from nri_inject.plugins import device_injector
+from nri_inject.plugins import device_injector, hook_injector
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
+from nri_inject.service.health import mark
 from nri_inject.service.injector import Injecting, service_of
 from nri_inject.stub import Stub
 
@@ -96,3 +98,75 @@ def test_no_container_waits_until_it_is_written_down(
         ),
         "pod ns/p, container main: injected 1 io_priority",
     ]
+
+
+KEY = mark.PREFIX + "injector"
+
+
+def test_a_container_that_gets_something_has_the_mark_beside_it(service: Injecting) -> None:
+    adjustment = service.create_container(pod("/dev/full"), CONTAINER)
+    assert adjustment is not None
+    assert dict(adjustment.annotations) == {KEY: "c1"}
+    assert not mark.is_alone(adjustment)
+
+
+def test_a_container_that_requests_something_and_gets_nothing_has_the_mark_alone(
+    service: Injecting,
+) -> None:
+    skip = "policy: {on_deny: skip, rules: []}"
+    service.configure(
+        api.ConfigureRequest(runtime_name="containerd", runtime_version="2.3.0", config=skip)
+    )
+    adjustment = service.create_container(pod("/dev/full"), CONTAINER)
+    assert adjustment is not None
+    assert dict(adjustment.annotations) == {KEY: "c1"}
+    assert mark.is_alone(adjustment)
+
+
+def test_a_container_that_requests_nothing_gets_no_mark(service: Injecting) -> None:
+    assert service.create_container(api.Pod(name="p"), CONTAINER) is None
+
+
+def test_what_is_expected_of_a_container_has_no_mark(service: Injecting) -> None:
+    assert not service.expected(pod("/dev/full"), CONTAINER).annotations
+
+
+def test_an_answer_that_was_too_late_is_written_down_as_that(
+    service: Injecting,
+    file: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def create(device: str) -> None:
+        with contextlib.suppress(RequestError):
+            service.create_container(pod(device), CONTAINER)
+
+    monkeypatch.setattr(service._surroundings, "delivered", lambda callback: callback(False))
+    create("/dev/full")
+    create("/dev/null")
+    assert audited(file) == [("allow", "too late"), ("deny", "too late")]
+    assert caplog.messages == [
+        (
+            "pod ns/p, container main: too late: the runtime no longer waited for the answer with"
+            " 1 devices"
+        )
+    ]
+
+
+def test_a_hook_changes_with_its_file(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("")
+    program.chmod(0o755)
+    text = {"version": "1.0.0", "hook": {"path": str(program)}, "when": {"always": True}}
+    hooks = tmp_path / "hooks.d"
+    hooks.mkdir()
+    (hooks / "one.json").write_text(json.dumps(text | {"stages": ["poststop"]}))
+    made = service_of(hook_injector.PART)(
+        Options(idx="30", name="hooks", hooks_dir=(str(hooks),), unsafe_files=True),
+        Config(policy="unrestricted", unsafe_files=True),
+    )
+    assert isinstance(made, Injecting)
+    made.configure(api.ConfigureRequest(runtime_name="containerd", runtime_version="2.3.0"))
+    assert made.hook_changed(str(program)) == (hooks / "one.json").stat().st_ctime
+    assert made.hook_changed("/bin/other") == 0.0
+    made.close()

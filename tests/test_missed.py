@@ -11,8 +11,8 @@ import pytest
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.service.health import missed
-from nri_inject.service.health.missed import Comparison, lacking
+from nri_inject.service.health import mark, missed
+from nri_inject.service.health.missed import Comparison, lacking, shown
 from nri_inject.service.health.state import Missed, State
 
 POD = Pod(id="p", namespace="ns", name="web")
@@ -65,7 +65,28 @@ def test_what_runtimes_do_not_tell_is_not_compared() -> None:
 def test_of_many_things_the_first_are_named() -> None:
     devices = [api.LinuxDevice(path=f"/dev/d{number}") for number in range(9)]
     wanted = Adjustment(linux=api.LinuxContainerAdjustment(devices=devices))
-    assert lacking(wanted, Container())[-2:] == ("device /dev/d4", "4 more")
+    assert shown(lacking(wanted, Container()))[-2:] == ("device /dev/d4", "4 more")
+
+
+class Service:
+    """What a service expects of every container: an adjustment, or a refusal."""
+
+    def __init__(self, wanted: Adjustment | RequestError = WANTED, changed: float = 0.0) -> None:
+        self._wanted = wanted
+        self._changed = changed
+
+    def expected(self, _pod: Pod, _container: Container) -> Adjustment:
+        if isinstance(self._wanted, RequestError):
+            raise self._wanted
+        return self._wanted
+
+    def hook_changed(self, _program: str) -> float:
+        return self._changed
+
+
+def marked(container: Container, plugin: str = "tested") -> Container:
+    container.annotations[mark.PREFIX + plugin] = container.id
+    return container
 
 
 def running(number: int, state: api.ContainerState = RUNNING) -> Container:
@@ -100,7 +121,7 @@ def test_containers_are_compared_between_requests_not_in_one(
 ) -> None:
     monkeypatch.setattr(missed, "SLICE", 0)
     state = fresh()
-    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+    with closing(Comparison(state, Service())) as one:
         assert not pending(one)
         begin(one, [POD], [running(0), running(1), running(2, STOPPED)])
         assert (state.compared, state.to_compare) == (0, 2)
@@ -113,7 +134,7 @@ def test_containers_are_compared_between_requests_not_in_one(
 
 def test_a_later_synchronization_forgets_what_an_earlier_one_found() -> None:
     state = fresh()
-    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+    with closing(Comparison(state, Service())) as one:
         begin(one, [POD], [running(0)])
         finish(one)
         begin(one, [POD], [running(1)])
@@ -122,48 +143,125 @@ def test_a_later_synchronization_forgets_what_an_earlier_one_found() -> None:
     assert (state.missed, state.compared) == ({}, 0)
 
 
-def test_a_container_whose_wish_cannot_be_had_any_more_is_told_and_passed_over(
+GONE = RequestError(["no device /dev/usb"], where="pod ns/web, container n0")
+
+
+def judged(wanted: Adjustment | RequestError, container: Container, **more: float) -> State:
+    state = fresh()
+    with closing(Comparison(state, Service(wanted, **more))) as one:
+        begin(one, [POD], [container])
+        finish(one)
+    return state
+
+
+def test_a_container_without_the_mark_was_missed_also_if_it_would_be_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def gone(_pod: Pod, _container: Container) -> Adjustment:
-        raise RequestError(["no device /dev/usb"])
-
-    state = fresh()
-    with caplog.at_level(logging.INFO), closing(Comparison(state, gone)) as one:
-        begin(one, [POD], [running(0)])
-        finish(one)
-    assert state.missed == {}
+    with caplog.at_level(logging.INFO):
+        state = judged(GONE, running(0))
+    assert state.missed == {"c0": Missed("ns/web", "n0", (), "no device /dev/usb")}
+    assert state.drifted == {}
     assert caplog.messages == [
-        "pod ns/web, container n0: cannot tell what it should have: no device /dev/usb",
-        "compared 1 running containers, 0 missed",
+        (
+            "pod ns/web, container n0: would be refused now: no device /dev/usb; it was created"
+            " without the plugin, so recreate it"
+        ),
+        "compared 1 running containers, 1 missed, 0 drifted",
     ]
 
 
-def test_of_many_whose_wish_cannot_be_had_the_first_are_named(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def gone(_pod: Pod, _container: Container) -> Adjustment:
-        raise RequestError(["no device /dev/usb"])
+def test_a_container_with_the_mark_has_drifted(caplog: pytest.LogCaptureFixture) -> None:
+    lacks = ("device /dev/fuse", "mount /data", "variable PART", "hook /bin/note")
+    with caplog.at_level(logging.INFO):
+        state = judged(WANTED, marked(running(0)))
+    assert (state.missed, state.drifted) == ({}, {"c0": Missed("ns/web", "n0", lacks)})
+    assert caplog.messages == [
+        f"pod ns/web, container n0: lacks {', '.join(lacks)}, since something has changed",
+        "compared 1 running containers, 0 missed, 1 drifted",
+    ]
+    refused = judged(GONE, marked(running(0)))
+    assert refused.missed == {}
+    assert refused.drifted == {"c0": Missed("ns/web", "n0", (), "no device /dev/usb")}
 
-    with caplog.at_level(logging.INFO), closing(Comparison(fresh(), gone)) as one:
-        begin(one, [POD], [running(number) for number in range(100)])
+
+SYSCTL = Adjustment(linux=api.LinuxContainerAdjustment(sysctl={"kernel.msgmax": "1"}))
+
+
+def test_what_runtimes_do_not_report_is_lacking_without_any_mark_of_ours() -> None:
+    assert judged(SYSCTL, running(0)).missed["c0"].lacks == ("sysctl",)
+    for one in (marked(running(0)), marked(running(0), "before-it-was-renamed")):
+        assert judged(SYSCTL, one).missed == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (mark.PREFIX + "tested", "c1"),
+        (mark.PREFIX + "tested", ""),
+        (mark.PREFIX + "other", "c0"),
+        ("served", "c0"),
+    ],
+)
+def test_the_mark_is_the_containers_own_id_under_the_plugins_own_name(key: str, value: str) -> None:
+    one = running(0)
+    one.annotations[key] = value
+    assert list(judged(WANTED, one).missed) == ["c0"]
+
+
+def test_a_pods_annotation_is_no_mark() -> None:
+    state = fresh()
+    pod = Pod(id="p", annotations={mark.PREFIX + "tested": "c0"})
+    with closing(Comparison(state, Service())) as one:
+        begin(one, [pod], [running(0)])
         finish(one)
-    assert len(caplog.messages) == missed.SHOWN + 2
-    assert caplog.messages[-1] == "cannot tell of 80 more what they should have"
+    assert list(state.missed) == ["c0"]
+
+
+def test_a_container_without_an_id_has_no_mark() -> None:
+    one = Container(annotations={mark.PREFIX + "tested": ""})
+    assert not mark.is_on(one, "tested")
+
+
+HOOK = Adjustment(hooks=WANTED.hooks)
+
+
+def created(seconds: int) -> Container:
+    one = running(0)
+    one.created_at = seconds * 1_000_000_000
+    return one
+
+
+def test_a_hook_that_is_newer_than_the_container_is_drift() -> None:
+    assert list(judged(HOOK, created(100), changed=101.0).drifted) == ["c0"]
+    assert list(judged(HOOK, created(100), changed=99.0).missed) == ["c0"]
+    assert list(judged(WANTED, created(100), changed=101.0).missed) == ["c0"]
+
+
+def test_a_hook_is_drift_if_nobody_says_when_the_container_was_created() -> None:
+    assert list(judged(HOOK, running(0), changed=99.0).drifted) == ["c0"]
+
+
+def test_a_container_that_starts_is_as_new_as_its_start() -> None:
+    state = fresh()
+    with closing(Comparison(state, Service(HOOK, 99.0))) as one:
+        missed_one = one.judge(POD, running(0), now=100.0)
+        assert missed_one == Missed("ns/web", "n0", ("hook /bin/note",))
+        assert one.judge(POD, marked(running(1)), now=100.0) is None
+    assert (list(state.missed), list(state.drifted)) == (["c0"], ["c1"])
 
 
 def test_thousands_are_counted_and_the_first_are_named(caplog: pytest.LogCaptureFixture) -> None:
     state = fresh()
-    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+    with closing(Comparison(state, Service())) as one:
         begin(one, [POD], [running(number) for number in range(3000)])
         finish(one)
-    assert (len(state.missed), state.unlisted) == (1000, 2000)
+    assert (len(state.missed), state.missed.count) == (1000, 3000)
     assert len(caplog.messages) == missed.SHOWN + 1
-    assert caplog.messages[-1] == "2980 more containers lack what their pods ask for"
+    assert caplog.messages[-1] == "2980 more containers were missed"
 
 
 def compared(state: State, pods: list[Pod], containers: list[Container]) -> None:
-    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+    with closing(Comparison(state, Service())) as one:
         begin(one, pods, containers)
         finish(one)
 
@@ -234,7 +332,7 @@ def test_a_container_of_too_many_variables_is_counted_and_not_compared() -> None
 
 def test_a_container_that_is_removed_while_it_waits_is_not_compared() -> None:
     state = fresh()
-    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+    with closing(Comparison(state, Service())) as one:
         begin(one, [POD], [running(0), running(1)])
         one.forget("c0")
         assert state.to_compare == 1
@@ -244,7 +342,7 @@ def test_a_container_that_is_removed_while_it_waits_is_not_compared() -> None:
 
 def test_a_synchronization_that_broke_off_leaves_nothing_behind() -> None:
     state = fresh()
-    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+    with closing(Comparison(state, Service())) as one:
         one.add([POD], [running(0)])
         begin(one, [POD], [running(1)])
         finish(one)

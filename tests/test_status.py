@@ -161,10 +161,12 @@ def test_a_document_is_bounded_in_bytes_whatever_names_are_in_it(character: str)
     full.notes = [character * 5000] * 10
     long = character * 5000
     for number in range(state.MOST_MISSED + 5):
-        full.miss(str(number), Missed(long, long, (long,) * 6))
+        full.missed.add(str(number), Missed(long, long, (long,) * 6))
+        full.drifted.add(str(number), Missed(long, long, (), long))
     said = state.document(full, "synchronized", launched=True)
     assert said["missed"]["count"] == state.MOST_MISSED + 5
     assert len(said["missed"]["containers"]) == state.MAX_SHOWN
+    assert len(said["drifted"]["containers"]) == state.MAX_DRIFTED
     assert len(json.dumps(said)) < state.MAX_DOCUMENT
     kept = sum(
         len(part.encode(errors="surrogatepass"))
@@ -177,7 +179,7 @@ def test_a_document_is_bounded_in_bytes_whatever_names_are_in_it(character: str)
 def test_the_longest_names_of_kubernetes_are_whole() -> None:
     full = State("20", "a", 1)
     name = f"{'n' * 63}/{'p' * 253}"
-    full.miss("c", Missed(name, "c" * 63, ("device /dev/fuse",)))
+    full.missed.add("c", Missed(name, "c" * 63, ("device /dev/fuse",)))
     assert full.missed["c"] == Missed(name, "c" * 63, ("device /dev/fuse",))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,8 +19,8 @@ import pytest
 
 from nri_inject import api
 from nri_inject.capabilities import Runtime, Version, identify
-from nri_inject.errors import RemoteError
-from nri_inject.runtime.peer import Peer
+from nri_inject.errors import NriError, RemoteError
+from nri_inject.runtime.peer import Peer, Timeouts, configuration
 from nri_inject.service.health.status import ask_all
 
 pytestmark = pytest.mark.slow
@@ -154,8 +155,28 @@ def test_status_follows_a_plugin_through_its_life(tmp_path: Path) -> None:
         said = plugin.status()
     assert (said["plugin"], said["phase"]) == ("20-nri-inject", "synchronized")
     assert (said["runtime"], said["launched"]) == ("containerd 2.3.0", True)
-    assert said["containers"] == {"asked": 3, "changed": 1, "failed": 1, "denied": 0}
+    assert said["containers"] == {"asked": 3, "changed": 1, "failed": 1, "denied": 0, "late": 0}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_after_the_process_was_stopped_is_too_late_where_the_connection_stays(
+    tmp_path: Path,
+) -> None:
+    newest = Runtime("containerd", "9.0.0", (0, 12, 5))
+    with launched(tmp_path) as plugin:
+        peer = plugin.peer
+        request = configuration(newest, "policy: unrestricted", Timeouts(request=0.2))
+        response = peer.request("Configure", request, api.ConfigureResponse, LONGEST)
+        peer.subscribe(response, newest)
+        peer.synchronize([], [], LONGEST)
+        plugin.process.send_signal(signal.SIGSTOP)
+        creation = api.CreateContainerRequest(pod=POD, container=api.Container(id="c1"))
+        with pytest.raises(NriError):
+            peer.request("CreateContainer", creation, api.CreateContainerResponse, 0.3)
+        plugin.process.send_signal(signal.SIGCONT)
+        until(lambda: plugin.status()["containers"]["late"] == 1)
+        assert plugin.status()["containers"]["changed"] == 0
+        assert plugin.create(FULL).linux.devices
 
 
 def test_containers_that_were_missed_are_told_until_they_are_removed(tmp_path: Path) -> None:
@@ -168,7 +189,9 @@ def test_containers_that_were_missed_are_told_until_they_are_removed(tmp_path: P
         until(lambda: plugin.status()["compared"] == 2)
         assert plugin.status()["missed"] == {
             "count": 1,
-            "containers": [{"pod": "ns/web", "container": "app", "lacks": ["device /dev/full"]}],
+            "containers": [
+                {"pod": "ns/web", "container": "app", "lacks": ["device /dev/full"], "refused": ""}
+            ],
         }
         gone = api.RemoveContainerRequest(pod=POD, container=missed)
         plugin.peer.request("RemoveContainer", gone, api.RemoveContainerResponse, LONGEST)

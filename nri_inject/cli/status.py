@@ -11,6 +11,7 @@ import click
 from nri_inject.capabilities import FAILURE_POLICY, dotted
 from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
+from nri_inject.service.health.state import in_words
 from nri_inject.service.logs import one_line
 from nri_inject.service.options import format_option
 
@@ -88,15 +89,23 @@ def _lines(name: str, said: Document | None) -> Iterator[str]:
     if no_answer := _NO_ANSWER.get(said.get("no_answer", "")):
         yield f"  no answer   {no_answer}"
     missed = said["missed"]
-    # A plugin that was started before an upgrade does not count these.
+    # A plugin that was started before an upgrade does not count these, nor those that drifted.
     uncompared = said.get("uncompared", 0)
     rest = f", and {uncompared} not compared" if uncompared else ""
     yield f"  missed      {missed['count']} of {said['compared']} that were running{rest}"
-    for one in missed["containers"]:
-        yield f"    {one['pod']} {one['container']} lacks {', '.join(one['lacks'])}"
-    if more := missed["count"] - len(missed["containers"]):
-        yield f"    and {more} more"
+    yield from _found(missed)
+    drifted = said.get("drifted", {"count": 0})
+    if drifted["count"]:
+        yield f"  drifted     {drifted['count']} that would be given something else now"
+        yield from _found(drifted)
     if said["config_error"]:
         yield f"  not in force: {said['config_error']}"
     for note in said.get("notes", ()):
         yield f"  note        {note}"
+
+
+def _found(containers: Document) -> Iterator[str]:
+    for one in containers["containers"]:
+        yield f"    {one['pod']} {one['container']} {in_words(one)}"
+    if more := containers["count"] - len(containers["containers"]):
+        yield f"    and {more} more"

@@ -43,6 +43,7 @@ from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import FAILED, MISUSED
 from nri_inject.service.environment import Part
+from nri_inject.service.health import mark
 from nri_inject.text import yamltext
 from nri_inject.text.annotations import container_name, find, where
 from nri_inject.text.names import is_plugin_index
@@ -254,7 +255,17 @@ def _outcome(world: _World, planned: Planned, container: api.Container) -> Outco
         made = world.create(container)
     except NriError as error:
         return Outcome(planned, None, error.reason)
+    _hide_marks(made)
     return Outcome(planned, made, updates=list(made.created.merged.updates))
+
+
+def _hide_marks(made: Made) -> None:
+    """Leave out the plugins' marks, which nobody requests and no program of a container reads."""
+    for key in [key for key in made.adjust.annotations if key.startswith(mark.PREFIX)]:
+        del made.adjust.annotations[key]
+        made.spec["annotations"].pop(key, None)
+        for owners in made.created.owners.owners.values():
+            owners.compound[api.Field.Annotations].owners.pop(key, None)
 
 
 def _lived(world: _World, pod_id: str, outcomes: list[Outcome]) -> list[Outcome]:

@@ -18,6 +18,7 @@ from nri_inject.node.gather import Gathered
 from nri_inject.policy import document as policies
 from nri_inject.policy.rules import Policy
 from nri_inject.service import config
+from nri_inject.service.health.state import in_words
 from nri_inject.text.names import split_plugin
 from nri_inject.text.words import plain
 
@@ -250,12 +251,12 @@ def _missed(seen: Gathered) -> _Found:
         missed = said.get("missed", {}) if said else {}
         if missed.get("count"):
             first = [
-                f", the first: {one['pod']} {one['container']}, without {', '.join(one['lacks'])}"
+                f", the first: {one['pod']} {one['container']} {in_words(one)}"
                 for one in missed["containers"][:1]
             ]
             count = missed["count"]
             yield _problem(
-                f"{count} running containers lack what their pods ask for{''.join(first)}",
+                f"{count} running containers were created without the plugin{''.join(first)}",
                 "delete their pods, so that they are created anew",
             )
 

@@ -106,7 +106,7 @@ class Validating(Surrounded):
             faults = permits.denied(foreign, owners)
             outcome = "rejected" if faults else "accepted"
         finally:
-            self._surroundings.after(partial(self._record, request, permits.all(), outcome))
+            self._surroundings.delivered(partial(self._record, request, permits.all(), outcome))
         return faults
 
     def _record(
@@ -114,9 +114,11 @@ class Validating(Surrounded):
         request: ValidateContainerAdjustmentRequest,
         permits: Sequence[Permit],
         outcome: Outcome,
+        in_time: bool,
     ) -> None:
+        said: Outcome = outcome if in_time else "too late"
         for permit in permits:
-            self._surroundings.record(permit, request.pod, request.container, outcome)
+            self._surroundings.record(permit, request.pod, request.container, said)
 
     def _explained(
         self, request: ValidateContainerAdjustmentRequest, host: Host, world: World

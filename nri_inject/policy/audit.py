@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Outcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected"]
-"""What we did: answered with what was allowed, or failed the container; a validator accepts or
-rejects what others have made."""
+Outcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected", "too late"]
+"""The answer: with what was allowed, or with an error; a validator accepts or rejects what other
+plugins have made. An answer is too late if the runtime no longer waited for it."""
 
 MAX_FILE: Final = 64 << 20
 """How many bytes a file takes before it is renamed to FILE.1, in the place of the one before."""

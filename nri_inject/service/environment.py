@@ -16,6 +16,7 @@ from nri_inject import capabilities
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.errors import ConfigError
+from nri_inject.hooks import Definition
 from nri_inject.host import sight
 from nri_inject.host.devices.links import DATABASE, LinkedNumbers, first_link, has_database
 from nri_inject.host.model import DeviceNode, Number, Place
@@ -194,12 +195,24 @@ class Surroundings:
         """Return the policy of this moment, None for the unrestricted one."""
         return None if self._policy is None else self._policy.current()
 
+    def hooks(self) -> Sequence[Definition]:
+        """Return the definitions of hooks that are in force, none for a plugin without hooks."""
+        source = self._sources.get("hooks")
+        return () if source is None else source.current()
+
     def after(self, do: Callable[[], None]) -> None:
         """Do what a container need not wait for: when it has its answer, or now without a stub."""
         if self._stub is None:
             do()
         else:
             self._stub.after_response(do)
+
+    def delivered(self, do: Callable[[bool], None]) -> None:
+        """Do the same with whether the runtime has got the answer in time."""
+        if self._stub is None:
+            do(True)
+        else:
+            self._stub.after_delivery(do)
 
     def record(self, permit: Permit, pod: Pod, container: Container, outcome: Outcome) -> None:
         """Write down what was decided; what passed only since nothing is enforced yet, is told."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -21,6 +22,7 @@ from nri_inject.policy.permit import Permit
 from nri_inject.service.base import Options, Service
 from nri_inject.service.config import Config
 from nri_inject.service.environment import Part, Surrounded
+from nri_inject.service.health import mark
 from nri_inject.text.annotations import where
 
 log = logging.getLogger(__name__)
@@ -54,34 +56,65 @@ class Injecting(Surrounded):
         around = self._surroundings
         return around.injector(pod, container, around.host(pod, container))
 
+    def hook_changed(self, program: str) -> float:
+        """Return when the files of the hooks with this program changed last, 0.0 if never."""
+        files = {hook.file for hook in self._surroundings.hooks() if hook.path == program}
+        return max(map(changed_at, files), default=0.0)
+
     def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
-        """Inject what is allowed, and log what was injected or what is going to be dropped."""
+        """Inject what is allowed, and log what was injected or what is going to be dropped.
+
+        A container that gets or requests something also gets the mark of the plugin; of others
+        there is nothing to remember.
+        """
         around = self._surroundings
-        warn = partial(self._warn, pod, container)
-        host = around.host(pod, container, warn)
-        adjustment: Adjustment | None = None
+        warnings: list[str] = []
+        host = around.host(pod, container, warnings.append)
+        record = partial(self._record, pod, container, host.permit, warnings)
         try:
             adjustment = around.injector(pod, container, host)
-            for loss in capabilities.lost(adjustment, around.runtime):
-                warn(capabilities.sentence(loss, around.runtime))
-            capabilities.spare(adjustment, around.runtime)
-        finally:
-            around.after(partial(self._record, pod, container, host.permit, adjustment))
+        except BaseException:
+            around.delivered(partial(record, None))
+            raise
+        lost = capabilities.lost(adjustment, around.runtime)
+        warnings += [capabilities.sentence(loss, around.runtime) for loss in lost]
+        capabilities.spare(adjustment, around.runtime)
+        around.delivered(partial(record, summary(adjustment)))
+        if adjustment.ByteSize() or warnings or (host.permit and host.permit.decisions):
+            mark.put(adjustment, container, around.options.name)
         return adjustment if adjustment.ByteSize() else None
 
     def _record(
-        self, pod: Pod, container: Container, permit: Permit | None, adjustment: Adjustment | None
+        self,
+        pod: Pod,
+        container: Container,
+        permit: Permit | None,
+        warnings: Sequence[str],
+        given: str | None,
+        in_time: bool,
     ) -> None:
-        """Log and audit one request; without an adjustment the container has failed."""
+        """Log and audit one request; `given` is a summary, None if the container has failed."""
+        for sentence in warnings:
+            log.warning("%s: %s", where(pod, container), sentence)
         if permit is not None:
-            outcome: Outcome = "failed" if adjustment is None else "injected"
-            self._surroundings.record(permit, pod, container, outcome)
-        if adjustment is not None and adjustment.ByteSize():
-            log.info("%s: injected %s", where(pod, container), summary(adjustment))
+            outcome: Outcome = "failed" if given is None else "injected"
+            self._surroundings.record(permit, pod, container, outcome if in_time else "too late")
+        if given and in_time:
+            log.info("%s: injected %s", where(pod, container), given)
+        elif given:
+            log.warning(
+                "%s: too late: the runtime no longer waited for the answer with %s",
+                where(pod, container),
+                given,
+            )
 
-    def _warn(self, pod: Pod, container: Container, sentence: str) -> None:
-        told = partial(log.warning, "%s: %s", where(pod, container), sentence)
-        self._surroundings.after(told)
+
+def changed_at(file: str) -> float:
+    """Return when a file was changed or put into its place, 0.0 if it is gone."""
+    try:
+        return os.stat(file).st_ctime
+    except OSError:
+        return 0.0
 
 
 def summary(adjustment: Adjustment) -> str:

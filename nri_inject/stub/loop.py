@@ -98,7 +98,8 @@ class Loop:
         ready_now = self._epoll.poll(timeout, _MAX_READY)
         now = time.monotonic()
         self.quiet_until = before if now - before > _WAITED else self._returned
-        self._returned = now
+        # A process that was stopped while it waited may find nothing although something is there.
+        self._returned = now if ready_now else self.quiet_until
         for descriptor, _ in ready_now:
             # A function that was called before it may have removed this one.
             if ready := self._functions.get(descriptor):

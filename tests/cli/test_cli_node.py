@@ -115,7 +115,9 @@ def served(where: Path, said: dict[str, Any], *arguments: str) -> tuple[int, str
 def test_status_for_people(tmp_path: Path) -> None:
     state = State("20", "a", 7, started=0.0, runtime="containerd 2.1.9", synchronized=60.0)
     state.asked, state.changed, state.failed, state.compared = 4, 2, 1, 9
-    state.miss("c", Missed("ns/web", "app", ("device /dev/fuse",)))
+    state.missed.add("c", Missed("ns/web", "app", ("device /dev/fuse",)))
+    state.missed.add("d", Missed("ns/web", "b", (), "no rule allows it"))
+    state.drifted.add("e", Missed("ns/old", "app", ("hook /bin/note",)))
     state.config_error = "config.yaml: bad"
     state.notes = ["it sees no database of udev"]
     said = document(state, "synchronized", launched=False)
@@ -123,9 +125,12 @@ def test_status_for_people(tmp_path: Path) -> None:
         0,
         (
             "20-a  synchronized by containerd 2.1.9 since 1970-01-01T00:01:00Z, process 7\n"
-            "  containers  4 asked, 2 changed, 1 failed, 0 denied\n"
-            "  missed      1 of 9 that were running\n"
+            "  containers  4 asked, 2 changed, 1 failed, 0 denied, 0 late\n"
+            "  missed      2 of 9 that were running\n"
             "    ns/web app lacks device /dev/fuse\n"
+            "    ns/web b would be refused now: no rule allows it\n"
+            "  drifted     1 that would be given something else now\n"
+            "    ns/old app lacks hook /bin/note\n"
             "  not in force: config.yaml: bad\n"
             "  note        it sees no database of udev\n"
         ),
@@ -159,7 +164,7 @@ def test_status_says_what_becomes_of_a_request_without_an_answer(
 def test_status_of_hostile_names_stays_on_its_lines(tmp_path: Path) -> None:
     name = "a\nb\x1b[2J\u202e"
     state = State("20", "a", 7, runtime=name, config_error=name)
-    state.miss("c", Missed(name, name, (name,)))
+    state.missed.add("c", Missed(name, name, (name,)))
     said = document(state, "synchronized", launched=False)
     output = served(tmp_path, said)[1]
     lines = output.split("\n")
@@ -169,7 +174,7 @@ def test_status_of_hostile_names_stays_on_its_lines(tmp_path: Path) -> None:
 
 def test_status_of_a_plugin_from_before_an_upgrade_is_shown(tmp_path: Path) -> None:
     said = document(State("20", "a", 7), "synchronized", launched=False)
-    del said["uncompared"], said["notes"]
+    del said["uncompared"], said["notes"], said["drifted"]
     status, output, _ = served(tmp_path, said)
     assert (status, output.splitlines()[-1]) == (0, "  missed      0 of 0 that were running")
 

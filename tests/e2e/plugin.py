@@ -18,9 +18,10 @@ class External:
 
     def __init__(self, command: str, daemon: Daemon, log_path: Path, *options: str) -> None:
         self._log_path = log_path
+        program, *words = command.split()
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [BIN / command, "--socket-path", str(daemon.nri_socket), *options],
+                [BIN / program, *words, "--socket-path", str(daemon.nri_socket), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -210,7 +210,7 @@ BROKEN: Mapping[str, tuple[Break, str, str]] = {
         lambda host: says(host, missed=MISSED),
         "missed",
         (
-            "2 running containers lack what their pods ask for, the first: ns/web app, without"
+            "2 running containers were created without the plugin, the first: ns/web app lacks"
             " device /dev/fuse"
         ),
     ),

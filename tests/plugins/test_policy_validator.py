@@ -94,6 +94,12 @@ def test_what_a_rule_allows_passes_whoever_asks() -> None:
     validating().validate(request(devices(NULL)))
 
 
+def test_the_mark_of_a_served_container_needs_no_rule() -> None:
+    marked = api.Adjustment(annotations={"served.noderesource.dev/nri-inject": "c0"})
+    validating("rules: []").validate(request(marked))
+    validating(None).validate(request(marked))
+
+
 def test_what_no_rule_allows_is_rejected_with_the_plugin_that_asked() -> None:
     assert reason(validating(), request(devices(NULL, FULL))) == (
         "pod ci/build, container main: plugin 20-other: device '/dev/full' (c 1:7): no rule of"

@@ -52,8 +52,13 @@ class _Collector(Collector):
         )
         yield _gauge(
             "nri_inject_missed_containers",
-            "Running containers that lack what their pods ask for.",
+            "Containers that lack what they are to have: the plugin has not served them.",
             said["missed"]["count"],
+        )
+        yield _gauge(
+            "nri_inject_drifted_containers",
+            "Containers that would be given something else now.",
+            said["drifted"]["count"],
         )
         yield _gauge(
             "nri_inject_uncompared_containers",

@@ -1,8 +1,10 @@
-"""Which running containers lack what their pods ask for: started while no plugin was there.
+"""Which containers were missed: created without the plugin, and without what they are to have.
 
-`lacking` decides, a function of two messages. `Comparison` asks it for each container that a
-runtime reports, in slices of time between requests: thousands would not fit into one answer. Until
-then it keeps what is needed of pods and containers, within a bound of bytes.
+A container without the plugin's mark was not served by it. With the mark it was, and a difference
+to what it would be given now is drift: a policy, a hook file or a device has changed since.
+`Comparison` looks at each container that a runtime reports, in slices of time between requests:
+thousands would not fit into one answer. Until then it keeps what is needed of pods and containers,
+within a bound of bytes.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol, runtime_checkable
 
 from nri_inject.api import Adjustment, Container, ContainerState, Pod
-from nri_inject.errors import NriError
+from nri_inject.errors import NriError, RequestError
+from nri_inject.service.health import mark
+from nri_inject.service.health.age import created
 from nri_inject.service.health.records import Records
-from nri_inject.service.health.state import Missed, State
+from nri_inject.service.health.state import Found, Missed, State, in_words
 from nri_inject.text.annotations import container_name, where
 from nri_inject.text.words import plain
 
@@ -52,15 +56,30 @@ _ALIVE: Final = frozenset(
 def lacking(wanted: Adjustment, container: Container) -> tuple[str, ...]:
     """Return what an adjustment asks for and a container does not have, in short names.
 
-    The first few are named, and the others counted.
-
     Compared are devices by path, mounts by destination, variables by key and hooks by program:
     these every runtime tells of a running container (NRI 0.2.0 on). Its values are the admin's
     and the pod's to change, so they are not compared; nor are limits, sysctls and the like, of
     which most runtimes tell nothing.
     """
-    lacks = tuple(_lacking(wanted, container))
-    named, more = lacks[:MOST_NAMED], len(lacks) - MOST_NAMED
+    return tuple(_lacking(wanted, container))
+
+
+def unreported(wanted: Adjustment) -> tuple[str, ...]:
+    """Return the other things that an adjustment asks for, by the name of their field."""
+    return tuple(
+        descriptor.name
+        for message, compared in ((wanted, _COMPARED), (wanted.linux, {"devices"}))
+        for descriptor, _ in message.ListFields()
+        if descriptor.name not in compared
+    )
+
+
+_COMPARED: Final = frozenset({"linux", "mounts", "env", "hooks", "annotations"})
+
+
+def shown(things: Sequence[str]) -> tuple[str, ...]:
+    """Return the first few things, and how many more there are."""
+    named, more = tuple(things[:MOST_NAMED]), len(things) - MOST_NAMED
     return (*named, f"{more} more") if more > 0 else named
 
 
@@ -84,19 +103,23 @@ def _lacking(wanted: Adjustment, container: Container) -> Iterator[str]:
                 yield f"hook {plain(hook.path)}"
 
 
-Expected = Callable[[Pod, Container], Adjustment]
+@runtime_checkable
+class Expected(Protocol):
+    """A service that can say what a container would be given now."""
+
+    def expected(self, pod: Pod, container: Container) -> Adjustment:
+        """Return what a container would be given, without a log; NriError if it is refused."""
+
+    def hook_changed(self, program: str) -> float:
+        """Return when the definitions of a hook changed, in seconds since 1970; 0.0 if never."""
 
 
 class Comparison:
-    """Compare containers with what is expected of them, a slice at a time; a Watch of the loop.
+    """Compare containers with what is expected of them, a slice at a time; a Watch of the loop."""
 
-    `expected` returns what a container should have been given, and raises NriError where that
-    cannot be had any more.
-    """
-
-    def __init__(self, state: State, expected: Expected) -> None:
+    def __init__(self, state: State, service: Expected) -> None:
         self._state = state
-        self._expected = expected
+        self._service = service
         self._armed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_armed = False
         self._start()
@@ -137,8 +160,34 @@ class Comparison:
         if not self._containers:
             self._end()
 
+    def judge(self, pod: Pod, container: Container, now: float = 0.0) -> Missed | None:
+        """Report a container that was missed, and return it; or report that it has drifted.
+
+        `now` is when it was created, if neither the runtime nor the kernel says it.
+        """
+        served = mark.is_on(container, self._state.name)
+        lacks: tuple[str, ...] = ()
+        refused = ""
+        try:
+            lacks, is_drift = self._lacks(pod, container, served, now)
+        except RequestError as error:
+            refused, is_drift = str(RequestError(error.faults)), served  # without the container
+        except NriError as error:
+            refused, is_drift = error.reason, served
+        if not lacks and not refused:
+            return None
+        name = f"{plain(pod.namespace)}/{plain(pod.name)}"
+        one = Missed(name, plain(container_name(container)), lacks, refused)
+        if is_drift:
+            self._report_drift(pod, container, one)
+            return None
+        self._report_missed(pod, container, one)
+        return one
+
     def forget(self, container_id: str) -> None:
-        """Do not compare a container that has been removed."""
+        """Do not compare a container that has been removed, and report it no longer."""
+        self._state.missed.pop(container_id, None)
+        self._state.drifted.pop(container_id, None)
         if self._containers.pop(container_id) is not None and self._is_armed:
             self._state.to_compare -= 1
 
@@ -147,10 +196,8 @@ class Comparison:
         os.close(self._armed)
 
     def _start(self) -> None:
-        self._state.missed.clear()
-        self._state.compared = self._state.to_compare = 0
-        self._state.unlisted = self._state.uncompared = 0
-        self._unknown = 0
+        self._state.missed, self._state.drifted = Found(), Found()
+        self._state.compared = self._state.to_compare = self._state.uncompared = 0
         self._pods = Records(MAX_PODS)
         self._containers = Records(MAX_CONTAINERS)
 
@@ -164,12 +211,13 @@ class Comparison:
     def _end(self) -> None:
         self._disarm()
         self._pods = Records(MAX_PODS)
-        missed = len(self._state.missed) + self._state.unlisted
-        log.info("compared %d running containers, %d missed", self._state.compared, missed)
-        if self._unknown > SHOWN:
-            log.info("cannot tell of %d more what they should have", self._unknown - SHOWN)
+        missed, drifted = self._state.missed.count, self._state.drifted.count
+        log.info(
+            "compared %d running containers, %d missed, %d drifted",
+            *(self._state.compared, missed, drifted),
+        )
         if missed > SHOWN:
-            log.warning("%d more containers lack what their pods ask for", missed - SHOWN)
+            log.warning("%d more containers were missed", missed - SHOWN)
         if self._state.uncompared:
             log.warning(
                 "%d running containers were not compared with what their pods ask for: the runtime"
@@ -191,25 +239,50 @@ class Comparison:
             return
         pod = Pod.FromString(record)
         self._state.compared += 1
-        try:
-            lacks = lacking(self._expected(pod, container), container)
-        except NriError as error:
-            self._unknown += 1
-            if self._unknown <= SHOWN:
-                log.info("%s: cannot tell what it should have: %s", where(pod, container), error)
-            return
-        if lacks:
-            self._missed(pod, container, lacks)
+        self.judge(pod, container)
 
-    def _missed(self, pod: Pod, container: Container, lacks: tuple[str, ...]) -> None:
-        name = f"{plain(pod.namespace)}/{plain(pod.name)}"
-        self._state.miss(container.id, Missed(name, plain(container_name(container)), lacks))
-        if len(self._state.missed) <= SHOWN:
+    def _lacks(
+        self, pod: Pod, container: Container, served: bool, now: float
+    ) -> tuple[tuple[str, ...], bool]:
+        """Return what a container lacks, and whether that is so because something has changed."""
+        wanted = self._service.expected(pod, container)
+        lacks = lacking(wanted, container)
+        if served:
+            return shown(lacks), True
+        if not mark.is_on_by_any(container):  # else another plugin of ours may have given it
+            lacks += unreported(wanted)
+        return shown(lacks), bool(lacks) and self._has_changed(wanted, lacks, container, now)
+
+    def _has_changed(
+        self, wanted: Adjustment, lacks: Sequence[str], container: Container, now: float
+    ) -> bool:
+        """Tell whether a container without the mark lacks only hooks that are newer than itself.
+
+        Nobody requests a hook, so such a container may have needed nothing when it was created.
+        """
+        programs = {hook.path for _, hooks in wanted.hooks.ListFields() for hook in hooks}
+        newer = {
+            f"hook {plain(program)}"
+            for program in programs
+            if self._service.hook_changed(program) > (created(container) or now)
+        }
+        return newer.issuperset(lacks)
+
+    def _report_missed(self, pod: Pod, container: Container, one: Missed) -> None:
+        self._state.missed.add(container.id, one)
+        if self._state.missed.count <= SHOWN:
             log.warning(
-                "%s: runs without %s; it was created while no plugin was connected, so create it"
-                " anew",
+                "%s: %s; it was created without the plugin, so recreate it",
+                *(where(pod, container), in_words(one._asdict())),
+            )
+
+    def _report_drift(self, pod: Pod, container: Container, one: Missed) -> None:
+        self._state.drifted.add(container.id, one)
+        if self._state.drifted.count <= SHOWN:
+            log.info(
+                "%s: %s, since something has changed",
                 where(pod, container),
-                ", ".join(lacks),
+                in_words(one._asdict()),
             )
 
 

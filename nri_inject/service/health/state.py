@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final, Literal, NamedTuple
@@ -13,8 +13,11 @@ from nri_inject.version import VERSION
 MOST_MISSED: Final = 1000
 """How many missed containers are remembered; of more, only the number is."""
 
-MAX_SHOWN: Final = 50
+MAX_SHOWN: Final = 40
 """How many of them one document names."""
+
+MAX_DRIFTED: Final = 10
+"""How many of those that have drifted it names."""
 
 MAX_NAME: Final = 330
 """How many bytes of a document the name of a pod may take: Kubernetes allows 63 for its namespace
@@ -22,6 +25,9 @@ and 253 for itself."""
 
 MAX_TEXT: Final = 100
 """How many bytes of a document any other text of a pod's author may take."""
+
+MAX_REFUSED: Final = 400
+"""How many bytes of a document the reason of a refusal may take."""
 
 MAX_ERROR: Final = 2000
 """How many bytes of a document the error of a configuration may take."""
@@ -36,11 +42,56 @@ MAX_DOCUMENT: Final = 64 * 1024
 
 
 class Missed(NamedTuple):
-    """A running container that lacks what its pod asks for: `Who` it is, and what it lacks."""
+    """A container that does not have what the plugin would give it now.
+
+    It lacks something; or its request would be refused, and `refused` says why.
+    """
 
     pod: str
     container: str
     lacks: tuple[str, ...]
+    refused: str = ""
+
+
+class Found(dict[str, Missed]):
+    """The first MOST_MISSED containers that were found, by id; `unlisted` counts the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unlisted = 0
+
+    @property
+    def count(self) -> int:
+        """How many were found."""
+        return len(self) + self.unlisted
+
+    def add(self, container_id: str, one: Missed) -> None:
+        """Remember a container, with texts of bounded length."""
+        if len(self) >= MOST_MISSED and container_id not in self:
+            self.unlisted += 1
+            return
+        self[container_id] = Missed(
+            shortened(one.pod, MAX_NAME),
+            shortened(one.container, MAX_TEXT),
+            tuple(shortened(text, MAX_TEXT) for text in one.lacks),
+            shortened(one.refused, MAX_REFUSED),
+        )
+
+    def document(self, most: int) -> dict[str, Any]:
+        """Return how many there are, and the first of them."""
+        return {
+            "count": self.count,
+            "containers": [
+                {**one._asdict(), "lacks": list(one.lacks)} for one in list(self.values())[:most]
+            ],
+        }
+
+
+def in_words(one: Mapping[str, Any]) -> str:
+    """Say what a container of a document lacks, or why it would be refused now."""
+    if one.get("refused"):
+        return f"would be refused now: {one['refused']}"
+    return f"lacks {', '.join(one['lacks'])}"
 
 
 @dataclass(slots=True)
@@ -48,8 +99,10 @@ class State:
     """Counted from the start of the process; times are seconds since the epoch, None for never.
 
     `asked` counts the containers that a runtime asked about; of those some were `changed`, some
-    `failed` and, among the failed, some `denied` by a policy. `missed` are by container id, as of
-    the last synchronization, less those that have been removed since; `unlisted` were too many.
+    `failed` and, among the failed, some `denied` by a policy. The answers for those that were too
+    `late` are not among these. `missed` were not served by the plugin and lack something;
+    `drifted` were served, and would be given something else now. Both are as of the last
+    synchronization and the containers that started since, less those that have been removed.
     Of what the runtime told then, `compared` have been compared, `to_compare` wait for it, and
     `uncompared` cannot be: too much was told of them, or nothing of their pods.
     `config_error` says why the newest version of the configuration file is not in force. `notes`
@@ -70,11 +123,12 @@ class State:
     changed: int = 0
     failed: int = 0
     denied: int = 0
+    late: int = 0
     to_compare: int = 0
     compared: int = 0
     uncompared: int = 0
-    missed: dict[str, Missed] = field(default_factory=dict)
-    unlisted: int = 0
+    missed: Found = field(default_factory=Found)
+    drifted: Found = field(default_factory=Found)
     config_error: str = ""
     notes: Sequence[str] = ()
 
@@ -83,17 +137,6 @@ class State:
         """The plugin's name as runtimes write it, `20-nri-inject`."""
         return f"{self.index}-{self.name}"
 
-    def miss(self, container_id: str, missed: Missed) -> None:
-        """Remember a container that was missed."""
-        if len(self.missed) >= MOST_MISSED:
-            self.unlisted += 1
-            return
-        self.missed[container_id] = Missed(
-            shortened(missed.pod, MAX_NAME),
-            shortened(missed.container, MAX_TEXT),
-            tuple(shortened(text, MAX_TEXT) for text in missed.lacks),
-        )
-
 
 def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
     """Return what `nri-inject status` shows of one plugin; `phase` is the stub's.
@@ -101,7 +144,6 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
     It is ready when a runtime asks it about containers: once it is synchronized, and where the
     runtime launched it, once it is configured, since runtimes before NRI 0.7 do no more.
     """
-    shown = list(state.missed.values())[:MAX_SHOWN]
     return {
         "plugin": state.title,
         "version": VERSION,
@@ -119,17 +161,13 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
             "changed": state.changed,
             "failed": state.failed,
             "denied": state.denied,
+            "late": state.late,
         },
         "to_compare": state.to_compare,
         "compared": state.compared,
         "uncompared": state.uncompared,
-        "missed": {
-            "count": len(state.missed) + state.unlisted,
-            "containers": [
-                {"pod": one.pod, "container": one.container, "lacks": list(one.lacks)}
-                for one in shown
-            ],
-        },
+        "missed": state.missed.document(MAX_SHOWN),
+        "drifted": state.drifted.document(MAX_DRIFTED),
         "config_error": shortened(state.config_error, MAX_ERROR),
         "notes": [shortened(note, MAX_NOTE) for note in state.notes[:MAX_NOTES]],
     }

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from nri_inject import capabilities
@@ -24,22 +25,19 @@ from nri_inject.api import (
 from nri_inject.errors import RequestError
 from nri_inject.plugin import Plugin, Updates
 from nri_inject.service.base import Service
-from nri_inject.service.health import status
-from nri_inject.service.health.missed import Comparison
-from nri_inject.service.health.state import MAX_TEXT, State, document, shortened
+from nri_inject.service.health import mark, status
+from nri_inject.service.health.missed import Comparison, Expected
+from nri_inject.service.health.state import MAX_TEXT, State, document, in_words, shortened
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
 from nri_inject.stub import Stub
+from nri_inject.text.annotations import where
 
 log = logging.getLogger(__name__)
 
 
-@runtime_checkable
-class Expecting(Protocol):
-    """A service that can tell what a container should have been given."""
-
-    def expected(self, pod: Pod, container: Container) -> Adjustment:
-        """Return it, without a word in the log; raises NriError where it cannot be had."""
+MAX_ASKED: Final = 10_000
+"""How many containers are remembered between their creation and their start."""
 
 
 @runtime_checkable
@@ -82,6 +80,7 @@ class Supervised:
         self._stub: Stub | None = None
         self._parts = ExitStack()
         self._comparison: Comparison | None = None
+        self._asked: dict[str, None] = {}
         self.state: Final = State(self._inner.index, self._inner.name, os.getpid())
         self.plugin: Final = self._observed(self._inner)
 
@@ -89,8 +88,8 @@ class Supervised:
         """Attach the service, and open what watches over it."""
         self._stub = stub
         self._service.attach(stub)
-        if isinstance(self._service, Expecting):
-            self._comparison = self._watch(Comparison(self.state, self._service.expected))
+        if isinstance(self._service, Expected):
+            self._comparison = self._watch(Comparison(self.state, self._service))
         pause = watchdog_pause()
         if pause is not None:
             self._watch(Watchdog(pause))
@@ -122,12 +121,14 @@ class Supervised:
         takes_whole = plugin.synchronize is not None and plugin.synchronize_part is None
         created = plugin.create_container
         removed = plugin.remove_container
+        expecting = isinstance(self._service, Expected)
         return dataclasses.replace(
             plugin,
             configure=self._configure,
             synchronize=self._synchronize,
             synchronize_part=None if takes_whole else self._synchronize_part,
             create_container=created and self._counting(created),
+            start_container=self._start_container if expecting else plugin.start_container,
             remove_container=self._remove_container if created or removed else None,
         )
 
@@ -192,16 +193,61 @@ class Supervised:
             try:
                 result = create(pod, container)
             except Exception as error:
-                state.failed += 1
-                state.denied += isinstance(error, RequestError) and error.denied
+                denied = isinstance(error, RequestError) and error.denied
+                self._when_delivered(partial(self._count_failed, denied))
                 raise
-            state.changed += result is not None and result.ByteSize() > 0
+            changes = result is not None and result.ByteSize() > 0
+            if isinstance(result, Adjustment) and mark.is_alone(result):
+                changes = False
+            self._note_asked(container.id)
+            self._when_delivered(partial(self._count_served, container.id, changes))
             return result
 
         return create_container
 
+    def _when_delivered(self, count: Callable[[bool], None]) -> None:
+        if self._stub is None:
+            count(True)
+        else:
+            self._stub.after_delivery(count)
+
+    def _count_failed(self, denied: bool, in_time: bool) -> None:
+        if not in_time:
+            self.state.late += 1
+            return
+        self.state.failed += 1
+        self.state.denied += denied
+
+    def _count_served(self, container_id: str, changes: bool, in_time: bool) -> None:
+        if not in_time:
+            self.state.late += 1
+            self._asked.pop(container_id, None)
+            return
+        self.state.changed += changes
+
+    def _note_asked(self, container_id: str) -> None:
+        self._asked[container_id] = None
+        if len(self._asked) > MAX_ASKED:
+            del self._asked[next(iter(self._asked))]
+
+    def _start_container(self, pod: Pod, container: Container) -> None:
+        """Report a container that starts and was missed; refuse it if no answer is to fail it.
+
+        Its creation may have been under way when the plugin registered: containerd before 2.0 does
+        not report it then.
+        """
+        was_asked = self._asked.pop(container.id, self) is None
+        if self._comparison is not None and not was_asked:
+            missed = self._comparison.judge(pod, container, now=time.time())
+            policy = self._inner.failure_policy
+            if missed is not None and policy is not None and policy.fail_request:
+                fault = f"{in_words(missed._asdict())}; it was created without the plugin"
+                raise RequestError([fault], where=where(pod, container))
+        if self._inner.start_container is not None:
+            self._inner.start_container(pod, container)
+
     def _remove_container(self, pod: Pod, container: Container) -> None:
-        self.state.missed.pop(container.id, None)
+        self._asked.pop(container.id, None)
         if self._comparison is not None:
             self._comparison.forget(container.id)
         if self._inner.remove_container is not None:
