@@ -25,6 +25,7 @@ from nri_inject.service import config
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
+from nri_inject.service.health.mark import PREFIX as MARKS
 from nri_inject.service.output import STANDARD_OUTPUT, Output
 from nri_inject.stub import Stub
 from nri_inject.text.annotations import container_name, where
@@ -124,7 +125,11 @@ def compared(
     `large` fields are not compared.
     """
     ignored = _PROGRESS.union(large)
-    changes = differences(old, new, ignored)
+    changes = [
+        change
+        for change in differences(old, new, ignored)
+        if not (change.field == "annotations" and change.key.startswith(MARKS))
+    ]
     if not created:
         return changes, []
     told = fields_of(new, ignored)

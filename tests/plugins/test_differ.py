@@ -291,3 +291,10 @@ def test_a_field_that_is_too_large_on_either_side_is_not_compared() -> None:
         assert untold == []
     step = Step(1.5, POD, small, "00", "99", [], (), ["env"])
     assert as_text(step).splitlines()[1:] == ["  ? env: too large to be compared"]
+
+
+def test_the_marks_of_our_plugins_are_left_out() -> None:
+    one = api.Container(id="c1", annotations={"a": "1"})
+    two = api.Container(id="c1", annotations={"a": "2", "served.noderesource.dev/nri-inject": "c1"})
+    changes, _ = compared(one, two, created=False)
+    assert changes == [Change("annotations", "a", "1", "2")]
