@@ -14,7 +14,7 @@ from nri_inject.errors import RequestError
 from nri_inject.plugin import Plugin, subscription
 from nri_inject.service.config import Config
 from nri_inject.service.health import mark, supervisor
-from nri_inject.service.health.supervisor import Supervised
+from nri_inject.service.health.supervisor import Supervisor
 from nri_inject.stub import Stub
 
 FUSE = Adjustment(linux=api.LinuxContainerAdjustment(devices=[api.LinuxDevice(path="/dev/fuse")]))
@@ -65,7 +65,7 @@ class Life:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.supervised = Supervised(service)
+        self.supervised = Supervisor(service)
         self._stub = Stub(self.supervised.plugin)
         self.supervised.attach(self._stub)
         self.supervised._stub = None  # so that an answer is delivered at once
@@ -175,7 +175,7 @@ def test_a_mark_alone_counts_as_no_change(living: Living) -> None:
 
 def test_only_a_plugin_that_injects_subscribes_to_the_start() -> None:
     start = 1 << (api.Event.START_CONTAINER - 1)
-    assert subscription(Supervised(Service(FAILS)).plugin) & start
+    assert subscription(Supervisor(Service(FAILS)).plugin) & start
 
     class Other:
         plugin = Plugin(name="other", index="90", create_container=lambda *_: None)
@@ -186,4 +186,4 @@ def test_only_a_plugin_that_injects_subscribes_to_the_start() -> None:
         def close(self) -> None:
             pass
 
-    assert not subscription(Supervised(Other()).plugin) & start
+    assert not subscription(Supervisor(Other()).plugin) & start

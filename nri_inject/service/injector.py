@@ -21,22 +21,22 @@ from nri_inject.policy.audit import Outcome
 from nri_inject.policy.permit import Permit
 from nri_inject.service.base import Options, Service
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Part, Surrounded
+from nri_inject.service.environment import ConfiguredService, InjectorSpec
 from nri_inject.service.health import mark
 from nri_inject.text.annotations import where
 
 log = logging.getLogger(__name__)
 
 
-def service_of(*parts: Part) -> Callable[[Options, Config], Service]:
+def service_of(*parts: InjectorSpec) -> Callable[[Options, Config], Service]:
     """Return how to make the service of a plugin that injects what all of its parts want."""
-    return partial(Injecting, parts)
+    return partial(InjectorService, parts)
 
 
-class Injecting(Surrounded):
+class InjectorService(ConfiguredService):
     """The service of one or several injectors."""
 
-    def __init__(self, parts: Sequence[Part], options: Options, configured: Config) -> None:
+    def __init__(self, parts: Sequence[InjectorSpec], options: Options, configured: Config) -> None:
         super().__init__(parts, options, configured)
         self.plugin: Final = Plugin(
             name=options.name,
@@ -47,18 +47,18 @@ class Injecting(Surrounded):
 
     def configure(self, request: ConfigureRequest) -> Plugin:
         """Configure, and return the plugin with the failure policy of the configuration."""
-        self._surroundings.configure(request)
-        policy = self._surroundings.config.failure_policy
+        self._environment.configure(request)
+        policy = self._environment.config.failure_policy
         return dataclasses.replace(self.plugin, failure_policy=policy)
 
     def expected(self, pod: Pod, container: Container) -> Adjustment:
         """Return what a container is to be given as things are now; RequestError if it can't."""
-        around = self._surroundings
-        return around.injector(pod, container, around.host(pod, container))
+        environment = self._environment
+        return environment.injector(pod, container, environment.host(pod, container))
 
     def hook_changed(self, program: str) -> float:
         """Return when the files of the hooks with this program changed last, 0.0 if never."""
-        files = {hook.file for hook in self._surroundings.hooks() if hook.path == program}
+        files = {hook.file for hook in self._environment.hooks() if hook.path == program}
         return max(map(changed_at, files), default=0.0)
 
     def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
@@ -67,21 +67,21 @@ class Injecting(Surrounded):
         A container that gets or requests something also gets the mark of the plugin; of others
         there is nothing to remember.
         """
-        around = self._surroundings
+        environment = self._environment
         warnings: list[str] = []
-        host = around.host(pod, container, warnings.append)
+        host = environment.host(pod, container, warnings.append)
         record = partial(self._record, pod, container, host.permit, warnings)
         try:
-            adjustment = around.injector(pod, container, host)
+            adjustment = environment.injector(pod, container, host)
         except BaseException:
-            around.delivered(partial(record, None))
+            environment.delivered(partial(record, None))
             raise
-        lost = capabilities.lost(adjustment, around.runtime)
-        warnings += [capabilities.sentence(loss, around.runtime) for loss in lost]
-        capabilities.spare(adjustment, around.runtime)
-        around.delivered(partial(record, summary(adjustment)))
+        unsupported_in = capabilities.unsupported_in(adjustment, environment.runtime)
+        warnings += [capabilities.sentence(loss, environment.runtime) for loss in unsupported_in]
+        capabilities.drop_what_crashes(adjustment, environment.runtime)
+        environment.delivered(partial(record, summary(adjustment)))
         if adjustment.ByteSize() or warnings or (host.permit and host.permit.decisions):
-            mark.put(adjustment, container, around.options.name)
+            mark.put(adjustment, container, environment.options.name)
         return adjustment if adjustment.ByteSize() else None
 
     def _record(
@@ -98,7 +98,7 @@ class Injecting(Surrounded):
             log.warning("%s: %s", where(pod, container), sentence)
         if permit is not None:
             outcome: Outcome = "failed" if given is None else "injected"
-            self._surroundings.record(permit, pod, container, outcome if in_time else "too late")
+            self._environment.record(permit, pod, container, outcome if in_time else "too late")
         if given and in_time:
             log.info("%s: injected %s", where(pod, container), given)
         elif given:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
-from stubs import CREATE, LONG, LONGEST, launched, plugin
+from support.stubs import CREATE, LONG, LONGEST, launched, plugin
 
 from nri_inject import api
 from nri_inject.errors import ConnectionLost

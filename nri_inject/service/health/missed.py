@@ -2,7 +2,7 @@
 
 A container without the plugin's mark was not served by it. With the mark it was, and a difference
 to what it would be given now is drift: a policy, a hook file or a device has changed since.
-`Comparison` looks at each container that a runtime reports, in slices of time between requests:
+`DriftCheck` looks at each container that a runtime reports, in slices of time between requests:
 thousands would not fit into one answer. Until then it keeps what is needed of pods and containers,
 within a bound of bytes.
 """
@@ -32,7 +32,7 @@ SLICE: Final = 0.02
 SHOWN: Final = 20
 """How many missed containers have a line in the log, and how many for which that is not known."""
 
-MOST_NAMED: Final = 5
+MAX_NAMED: Final = 5
 """How many of the things that one container lacks are named."""
 
 MAX_CONTAINERS: Final = 16 << 20
@@ -53,7 +53,7 @@ _ALIVE: Final = frozenset(
 )
 
 
-def lacking(wanted: Adjustment, container: Container) -> tuple[str, ...]:
+def missing_edits(wanted: Adjustment, container: Container) -> tuple[str, ...]:
     """Return what an adjustment asks for and a container does not have, in short names.
 
     Compared are devices by path, mounts by destination, variables by key and hooks by program:
@@ -79,7 +79,7 @@ _COMPARED: Final = frozenset({"linux", "mounts", "env", "hooks", "annotations"})
 
 def shown(things: Sequence[str]) -> tuple[str, ...]:
     """Return the first few things, and how many more there are."""
-    named, more = tuple(things[:MOST_NAMED]), len(things) - MOST_NAMED
+    named, more = tuple(things[:MAX_NAMED]), len(things) - MAX_NAMED
     return (*named, f"{more} more") if more > 0 else named
 
 
@@ -114,7 +114,7 @@ class Expected(Protocol):
         """Return when the definitions of a hook changed, in seconds since 1970; 0.0 if never."""
 
 
-class Comparison:
+class DriftCheck:
     """Compare containers with what is expected of them, a slice at a time; a Watch of the loop."""
 
     def __init__(self, state: State, service: Expected) -> None:
@@ -246,7 +246,7 @@ class Comparison:
     ) -> tuple[tuple[str, ...], bool]:
         """Return what a container lacks, and whether that is so because something has changed."""
         wanted = self._service.expected(pod, container)
-        lacks = lacking(wanted, container)
+        lacks = missing_edits(wanted, container)
         if served:
             return shown(lacks), True
         if not mark.is_on_by_any(container):  # else another plugin of ours may have given it

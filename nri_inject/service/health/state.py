@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from nri_inject.version import VERSION
 
-MOST_MISSED: Final = 1000
+MAX_MISSED: Final = 1000
 """How many missed containers are remembered; of more, only the number is."""
 
 MAX_SHOWN: Final = 40
@@ -67,7 +67,7 @@ class Found(dict[str, Missed]):
 
     def add(self, container_id: str, one: Missed) -> None:
         """Remember a container, with texts of bounded length."""
-        if len(self) >= MOST_MISSED and container_id not in self:
+        if len(self) >= MAX_MISSED and container_id not in self:
             self.unlisted += 1
             return
         self[container_id] = Missed(

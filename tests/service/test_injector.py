@@ -18,7 +18,7 @@ from nri_inject.plugins import device_injector, hook_injector
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
 from nri_inject.service.health import mark
-from nri_inject.service.injector import Injecting, service_of
+from nri_inject.service.injector import InjectorService, service_of
 from nri_inject.stub import Stub
 
 CONFIG = """
@@ -48,10 +48,10 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def service(file: Path) -> Iterator[Injecting]:
+def service(file: Path) -> Iterator[InjectorService]:
     """Return a device injector whose policy allows one device."""
     made = service_of(device_injector.PART)(Options(idx="10", name="injector"), Config())
-    assert isinstance(made, Injecting)
+    assert isinstance(made, InjectorService)
     assert made.plugin.configure is not None
     request = api.ConfigureRequest(
         runtime_name="containerd", runtime_version="1.7.24", config=CONFIG.format(file=file)
@@ -66,7 +66,7 @@ def audited(file: Path) -> list[tuple[str, str]]:
     return [(line["decision"], line["outcome"]) for line in lines]
 
 
-def test_without_a_stub_it_is_written_down_at_once(service: Injecting, file: Path) -> None:
+def test_without_a_stub_it_is_written_down_at_once(service: InjectorService, file: Path) -> None:
     service.create_container(pod("/dev/full"), CONTAINER)
     with pytest.raises(RequestError):
         service.create_container(pod("/dev/null"), CONTAINER)
@@ -74,7 +74,7 @@ def test_without_a_stub_it_is_written_down_at_once(service: Injecting, file: Pat
 
 
 def test_no_container_waits_until_it_is_written_down(
-    service: Injecting, file: Path, caplog: pytest.LogCaptureFixture
+    service: InjectorService, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, theirs = socket.socketpair()
     stub = Stub(service.plugin, connection=theirs)
@@ -103,7 +103,7 @@ def test_no_container_waits_until_it_is_written_down(
 KEY = mark.PREFIX + "injector"
 
 
-def test_a_container_that_gets_something_has_the_mark_beside_it(service: Injecting) -> None:
+def test_a_container_that_gets_something_has_the_mark_beside_it(service: InjectorService) -> None:
     adjustment = service.create_container(pod("/dev/full"), CONTAINER)
     assert adjustment is not None
     assert dict(adjustment.annotations) == {KEY: "c1"}
@@ -111,7 +111,7 @@ def test_a_container_that_gets_something_has_the_mark_beside_it(service: Injecti
 
 
 def test_a_container_that_requests_something_and_gets_nothing_has_the_mark_alone(
-    service: Injecting,
+    service: InjectorService,
 ) -> None:
     skip = "policy: {on_deny: skip, rules: []}"
     service.configure(
@@ -123,16 +123,16 @@ def test_a_container_that_requests_something_and_gets_nothing_has_the_mark_alone
     assert mark.is_alone(adjustment)
 
 
-def test_a_container_that_requests_nothing_gets_no_mark(service: Injecting) -> None:
+def test_a_container_that_requests_nothing_gets_no_mark(service: InjectorService) -> None:
     assert service.create_container(api.Pod(name="p"), CONTAINER) is None
 
 
-def test_what_is_expected_of_a_container_has_no_mark(service: Injecting) -> None:
+def test_what_is_expected_of_a_container_has_no_mark(service: InjectorService) -> None:
     assert not service.expected(pod("/dev/full"), CONTAINER).annotations
 
 
 def test_an_answer_that_was_too_late_is_written_down_as_that(
-    service: Injecting,
+    service: InjectorService,
     file: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -141,7 +141,7 @@ def test_an_answer_that_was_too_late_is_written_down_as_that(
         with contextlib.suppress(RequestError):
             service.create_container(pod(device), CONTAINER)
 
-    monkeypatch.setattr(service._surroundings, "delivered", lambda callback: callback(False))
+    monkeypatch.setattr(service._environment, "delivered", lambda callback: callback(False))
     create("/dev/full")
     create("/dev/null")
     assert audited(file) == [("allow", "too late"), ("deny", "too late")]
@@ -165,7 +165,7 @@ def test_a_hook_changes_with_its_file(tmp_path: Path) -> None:
         Options(idx="30", name="hooks", hooks_dir=(str(hooks),), unsafe_files=True),
         Config(policy="unrestricted", unsafe_files=True),
     )
-    assert isinstance(made, Injecting)
+    assert isinstance(made, InjectorService)
     made.configure(api.ConfigureRequest(runtime_name="containerd", runtime_version="2.3.0"))
     assert made.hook_changed(str(program)) == (hooks / "one.json").stat().st_ctime
     assert made.hook_changed("/bin/other") == 0.0
