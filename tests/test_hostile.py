@@ -17,11 +17,11 @@ from types import CodeType
 import hostile
 import pytest
 import samples
-from counting import calls_of, lines_of
 from hostile import Reader, Text
 from hypothesis import given
 from hypothesis import strategies as st
-from properties import examples
+from support.counting import calls_of, lines_of
+from support.properties import examples
 
 from nri_inject import api
 from nri_inject.api import ConfigureRequest, Container, CreateContainerRequest

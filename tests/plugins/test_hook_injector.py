@@ -8,10 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import hook_vectors
-import hooks_without_env
 import pytest
-from counting import calls_of
+from support import hook_vectors, hooks_without_env
+from support.counting import calls_of
 
 from nri_inject import api
 from nri_inject.errors import RequestError

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from counting import lines_of
+from support.counting import lines_of
 
 from nri_inject import api
 from nri_inject.errors import RequestError

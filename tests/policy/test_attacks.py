@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from device_rules import Rule
+from support.device_rules import Rule
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod

@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 from typing import Any
 
-import naive_policy
 import yaml
 from hypothesis import event, given
 from hypothesis import strategies as st
-from properties import examples
+from support import naive_policy
+from support.properties import examples
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod

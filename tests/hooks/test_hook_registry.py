@@ -11,9 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import hook_vectors
-import hooks_without_env
 import pytest
+from support import hook_vectors, hooks_without_env
 
 from nri_inject.hooks import AS_GO, Choices, NoCommand, Subject, injection
 from nri_inject.hooks.registry import MAX_FILE, HookRegistry

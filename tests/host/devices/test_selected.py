@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from machine import machine, write
+from support.machine import machine, write
 
 from nri_inject.api import Container
 from nri_inject.capabilities import NEWEST, identify
