@@ -28,12 +28,13 @@ class Mounted(NamedTuple):
     """A mount: where it is, and which directory of its file system is there.
 
     `follows` is whether it follows a mount of another namespace (`master:`), as the host's own
-    mounts do in the namespace of a service.
+    mounts do in the namespace of a service. `device` is the number of the file system.
     """
 
     point: str
     root: str
     follows: bool = False
+    device: str = ""
 
 
 class Sight(NamedTuple):
@@ -123,7 +124,8 @@ def read(text: str) -> list[Mounted]:
         if len(fields) > 6:
             optional = takewhile(lambda field: field != "-", fields[6:])
             follows = any(field.startswith("master:") for field in optional)
-            mounts.append(Mounted(_unescaped(fields[4]), _unescaped(fields[3]), follows))
+            point, root = _unescaped(fields[4]), _unescaped(fields[3])
+            mounts.append(Mounted(point, root, follows, fields[2]))
     return mounts
 
 

@@ -16,6 +16,7 @@ from collections.abc import (
     Mapping,
     MutableMapping,
     MutableSequence,
+    Sequence,
 )
 from collections.abc import Set as AbstractSet
 from operator import itemgetter
@@ -25,6 +26,7 @@ from nri_inject import api
 from nri_inject.api import Adjustment, Container
 from nri_inject.host.access import letters, possible_access, rule_number
 from nri_inject.host.model import DeviceNode, NotADevice, Number, Place
+from nri_inject.host.views import NO_VIEWS, Look
 from nri_inject.policy import mount_options, sysctls
 from nri_inject.policy.kinds import HARMLESS, PROTECTED
 from nri_inject.policy.rules import Item
@@ -68,6 +70,10 @@ class HostView(Protocol):
         """Looks at all devices of the host, if that is possible."""
 
     @property
+    def views(self) -> Look:
+        """Looks at the mounts of the host."""
+
+    @property
     def budget(self) -> Budget:
         """Bounds what the request may cost."""
 
@@ -79,6 +85,7 @@ class Guarded(NamedTuple):
     numbers: Mapping[Number, tuple[str, ...]]
     files: Mapping[str, Place]
     inventory: Callable[[], Inventory] | None
+    views: Look
     budget: Budget
 
 
@@ -210,11 +217,11 @@ def _told(number: Number, world: World) -> tuple[str, ...]:
 
 def _device_facts(number: Number, access: frozenset[str], world: World) -> Mapping[str, object]:
     kind, major, minor = number
-    look = Look(number, world.host.inventory)
+    look = DeviceLook(number, world.host.inventory)
     return {"type": kind, "major": major, "minor": minor, "access": access, "device": look}
 
 
-class Look:
+class DeviceLook:
     """Look at what the host has under a number, when a rule asks what it is.
 
     Looks at the same number are equal: they find the same device.
@@ -232,7 +239,7 @@ class Look:
         return self._inventory().of_number(kind, major, minor)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Look) and other._number == self._number
+        return isinstance(other, DeviceLook) and other._number == self._number
 
     def __hash__(self) -> int:
         return hash(self._number)
@@ -357,6 +364,7 @@ def _mount(mount: api.Mount, world: World) -> Item:
         "why_writable": why,
         "destination": destination,
         "options": frozenset(mount_options.words(mount.options)),
+        "elsewhere": Elsewhere(real, world, recursive=mount_options.recursive(mount)),
     }
     source = names[0] if names else mount.source
     aside = f" ({plain(source)})" if source != mount.source else ""
@@ -371,6 +379,35 @@ def _mount(mount: api.Mount, world: World) -> Item:
         "" if trouble else _suggested_mount(source, facts),
         real,
     )
+
+
+class Elsewhere:
+    """Tell where else something of a source is, when a rule that denies asks.
+
+    Equal ones find the same: they are of one request.
+    """
+
+    def __init__(self, real: str, world: World, *, recursive: bool) -> None:
+        self._about = (real, recursive)
+        self._world = world
+        self._known: Sequence[str] | None = None
+
+    def __call__(self) -> Sequence[str]:
+        """Return the other paths; raises TooMany."""
+        real, recursive = self._about
+        host = self._world.host
+        if self._known is None:
+            views = host.views() if real else NO_VIEWS
+            self._known = views.of_tree(real, recursive=recursive)
+        # The rule is going to be compared with each.
+        host.budget.spend("finding out where else it is mounted", len(self._known))
+        return self._known
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Elsewhere) and other._about == self._about
+
+    def __hash__(self) -> int:
+        return hash(self._about)
 
 
 def _nul_in(mount: api.Mount) -> str:

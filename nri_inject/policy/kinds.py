@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nri_inject import api
 from nri_inject.host.access import AUTOMATIC, letters
+from nri_inject.host.views import TooMany
 from nri_inject.policy import mount_options, sysctls
 from nri_inject.policy.rules import Entry, Item, Kind
 from nri_inject.text.fields import (
@@ -293,7 +294,14 @@ def _mount_touches(entry: Entry, item: Item) -> bool:
         patterns: Sequence[Pattern] = conditions["options"]
         if not any(pattern.matches(option) for option in options for pattern in patterns):
             return False
-    return entry.pattern is None or any(_meets(entry.pattern, name) for name in item.names)
+    wanted = entry.pattern
+    if wanted is None or any(_meets(wanted, name) for name in item.names):
+        return True
+    try:
+        elsewhere: Sequence[str] = facts["elsewhere"]() if "elsewhere" in facts else ()
+    except TooMany:
+        return True
+    return any(_meets(wanted, name) for name in elsewhere)
 
 
 def _meets(pattern: Pattern, path: str) -> bool:

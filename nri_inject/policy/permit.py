@@ -6,7 +6,7 @@ A permit belongs to one request. It notes every decision, for the audit to write
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from nri_inject.api import Adjustment, Container, Pod
@@ -170,28 +170,28 @@ class Permit:
 
     def guarded(self, host: HostView) -> HostView:
         """Return the host, with doubts about what containers could have written."""
-        lent = self.policy.lent
-        if not lent:
+        if not self.policy.lent:
             return host
+        lent = self.policy.lent.on(host.views)
         mounts = user_namespace.is_in_one(self._container)
-        nodes = Counted(host.devices, self._budget, self._steps_of_guarding)
+        nodes = Counted(host.devices, self._budget, self._steps_of_guarding(host))
         devices = GuardedDevices(nodes, host.numbers, lent, mounts=mounts)
-        files = GuardedFiles(self._counted(host.files), lent)
-        return Guarded(devices, host.numbers, files, host.inventory, host.budget)
+        files = GuardedFiles(self._counted(host), lent)
+        return Guarded(devices, host.numbers, files, host.inventory, host.views, host.budget)
 
     def guarded_nodes(self, host: HostView) -> Mapping[str, Place]:
         """Return the same of its files, for device nodes that only their number is taken of."""
-        lent = self.policy.lent
-        if not lent:
+        if not self.policy.lent:
             return host.files
-        return GuardedFiles(self._counted(host.files), lent, self.guarded(host).devices)
+        lent = self.policy.lent.on(host.views)
+        return GuardedFiles(self._counted(host), lent, self.guarded(host).devices)
 
-    def _counted(self, files: Mapping[str, Place]) -> Mapping[str, Place]:
-        return Counted(files, self._budget, self._steps_of_guarding)
+    def _counted(self, host: HostView) -> Mapping[str, Place]:
+        return Counted(host.files, self._budget, self._steps_of_guarding(host))
 
-    def _steps_of_guarding(self, _: str) -> int:
+    def _steps_of_guarding(self, host: HostView) -> Callable[[str], int]:
         """Return what it costs to hold a path against all that containers may write."""
-        return self.policy.lent.wildcards
+        return lambda _: self.policy.lent.wildcards + len(host.views()) // 4
 
     def reaches_device(self, path: str) -> bool:
         """Tell whether a device's path may be looked at.

@@ -28,6 +28,7 @@ from nri_inject.host import sight
 from nri_inject.host.model import DeviceNode, Place
 from nri_inject.host.nodes import Remembered
 from nri_inject.host.sight import Mounted, Sight
+from nri_inject.host.views import Views
 from nri_inject.injectors import cdi
 from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import Host, real_host
@@ -391,6 +392,70 @@ def test_a_denied_source_by_a_mount_of_what_is_above_it(place: Path) -> None:
     rules = f"{{name: never, deny: {{mounts: [{place}/secret]}}}}, {for_source(place)}"
     for source in (place, place / "secret"):
         assert refused(mount(source), rules).endswith(IS_DENIED)
+
+
+TWICE = [
+    Mounted("/", "/deploy/1", device="254:0"),
+    Mounted("/sysroot", "/", device="254:0"),
+    Mounted("/var", "/deploy/var", device="254:0"),
+    Mounted("/home", "/", device="254:1"),
+    Mounted("/srv/homes", "/", device="254:1"),
+    Mounted("/srv/disk", "/", device="254:2"),
+    Mounted("/secret", "/keys", device="254:2"),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "option", "denied"),
+    [
+        ("/sysroot/deploy/var", "ro", "/var"),
+        ("/sysroot/deploy/var/lib/secret", "ro", "/var"),
+        ("/sysroot/deploy", "ro", "/var"),
+        ("/sysroot", "ro", "/var/lib/secret"),
+        ("/sysroot/deploy/1/etc", "ro", "/etc"),
+        ("/sysroot/deploy/1", "ro", "/etc/shadow"),
+        ("/srv/homes/bob/.ssh", "ro", "/home/*/.ssh"),
+        ("/srv/homes/bob", "ro", "/home/*/.ssh"),
+        ("/srv", "rro", "/home"),
+        ("/srv", "rro", "'/home/**'"),
+        ("/srv/disk", "ro", "/secret"),
+        ("/srv/disk/keys", "ro", "/secret"),
+        ("/var/lib/secret", "ro", "/sysroot/deploy"),
+    ],
+)
+def test_a_denied_source_that_is_mounted_at_another_path(
+    source: str, option: str, denied: str
+) -> None:
+    host = Host({}, files={source: Place(source)}, views=lambda: Views(TWICE))
+    asked = mount(source, "/in", "bind", "rbind" if option == "rro" else "bind", option)
+    allowing = "{allow: {mounts: [/]}}"
+    assert permit(allowing).granted(asked, host) is asked
+    never = f"{{name: never, deny: {{mounts: [{denied}]}}}}"
+    assert refused(asked, f"{never}, {allowing}", host).endswith(IS_DENIED)
+
+
+@pytest.mark.parametrize("source", ["/sysroot/deploy/2", "/srv/disk/other", "/srv/homes/bob/x"])
+def test_a_source_beside_a_denied_one_is_not_denied(source: str) -> None:
+    host = Host({}, files={source: Place(source)}, views=lambda: Views(TWICE))
+    rules = "{deny: {mounts: [/var, /secret, '/home/*/.ssh']}}, {allow: {mounts: [/]}}"
+    asked = mount(source)
+    assert permit(rules).granted(asked, host) is asked
+
+
+def test_what_is_mounted_in_a_source_counts_if_the_mount_has_it_too() -> None:
+    host = Host({}, files={"/srv": Place("/srv")}, views=lambda: Views(TWICE))
+    rules = "{name: never, deny: {mounts: [/home]}}, {allow: {mounts: [/]}}"
+    asked = mount("/srv", "/in", "bind", "bind", "ro")
+    assert permit(rules).granted(asked, host) is asked
+
+
+def test_a_source_inside_of_what_containers_may_write_at_another_path() -> None:
+    source = "/sysroot/deploy/var/data/x"
+    host = Host({}, files={source: Place(source)}, views=lambda: Views(TWICE))
+    rules = "{allow: {mounts: [{source: /var/data, access: rw}, /sysroot]}}"
+    assert "it lies in '/var/data', where containers may write" in refused(
+        mount(source), rules, host
+    )
 
 
 @pytest.mark.parametrize(
