@@ -102,6 +102,7 @@ def test_a_table_that_cannot_be_read_shows_nothing_twice(monkeypatch: pytest.Mon
     assert views.look().of_file("/etc") == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 def test_a_bind_mount_of_the_real_kernel_is_found(tmp_path: Path) -> None:
     for name in ("srv/data", "again"):

@@ -24,10 +24,11 @@ from nri_inject.injectors.host import Host
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.suite import PARTS
 from nri_inject.policy.audit import Outcome
-from nri_inject.policy.items import World, items_of
+from nri_inject.policy.items import items_of
 from nri_inject.policy.owners import owner
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Item, Policy
+from nri_inject.policy.world import World
 from nri_inject.runtime import validate
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command

@@ -13,19 +13,13 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host import user_namespace
 from nri_inject.host.model import Place
-from nri_inject.policy.items import (
-    Guarded,
-    HostView,
-    World,
-    items_of,
-    named,
-    with_real_sources,
-    without,
-    written,
-)
+from nri_inject.policy.items import items_of
 from nri_inject.policy.kinds import KINDS
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
+from nri_inject.policy.naming import named, written
 from nri_inject.policy.rules import Decision, Item, Policy, Reach, Subject
+from nri_inject.policy.settle import with_real_sources, without
+from nri_inject.policy.world import Guarded, HostView, World
 from nri_inject.text.annotations import container_name, where
 from nri_inject.text.budget import UNLIMITED, Budget, Counted
 from nri_inject.text.glob import MAX_PARTS

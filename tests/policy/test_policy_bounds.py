@@ -14,9 +14,10 @@ from nri_inject.errors import RequestError
 from nri_inject.host.model import DeviceNode, Place
 from nri_inject.injectors.host import Host
 from nri_inject.policy import document
-from nri_inject.policy.items import named, without
+from nri_inject.policy.naming import named
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Item, Policy
+from nri_inject.policy.settle import without
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
 from nri_inject.service.environment import Surroundings

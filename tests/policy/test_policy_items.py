@@ -13,8 +13,10 @@ from nri_inject import api
 from nri_inject.api import Adjustment, Container
 from nri_inject.host.model import DeviceNode, Place
 from nri_inject.injectors.host import Host
-from nri_inject.policy.items import World, items_of, without
+from nri_inject.policy.items import items_of
 from nri_inject.policy.rules import Item
+from nri_inject.policy.settle import without
+from nri_inject.policy.world import World
 
 FUSE = DeviceNode("/dev/fuse", "c", 10, 229, 0o666, 0, 0, "/dev/fuse")
 DISK = DeviceNode("/dev/by-id/disk", "b", 8, 0, 0o660, 0, 6, "/dev/sda")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nri_inject.policy import document
-from nri_inject.policy.items import named
 from nri_inject.policy.kinds import KINDS
+from nri_inject.policy.naming import named
 from nri_inject.policy.rules import Decision, Item, Policy, Rule, Subject
 from nri_inject.text.yamltext import Value
 
