@@ -118,12 +118,31 @@ def _limits(adjustment: Adjustment, world: World) -> Iterator[Item]:
 _UNLIMITED: Final = 2**64 - 1  # RLIM_INFINITY
 
 
-def _hooks(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _hooks(adjustment: Adjustment, world: World) -> Iterator[Item]:
     for descriptor, hooks in adjustment.hooks.ListFields():
         for hook in hooks:
             item = named("hooks", hook.path, f"{descriptor.name} hook", key=descriptor.name)
+            if descriptor.name != "start_container":  # which runs in the container's file tree
+                names, trouble = _program(hook.path, world)
+                item = dataclasses.replace(item, names=names, trouble=item.trouble or trouble)
             # Another command line makes another hook of it.
             yield dataclasses.replace(item, facts={"hook": hook.SerializeToString()})
+
+
+def _program(path: str, world: World) -> tuple[tuple[str, ...], str]:
+    """Return the names of a program that another plugin wants to run on the host, or a fault.
+
+    It runs as root, so nobody else may be able to write it. A path that the plugin does not see
+    may be one that the runtime does.
+    """
+    climbs = ".." in path.split("/")
+    try:
+        place = world.host.files[path]
+    except KeyError as error:
+        return (clean(path),), f"{error.args[0]}, and it has a '..' in it" if climbs else ""
+    if place.writable_by is not None:
+        return (), f"others could rewrite it: {place.writable_by}"
+    return ((place.real,) if climbs else tuple(dict.fromkeys((clean(path), place.real)))), ""
 
 
 # Fields of NRI that reach for the host or for what containers share, and that no kind above is

@@ -391,6 +391,31 @@ def test_only_a_limit_above_the_containers_own_is_an_item(
     assert [item.facts["hard"] for item in items] == ([] if hard is None else [hard])
 
 
+@pytest.mark.parametrize(
+    ("path", "names", "trouble"),
+    [
+        ("/bin/hook", ("/bin/hook", "/usr/bin/hook"), ""),
+        ("/bin//hook", ("/bin/hook", "/usr/bin/hook"), ""),
+        ("/opt/x/../../srv/evil", ("/srv/evil",), ""),
+        ("/opt/shared", (), "others could rewrite it: /opt/shared can be written by everybody"),
+        ("/opt/../unseen", ("/unseen",), "/opt/../unseen, and it has a '..' in it"),
+        ("/unseen", ("/unseen",), ""),
+    ],
+)
+def test_a_program_of_a_hook_is_where_its_path_leads(
+    path: str, names: tuple[str, ...], trouble: str
+) -> None:
+    files = {
+        "/bin/hook": Place("/usr/bin/hook"),
+        "/bin//hook": Place("/usr/bin/hook"),
+        "/opt/x/../../srv/evil": Place("/srv/evil"),
+        "/opt/shared": Place("/opt/shared", None, "/opt/shared can be written by everybody"),
+    }
+    asked = Adjustment(hooks=api.Hooks(poststop=[api.Hook(path=path)]))
+    (item,) = items_of(asked, world(host=Host({}, files=files)))
+    assert (item.names, item.trouble) == (names, trouble)
+
+
 def test_hooks_are_told_apart_by_their_whole_command_line() -> None:
     hooks = [api.Hook(path="/bin/x", args=["x", word]) for word in ("a", "b")]
     first, second = items_of(Adjustment(hooks=api.Hooks(poststop=hooks)), world())
