@@ -18,7 +18,7 @@ from nri_inject.api import Adjustment, Container, ContainerState, ContainerUpdat
 from nri_inject.capabilities import NEWEST, Runtime, identify
 from nri_inject.errors import NriError, RemoteError, RequestError
 from nri_inject.plugin import EVENTS, Plugin
-from nri_inject.runtime.merge import Conflict
+from nri_inject.runtime.owners import Conflict
 from nri_inject.runtime.peer import Peer, Timeouts
 from nri_inject.runtime.validate import Rejection, Rules
 from nri_inject.testing import FakeRuntime, make_container, make_pod
