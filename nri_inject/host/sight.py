@@ -15,6 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from nri_inject.text.paths import is_below
 from nri_inject.text.words import plain
 
 TABLE: Final = "/proc/self/mountinfo"
@@ -55,7 +56,7 @@ class Sight(NamedTuple):
         if not root:
             how = self._how(cover)
             return f"is not visible to the plugin: {how}" if how else ""
-        if _is_within(cover.point, root) or not self._shown(root):
+        if is_below(cover.point, root) or not self._shown(root):
             return ""
         return f"is not visible to the plugin, which {self._sees(root)}"
 
@@ -63,7 +64,7 @@ class Sight(NamedTuple):
         """Say which directories of the host the plugin does not see; empty if it sees all."""
         root = root.rstrip("/")
         others = [one.point for one in self._topmost() if not root and self._how(one)]
-        others = [point for point in others if not any(_is_within(point, one) for one in _USUAL)]
+        others = [point for point in others if not any(is_below(point, one) for one in _USUAL)]
         if others:
             what = f"does not see the host's {_listed(others)}"
         elif root and (shown := self._shown(root)) and "/" not in shown:
@@ -77,7 +78,7 @@ class Sight(NamedTuple):
 
     def _cover(self, path: str) -> Mounted | None:
         """Return the mount that a path is in: the deepest, and of several the last."""
-        covers = [one for one in self.mounts if _is_within(path, one.point)]
+        covers = [one for one in self.mounts if is_below(path, one.point)]
         return max(reversed(covers), key=lambda one: len(one.point), default=None)
 
     def _topmost(self) -> Sequence[Mounted]:
@@ -94,7 +95,7 @@ class Sight(NamedTuple):
 
     def _shown(self, root: str) -> list[str]:
         """Return what is mounted below `root`, as paths of the host."""
-        points = [one.point for one in self.mounts if _is_within(one.point, root)]
+        points = [one.point for one in self.mounts if is_below(one.point, root)]
         return sorted({point.removeprefix(root) or "/" for point in points})
 
     def _sees(self, root: str) -> str:
@@ -144,10 +145,6 @@ def _is_own(mounts: Sequence[Mounted]) -> bool:
 def _unescaped(field: str) -> str:
     """Return a path whose spaces, tabs, line feeds and backslashes are written in octal."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
-
-
-def _is_within(path: str, directory: str) -> bool:
-    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
 def _listed(paths: Sequence[str]) -> str:

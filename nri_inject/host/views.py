@@ -8,11 +8,13 @@ file system makes of the same files (an overlay, a loop device, a hard link) is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from nri_inject.host import sight
 from nri_inject.host.sight import Mounted
+from nri_inject.text.paths import is_below
 
 MAX_VIEWS: Final = 128
 """How many other paths a tree may be shown at; each is compared with each rule that denies."""
@@ -33,7 +35,7 @@ class Views:
         base = _subtree({one.point: one for one in given}, prefix or "/")
         here = [] if base is None else [Mounted("/", base[1], device=base[0])]
         below = (
-            one for one in given if is_within(one.point, root) and one.point != (prefix or "/")
+            one for one in given if is_below(one.point, root) and one.point != (prefix or "/")
         )
         self._mounts = [*here, *(o._replace(point=o.point.removeprefix(prefix)) for o in below)]
         self._at = {one.point: one for one in self._mounts}
@@ -58,12 +60,12 @@ class Views:
         own = _subtree(self._at, path)
         if own is None:
             return ()
-        below = [one for one in self._mounts if recursive and is_within(one.point, path)]
+        below = [one for one in self._mounts if recursive and is_below(one.point, path)]
         subtrees = [own, *((one.device, one.root) for one in below if one.point != path)]
         found: dict[str, None] = {}
         for subtree in _outermost(subtrees):
             for other in (*self._whole(subtree), *self._parts(subtree)):
-                if not is_within(other, path):
+                if not is_below(other, path):
                     found[other] = None
             if len(found) > MAX_VIEWS:
                 raise TooMany
@@ -73,13 +75,13 @@ class Views:
         """Yield where all of a subtree is shown."""
         device, top = subtree
         for one in self._by_device[device]:
-            if is_within(top, one.root):
+            if is_below(top, one.root):
                 yield _joined(one.point, top[len(one.root.rstrip("/")) :])
 
     def _parts(self, subtree: _Subtree) -> Iterator[str]:
         """Yield where a part of a subtree is shown by itself."""
         device, top = subtree
-        return (one.point for one in self._by_device[device] if is_within(one.root, top))
+        return (one.point for one in self._by_device[device] if is_below(one.root, top))
 
 
 def _subtree(at: Mapping[str, Mounted], path: str) -> _Subtree | None:
@@ -92,11 +94,6 @@ def _subtree(at: Mapping[str, Mounted], path: str) -> _Subtree | None:
     return at[point].device, _joined(at[point].root, path[len(point.rstrip("/")) :])
 
 
-def is_within(path: str, directory: str) -> bool:
-    """Tell whether a path is a directory or something in it."""
-    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
-
-
 def _joined(directory: str, below: str) -> str:
     return f"{directory.rstrip('/')}{below.rstrip('/')}" or "/"
 
@@ -106,7 +103,7 @@ def _outermost(subtrees: Iterable[_Subtree]) -> Iterator[_Subtree]:
     last = ("", "")
     # In this order a directory comes before what is in it, with nothing between but that.
     for subtree in sorted(set(subtrees), key=lambda one: (one[0], one[1].rstrip("/") + "/")):
-        if subtree[0] != last[0] or not is_within(subtree[1], last[1]):
+        if subtree[0] != last[0] or not is_below(subtree[1], last[1]):
             last = subtree
             yield subtree
 
@@ -128,4 +125,10 @@ def look(root: str = "/") -> Views:
         table = Path(sight.TABLE).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return NO_VIEWS
+    return _views(table, root)
+
+
+@lru_cache(maxsize=1)
+def _views(table: str, root: str) -> Views:
+    """Return what a table of mounts says; between two requests it is mostly the same."""
     return Views(sight.read(table), root)
