@@ -34,9 +34,7 @@ class Views:
         prefix = root.rstrip("/")
         base = _subtree({one.point: one for one in given}, prefix or "/")
         here = [] if base is None else [Mounted("/", base[1], device=base[0])]
-        below = (
-            one for one in given if is_below(one.point, root) and one.point != (prefix or "/")
-        )
+        below = (one for one in given if is_below(one.point, root) and one.point != (prefix or "/"))
         self._mounts = [*here, *(o._replace(point=o.point.removeprefix(prefix)) for o in below)]
         self._at = {one.point: one for one in self._mounts}
         self._by_device: dict[str, list[Mounted]] = {}

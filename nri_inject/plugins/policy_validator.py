@@ -121,7 +121,7 @@ class Validating(Surrounded):
 
     def _explained(
         self, request: ValidateContainerAdjustmentRequest, host: Host, world: World
-    ) -> Mapping[tuple[str, str], Sequence[Item]]:
+    ) -> Mapping[tuple[str, str], Sequence[Item[object]]]:
         """Return what the suite itself would give to this container, by kind and key."""
         try:
             own = self._surroundings.injector(request.pod, request.container, host)
@@ -129,7 +129,7 @@ class Validating(Surrounded):
             raise
         except RequestError:
             return {}  # then no injector of ours has had a part in it either
-        explained: dict[tuple[str, str], list[Item]] = {}
+        explained: dict[tuple[str, str], list[Item[object]]] = {}
         for item in items_of(own, world):
             explained.setdefault((item.kind, item.key), []).append(item)
         return explained
@@ -150,7 +150,7 @@ class _Permits:
         """Return what items are looked up in."""
         return self._permit("").world(self._host)
 
-    def denied(self, items: list[Item], owners: FieldOwners) -> list[str]:
+    def denied(self, items: list[Item[object]], owners: FieldOwners) -> list[str]:
         """Return a sentence for each item that its plugin may not ask for.
 
         A validator cannot take anything out: what a policy says to skip is rejected as well.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +10,7 @@ from nri_inject import api
 from nri_inject.api import Adjustment
 from nri_inject.host.access import letters, possible_access, rule_number
 from nri_inject.host.model import NotADevice, Number
+from nri_inject.policy.device_entries import DeviceFacts
 from nri_inject.policy.naming import scalar, written
 from nri_inject.policy.rules import Item
 from nri_inject.policy.world import World
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _MOST_DEVICES: Final = 512
 
 
-def devices_of(adjustment: Adjustment, world: World) -> Iterator[Item]:
+def devices_of(adjustment: Adjustment, world: World) -> Iterator[Item[DeviceFacts]]:
     """Yield the devices, and rules for the device cgroup that come without a device."""
     linux = adjustment.linux
     given = [device for device in linux.devices if not device.path.startswith("-")]
@@ -59,20 +60,17 @@ class _RulesOf:
         return [rule for _, rule in found]
 
 
-def _too_many(key: str) -> Item:
+def _too_many(key: str) -> Item[DeviceFacts]:
     sentence = f"more than {_MOST_DEVICES} devices and rules are asked for"
     return Item("devices", key, quoted(key), (), _NO_DEVICE, trouble=sentence)
 
 
-_NO_DEVICE: Final[Mapping[str, object]] = {
-    "type": "",
-    "major": -1,
-    "minor": -1,
-    "access": frozenset(),
-}
+_NO_DEVICE: Final = DeviceFacts("", -1, -1, frozenset())
 
 
-def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], world: World) -> Item:
+def _device(
+    device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], world: World
+) -> Item[DeviceFacts]:
     path, number = device.path, device_number(device)
     if not world.reaches_device(path):
         return _unseen_device(path, number, world)
@@ -95,7 +93,7 @@ def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], wor
     )
 
 
-def _unseen_device(path: str, number: Number, world: World) -> Item:
+def _unseen_device(path: str, number: Number, world: World) -> Item[DeviceFacts]:
     """Return a device at a path that may not be looked at.
 
     What the container would get there is not known, so no rule can allow it. Another plugin may
@@ -126,10 +124,8 @@ def _told(number: Number, world: World) -> tuple[str, ...]:
     return world.host.numbers.get(number, ()) if _may_learn(world) else ()
 
 
-def _device_facts(number: Number, access: frozenset[str], world: World) -> Mapping[str, object]:
-    kind, major, minor = number
-    look = DeviceLook(number, world.host.inventory)
-    return {"type": kind, "major": major, "minor": minor, "access": access, "device": look}
+def _device_facts(number: Number, access: frozenset[str], world: World) -> DeviceFacts:
+    return DeviceFacts(*number, access, DeviceLook(number, world.host.inventory))
 
 
 class DeviceLook:
@@ -195,7 +191,7 @@ def _number(number: Number) -> str:
     return f"{kind} {major}:{minor}" if kind else ""
 
 
-def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item:
+def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item[DeviceFacts]:
     """Return what a rule for the device cgroup gives that comes without a node."""
     kind, major, minor = rule_number(rule)
     trouble = ""

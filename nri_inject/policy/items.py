@@ -14,6 +14,7 @@ from nri_inject import api
 from nri_inject.api import Adjustment
 from nri_inject.policy import sysctls
 from nri_inject.policy.device_items import devices_of
+from nri_inject.policy.kinds import Removal, Scheduling
 from nri_inject.policy.mount_items import mounts_of
 from nri_inject.policy.naming import named
 from nri_inject.policy.rules import Item
@@ -23,12 +24,12 @@ from nri_inject.text.paths import clean
 _STEPS_PER_ITEM: Final = 30
 
 
-def items_of(adjustment: Adjustment, world: World) -> list[Item]:
+def items_of(adjustment: Adjustment, world: World) -> list[Item[object]]:
     """Return everything in an adjustment that a policy has a say in.
 
     Variables, arguments and annotations are the container's own affair and are not among it.
     """
-    items: list[Item] = []
+    items: list[Item[object]] = []
     for kind in _KINDS:
         for item in kind(adjustment, world):
             world.host.budget.spend("finding out what it asks for", _STEPS_PER_ITEM)
@@ -36,29 +37,29 @@ def items_of(adjustment: Adjustment, world: World) -> list[Item]:
     return items
 
 
-def _cdi_devices(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _cdi_devices(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
     for device in adjustment.CDI_devices:
         yield named("cdi_devices", device.name, "CDI device")
 
 
-def _net_devices(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _net_devices(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
     for name in adjustment.linux.net_devices:
         if not name.startswith("-"):
             yield named("network_devices", name, "network device")
 
 
-def _sysctl(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _sysctl(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
     for key in adjustment.linux.sysctl:
         if not key.startswith("-"):
             yield named("sysctl", sysctls.normal(key), "sysctl", key=key)
 
 
-def _scheduler(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _scheduler(adjustment: Adjustment, _: World) -> Iterator[Item[Scheduling]]:
     if not adjustment.linux.HasField("scheduler"):
         return
     scheduler = adjustment.linux.scheduler
     name = _enum(api.LinuxSchedulerPolicy, scheduler.policy)
-    facts = {"nice": scheduler.nice, "priority": scheduler.priority}
+    facts = Scheduling(scheduler.nice, scheduler.priority)
     entry = [f"policy: {name}"]
     entry += [f"min_nice: {scheduler.nice}"] if scheduler.nice < 0 else []
     entry += [f"max_priority: {scheduler.priority}"] if scheduler.priority > 0 else []
@@ -68,18 +69,17 @@ def _scheduler(adjustment: Adjustment, _: World) -> Iterator[Item]:
     yield Item("scheduling_policy", name, asked, (name,), facts, shown, "", suggestion)
 
 
-def _io_priority(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _io_priority(adjustment: Adjustment, _: World) -> Iterator[Item[int]]:
     if not adjustment.linux.HasField("io_priority"):
         return
     priority = adjustment.linux.io_priority
     name = _enum(api.IOPrioClass, getattr(priority, "class"))
-    facts = {"priority": priority.priority}
     asked = f"I/O priority {name} {priority.priority}"
     suggestion = f"{{class: {name}, priority: {priority.priority}}}"
-    yield Item("io_priority", name, asked, (name,), facts, asked[13:], "", suggestion)
+    yield Item("io_priority", name, asked, (name,), priority.priority, asked[13:], "", suggestion)
 
 
-def _memory_policy(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _memory_policy(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
     if adjustment.linux.HasField("memory_policy"):
         yield named(
             "memory_policy",
@@ -94,7 +94,7 @@ def _enum(wrapper: type, number: int) -> str:
     return str(names.get(number, number))
 
 
-def _limits(adjustment: Adjustment, world: World) -> Iterator[Item]:
+def _limits(adjustment: Adjustment, world: World) -> Iterator[Item[int]]:
     own = {limit.type: limit for limit in world.container.rlimits}
     for limit in adjustment.rlimits:
         before = own.get(limit.type)
@@ -108,7 +108,7 @@ def _limits(adjustment: Adjustment, world: World) -> Iterator[Item]:
             limit.type,
             f"limit {name} of {shown}",
             (limit.type,),
-            {"hard": hard},
+            hard,
             f"{limit.type} {shown}",
             "",
             f"{{type: {name}, hard: {shown}}}",
@@ -118,15 +118,16 @@ def _limits(adjustment: Adjustment, world: World) -> Iterator[Item]:
 _UNLIMITED: Final = 2**64 - 1  # RLIM_INFINITY
 
 
-def _hooks(adjustment: Adjustment, world: World) -> Iterator[Item]:
+def _hooks(adjustment: Adjustment, world: World) -> Iterator[Item[object]]:
     for descriptor, hooks in adjustment.hooks.ListFields():
         for hook in hooks:
-            item = named("hooks", hook.path, f"{descriptor.name} hook", key=descriptor.name)
+            # Another command line makes another hook of it.
+            facts, noun = hook.SerializeToString(), f"{descriptor.name} hook"
+            item = named("hooks", hook.path, noun, key=descriptor.name, facts=facts)
             if descriptor.name != "start_container":  # which runs in the container's file tree
                 names, trouble = _program(hook.path, world)
                 item = dataclasses.replace(item, names=names, trouble=item.trouble or trouble)
-            # Another command line makes another hook of it.
-            yield dataclasses.replace(item, facts={"hook": hook.SerializeToString()})
+            yield item
 
 
 def _program(path: str, world: World) -> tuple[tuple[str, ...], str]:
@@ -187,7 +188,7 @@ _RDT: Final[Mapping[str, str]] = {
 }
 
 
-def _fields(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _fields(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
     linux = adjustment.linux
     resources = linux.resources
     for message, known in (
@@ -202,7 +203,7 @@ def _fields(adjustment: Adjustment, _: World) -> Iterator[Item]:
                 yield named("fields", known[descriptor.name], "field")
 
 
-def _removals(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _removals(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
     """Yield what is taken away from the container, by a mark in front of its key.
 
     Another mount may have lain below a removed one, and a removed sysctl may have been a limit.
@@ -217,8 +218,8 @@ def _removals(adjustment: Adjustment, _: World) -> Iterator[Item]:
         for entry in (key[1:] for key in keys if key.startswith("-")):
             name = sysctls.normal(entry) if noun == "sysctl" else entry
             name = clean(entry) if entry.startswith("/") and noun != "sysctl" else name
-            item = named("removals", name, f"removal of {noun}", key=f"{noun} -{entry}")
-            yield dataclasses.replace(item, facts={"field": field, "entry": entry})
+            facts = Removal(field, entry)
+            yield named("removals", name, f"removal of {noun}", key=f"{noun} -{entry}", facts=facts)
 
 
 _KINDS: Final = (

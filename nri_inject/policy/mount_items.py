@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 from nri_inject import api
 from nri_inject.api import Adjustment
 from nri_inject.host.views import NO_VIEWS
 from nri_inject.policy import mount_options
-from nri_inject.policy.kinds import HARMLESS, PROTECTED
+from nri_inject.policy.mount_entries import HARMLESS, PROTECTED, MountFacts
 from nri_inject.policy.naming import scalar, written
 from nri_inject.policy.rules import Item
 from nri_inject.policy.world import World
@@ -18,33 +18,32 @@ from nri_inject.text.paths import clean, is_below
 from nri_inject.text.words import plain, quoted
 
 _MOST_MOUNTS: Final = 1024
+_LENGTH_OF_OPTION: Final = 16
 
 
-def mounts_of(adjustment: Adjustment, world: World) -> Iterator[Item]:
+def mounts_of(adjustment: Adjustment, world: World) -> Iterator[Item[MountFacts]]:
     """Yield the mounts; what is only removed is not among them."""
     given = [mount for mount in adjustment.mounts if not mount.destination.startswith("-")]
     for mount in given:
         if len(given) > _MOST_MOUNTS:
             sentence = f"more than {_MOST_MOUNTS} mounts are asked for"
-            yield Item("mounts", mount.destination, "mount", (), {}, trouble=sentence)
+            yield Item("mounts", mount.destination, "mount", (), _NO_MOUNT, trouble=sentence)
         else:
             yield _mount(mount, world)
 
 
-def _mount(mount: api.Mount, world: World) -> Item:
+_NO_MOUNT: Final = MountFacts("", False, "", "", frozenset())
+
+
+def _mount(mount: api.Mount, world: World) -> Item[MountFacts]:
     kind = mount_options.mount_type(mount)
     names, real, trouble = _source(mount.source, kind, world)
     trouble = mount_options.fault(mount.options) or _nul_in(mount) or trouble
     writable, why = mount_options.writable(mount)
     destination = clean(mount.destination)
-    facts = {
-        "type": kind,
-        "writable": writable,
-        "why_writable": why,
-        "destination": destination,
-        "options": frozenset(mount_options.words(mount.options)),
-        "elsewhere": Elsewhere(real, world, recursive=mount_options.recursive(mount)),
-    }
+    options = frozenset(mount_options.words(mount.options))
+    elsewhere = Elsewhere(real, world, recursive=mount_options.recursive(mount))
+    facts = MountFacts(kind, writable, why, destination, options, elsewhere)
     source = names[0] if names else mount.source
     aside = f" ({plain(source)})" if source != mount.source else ""
     return Item(
@@ -57,6 +56,7 @@ def _mount(mount: api.Mount, world: World) -> Item:
         trouble,
         "" if trouble else _suggested_mount(source, facts),
         real,
+        len(destination) + _LENGTH_OF_OPTION * len(options),
     )
 
 
@@ -133,16 +133,16 @@ def _source(source: str, kind: str, world: World) -> _Source:
     return _Source((place.real,), place.real)
 
 
-def _suggested_mount(source: str, facts: Mapping[str, Any]) -> str:
-    destination, options = facts["destination"], facts["options"]
+def _suggested_mount(source: str, facts: MountFacts) -> str:
+    destination = facts.destination
     if any(is_below(place, destination) and place != destination for place in PROTECTED):
         return ""  # whoever covers /etc/passwd says so, and not /etc
     parts = [f"source: {written(source)}"] if source.startswith("/") else []
-    if facts["type"] != "bind":
-        parts.append(f"type: {scalar(facts['type'])}")
-    if facts["writable"]:
+    if facts.type != "bind":
+        parts.append(f"type: {scalar(facts.type)}")
+    if facts.writable:
         parts.append("access: rw")
     parts.append(f"destination: {written(destination)}")
-    if unusual := sorted(options - HARMLESS):
+    if unusual := sorted(facts.options - HARMLESS):
         parts.append(f"options: [{', '.join(map(written, unusual))}]")
     return f"{{{', '.join(parts)}}}"

@@ -11,11 +11,11 @@ from nri_inject.text.glob import literally
 from nri_inject.text.words import quoted
 
 
-def named(kind: str, name: str, noun: str, *, key: str = "") -> Item:
+def named(kind: str, name: str, noun: str, *, key: str = "", facts: object = None) -> Item[object]:
     """Return an item that is what it is called."""
     trouble = "it has a NUL" if "\0" in name else ""
     asked = f"{noun} {quoted(name)}"
-    return Item(kind, key or name, asked, (name,), {}, name, trouble, written(name))
+    return Item(kind, key or name, asked, (name,), facts, name, trouble, written(name))
 
 
 # Nothing in it means anything to YAML, and it does not begin as a number does.

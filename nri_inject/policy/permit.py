@@ -14,7 +14,6 @@ from nri_inject.errors import RequestError
 from nri_inject.host import user_namespace
 from nri_inject.host.model import Place
 from nri_inject.policy.items import items_of
-from nri_inject.policy.kinds import KINDS
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
 from nri_inject.policy.naming import named, written
 from nri_inject.policy.rules import Decision, Item, Policy, Reach, Subject
@@ -108,19 +107,19 @@ class Permit:
         """Tell whether the container may have a thing of that name; that is no decision."""
         return self._decided(named(kind, name, "")).verdict in ("allow", "warn")
 
-    def decide(self, item: Item) -> Decision:
+    def decide(self, item: Item[object]) -> Decision:
         """Return what becomes of an item, and note it."""
         decision = self._decided(item)
         self.decisions.append(decision)
         return decision
 
-    def _decided(self, item: Item) -> Decision:
+    def _decided(self, item: Item[object]) -> Decision:
         candidates = self._rules.candidates(item)
         steps = self.policy.steps(item, max(len(candidates), self._rules.lookups))
         self._budget.spend(f"comparing it with the rules of {self.policy.origin}", steps)
-        return self.policy.decide(KINDS[item.kind], self._subject, item, candidates)
+        return self.policy.decide(self._subject, item, candidates)
 
-    def _tolerate(self, item: Item) -> Decision:
+    def _tolerate(self, item: Item[object]) -> Decision:
         decision = self._decided(item)
         if decision.rule is None and not (self.policy.trouble or decision.item.trouble):
             decision = Decision(item, "allow", None, "the node has put it there")
@@ -149,7 +148,7 @@ class Permit:
         """Tell whether a rule can be for this namespace alone."""
         return self._subject.namespace != ""
 
-    def _rule_for(self, item: Item) -> str:
+    def _rule_for(self, item: Item[object]) -> str:
         namespace = written(self._subject.namespace)
         return (
             f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{item.suggestion}]}}}}"

@@ -14,7 +14,7 @@ from nri_inject.policy.rules import Item
 T = TypeVar("T")
 
 
-def with_real_sources(adjustment: Adjustment, items: Iterable[Item]) -> Adjustment:
+def with_real_sources(adjustment: Adjustment, items: Iterable[Item[object]]) -> Adjustment:
     """Return an adjustment whose mounts have the sources that were judged.
 
     A path that the pod's author chose may lead elsewhere when the runtime resolves it.
@@ -31,7 +31,7 @@ def with_real_sources(adjustment: Adjustment, items: Iterable[Item]) -> Adjustme
     return settled
 
 
-def without(adjustment: Adjustment, items: Iterable[Item]) -> Adjustment:
+def without(adjustment: Adjustment, items: Iterable[Item[object]]) -> Adjustment:
     """Return an adjustment without these items of it; the rest is as it was."""
     keys: dict[str, set[str]] = {}
     for item in items:

@@ -116,9 +116,9 @@ def test_a_namespace_that_asks_takes_no_memory() -> None:
 
 def test_a_source_is_compared_once_with_an_entry_however_deep_it_lies() -> None:
     policy = policy_of(500, "{mounts: ['/srv/**']}")
-    deep = Item("mounts", "/in", "mount", ("/srv" + "/a" * 60,), {})
+    deep = Item("mounts", "/in", "mount", ("/srv" + "/a" * 60,), None)
     assert len(policy.local("ci").candidates(deep)) == 500
-    several = Item("mounts", "/in", "mount", ("/srv/a", "/srv/b"), {})
+    several = Item("mounts", "/in", "mount", ("/srv/a", "/srv/b"), None)
     assert len(policy.local("ci").candidates(several)) == 500
 
 
@@ -212,7 +212,7 @@ def linux(devices: list[api.LinuxDevice], rules: list[api.LinuxDeviceCgroup]) ->
     return Adjustment(linux=api.LinuxContainerAdjustment(devices=devices, resources=resources))
 
 
-def item(key: str) -> Item:
+def item(key: str) -> Item[object]:
     return named("devices", key, "device")
 
 

@@ -35,7 +35,7 @@ def world(container: Container | None = None, host: Host = HOST) -> World:
     return World(host, container or Container(name="main"), lambda _: True, lambda _: True)
 
 
-def only(adjustment: Adjustment, container: Container | None = None) -> Item:
+def only(adjustment: Adjustment, container: Container | None = None) -> Item[Any]:
     (item,) = items_of(adjustment, world(container))
     return item
 
@@ -197,12 +197,12 @@ def test_a_device_has_the_access_that_the_rules_beside_it_leave(
 ) -> None:
     given = [device("/dev/fuse", "c", 10, 229)]
     item = only(linux(devices=given, resources=resources(*rules)))
-    assert item.facts["access"] == frozenset(access)
+    assert item.facts.access == frozenset(access)
 
 
 def test_a_block_device_may_be_made_anew_unless_a_rule_takes_that_away() -> None:
     item = only(linux(devices=[device("/dev/sda", "b", 8, 0)]))
-    assert item.facts["access"] == frozenset("rwm")
+    assert item.facts.access == frozenset("rwm")
     assert item.suggestion == "{path: /dev/sda, type: b}"
 
 
@@ -238,10 +238,10 @@ def test_with_more_than_512_devices_and_rules_nothing_is_looked_at(
         resources=resources(*(access_rule("r", minor=number) for number in range(rules))),
     )
     blind = Host(Unseen(), numbers=Unseen(), files=Unseen())
-    items = items_of(adjustment, world(host=blind))
+    items: list[Item[Any]] = [*items_of(adjustment, world(host=blind))]
     assert len(items) == devices + rules
     assert {item.trouble for item in items} == {"more than 512 devices and rules are asked for"}
-    assert {item.facts["access"] for item in items} == {frozenset()}
+    assert {item.facts.access for item in items} == {frozenset()}
 
 
 class Unseen(Mapping[Any, Any]):
@@ -280,7 +280,7 @@ def mount(source: str, kind: str = "bind", *options: str, to: str = "/in") -> Ad
 def test_a_mount_is_a_bind_mount_or_of_its_file_systems_type(
     kind: str, options: list[str], expected: str
 ) -> None:
-    assert only(mount("/srv", kind, *options)).facts["type"] == expected
+    assert only(mount("/srv", kind, *options)).facts.type == expected
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_a_mount_is_read_only_if_nothing_below_it_can_be_written(
     options: list[str], writable: bool, why: str
 ) -> None:
     facts = only(mount("/srv", "bind", *options)).facts
-    assert (facts["writable"], facts["why_writable"]) == (writable, why)
+    assert (facts.writable, facts.why_writable) == (writable, why)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_a_mount_is_read_only_if_nothing_below_it_can_be_written(
     [("/in", "/in"), ("//etc/./passwd/", "/etc/passwd"), ("etc/passwd", "/etc/passwd")],
 )
 def test_a_destination_is_what_its_spelling_means(destination: str, clean: str) -> None:
-    assert only(mount("/srv", to=destination)).facts["destination"] == clean
+    assert only(mount("/srv", to=destination)).facts.destination == clean
 
 
 def test_the_source_is_where_the_links_lead() -> None:
@@ -360,10 +360,10 @@ def test_a_network_device_is_the_hosts() -> None:
 def test_priorities_and_policies_have_their_numbers() -> None:
     scheduler = api.LinuxScheduler(policy="SCHED_FIFO", nice=-3, priority=4)
     item = only(linux(scheduler=scheduler))
-    assert (item.names, item.facts) == (("SCHED_FIFO",), {"nice": -3, "priority": 4})
+    assert (item.names, item.facts) == (("SCHED_FIFO",), (-3, 4))
     assert item.suggestion == "{policy: SCHED_FIFO, min_nice: -3, max_priority: 4}"
     item = only(linux(io_priority={"class": "IOPRIO_CLASS_RT", "priority": 2}))
-    assert (item.names, item.facts) == (("IOPRIO_CLASS_RT",), {"priority": 2})
+    assert (item.names, item.facts) == (("IOPRIO_CLASS_RT",), 2)
     item = only(linux(memory_policy=api.LinuxMemoryPolicy(mode="MPOL_BIND")))
     assert item.names == ("MPOL_BIND",)
 
@@ -388,7 +388,7 @@ def test_only_a_limit_above_the_containers_own_is_an_item(
 ) -> None:
     container = Container(rlimits=[before] if before else [])
     items = items_of(Adjustment(rlimits=[asked]), world(container))
-    assert [item.facts["hard"] for item in items] == ([] if hard is None else [hard])
+    assert [item.facts for item in items] == ([] if hard is None else [hard])
 
 
 @pytest.mark.parametrize(
