@@ -38,7 +38,7 @@ def refusal(kind: str, text: str, rules: str, host: Host | None = None) -> str:
 def refused(adjustment: Adjustment, rules: str, host: Host | None = None) -> str:
     """Return why another plugin may not give this, whose spelling no reader of ours has seen."""
     with pytest.raises(RequestError) as caught:
-        permit(rules).granted(adjustment, host or real_host())
+        permit(rules).filter(adjustment, host or real_host())
     return "; ".join(caught.value.faults)
 
 

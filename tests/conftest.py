@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import properties  # noqa: F401 (registers the profile of hypothesis)
 import pytest
-from children import children
+from support import properties  # noqa: F401 (registers the profile of hypothesis)
+from support.children import children
 
-pytest_plugins = ["skips", "quick", "pytester"]
+pytest_plugins = ["support.skips", "support.quick", "pytester"]
 
 
 @pytest.fixture(autouse=True)

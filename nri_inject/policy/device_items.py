@@ -11,9 +11,9 @@ from nri_inject.api import Adjustment
 from nri_inject.host.access import letters, possible_access, rule_number
 from nri_inject.host.model import NotADevice, Number
 from nri_inject.policy.device_entries import DeviceFacts
-from nri_inject.policy.naming import scalar, written
+from nri_inject.policy.evaluation import Evaluation
+from nri_inject.policy.naming import as_yaml, scalar
 from nri_inject.policy.rules import Item
-from nri_inject.policy.world import World
 from nri_inject.text.glob import literally
 from nri_inject.text.paths import clean, is_below
 from nri_inject.text.words import plain, quoted
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MOST_DEVICES: Final = 512
 
 
-def devices_of(adjustment: Adjustment, world: World) -> Iterator[Item[DeviceFacts]]:
+def devices_of(adjustment: Adjustment, evaluation: Evaluation) -> Iterator[Item[DeviceFacts]]:
     """Yield the devices, and rules for the device cgroup that come without a device."""
     linux = adjustment.linux
     given = [device for device in linux.devices if not device.path.startswith("-")]
@@ -35,11 +35,11 @@ def devices_of(adjustment: Adjustment, world: World) -> Iterator[Item[DeviceFact
     rules_of = _RulesOf(rules)
     for device in given:
         own = () if crowded else rules_of(device_number(device))
-        yield _too_many(device.path) if crowded else _device(device, own, world)
+        yield _too_many(device.path) if crowded else _device(device, own, evaluation)
     for rule in rules:
         if rule.allow and rule_number(rule) not in numbers:
             key = rule_key(rule)
-            yield _too_many(key) if crowded else _access_rule(key, rule, world)
+            yield _too_many(key) if crowded else _access_rule(key, rule, evaluation)
 
 
 class _RulesOf:
@@ -69,14 +69,14 @@ _NO_DEVICE: Final = DeviceFacts("", -1, -1, frozenset())
 
 
 def _device(
-    device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], world: World
+    device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], evaluation: Evaluation
 ) -> Item[DeviceFacts]:
     path, number = device.path, device_number(device)
-    if not world.reaches_device(path):
-        return _unseen_device(path, number, world)
+    if not evaluation.reaches_device(path):
+        return _unseen_device(path, number, evaluation)
     access = possible_access(number, rules)
-    told = _told(number, world)
-    names, trouble = _names(path, number, told, world)
+    told = _told(number, evaluation)
+    names, trouble = _names(path, number, told, evaluation)
     if "\0" in path:  # a runtime written in C would make the device at another path
         trouble = "its path has a NUL"
     resolved = _number(number)
@@ -86,22 +86,22 @@ def _device(
         path,
         _shown_device(path, resolved, known),
         names,
-        _device_facts(number, access, world),
+        _device_facts(number, access, evaluation),
         f"{resolved} {known}".strip(),
         trouble,
         _suggested_device(path, known, number, access) if names else _by_number(*number, access),
     )
 
 
-def _unseen_device(path: str, number: Number, world: World) -> Item[DeviceFacts]:
+def _unseen_device(path: str, number: Number, evaluation: Evaluation) -> Item[DeviceFacts]:
     """Return a device at a path that may not be looked at.
 
     What the container would get there is not known, so no rule can allow it. Another plugin may
     have looked. What it found is for the audit; the pod's author reads the error, and may learn of
     the host's devices only if some rule allows one.
     """
-    shown = number if _may_learn(world) else ("", -1, -1)
-    known = next(iter(_told(number, world)), "")
+    shown = number if _may_learn(evaluation) else ("", -1, -1)
+    known = next(iter(_told(number, evaluation)), "")
     return Item(
         "devices",
         path,
@@ -114,18 +114,18 @@ def _unseen_device(path: str, number: Number, world: World) -> Item[DeviceFacts]
     )
 
 
-def _may_learn(world: World) -> bool:
+def _may_learn(evaluation: Evaluation) -> bool:
     """Tell whether a container may have any device, and so may learn which ones there are."""
-    return world.reaches_device("/dev")
+    return evaluation.reaches_device("/dev")
 
 
-def _told(number: Number, world: World) -> tuple[str, ...]:
+def _told(number: Number, evaluation: Evaluation) -> tuple[str, ...]:
     """Return the names that the host has for a number."""
-    return world.host.numbers.get(number, ()) if _may_learn(world) else ()
+    return evaluation.host.numbers.get(number, ()) if _may_learn(evaluation) else ()
 
 
-def _device_facts(number: Number, access: frozenset[str], world: World) -> DeviceFacts:
-    return DeviceFacts(*number, access, DeviceLook(number, world.host.inventory))
+def _device_facts(number: Number, access: frozenset[str], evaluation: Evaluation) -> DeviceFacts:
+    return DeviceFacts(*number, access, DeviceLook(number, evaluation.host.inventory))
 
 
 class DeviceLook:
@@ -159,7 +159,7 @@ def _shown_device(path: str, resolved: str, known: str) -> str:
 
 
 def _names(
-    path: str, number: Number, told: tuple[str, ...], world: World
+    path: str, number: Number, told: tuple[str, ...], evaluation: Evaluation
 ) -> tuple[tuple[str, ...], str]:
     """Return the host's names of a device that a container wants at `path`; or what is wrong.
 
@@ -171,7 +171,7 @@ def _names(
     if not path.startswith("/"):
         return (), "its path is not absolute"
     try:
-        node = world.host.devices[path]
+        node = evaluation.host.devices[path]
     except NotADevice as error:
         return (), f"on the host {quoted(path)} {error.why}"
     except KeyError:
@@ -191,7 +191,9 @@ def _number(number: Number) -> str:
     return f"{kind} {major}:{minor}" if kind else ""
 
 
-def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item[DeviceFacts]:
+def _access_rule(
+    key: str, rule: api.LinuxDeviceCgroup, evaluation: Evaluation
+) -> Item[DeviceFacts]:
     """Return what a rule for the device cgroup gives that comes without a node."""
     kind, major, minor = rule_number(rule)
     trouble = ""
@@ -199,10 +201,10 @@ def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item[De
     if kind not in ("b", "c") or major < 0:
         trouble = "it opens every device of a kind"
     elif minor >= 0:
-        names = _told((kind, major, minor), world)
+        names = _told((kind, major, minor), evaluation)
     access = frozenset(rule.access)
     shown = _shown_rule(rule)
-    facts = _device_facts((kind, major, minor), access, world)
+    facts = _device_facts((kind, major, minor), access, evaluation)
     asked = f"access {quoted(rule.access)} to devices {shown}"
     suggestion = _by_number(kind, major, minor, access)
     return Item("devices", key, asked, names, facts, shown, trouble, suggestion)
@@ -231,7 +233,7 @@ def _suggested_device(path: str, known: str, number: Number, access: Iterable[st
 
 
 def _device_entry(path: str, number: Number, access: Iterable[str]) -> str:
-    more, name = _extra(access), written(path)
+    more, name = _extra(access), as_yaml(path)
     if number[0] == "b":
         return f"{{path: {name}, type: b}}"
     return f"{{path: {name}{more}}}" if more else name

@@ -14,47 +14,47 @@ from nri_inject import api
 from nri_inject.api import Adjustment
 from nri_inject.policy import sysctls
 from nri_inject.policy.device_items import devices_of
+from nri_inject.policy.evaluation import Evaluation
 from nri_inject.policy.kinds import Removal, Scheduling
 from nri_inject.policy.mount_items import mounts_of
 from nri_inject.policy.naming import named
 from nri_inject.policy.rules import Item
-from nri_inject.policy.world import World
 from nri_inject.text.paths import clean
 
 _STEPS_PER_ITEM: Final = 30
 
 
-def items_of(adjustment: Adjustment, world: World) -> list[Item[object]]:
+def items_of(adjustment: Adjustment, evaluation: Evaluation) -> list[Item[object]]:
     """Return everything in an adjustment that a policy has a say in.
 
     Variables, arguments and annotations are the container's own affair and are not among it.
     """
     items: list[Item[object]] = []
     for kind in _KINDS:
-        for item in kind(adjustment, world):
-            world.host.budget.spend("finding out what it asks for", _STEPS_PER_ITEM)
+        for item in kind(adjustment, evaluation):
+            evaluation.host.budget.spend("finding out what it asks for", _STEPS_PER_ITEM)
             items.append(item)
     return items
 
 
-def _cdi_devices(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
+def _cdi_devices(adjustment: Adjustment, _: Evaluation) -> Iterator[Item[object]]:
     for device in adjustment.CDI_devices:
         yield named("cdi_devices", device.name, "CDI device")
 
 
-def _net_devices(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
+def _net_devices(adjustment: Adjustment, _: Evaluation) -> Iterator[Item[object]]:
     for name in adjustment.linux.net_devices:
         if not name.startswith("-"):
             yield named("network_devices", name, "network device")
 
 
-def _sysctl(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
+def _sysctl(adjustment: Adjustment, _: Evaluation) -> Iterator[Item[object]]:
     for key in adjustment.linux.sysctl:
         if not key.startswith("-"):
             yield named("sysctl", sysctls.normal(key), "sysctl", key=key)
 
 
-def _scheduler(adjustment: Adjustment, _: World) -> Iterator[Item[Scheduling]]:
+def _scheduler(adjustment: Adjustment, _: Evaluation) -> Iterator[Item[Scheduling]]:
     if not adjustment.linux.HasField("scheduler"):
         return
     scheduler = adjustment.linux.scheduler
@@ -69,7 +69,7 @@ def _scheduler(adjustment: Adjustment, _: World) -> Iterator[Item[Scheduling]]:
     yield Item("scheduling_policy", name, asked, (name,), facts, shown, "", suggestion)
 
 
-def _io_priority(adjustment: Adjustment, _: World) -> Iterator[Item[int]]:
+def _io_priority(adjustment: Adjustment, _: Evaluation) -> Iterator[Item[int]]:
     if not adjustment.linux.HasField("io_priority"):
         return
     priority = adjustment.linux.io_priority
@@ -79,7 +79,7 @@ def _io_priority(adjustment: Adjustment, _: World) -> Iterator[Item[int]]:
     yield Item("io_priority", name, asked, (name,), priority.priority, asked[13:], "", suggestion)
 
 
-def _memory_policy(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
+def _memory_policy(adjustment: Adjustment, _: Evaluation) -> Iterator[Item[object]]:
     if adjustment.linux.HasField("memory_policy"):
         yield named(
             "memory_policy",
@@ -94,8 +94,8 @@ def _enum(wrapper: type, number: int) -> str:
     return str(names.get(number, number))
 
 
-def _limits(adjustment: Adjustment, world: World) -> Iterator[Item[int]]:
-    own = {limit.type: limit for limit in world.container.rlimits}
+def _limits(adjustment: Adjustment, evaluation: Evaluation) -> Iterator[Item[int]]:
+    own = {limit.type: limit for limit in evaluation.container.rlimits}
     for limit in adjustment.rlimits:
         before = own.get(limit.type)
         if before and limit.hard <= before.hard and limit.soft <= before.hard:
@@ -118,19 +118,19 @@ def _limits(adjustment: Adjustment, world: World) -> Iterator[Item[int]]:
 _UNLIMITED: Final = 2**64 - 1  # RLIM_INFINITY
 
 
-def _hooks(adjustment: Adjustment, world: World) -> Iterator[Item[object]]:
+def _hooks(adjustment: Adjustment, evaluation: Evaluation) -> Iterator[Item[object]]:
     for descriptor, hooks in adjustment.hooks.ListFields():
         for hook in hooks:
             # Another command line makes another hook of it.
             facts, noun = hook.SerializeToString(), f"{descriptor.name} hook"
             item = named("hooks", hook.path, noun, key=descriptor.name, facts=facts)
             if descriptor.name != "start_container":  # which runs in the container's file tree
-                names, trouble = _program(hook.path, world)
+                names, trouble = _program(hook.path, evaluation)
                 item = dataclasses.replace(item, names=names, trouble=item.trouble or trouble)
             yield item
 
 
-def _program(path: str, world: World) -> tuple[tuple[str, ...], str]:
+def _program(path: str, evaluation: Evaluation) -> tuple[tuple[str, ...], str]:
     """Return the names of a program that another plugin wants to run on the host, or a fault.
 
     It runs as root, so nobody else may be able to write it. A path that the plugin does not see
@@ -138,7 +138,7 @@ def _program(path: str, world: World) -> tuple[tuple[str, ...], str]:
     """
     climbs = ".." in path.split("/")
     try:
-        place = world.host.files[path]
+        place = evaluation.host.files[path]
     except KeyError as error:
         return (clean(path),), f"{error.args[0]}, and it has a '..' in it" if climbs else ""
     if place.writable_by is not None:
@@ -188,7 +188,7 @@ _RDT: Final[Mapping[str, str]] = {
 }
 
 
-def _fields(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
+def _fields(adjustment: Adjustment, _: Evaluation) -> Iterator[Item[object]]:
     linux = adjustment.linux
     resources = linux.resources
     for message, known in (
@@ -203,7 +203,7 @@ def _fields(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
                 yield named("fields", known[descriptor.name], "field")
 
 
-def _removals(adjustment: Adjustment, _: World) -> Iterator[Item[object]]:
+def _removals(adjustment: Adjustment, _: Evaluation) -> Iterator[Item[object]]:
     """Yield what is taken away from the container, by a mark in front of its key.
 
     Another mount may have lain below a removed one, and a removed sysctl may have been a limit.

@@ -9,10 +9,10 @@ from nri_inject import api
 from nri_inject.api import Adjustment
 from nri_inject.host.views import NO_VIEWS
 from nri_inject.policy import mount_options
+from nri_inject.policy.evaluation import Evaluation
 from nri_inject.policy.mount_entries import HARMLESS, PROTECTED, MountFacts
-from nri_inject.policy.naming import scalar, written
+from nri_inject.policy.naming import as_yaml, scalar
 from nri_inject.policy.rules import Item
-from nri_inject.policy.world import World
 from nri_inject.text.glob import MAX_PARTS
 from nri_inject.text.paths import clean, is_below
 from nri_inject.text.words import plain, quoted
@@ -21,7 +21,7 @@ _MOST_MOUNTS: Final = 1024
 _LENGTH_OF_OPTION: Final = 16
 
 
-def mounts_of(adjustment: Adjustment, world: World) -> Iterator[Item[MountFacts]]:
+def mounts_of(adjustment: Adjustment, evaluation: Evaluation) -> Iterator[Item[MountFacts]]:
     """Yield the mounts; what is only removed is not among them."""
     given = [mount for mount in adjustment.mounts if not mount.destination.startswith("-")]
     for mount in given:
@@ -29,20 +29,20 @@ def mounts_of(adjustment: Adjustment, world: World) -> Iterator[Item[MountFacts]
             sentence = f"more than {_MOST_MOUNTS} mounts are asked for"
             yield Item("mounts", mount.destination, "mount", (), _NO_MOUNT, trouble=sentence)
         else:
-            yield _mount(mount, world)
+            yield _mount(mount, evaluation)
 
 
 _NO_MOUNT: Final = MountFacts("", False, "", "", frozenset())
 
 
-def _mount(mount: api.Mount, world: World) -> Item[MountFacts]:
+def _mount(mount: api.Mount, evaluation: Evaluation) -> Item[MountFacts]:
     kind = mount_options.mount_type(mount)
-    names, real, trouble = _source(mount.source, kind, world)
+    names, real, trouble = _source(mount.source, kind, evaluation)
     trouble = mount_options.fault(mount.options) or _nul_in(mount) or trouble
     writable, why = mount_options.writable(mount)
     destination = clean(mount.destination)
     options = frozenset(mount_options.words(mount.options))
-    elsewhere = Elsewhere(real, world, recursive=mount_options.recursive(mount))
+    elsewhere = Elsewhere(real, evaluation, recursive=mount_options.recursive(mount))
     facts = MountFacts(kind, writable, why, destination, options, elsewhere)
     source = names[0] if names else mount.source
     aside = f" ({plain(source)})" if source != mount.source else ""
@@ -66,9 +66,9 @@ class Elsewhere:
     Equal ones find the same: they are of one request.
     """
 
-    def __init__(self, real: str, world: World, *, recursive: bool) -> None:
+    def __init__(self, real: str, evaluation: Evaluation, *, recursive: bool) -> None:
         self._about = (real, recursive)
-        self._world = world
+        self._world = evaluation
         self._known: Sequence[str] | None = None
 
     def __call__(self) -> Sequence[str]:
@@ -109,7 +109,7 @@ class _Source(NamedTuple):
     trouble: str = ""
 
 
-def _source(source: str, kind: str, world: World) -> _Source:
+def _source(source: str, kind: str, evaluation: Evaluation) -> _Source:
     """Return the source without links as its only name, or what is wrong with it.
 
     The runtime resolves the path once more when it mounts. So only root may be able to change
@@ -120,10 +120,10 @@ def _source(source: str, kind: str, world: World) -> _Source:
         return _Source(() if bad else (source,), trouble=bad)
     if source.count("/") > MAX_PARTS:
         return _Source((), trouble=f"its source has more than {MAX_PARTS} parts")
-    if not world.reaches_source(clean(source)):
+    if not evaluation.reaches_source(clean(source)):
         return _Source((clean(source),))
     try:
-        place = world.host.files[source]
+        place = evaluation.host.files[source]
     except KeyError as error:
         return _Source((), trouble=str(error.args[0]))
     if place.on_procfs:
@@ -137,12 +137,12 @@ def _suggested_mount(source: str, facts: MountFacts) -> str:
     destination = facts.destination
     if any(is_below(place, destination) and place != destination for place in PROTECTED):
         return ""  # whoever covers /etc/passwd says so, and not /etc
-    parts = [f"source: {written(source)}"] if source.startswith("/") else []
+    parts = [f"source: {as_yaml(source)}"] if source.startswith("/") else []
     if facts.type != "bind":
         parts.append(f"type: {scalar(facts.type)}")
     if facts.writable:
         parts.append("access: rw")
-    parts.append(f"destination: {written(destination)}")
+    parts.append(f"destination: {as_yaml(destination)}")
     if unusual := sorted(facts.options - HARMLESS):
-        parts.append(f"options: [{', '.join(map(written, unusual))}]")
+        parts.append(f"options: [{', '.join(map(as_yaml, unusual))}]")
     return f"{{{', '.join(parts)}}}"

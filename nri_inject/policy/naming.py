@@ -15,7 +15,7 @@ def named(kind: str, name: str, noun: str, *, key: str = "", facts: object = Non
     """Return an item that is what it is called."""
     trouble = "it has a NUL" if "\0" in name else ""
     asked = f"{noun} {quoted(name)}"
-    return Item(kind, key or name, asked, (name,), facts, name, trouble, written(name))
+    return Item(kind, key or name, asked, (name,), facts, name, trouble, as_yaml(name))
 
 
 # Nothing in it means anything to YAML, and it does not begin as a number does.
@@ -23,7 +23,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9_./=-]*")
 _WORDS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
-def written(name: str) -> str:
+def as_yaml(name: str) -> str:
     """Write a name for a rule, in YAML, so that the rule is for this name and nothing else.
 
     A pod's author chose the name, and an admin is going to paste the rule.

@@ -12,13 +12,13 @@ from typing import Final
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host import user_namespace
-from nri_inject.host.model import Place
+from nri_inject.host.model import HostPath
+from nri_inject.policy.evaluation import Evaluation, Guarded, HostView
 from nri_inject.policy.items import items_of
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
-from nri_inject.policy.naming import named, written
+from nri_inject.policy.naming import as_yaml, named
 from nri_inject.policy.rules import Decision, Item, Policy, Reach, Subject
 from nri_inject.policy.settle import with_real_sources, without
-from nri_inject.policy.world import Guarded, HostView, World
 from nri_inject.text.annotations import container_name, where
 from nri_inject.text.budget import UNLIMITED, Budget, Counted
 from nri_inject.text.glob import MAX_PARTS
@@ -55,7 +55,7 @@ class Permit:
             pod.namespace, pod.labels, pod.runtime_handler, container_name(container), plugin
         )
 
-    def granted(
+    def filter(
         self, adjustment: Adjustment, host: HostView, origins: Mapping[str, str] = _NO_ORIGINS
     ) -> Adjustment:
         """Return what of an adjustment the container may have, with the paths that were judged.
@@ -63,13 +63,13 @@ class Permit:
         `origins` has the annotation that asked, by kind. Raises RequestError with everything
         that is denied, where the policy is to fail the container.
         """
-        decisions = [self.decide(item) for item in items_of(adjustment, self.world(host))]
+        decisions = [self.decide(item) for item in items_of(adjustment, self.evaluation(host))]
         self._refuse(decisions, origins)
         settled = with_real_sources(adjustment, (decision.item for decision in decisions))
         skipped = [decision.item for decision in decisions if decision.verdict == "skip"]
         return without(settled, skipped) if skipped else settled
 
-    def granted_names(
+    def filter_names(
         self, kind: str, names: Iterable[str], noun: str, origins: Mapping[str, str] = _NO_ORIGINS
     ) -> list[str]:
         """Return the names that the container may have, of things that are what they are called.
@@ -80,14 +80,14 @@ class Permit:
         self._refuse(decisions, origins)
         return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
 
-    def tolerated_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
+    def filter_admin_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
         """Do the same for what the node's admin has put there, which only a `deny` forbids."""
         decisions = [self._tolerate(named(kind, name, noun)) for name in names]
         self.decisions += decisions
         self._refuse(decisions, _NO_ORIGINS)
         return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
 
-    def unrequested_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
+    def filter_unrequested_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
         """Return the names that no rule denies, of what the admin adds and nobody requests.
 
         A `deny` leaves such a thing out, and the container is created without it. Raises
@@ -149,17 +149,17 @@ class Permit:
         return self._subject.namespace != ""
 
     def _rule_for(self, item: Item[object]) -> str:
-        namespace = written(self._subject.namespace)
+        namespace = as_yaml(self._subject.namespace)
         return (
             f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{item.suggestion}]}}}}"
         )
 
     # --- where the host may be looked at, and what is believed of it ---
 
-    def world(self, host: HostView) -> World:
+    def evaluation(self, host: HostView) -> Evaluation:
         """Return what a container's items are looked up in."""
         guarded = self.guarded(host)
-        return World(guarded, self._container, self.reaches_device, self.reaches_source)
+        return Evaluation(guarded, self._container, self.reaches_device, self.reaches_source)
 
     def guarded(self, host: HostView) -> HostView:
         """Return the host, with doubts about what containers could have written."""
@@ -172,14 +172,14 @@ class Permit:
         files = GuardedFiles(self._counted(host), lent)
         return Guarded(devices, host.numbers, files, host.inventory, host.views, host.budget)
 
-    def guarded_nodes(self, host: HostView) -> Mapping[str, Place]:
+    def guarded_nodes(self, host: HostView) -> Mapping[str, HostPath]:
         """Return the same of its files, for device nodes that only their number is taken of."""
         if not self.policy.lent:
             return host.files
         lent = self.policy.lent.on(host.views)
         return GuardedFiles(self._counted(host), lent, self.guarded(host).devices)
 
-    def _counted(self, host: HostView) -> Mapping[str, Place]:
+    def _counted(self, host: HostView) -> Mapping[str, HostPath]:
         return Counted(host.files, self._budget, self._steps_of_guarding(host))
 
     def _steps_of_guarding(self, host: HostView) -> Callable[[str], int]:

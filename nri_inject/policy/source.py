@@ -15,7 +15,7 @@ from typing import Final
 
 from nri_inject.errors import ConfigError
 from nri_inject.host import trust, walk
-from nri_inject.host.model import Place
+from nri_inject.host.model import HostPath
 from nri_inject.host.views import look
 from nri_inject.host.watch import Watch
 from nri_inject.policy import document
@@ -46,7 +46,7 @@ def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
         except OSError:
             continue
         links = tuple(step.path for step in way if step.target)
-        why = lent.rewritable(Place(end.path, links=links))
+        why = lent.rewritable(HostPath(end.path, links=links))
         if why is not None:
             raise ConfigError(
                 f"{policy.origin}: a rule for mounts lets containers write {plain(file)}, on which"

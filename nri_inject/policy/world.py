@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nri_inject.api import Container
-from nri_inject.host.model import DeviceNode, Number, Place
+from nri_inject.host.model import DeviceNode, HostPath, Number
 from nri_inject.host.views import Look
 from nri_inject.text.budget import Budget
 
@@ -29,7 +29,7 @@ class HostView(Protocol):
         """The host's own names of a device, by its number."""
 
     @property
-    def files(self) -> Mapping[str, Place]:
+    def files(self) -> Mapping[str, HostPath]:
         """The files and directories by path."""
 
     @property
@@ -50,13 +50,13 @@ class Guarded(NamedTuple):
 
     devices: Mapping[str, DeviceNode]
     numbers: Mapping[Number, tuple[str, ...]]
-    files: Mapping[str, Place]
+    files: Mapping[str, HostPath]
     inventory: Callable[[], Inventory] | None
     views: Look
     budget: Budget
 
 
-class World(NamedTuple):
+class Evaluation(NamedTuple):
     """What is known of host and container, and where the host may be looked at."""
 
     host: HostView

@@ -37,7 +37,7 @@ class Merged:
     own: api.ContainerUpdate | None
 
 
-class Collected:
+class Merge:
     """The answers to one request, gathered plugin by plugin.
 
     For each plugin in turn: send it `request_for_next()`, and `take` what it answers. After an
@@ -68,7 +68,7 @@ class Collected:
         """Give the request as the plugins so far have changed it."""
         return api.copy_of(self._request)
 
-    def take(self, plugin: str, response: Response) -> None:
+    def add(self, plugin: str, response: Response) -> None:
         """Add a plugin's answer, or raise Conflict or another NriError.
 
         `plugin` is named as runtimes do it, index and name: `10-logger`. Evictions are passed

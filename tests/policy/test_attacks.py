@@ -26,7 +26,7 @@ from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import registry
 from nri_inject.errors import RequestError
-from nri_inject.host.model import DeviceNode, Place
+from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.host.nodes import Remembered
 from nri_inject.injectors import cdi
 from nri_inject.injectors.device import inject
@@ -71,7 +71,7 @@ def test_a_sysctl_that_climbs_out_of_an_allowed_directory() -> None:
     assert "is not a name that a sysctl can have" in refusal("sysctl", f"{{{name}: '1'}}", rules)
     adjustment = Adjustment(linux=api.LinuxContainerAdjustment(sysctl={name: "1"}))
     # Dots are slashes to runc, so what it writes is net//kernel/x, which is below net.
-    assert permit(rules).granted(adjustment, real_host()) is adjustment
+    assert permit(rules).filter(adjustment, real_host()) is adjustment
 
 
 def test_names_that_write_lines_or_move_the_cursor() -> None:
@@ -191,7 +191,7 @@ def test_who_may_have_nothing_learns_nothing_by_asking(rules: str, kind: str, te
     full = Host(
         {disk.path: disk},
         numbers={disk.number: ("/dev/vda", "/dev/SECRET")},
-        files={"/srv/SECRET": Place("/etc")},
+        files={"/srv/SECRET": HostPath("/etc")},
         inventory=lambda: pytest.fail("it looked at the host's devices"),
     )
     told = refusal(kind, text, rules, full)

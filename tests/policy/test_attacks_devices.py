@@ -18,7 +18,7 @@ from attacking import (
     refusal,
     refused,
 )
-from device_rules import Rule
+from support.device_rules import Rule
 
 from nri_inject.host import sight
 from nri_inject.host.model import DeviceNode
@@ -152,7 +152,7 @@ def test_a_terminal_is_given_where_a_rule_names_it(terminal: str) -> None:
         assert annotated("devices", f"[{{path: {terminal}}}]", rules).linux.devices
     rules = "{allow: {devices: [{type: c, major: 136, minor: 77}]}}"
     asked = device("/dev/mine", 77, major=136)
-    assert permit(rules).granted(asked, real_host()) is asked
+    assert permit(rules).filter(asked, real_host()) is asked
 
 
 @pytest.mark.parametrize("number", [(136, 999_999), (1, 3)])

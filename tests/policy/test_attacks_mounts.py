@@ -23,7 +23,7 @@ from attacking import (
 
 from nri_inject import api
 from nri_inject.api import Adjustment
-from nri_inject.host.model import Place
+from nri_inject.host.model import HostPath
 from nri_inject.host.sight import Mounted
 from nri_inject.host.views import Views
 from nri_inject.injectors.host import Host, real_host
@@ -34,7 +34,7 @@ def test_a_link_out_of_an_allowed_source(place: Path) -> None:
         (place / name).mkdir()
     (place / "models/link").symlink_to("../secret")
     rules = for_source(place / "models")
-    assert permit(rules).granted(mount(place / "models"), real_host()).mounts
+    assert permit(rules).filter(mount(place / "models"), real_host()).mounts
     told = refused(mount(place / "models/link"), rules)
     assert told.startswith(f"mount of '{place}/models/link' ({place}/secret) at '/in': no rule of")
     climbing = refused(mount(f"{place}/models/../secret"), rules)
@@ -147,7 +147,7 @@ def test_a_source_inside_of_what_containers_may_write(place: Path) -> None:
     """Root in a container that writes there is root to the host's files as well."""
     (place / "data/below").mkdir(parents=True)
     rules = for_source(place / "data", access="rw")
-    assert permit(rules).granted(mount(place / "data", "/in", "bind", "rw"), real_host()).mounts
+    assert permit(rules).filter(mount(place / "data", "/in", "bind", "rw"), real_host()).mounts
     assert refused(mount(place / "data/below"), rules).endswith(
         f"it lies in '{place}/data', where containers may write and put a link in its place"
     )
@@ -155,7 +155,7 @@ def test_a_source_inside_of_what_containers_may_write(place: Path) -> None:
 
 @pytest.mark.parametrize("root", ["/", "'/**'", "'/*'"])
 def test_a_source_right_below_a_root_that_containers_may_write(root: str) -> None:
-    host = Host({}, files={"/srv": Place("/srv"), "/srv/a": Place("/srv/a")})
+    host = Host({}, files={"/srv": HostPath("/srv"), "/srv/a": HostPath("/srv/a")})
     asked = mount("/srv" if root != "'/*'" else "/srv/a")
     assert "where containers may write" in refused(asked, for_source(root, access="rw"), host)
 
@@ -199,32 +199,32 @@ TWICE = [
 def test_a_denied_source_that_is_mounted_at_another_path(
     source: str, option: str, denied: str
 ) -> None:
-    host = Host({}, files={source: Place(source)}, views=lambda: Views(TWICE))
+    host = Host({}, files={source: HostPath(source)}, views=lambda: Views(TWICE))
     asked = mount(source, "/in", "bind", "rbind" if option == "rro" else "bind", option)
     allowing = "{allow: {mounts: [/]}}"
-    assert permit(allowing).granted(asked, host) is asked
+    assert permit(allowing).filter(asked, host) is asked
     never = f"{{name: never, deny: {{mounts: [{denied}]}}}}"
     assert refused(asked, f"{never}, {allowing}", host).endswith(IS_DENIED)
 
 
 @pytest.mark.parametrize("source", ["/sysroot/deploy/2", "/srv/disk/other", "/srv/homes/bob/x"])
 def test_a_source_beside_a_denied_one_is_not_denied(source: str) -> None:
-    host = Host({}, files={source: Place(source)}, views=lambda: Views(TWICE))
+    host = Host({}, files={source: HostPath(source)}, views=lambda: Views(TWICE))
     rules = "{deny: {mounts: [/var, /secret, '/home/*/.ssh']}}, {allow: {mounts: [/]}}"
     asked = mount(source)
-    assert permit(rules).granted(asked, host) is asked
+    assert permit(rules).filter(asked, host) is asked
 
 
 def test_what_is_mounted_in_a_source_counts_if_the_mount_has_it_too() -> None:
-    host = Host({}, files={"/srv": Place("/srv")}, views=lambda: Views(TWICE))
+    host = Host({}, files={"/srv": HostPath("/srv")}, views=lambda: Views(TWICE))
     rules = "{name: never, deny: {mounts: [/home]}}, {allow: {mounts: [/]}}"
     asked = mount("/srv", "/in", "bind", "bind", "ro")
-    assert permit(rules).granted(asked, host) is asked
+    assert permit(rules).filter(asked, host) is asked
 
 
 def test_a_source_inside_of_what_containers_may_write_at_another_path() -> None:
     source = "/sysroot/deploy/var/data/x"
-    host = Host({}, files={source: Place(source)}, views=lambda: Views(TWICE))
+    host = Host({}, files={source: HostPath(source)}, views=lambda: Views(TWICE))
     rules = "{allow: {mounts: [{source: /var/data, access: rw}, /sysroot]}}"
     assert "it lies in '/var/data', where containers may write" in refused(
         mount(source), rules, host
@@ -317,7 +317,7 @@ def tmpfs(*options: str, **more: str) -> Adjustment:
     ],
 )
 def test_more_options_behind_a_comma_of_an_allowed_one(option: str, reason: str) -> None:
-    assert permit(TMPFS).granted(tmpfs("size=1m"), real_host()).mounts
+    assert permit(TMPFS).filter(tmpfs("size=1m"), real_host()).mounts
     assert reason in refused(tmpfs(option), TMPFS)
 
 
@@ -352,7 +352,7 @@ def test_the_hosts_directories_in_an_option() -> None:
         assert "does not have the options 'lowerdir=" in refused(asked, rules)
     named = "{allow: {mounts: [{type: overlay, options: ['lowerdir=/srv/a:/srv/b']}]}}"
     asked = tmpfs("ro", "lowerdir=/srv/a:/srv/b", type="overlay", source="overlay")
-    assert permit(named).granted(asked, real_host()) is asked
+    assert permit(named).filter(asked, real_host()) is asked
 
 
 @pytest.mark.parametrize("field", ["destination", "source", "type"])

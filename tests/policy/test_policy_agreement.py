@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 from typing import Any
 
-import naive_policy
 import pytest
 import yaml
 from hypothesis import event, given
@@ -23,7 +22,8 @@ from policy_strategies import (
     removals,
     true_devices,
 )
-from properties import examples
+from support import naive_policy
+from support.properties import examples
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
@@ -46,7 +46,7 @@ def test_what_is_allowed_is_what_the_naive_evaluation_allows(
     expected = naive_policy.allowed(policy, asker, adjustment)
     permit = Permit(document.checked(policy, "policy"), pod, container, "10-injector")
     try:
-        granted = permit.granted(adjustment, HOST)
+        granted = permit.filter(adjustment, HOST)
         denied = False
         handed = {mount.destination: mount.source for mount in granted.mounts}
         assert handed == {
@@ -175,7 +175,7 @@ def test_a_contested_thing_is_allowed_as_the_naive_evaluation_allows_it(
     expected = naive_policy.allowed(policy, asker, adjustment)
     permit = Permit(document.checked(policy, "policy"), asker.pod, asker.container, asker.plugin)
     with contextlib.suppress(RequestError):
-        permit.granted(adjustment, HOST)
+        permit.filter(adjustment, HOST)
     assert {(d.item.kind, d.item.key): d.verdict == "allow" for d in permit.decisions} == expected
 
 
@@ -188,7 +188,7 @@ def test_what_is_left_of_a_request_is_what_the_naive_evaluation_allows(
     skipping = dataclasses.replace(document.checked(policy, "policy"), on_deny="skip")
     asker = naive_policy.Asker(pod, container, "10-injector", HOST, MOUNTS)
     expected = naive_policy.allowed(policy, asker, adjustment)
-    left = Permit(skipping, pod, container, "10-injector").granted(adjustment, HOST)
+    left = Permit(skipping, pod, container, "10-injector").filter(adjustment, HOST)
     kept = {key for key, is_allowed in naive_policy.allowed(policy, asker, left).items()}
     assert kept == {key for key, is_allowed in expected.items() if is_allowed}
     assert all(naive_policy.allowed(policy, asker, left).values())
@@ -204,7 +204,7 @@ def test_an_admin_who_takes_each_advice_gets_to_a_policy_that_allows_it(
     for _ in range(5):
         permit = Permit(document.checked(policy, "policy"), Pod(namespace="ci"), Container(), "")
         with contextlib.suppress(RequestError):
-            permit.granted(adjustment, HOST)
+            permit.filter(adjustment, HOST)
         advice = [
             permit.sentence(decision).partition("; a rule that does: ")[2]
             for decision in permit.decisions
