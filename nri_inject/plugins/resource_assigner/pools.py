@@ -170,8 +170,8 @@ class Pools:
         unknown = self.rules.reserved - self.topology.all
         if unknown:
             raise ConfigError(
-                f"reserved CPUs {cpulist.format_cpu_list(unknown)} are not there, offline or isolated;"
-                f" there are {cpulist.format_cpu_list(self.topology.all)}"
+                f"reserved CPUs {cpulist.format_cpu_list(unknown)} are not there, offline or"
+                f" isolated; there are {cpulist.format_cpu_list(self.topology.all)}"
             )
         if not self.topology.all - self.rules.reserved:
             raise ConfigError("all CPUs are reserved, so there would be no shared pool")
