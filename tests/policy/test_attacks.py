@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from attacking import (
+from support.attacking import (
     CONTAINER,
     IS_DENIED,
     NULL_ALLOWED,

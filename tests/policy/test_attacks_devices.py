@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attacking import (
+from support.attacking import (
     FULL_DENIED,
     IS_DENIED,
     NULL_ALLOWED,

@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from attacking import (
+from support.attacking import (
     IS_DENIED,
     annotated,
     device,

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from hypothesis import event, given
 from hypothesis import strategies as st
-from policy_strategies import (
+from support import naive_policy
+from support.policy_strategies import (
     HOST,
     MOUNTS,
     adjustments,
@@ -22,7 +23,6 @@ from policy_strategies import (
     removals,
     true_devices,
 )
-from support import naive_policy
 from support.properties import examples
 
 from nri_inject import api

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
-from nri_inject.host.model import DeviceNode, NotADevice, Place
+from nri_inject.host.model import DeviceNode, HostPath, NotADevice
 from nri_inject.host.sight import Mounted
 from nri_inject.host.views import Views
 from nri_inject.injectors.host import Host
@@ -49,21 +49,21 @@ HOST = Host(
         ("c", 1, 5): ("/dev/zero",),
     },
     files={
-        "/": Place("/"),
-        "/srv": Place("/srv"),
-        "/srv/a": Place("/srv/a"),
-        "/srv/a/b": Place("/srv/a/b"),
-        "/srv/link": Place("/etc"),
-        "/srv/proc": Place("/srv/proc", on_procfs=True),
-        "/srv/tmp/x": Place("/srv/tmp/x", "/srv/tmp is everybody's"),
-        "/etc": Place("/etc"),
-        "/etc/ssl": Place("/etc/ssl"),
-        "/home/bob": Place("/home/bob"),
-        "/mnt": Place("/mnt"),
-        "/mnt/a": Place("/mnt/a"),
-        "/opt": Place("/opt"),
-        "/opt/disk/root/etc": Place("/opt/disk/root/etc"),
-        "/home/bob/.ssh": Place("/home/bob/.ssh"),
+        "/": HostPath("/"),
+        "/srv": HostPath("/srv"),
+        "/srv/a": HostPath("/srv/a"),
+        "/srv/a/b": HostPath("/srv/a/b"),
+        "/srv/link": HostPath("/etc"),
+        "/srv/proc": HostPath("/srv/proc", on_procfs=True),
+        "/srv/tmp/x": HostPath("/srv/tmp/x", "/srv/tmp is everybody's"),
+        "/etc": HostPath("/etc"),
+        "/etc/ssl": HostPath("/etc/ssl"),
+        "/home/bob": HostPath("/home/bob"),
+        "/mnt": HostPath("/mnt"),
+        "/mnt/a": HostPath("/mnt/a"),
+        "/opt": HostPath("/opt"),
+        "/opt/disk/root/etc": HostPath("/opt/disk/root/etc"),
+        "/home/bob/.ssh": HostPath("/home/bob/.ssh"),
     },
     views=lambda: Views([Mounted(at, top, device=disk) for at, disk, top in MOUNTS]),
 )
