@@ -192,7 +192,7 @@ class Stub(OldNames):
     def _pause(self, reason: str, appearance: Appearance) -> None:
         """Wait, but not longer than until a runtime may have made its socket."""
         pause = next(self._pauses)
-        log.warning("%s; connecting again in %.1f s", reason, pause)
+        log.warning("%s; reconnecting in %.1f s", reason, pause)
         self._loop.sleep(pause, appearance.seen)
         if appearance.seen():
             appearance.forget()

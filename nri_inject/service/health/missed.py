@@ -54,7 +54,7 @@ _ALIVE: Final = frozenset(
 
 
 def missing_edits(wanted: Adjustment, container: Container) -> tuple[str, ...]:
-    """Return what an adjustment asks for and a container does not have, in short names.
+    """Return what an adjustment requests and a container does not have, in short names.
 
     Compared are devices by path, mounts by destination, variables by key and hooks by program:
     these every runtime tells of a running container (NRI 0.2.0 on). Its values are the admin's
@@ -129,7 +129,7 @@ class DriftCheck:
         return self._armed
 
     def restart(self) -> None:
-        """Forget what was reported and found before: a runtime reports all that exists anew."""
+        """Forget the previous report and its results: a runtime reports all that exists again."""
         self._disarm()
         self._start()
 
@@ -220,7 +220,8 @@ class DriftCheck:
             log.warning("%d more containers were missed", missed - SHOWN)
         if self._state.uncompared:
             log.warning(
-                "%d running containers were not compared with what their pods ask for: the runtime"
+                "%d running containers were not compared with the requests of their pods: the"
+                " runtime"
                 " reported no pod of theirs, more than %d variables, or more than %d MiB in all",
                 self._state.uncompared,
                 MAX_VARIABLES,

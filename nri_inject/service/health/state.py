@@ -1,4 +1,4 @@
-"""What a running plugin has done and seen so far: a record, and the document made of it."""
+"""The counts and observations of a running plugin: a record, and the status document made of it."""
 
 from __future__ import annotations
 

@@ -310,7 +310,8 @@ def test_containers_that_are_too_long_together_are_counted_and_the_others_compar
     assert (state.compared, state.uncompared, state.to_compare) == (5, 2, 0)
     assert {"c10", "c11"} <= state.missed.keys()
     assert caplog.messages[-1] == (
-        "2 running containers were not compared with what their pods ask for: the runtime reported"
+        "2 running containers were not compared with the requests of their pods: the runtime"
+        " reported"
         " no pod of theirs, more than 10000 variables, or more than 24 MiB in all"
     )
 
