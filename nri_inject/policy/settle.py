@@ -44,9 +44,9 @@ def without(adjustment: Adjustment, items: Iterable[Item[object]]) -> Adjustment
 
 
 def _remove_devices(left: Adjustment, keys: AbstractSet[str]) -> None:
-    """Take devices out with the rules for their numbers, and rules that came without a device.
+    """Remove devices with the rules for their numbers, and rules that came without a device.
 
-    What another device has the same number for keeps its rules: they may take something away.
+    The rules of a number that another device shares stay: they may remove a permission.
     """
     kept = [device for device in left.linux.devices if device.path not in keys]
     gone = {device_number(device) for device in left.linux.devices if device.path in keys}

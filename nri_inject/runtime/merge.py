@@ -25,11 +25,11 @@ Response = api.CreateContainerResponse | api.UpdateContainerResponse | api.StopC
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What the runtime is to do in the end.
+    """The result for the runtime.
 
-    `adjust` is empty unless a container is being created. `own` is the update of the container
-    that an UpdateContainer request is for; None there means that nobody changed the request,
-    which then applies as it came.
+    `adjust` is empty unless a container is being created. `own` is the update of the container that
+    an UpdateContainer request is for; None means that no plugin changed the request, which then
+    applies as it came.
     """
 
     adjust: api.Adjustment
@@ -40,11 +40,11 @@ class Merged:
 class Merge:
     """The answers to one request, gathered plugin by plugin.
 
-    For each plugin in turn: send it `request_for_next()`, and `take` what it answers. After an
-    error nothing here is of use any more, since the runtime fails the request.
+    For each plugin in turn: send it `request_for_next()`, and pass its answer to `take`. After an
+    error the object is of no further use, since the runtime fails the request.
 
-    `nri` is the version whose rules hold. Since 0.10.0 only the plugin that cleared something
-    may set it; before 0.7.0 the removal of a mount is lost unless another plugin had added it.
+    `nri` is the version whose rules apply. Since 0.10.0 only the plugin that cleared a field may
+    set it; before 0.7.0 the removal of a mount is lost unless another plugin had added it.
     """
 
     def __init__(self, request: Request, nri: Version = NEWEST.nri) -> None:

@@ -15,7 +15,7 @@ PARSER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlError(NriError):
-    """Say why a text is not the YAML that we accept, and where, if that is known.
+    """The fault of a YAML text, and its place, if that is known.
 
     `line` and `column` count from 1, in characters.
     """

@@ -1,7 +1,7 @@
-"""Give a container what its pod's annotations ask for: devices, mounts, limits and the like.
+"""Inject the devices, mounts, limits and other things that a pod's annotations request.
 
-The annotations and their meaning are those of NRI's device-injector and ulimit-adjuster (NRI
-0.12). What those accept by accident is an error here: docs/differences.md lists all of it.
+The annotations and their meaning are those of NRI's device-injector and ulimit-adjuster (NRI 0.12).
+Some values that those accept by accident are errors here: docs/differences.md lists all of them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Kind:
 
 
 def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
-    """Return what the pod's annotations ask for this container, and the policy allows.
+    """Return what the pod's annotations request for it, and the policy allows.
 
     RequestError has the faults of every annotation; OverBudget comes alone.
     """
@@ -92,7 +92,7 @@ def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
 def _add(
     adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host, container: Container
 ) -> list[str]:
-    """Add what one annotation asks for, and return its faults."""
+    """Add what one annotation requests, and return its faults."""
     wish, sentences = _reading(kind, key, text, host.budget)
     if wish is None and not sentences:
         return []

@@ -1,6 +1,6 @@
 """Messages that wait for a later turn, as bytes, within a bound.
 
-A message of protobuf keeps the whole request alive that it came in; its bytes do not.
+A protobuf message keeps the whole request in memory that it was part of; its bytes do not.
 """
 
 from __future__ import annotations
