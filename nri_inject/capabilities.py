@@ -88,7 +88,7 @@ FIELDS: Final[Mapping[str, _Field]] = {
 
 # From which release on a runtime has which NRI. A release between two lines has the NRI of the
 # line before: that is known for containerd and assumed for CRI-O 1.33 and 1.36 (1.36 cannot have
-# more than 0.11.0 unless it tells so). CRI-O below 1.31 is taken for 1.31.
+# more than 0.11.0 unless it reports more). CRI-O below 1.31 is taken for 1.31.
 _RELEASES: Final[Mapping[str, tuple[tuple[Version, Version], ...]]] = {
     "containerd": (
         ((1, 7, 0), (0, 3, 0)),
@@ -118,7 +118,7 @@ _RESOLVES_CDI_NAMES: Final[Mapping[str, Callable[[Version], bool]]] = {
 }
 
 # Bit (number - 1) for each member of enum Event; NRI 0.10.0 added events 12 to 14. A runtime
-# refuses a plugin that asks for one that it does not know.
+# refuses a plugin that requests one that it does not know.
 _EVENTS_TO_11: Final = 0x7FF
 _EVENTS_TO_14: Final = 0x3FFF
 

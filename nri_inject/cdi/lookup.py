@@ -86,7 +86,7 @@ def _near(parts: names.QualifiedName, snapshot: Snapshot, is_shown: Callable[[st
         return f"known devices of {plain(kind)}: {listed(stems, _MAX_LISTED)}"
     if not snapshot.devices:
         return "no CDI device is defined"
-    # One device of each kind is asked for: there can be ten thousand.
+    # One device of each kind is requested: there can be ten thousand.
     one_of = {known.partition("=")[0]: known for known in sorted(snapshot.devices, reverse=True)}
     kinds = [one for one in sorted(one_of)[:_MAX_COMPARED] if is_shown(one_of[one])]
     near = meant(kind, kinds)

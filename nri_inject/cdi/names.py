@@ -14,7 +14,7 @@ from nri_inject.text.fields import MAX_FAULTS, Fault
 from nri_inject.text.words import plain, quoted
 
 ANNOTATION_PREFIX: Final = "cdi.k8s.io/"
-"""Begins the keys of annotations that ask for CDI devices in the way older kubelets do."""
+"""Begins the keys of annotations that request CDI devices in the way older kubelets do."""
 
 _WORD: Final = "[A-Za-z](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
 is_vendor: Final = re.compile(_WORD).fullmatch
@@ -94,10 +94,10 @@ _KEY: Final = re.compile("[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
 
 
 MAX_NAMES: Final = 1000
-"""How many devices one container may ask for; no container has so many."""
+"""How many devices one container may request; no container has so many."""
 
 MAX_LENGTH: Final = 1024
-"""How many characters the name of a device may have that a container asks for."""
+"""How many characters the name of a device may have that a container requests."""
 
 
 def requested(annotations: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -366,8 +366,8 @@ class CdiRegistry:
         around: _Around = ([], {}, {})
         found = [(path, *one) for path in self._directories for one in self._listed(path, around)]
         if self._watch:
-            # Before the files are read, or what changes in between would not be told. Changes of
-            # what a link leads to are not told by the directory that has the link.
+            # Before the files are read, or a change in between would not be reported. Changes of
+            # what a link leads to are not reported for the directory that has the link.
             self._watch.follow(path for _, path, link in found if link)
         seen: dict[str, _Seen] = {}
         for directory, path, link in found:
@@ -432,7 +432,7 @@ class CdiRegistry:
         problems = (Problem("unreadable", (), why),)
         if known is not None and known.spec is None and known.problems == problems:
             return _Seen(known, None)
-        # Nothing stays in use of what cannot be read any more: somebody has seen to that.
+        # The previous version of an unreadable file is dropped: its change was on purpose.
         return _Seen(_bad(path, directory, "", problems, None), None)
 
     def _read(self, path: str) -> tuple[bytes, _Identity | None, int]:

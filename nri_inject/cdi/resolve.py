@@ -307,7 +307,7 @@ def _mount(place: str, mount: Mount, work: _Work) -> api.Mount:
     options = [*mount.options]
     bound = [option for option in options if option in ("bind", "rbind")]
     if not bound and mount.type in ("", "bind", "none"):
-        # Nothing but a bind mount is left that this can be, and runc wants to be told.
+        # Only a bind mount is left, and runc needs the option.
         options.append("bind")
         bound = ["bind"]
     if bound:

@@ -216,7 +216,7 @@ def monitor(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
                 found = registry.current()
                 _show_change(before, found, output)
                 before = found
-                # No longer than that, since not every file system tells of changes.
+                # No longer than that, since some file systems report no changes.
                 select.select([registry.fileno()], [], [], 5.0)
         except KeyboardInterrupt:
             return 0

@@ -209,7 +209,7 @@ def _create(
     for group in _by_pod(planned):
         ids = {one.container.id for one in group}
         if group[0].pod.id in world.pods or ids & world.containers.keys():
-            world = _World(adaptation)  # whoever has these ids already is of another time
+            world = _World(adaptation)  # the ids belong to an earlier run
         outcomes = _created(world, group)
         if lives:
             outcomes = iter(_lived(world, group[0].pod.id, list(outcomes)))

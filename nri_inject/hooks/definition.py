@@ -23,7 +23,7 @@ STAGES: Final[Mapping[str, str]] = {
 
 
 class Kind(Enum):
-    """What sort of fault it is."""
+    """The kind of a fault."""
 
     JSON_SYNTAX = "json-syntax"
     JSON_TYPE = "json-type"

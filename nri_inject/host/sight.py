@@ -22,7 +22,7 @@ from nri_inject.text.words import plain
 TABLE: Final = "/proc/self/mountinfo"
 
 _MAX_LISTED: Final = 12  # directories in one sentence
-# These differ in every service, and pods ask for nothing in them.
+# These differ in every service, and pods request nothing in them.
 _USUAL: Final = ("/proc", "/sys", "/run/credentials", "/run/systemd")
 
 

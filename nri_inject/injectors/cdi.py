@@ -39,7 +39,7 @@ OLD_PREFIX: Final = "cdi-devices.nri.io"
 
 # A name is checked, compared with those of the specs, and its edits are put together.
 _STEPS_PER_NAME: Final = 40
-# Of an annotation, to see from its key whether it asks for devices.
+# Of an annotation, to see from its key whether it requests devices.
 _KEYS_PER_STEP: Final = 8
 
 
@@ -136,7 +136,7 @@ def _granted(
 
 
 inject: Final = make_injector()
-"""Return what the devices that are asked for become; RequestError if any of it cannot be had."""
+"""Return what the devices that are requested become; RequestError if any of it cannot be had."""
 
 
 def refusal(mode: Mode, runtime: Runtime) -> str | None:
@@ -150,7 +150,7 @@ def refusal(mode: Mode, runtime: Runtime) -> str | None:
     return f"CDI mode native: {capabilities.sentence(loss, runtime)}; use mode resolve"
 
 
-# --- what is asked for --------------------------------------------------------------------------
+# --- what is requested --------------------------------------------------------------------------
 
 
 def requested(

@@ -292,7 +292,7 @@ def uninstall(root: str, *, purge: bool = False, dry: bool = False) -> list[Chan
     entries = recorded(root)
     left: list[Entry] = []
     changes: list[Change] = []
-    for entry in reversed(entries):  # the runtime's plugins first: nobody starts half of one
+    for entry in reversed(entries):  # the runtime's plugins first, so that no half of one starts
         what = _removal(root, entry, purge=purge)
         if what == "removed" and not dry:
             _remove(root, entry)
@@ -334,7 +334,7 @@ def _remove_directories(root: str, entries: Sequence[Entry], left: list[Entry]) 
             removed.append(Change("removed", entry.path))
         except FileNotFoundError:
             continue
-        except OSError:  # not empty: somebody else uses it, too
+        except OSError:  # not empty: it has other files, too
             left.append(entry)
     if any(entry.kind != "directory" for entry in left):
         _record(root, left)

@@ -38,7 +38,7 @@ MAX_NAME: Final = 320
 """How many characters of a pod's names are written: Kubernetes allows 253."""
 
 MAX_VALUE: Final = 8192
-"""How many characters of what was asked for, of what that is, and of a reason are written."""
+"""How many characters of what was requested, of what that is, and of a reason are written."""
 
 _MAX_LINES: Final = 256
 _MAX_LENGTH: Final = 128 * 1024  # characters of one request's lines, but for the last of them

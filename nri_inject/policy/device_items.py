@@ -224,7 +224,7 @@ def rule_key(rule: api.LinuxDeviceCgroup) -> str:
 def _suggested_device(path: str, known: str, number: Number, access: Iterable[str]) -> str:
     """Return the entries that a rule needs: the device, and the requested path outside of /dev."""
     if not path.startswith("/"):
-        # A selector that nobody has looked for; one with a wildcard would open more than it is.
+        # A selector that was not resolved; one with a wildcard would allow more than this device.
         return scalar(path) if ":" in path and path == literally(path) else ""
     places = [known] if known else []
     if not known or not is_below(path, "/dev"):

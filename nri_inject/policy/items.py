@@ -147,7 +147,7 @@ def _program(path: str, evaluation: Evaluation) -> tuple[tuple[str, ...], str]:
 
 
 # Fields of NRI that reach for the host or for what containers share, and that no kind above is
-# about. Those of resources are told by the messages' own fields.
+# about. Those of resources follow from the messages' own fields.
 _FIELDS: Final[Mapping[str, str]] = {
     "cgroups_path": "CgroupsPath",
     "oom_score_adj": "OomScoreAdj",

@@ -136,7 +136,7 @@ def _source(source: str, kind: str, evaluation: Evaluation) -> _Source:
 def _suggested_mount(source: str, facts: MountFacts) -> str:
     destination = facts.destination
     if any(is_below(place, destination) and place != destination for place in PROTECTED):
-        return ""  # whoever covers /etc/passwd says so, and not /etc
+        return ""  # a rule that covers /etc/passwd must name it, and not /etc
     parts = [f"source: {as_yaml(source)}"] if source.startswith("/") else []
     if facts.type != "bind":
         parts.append(f"type: {scalar(facts.type)}")

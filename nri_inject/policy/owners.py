@@ -12,7 +12,7 @@ from nri_inject.api import Field, FieldOwners
 from nri_inject.policy.kinds import Removal
 from nri_inject.policy.rules import Item
 
-# Kind of item -> the field of NRI that tells owners by the item's key.
+# Kind of item -> the field of NRI that has the owners by the item's key.
 _COMPOUND: Final[Mapping[str, int]] = {
     "devices": Field.Devices,
     "cdi_devices": Field.CdiDevices,

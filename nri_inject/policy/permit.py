@@ -154,7 +154,7 @@ class Permit:
             f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{item.suggestion}]}}}}"
         )
 
-    # --- where the host may be looked at, and what is believed of it ---
+    # --- the paths of the host that may be read, and those that are trusted ---
 
     def evaluation(self, host: HostView) -> Evaluation:
         """Return what a container's items are looked up in."""

@@ -65,7 +65,7 @@ def _one_matches(patterns: tuple[Pattern, ...] | None, text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Item(Generic[F_co]):
-    """One thing that a container asks for, as it is on the host.
+    """One thing that a container requests, as it is on the host.
 
     `asked` is it in the container's words, `resolved` in the host's. `names` are what patterns
     are held against: every name that the host itself has for it. `facts` are held against what

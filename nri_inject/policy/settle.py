@@ -89,5 +89,5 @@ _REMOVERS: Final[Mapping[str, Callable[[Adjustment, AbstractSet[str]], None]]] =
     "io_priority": lambda left, _: left.linux.ClearField("io_priority"),
     "memory_policy": lambda left, _: left.linux.ClearField("memory_policy"),
 }
-"""How what a pod may ask for by annotation is taken out again; CDI devices and hooks are left
-out before they become an adjustment, and other plugins ask for the rest."""
+"""How what a pod may request by annotation is taken out again; CDI devices and hooks are left
+out before they become an adjustment, and other plugins request the rest."""

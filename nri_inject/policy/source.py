@@ -104,7 +104,7 @@ class PolicyFile:
     def _look(self) -> None:
         try:
             data = self._read()
-            if self._watch.is_writing(self._path):  # its end is told as a change
+            if self._watch.is_writing(self._path):  # its end is reported as a change
                 self._keep(f"{plain(self._path)} is being written")
                 return
             if data == self._data and not self._error:

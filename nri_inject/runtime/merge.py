@@ -1,4 +1,4 @@
-"""What several plugins answered to one request, merged as NRI's adaptation merges it.
+"""The merge of several plugins' answers to one request, as NRI's adaptation does it.
 
 Where the rules here look odd (a removal that gets lost, a claim that outlives its update), runtimes
 behave so, and a plugin that is tried here has to see it. `owners` has the claims.
@@ -61,7 +61,7 @@ class Merge:
 
     @property
     def owners(self) -> api.OwningPlugins:
-        """Who has set what so far."""
+        """The owners so far."""
         return api.copy_of(self._owners.message)
 
     def request_for_next(self) -> Request:

@@ -57,7 +57,7 @@ _MOST_UNSENT: Final = 8 << 20
 """How many bytes may wait for a plugin that does not read. Beyond that nothing is read from it, and
 no request is added."""
 _MOST_POSTPONED: Final = 16
-"""How many updates a plugin may ask for while it has a call of ours."""
+"""How many updates a plugin may request while it has a call of ours."""
 
 _CREDENTIALS: Final = struct.Struct("3i")  # ucred of unix(7): process, user, group
 

@@ -63,7 +63,7 @@ class World:
         self.faults: list[str] = []
         self._cdi, self._propagation, self._resolvers = cdi, propagation, resolvers
         self._is_crio = adaptation.runtime.name.lower() == "cri-o"
-        # NRI 0.12.2 came with containerd 2.4, which tells a container's end after it has ended.
+        # NRI 0.12.2 came with containerd 2.4, which reports a container's end after it has ended.
         self._stops_first = self._is_crio or adaptation.runtime.nri >= (0, 12, 2)
         adaptation.existing = self.existing
         adaptation.update = self.update

@@ -173,7 +173,7 @@ class Output:
         try:
             self._epoll.register(self._target, select.EPOLLOUT)
             self._armed = self._target
-        except OSError:  # a regular file, for which nobody need wait
+        except OSError:  # a regular file, which is always ready
             self._epoll.register(self._always, select.EPOLLIN)
             self._armed = self._always
 

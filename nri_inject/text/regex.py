@@ -232,6 +232,6 @@ def _words(error: Exception) -> str:
 def _options(budget: int) -> Any:
     options = re2.Options()
     options.log_errors = False
-    options.never_capture = True  # where the groups are is nobody's question
+    options.never_capture = True  # no caller reads the groups
     options.max_mem = budget
     return options

@@ -25,7 +25,7 @@ def open_host(root: str, listen: Callable[[], Uevents] | None = None) -> Live:
         log.warning("no kernel events (%s): each request reads all devices", error.strerror)
         events = None
     # The database of udev is only read where libudev looks for it. In a network namespace of our
-    # own, where udev's messages are not heard, a change of it is what tells that rules have run.
+    # own, where udev's messages do not arrive, a change of it shows that rules have run.
     database = Watch([udev.DATABASE]) if root == "/" else None
     return Live(root, Sysfs(root), events, database)
 

@@ -118,7 +118,7 @@ class Match:
     device: Device | None = None
 
 
-# The list of all devices is made anew for each request.
+# The list of all devices is made again for each request.
 _STEPS_PER_LISTED: Final = 3
 
 

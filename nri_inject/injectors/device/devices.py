@@ -31,7 +31,7 @@ from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     from nri_inject.host.devices.selectors import Selector
 
 from nri_inject.injectors.device.wish import Wish, container_path, unique
@@ -89,7 +89,7 @@ def _device(value: Value) -> Values:
 
 @cache
 def _read_wanted() -> Reader[Values]:
-    # Loaded when somebody asks: most nodes have no pod that does, and it takes time to start.
+    # Imported at first use: most nodes have no pod that needs it, and it takes time to start.
     from nri_inject.host.devices import selected
 
     return selected.reader((Field("path", container_path), Field("as", container_path), *_MORE))
@@ -124,7 +124,7 @@ def read_devices(value: Value) -> Wish | None:
     items, faults = read_items(_device, value)
     if not items and not faults:
         return None
-    # Aliases can ask for one device some ten thousand times. Equal ones are one.
+    # Aliases can request one device some ten thousand times. Equal ones are one.
     distinct: dict[object, int] = {}
     for index, device in items.items():
         distinct.setdefault(_given(device), index)

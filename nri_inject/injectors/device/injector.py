@@ -23,7 +23,7 @@ from nri_inject.text.fields import (
 )
 from nri_inject.text.words import plain
 
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     pass
 
 from nri_inject.injectors.device.devices import read_devices
@@ -76,7 +76,7 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
 def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
     """Return the annotations that count for a container: kind, key and text."""
     annotations = pod.annotations
-    # Most containers ask for nothing, and this runs for each of them.
+    # Most containers request nothing, and this runs for each of them.
     prefixes = {key.partition("/")[0] for key in annotations}
     if prefixes.isdisjoint(_PREFIXES):
         return []
@@ -112,7 +112,7 @@ def _add(
 # --- reading texts ------------------------------------------------------------------------------
 
 # Pods come in replicas, with the same few texts. What is made of a text can be many times as long
-# only by aliases. A text with the mark of one is read anew each time, and so is a long one, so
+# only by aliases. A text with the mark of one is read again each time, and so is a long one, so
 # that even the worst texts together take no more than some 4 MiB.
 _LONGEST_REMEMBERED: Final = 4096
 _MOST_REMEMBERED: Final = 32
@@ -121,7 +121,7 @@ _MOST_REMEMBERED: Final = 32
 _STEPS_PER_FAULT: Final = 50
 
 
-# What a text asks for, None if nothing or if something is wrong with it; and what is wrong.
+# What a text requests, None if nothing or if something is wrong with it; and what is wrong.
 Reading: TypeAlias = tuple[Wish | None, tuple[str, ...]]
 
 

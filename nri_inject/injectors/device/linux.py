@@ -31,7 +31,7 @@ from nri_inject.text.names import interface_fault
 from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
 
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     pass
 
 from nri_inject.injectors.device.wish import Wish, constant, unique

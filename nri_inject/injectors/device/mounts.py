@@ -18,7 +18,7 @@ from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     pass
 
 from nri_inject.injectors.device.wish import Wish, check_absolute, constant, container_path, unique

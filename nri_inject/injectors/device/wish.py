@@ -17,12 +17,12 @@ from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     pass
 
 T = TypeVar("T")
 
-# What a text asks for, once it has been read. It stays unsaid until a host is there, because a
+# What a text requests, once it has been read. It stays unsaid until a host is there, because a
 # device may be looked up, and a container, who may be its owner. Raises Fault. The result belongs
 # to the wish: never hand it out.
 Wish: TypeAlias = Callable[[Host, Container], Adjustment]

@@ -282,7 +282,7 @@ class Pools:
 def reconcile(
     topology: Topology, rules: Rules, existing: Sequence[tuple[Subject, Cpus]]
 ) -> tuple[Pools, list[str]]:
-    """Return the pools for containers that exist with these CPUs, and what of that is not so yet.
+    """Return the pools for existing containers with these CPUs, and the differences.
 
     A container keeps its CPUs if it has as many as it requests and no other container keeps one of
     them. A container that shares looks like that, too, if the shared pool has just as many CPUs as

@@ -35,7 +35,7 @@ class Records:
         while self._size > self._most:
             cost, longest = heapq.heappop(self._longest)
             kept = self._records.get(longest)
-            if kept is not None and _cost(longest, kept) == -cost:  # else it was put anew
+            if kept is not None and _cost(longest, kept) == -cost:  # else it was replaced
                 self.pop(longest)
                 self.left_out += 1
 
