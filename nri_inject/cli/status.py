@@ -15,7 +15,7 @@ from nri_inject.service.health.state import in_words
 from nri_inject.service.logs import one_line
 from nri_inject.service.options import format_option
 
-Document = Mapping[str, Any]
+StatusDocument = Mapping[str, Any]
 
 _NO_ANSWER: Final = {
     "fails": "a container fails if the plugin does not answer",
@@ -66,7 +66,7 @@ def _is_meant(name: str, plugin: str) -> bool:
     return plugin in ("", title, title[3:])
 
 
-def _show(said: Mapping[str, Document | None], where: str, output: str) -> None:
+def _show(said: Mapping[str, StatusDocument | None], where: str, output: str) -> None:
     if output == "json":
         silent = [name for name, document in said.items() if document is None]
         plugins = [document for document in said.values() if document is not None]
@@ -79,7 +79,7 @@ def _show(said: Mapping[str, Document | None], where: str, output: str) -> None:
             click.echo(one_line(line))
 
 
-def _lines(name: str, said: Document | None) -> Iterator[str]:
+def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:
     if said is None:
         yield f"{name}  does not answer: it was killed, or it hangs"
         return
@@ -106,7 +106,7 @@ def _lines(name: str, said: Document | None) -> Iterator[str]:
         yield f"  note        {note}"
 
 
-def _found(containers: Document) -> Iterator[str]:
+def _found(containers: StatusDocument) -> Iterator[str]:
     for one in containers["containers"]:
         yield f"    {one['pod']} {one['container']} {in_words(one)}"
     if more := containers["count"] - len(containers["containers"]):

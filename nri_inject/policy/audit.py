@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Outcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected", "too late"]
+AuditOutcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected", "too late"]
 """The answer: with what was allowed, or with an error; a validator accepts or rejects what other
 plugins have made. An answer is too late if the runtime no longer waited for it."""
 
@@ -50,7 +50,7 @@ def lines(
     container: Container,
     *,
     plugin: str,
-    outcome: Outcome,
+    outcome: AuditOutcome,
     now: float,
 ) -> Iterator[str]:
     """Yield the record of one request, a line for each decision; `now` in seconds since 1970.
@@ -136,7 +136,7 @@ class AuditLog:
         container: Container,
         *,
         plugin: str,
-        outcome: Outcome,
+        outcome: AuditOutcome,
     ) -> None:
         """Write the lines of one request, or count it where it fails as it did before."""
         now = self._now()

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from nri_inject import capabilities
 from nri_inject.api import Adjustment, ConfigureRequest, Container, Pod
 from nri_inject.plugin import Plugin
-from nri_inject.policy.audit import Outcome
+from nri_inject.policy.audit import AuditOutcome
 from nri_inject.policy.permit import Permit
 from nri_inject.service.base import Options, Service
 from nri_inject.service.config import Config
@@ -97,7 +97,7 @@ class InjectorService(ConfiguredService):
         for sentence in warnings:
             log.warning("%s: %s", where(pod, container), sentence)
         if permit is not None:
-            outcome: Outcome = "failed" if given is None else "injected"
+            outcome: AuditOutcome = "failed" if given is None else "injected"
             self._environment.record(permit, pod, container, outcome if in_time else "too late")
         if given and in_time:
             log.info("%s: injected %s", where(pod, container), given)

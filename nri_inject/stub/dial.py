@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from nri_inject.errors import ConnectionLost
-from nri_inject.host.watch import Watch
+from nri_inject.host.watch import FileWatch
 
 DEFAULT_SOCKET: Final = "/var/run/nri/nri.sock"
 
@@ -72,7 +72,7 @@ class Appearance:
 
     def __init__(self, path: str) -> None:
         self._seen = False
-        self._watch = Watch(())
+        self._watch = FileWatch(())
         self._watch.follow([path])
         self._watch.changed()
 

@@ -25,7 +25,7 @@ from nri_inject.stub.dial import (
 )
 from nri_inject.stub.limits import DEFAULT_LIMITS, Limits
 from nri_inject.stub.loop import Loop, Watch
-from nri_inject.stub.updates import Callback, Updates
+from nri_inject.stub.updates import Callback, UpdateQueue
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Stub(OldNames):
         self._given = connection
         self._path = socket_path
         self._limits = limits
-        self._updates = Updates()
+        self._updates = UpdateQueue()
         self._delivered: list[Delivered] = []
         self._connections: Sequence[Connection] = ()
         self._has_served = False
@@ -231,7 +231,7 @@ class Stub(OldNames):
                 connection,
                 plugin,
                 self._loop,
-                updates=Updates(),
+                updates=UpdateQueue(),
                 delivered=self._delivered,
                 limits=self._limits,
             )
