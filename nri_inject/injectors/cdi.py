@@ -7,6 +7,7 @@ names in silence; or they are handed to the runtime where the configuration says
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache, partial
@@ -22,10 +23,11 @@ from nri_inject.injectors.compose import Injector
 from nri_inject.injectors.host import Host
 from nri_inject.policy.permit import Permit
 from nri_inject.text import yamltext
-from nri_inject.text.annotations import container_name, find, where
+from nri_inject.text.annotations import at_key, container_name, elsewhere, find, where
 from nri_inject.text.budget import OverBudget, Spend, unlimited
-from nri_inject.text.fields import Fault, list_of, read_line, wrong_type
-from nri_inject.text.words import plain, quoted
+from nri_inject.text.fields import Fault, described, list_of, read_line, wrong_type
+from nri_inject.text.flow import advice
+from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
 log = logging.getLogger(__name__)
@@ -172,7 +174,7 @@ def requested(
         key, text = found
         listed = _names(text, spend)
         if isinstance(listed, Fault):
-            faults += listed.at(f"annotation {plain(key)}")
+            faults += (at_key(key, problem) for problem in listed.problems)
         else:
             asked += listed
     repeated = {key: text for key, text in of_container.items() if key in of_pod}
@@ -196,27 +198,74 @@ def _of_cdi(annotations: Mapping[str, str]) -> dict[str, str]:
 
 
 def _name(value: Value) -> str:
+    if isinstance(value, dict) and len(value) == 1:
+        (text,) = value.values()
+        if isinstance(text, str) and _spelled(text):
+            raise Fault(f"a map is not a name; write {advice(_spelled(text)[0])}")
     name = read_line(value)
+    names.check_length(name)
+    if name.startswith("/") and "=" not in name:
+        raise Fault(elsewhere(name, "a path", "devices.noderesource.dev", [name]))
+    if meant := _spelled(name):
+        if meant == [name]:
+            return name
+        what = "is one text; write a list:" if len(meant) > 1 else "has more than the name; write"
+        raise Fault(f"{quoted(name)} {what} {advice(meant if len(meant) > 1 else meant[0])}")
     if "," in name:
         raise Fault(f"{quoted(name)} has a comma; make each name an item of its own")
-    names.check_length(name)
+    if colon := _KIND_AND_DEVICE.fullmatch(name):
+        raise Fault(f"{quoted(name)} is not a device name; write {colon[1]}={colon[2]}")
+    if _KIND.fullmatch(name):
+        raise Fault(
+            f"{quoted(name)} is a kind, and a request names a device of it:"
+            f" write {name}=NAME; `nri-inject cdi list` on the node has the names"
+        )
     names.parse(name)
     return name
 
 
+# What docker's option has in front, and what Compose calls the driver.
+_OPTION: Final = re.compile(r"^(?:--(?:device|gpus)(?:=|\s+)|cdi:|cdi\.k8s\.io/\S+:\s*|-\s+)")
+_BETWEEN: Final = re.compile(r"\s*[,;\s]\s*")
+_KIND_AND_DEVICE: Final = re.compile(r"([\w-]+(?:\.[\w-]+)+/[\w.-]+)[: ] *([\w.-]+)")
+_KIND: Final = re.compile(r"[\w-]+(\.[\w-]+)+/[\w.-]+")
+
+
+def _spelled(text: str) -> list[str]:
+    """Return the names that a text has, of one option or of several; none of another text."""
+    if len(text) > names.MAX_LENGTH:
+        return []
+    found = _BETWEEN.split(_OPTION.sub("", text.strip()))
+    try:
+        for name in found:
+            names.parse(name)
+    except Fault:
+        return []
+    return found
+
+
 _LIST: Final = list_of(_name)
+
+
+def _no_list(value: Value) -> Fault:
+    if isinstance(value, str) and value.startswith("/") and "=" not in value:
+        paths = _BETWEEN.split(value)
+        return Fault(elsewhere(value, "a path", "devices.noderesource.dev", paths))
+    if isinstance(value, str) and (found := _spelled(value)):
+        return Fault(f"{described(value)} is not a list; write {advice(found)}")
+    return wrong_type(value, "a list of names such as ['vendor.com/class=name']")
 
 
 def _read(text: str, spend: Spend) -> tuple[str, ...] | Fault:
     try:
         value = yamltext.load(text, spend=spend)
         if value is not None and not isinstance(value, list):
-            raise wrong_type(value, "a list of names such as ['vendor.com/class=name']")
+            raise _no_list(value)
         return tuple(_LIST(value))
     except yamltext.YamlError as error:
         return Fault(str(error))
     except Fault as fault:
-        return Fault(*fault.sentences)  # without the traceback and all that hangs on it
+        return Fault(*fault.problems)  # without the traceback and all that hangs on it
 
 
 # Pods come in replicas, with the same few short texts.

@@ -118,7 +118,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "/dev/none": ({}, "'/dev/none' does not exist on the host"),
     "/dev/dangling": ({}, "'/dev/dangling' is a dangling link to gone"),
-    "/dev/directory": ({"optional": True}, "'/dev/directory' is a directory"),
+    "/dev/directory": (
+        {"optional": True},
+        "'/dev/directory' is a directory; write {device: \"/dev/directory/*\", count: all}",
+    ),
     "/dev/pipe": ({}, "'/dev/pipe' is a fifo; use a mount of it"),
     "usb:1a86:7523": (
         {},

@@ -105,9 +105,12 @@ def test_everything_wrong_with_the_asking_is_told() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("v.com/d=a,v.com/d=b", "'v.com/d=a,v.com/d=b' is not a list of names such as"),
+        (
+            "v.com/d=a,v.com/d=b",
+            "'v.com/d=a,v.com/d=b' is not a list; write [v.com/d=a, v.com/d=b]",
+        ),
         ("[v.com/d=a]]", "line 1, column 12: "),
-        ("['v.com/d=a,v.com/d=b']", "has a comma; make each name an item of its own"),
+        ("['v.com/d=a,v.com/d=b']", "is one text; write a list: [v.com/d=a, v.com/d=b]"),
         ("['v.com/d=\\e']", "v.com/d=\\\\e"),
         (json.dumps([f"v.com/d={number}" for number in range(1001)]), "at most 1000 allowed"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -12,6 +13,7 @@ from nri_inject.api import Adjustment, Container
 from nri_inject.host import access, user_namespace
 from nri_inject.host.devices.node import node_at
 from nri_inject.host.model import DeviceNode
+from nri_inject.injectors.device import habits
 from nri_inject.injectors.host import Host
 from nri_inject.text.fields import (
     MAX_FAULTS,
@@ -22,11 +24,14 @@ from nri_inject.text.fields import (
     Values,
     check_count,
     choice,
+    described,
     integer,
     map_of,
     read_items,
     read_short_line,
+    wrong_type,
 )
+from nri_inject.text.flow import advice, flow
 from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
@@ -62,14 +67,68 @@ def _access_letters(value: Value) -> str:
     return access.letters(text)
 
 
+def _number(read: Reader[int]) -> Reader[int]:
+    """Return a reader of a device's number that says what to do for a whole range of them."""
+
+    def read_number(value: Value) -> int:
+        try:
+            return read(value)
+        except Fault as fault:
+            if value not in _ALL_NUMBERS:
+                raise
+            raise Fault(*(f"{sentence}; {_NOT_A_RANGE}" for sentence in fault.sentences)) from None
+
+    return read_number
+
+
+_ALL_NUMBERS: Final = (-1, "-1", "*", "any", "all")
+_NOT_A_RANGE: Final = (
+    "access to all devices of a major number cannot be requested: name them, as in"
+    ' {device: "/dev/ttyUSB*", count: all}'
+)
+
+
+def _mode(value: Value) -> int:
+    """Read a mode; YAML reads 0666 in octal, and 666 in decimal, which is 01232."""
+    if isinstance(value, str) and (meant := habits.octal_of(value)) is not None:
+        raise Fault(f"{quoted(value)} is text; write {flow(meant)} without quotes")
+    number = _ANY_MODE(value)
+    if (meant := habits.decimal_mode(number)) is not None:
+        raise Fault(f"{number} is decimal (0{number:o}); write {flow(meant)}")
+    return number
+
+
+_ANY_MODE: Final = integer(0, 0o7777)
+
+
+def _owner_id(what: str, other: str) -> Reader[int]:
+    """Return a reader of the number of a user or a group; a name has one only on a node."""
+
+    def read(value: Value) -> int:
+        if not isinstance(value, str) or value.lstrip("-").isdigit():
+            return _UINT32(value)
+        if value == "root":
+            raise Fault(f"'root' is not an integer; write {what}: 0")
+        user, colon, group = value.partition(":")
+        if colon and user.isdigit() and group.isdigit():
+            raise Fault(f"{quoted(value)} is not an integer; write uid: {user}, gid: {group}")
+        raise Fault(
+            f"{quoted(value)} is not an integer; a {other} has its number on each node and in each"
+            " image: write that of the image, or owner: container, which gives the device to the"
+            " user of the container"
+        )
+
+    return read
+
+
 # 12 bits of major and 20 bits of minor: MINORBITS in Linux's kdev_t.h.
 _MORE: Final = (
     Field("type", _device_type),
-    Field("major", integer(0, 2**12 - 1)),
-    Field("minor", integer(0, 2**20 - 1)),
-    Field("file_mode", integer(0, 0o7777)),
-    Field("uid", _UINT32),
-    Field("gid", _UINT32),
+    Field("major", _number(integer(0, 2**12 - 1))),
+    Field("minor", _number(integer(0, 2**20 - 1))),
+    Field("file_mode", _mode),
+    Field("uid", _owner_id("uid", "user")),
+    Field("gid", _owner_id("gid", "group")),
     Field("access", _access_letters),
 )
 _DEVICE: Final = map_of((Field("path", container_path, required=True), *_MORE))
@@ -81,10 +140,33 @@ _OURS: Final = frozenset({"device", "as", "links", "count", "optional", "owner"}
 def _device(value: Value) -> Values:
     """Read an item: as Go does, or a device that is looked for; a text is its selector."""
     if isinstance(value, str):
+        if not _is_selector(value) and (problem := habits.problem_of_text(value)):
+            raise Fault(problem)
         value = {"device": value}
-    if isinstance(value, dict) and not _OURS.isdisjoint(key.lower() for key in value):
-        return _read_wanted()(value)
-    return _DEVICE(value)
+    if not isinstance(value, dict):
+        raise wrong_type(value, f"a path, a selector or a map with {', '.join(habits.KEYS)}")
+    odd = [*habits.problems_of_map(value)]
+    read = _DEVICE if _OURS.isdisjoint(key.lower() for key in value) else _read_wanted()
+    try:
+        item = read(value)
+    except Fault as fault:
+        if not odd:
+            raise
+        others = [p for p in fault.problems if p.code not in ("unknown-field", "missing")]
+        raise Fault(*others, *odd) from fault
+    if odd:
+        raise Fault(*odd)
+    return item
+
+
+def _is_selector(text: str) -> bool:
+    """Tell whether a text has the form of a selector; most are a path without a colon."""
+    if text.startswith("/"):
+        return ":" not in text and _ONE_WORD.fullmatch(text) is not None
+    return text.startswith(("usb:", "udev:", "class:"))
+
+
+_ONE_WORD: Final = re.compile(r"[^\s,;{}]+")
 
 
 @cache
@@ -118,6 +200,8 @@ class _Devices:
 
 def read_devices(value: Value) -> Wish | None:
     """Read a list of devices; None of an empty one. Raises Fault."""
+    if value is not None and not isinstance(value, list):
+        raise _no_list(value)
     if isinstance(value, list):
         check_count(len(value), "items")
         _check_searches(sum(map(_has_selector, value)))
@@ -137,6 +221,16 @@ def read_devices(value: Value) -> Wish | None:
         )
     _check_searches(sum(map(_searches, looked_up)))
     return partial(_devices, _Devices(kept, faults))
+
+
+def _no_list(value: Value) -> Fault:
+    """Return the fault of a value that is no list, with the list that it was meant to be."""
+    if isinstance(value, str) and (problem := habits.problem_of_text(value)):
+        return Fault(problem)
+    items = value.get("devices") if isinstance(value, dict) else value
+    meant = items if isinstance(items, list) else [value]
+    hint = f"; write {advice(meant)}" if isinstance(value, str | dict) else ""
+    return Fault(f"{described(value)} is not a list{hint}")
 
 
 def _check_searches(searches: int) -> None:
@@ -179,6 +273,9 @@ def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
     nodes: dict[str, DeviceNode | Fault] = {}
     complete = _mounted if user_namespace.is_in_one(container) else _completed
     for index, device in devices.items.items():
+        if _is_complete(device) and "minor" not in device:
+            what = "minor is missing, and 0 is taken; write minor: 0 if that is meant"
+            host.warn(f"item {index + 1}: {what}; {_NOT_A_RANGE}")
         try:
             items += map(_device_item, complete(device, host, container, nodes))
         except Fault as fault:

@@ -6,7 +6,8 @@ The annotations and their meaning are those of NRI's device-injector and ulimit-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -15,12 +16,9 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.injectors.host import Host
 from nri_inject.text import yamltext
-from nri_inject.text.annotations import container_name, find, where
+from nri_inject.text.annotations import at_key, container_name, find, where
 from nri_inject.text.budget import Budget, Spend
-from nri_inject.text.fields import (
-    Fault,
-    Reader,
-)
+from nri_inject.text.fields import Fault, Problem, Reader
 from nri_inject.text.words import plain
 
 if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
@@ -34,6 +32,7 @@ from nri_inject.injectors.device.linux import (
     read_scheduler,
     read_sysctl,
     read_ulimits,
+    shared_sysctls,
 )
 from nri_inject.injectors.device.mounts import read_mounts
 from nri_inject.injectors.device.wish import Wish
@@ -65,12 +64,22 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     faults: list[str] = []
     for kind, key, text in found:
         faults += _add(adjustment, kind, key, text, host, container)
+    faults += _unusable(adjustment, found, pod)
     if faults:
         raise RequestError(faults, where=where(pod, container))
     if host.permit is None or not adjustment.ByteSize():
         return adjustment
     origins = {kind.name: key for kind, key, _ in found}
     return host.permit.granted(adjustment, host, origins)
+
+
+def _unusable(
+    adjustment: Adjustment, found: Sequence[tuple[Kind, str, str]], pod: Pod
+) -> list[str]:
+    """Return what the container cannot have for itself."""
+    wrong = shared_sysctls(adjustment, pod)
+    keys = [key for kind, key, _ in found if kind.name == "sysctl"]
+    return [f"annotation {plain(keys[0])}: {sentence}" for sentence in wrong]
 
 
 def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
@@ -93,20 +102,25 @@ def _add(
     adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host, container: Container
 ) -> list[str]:
     """Add what one annotation asks for, and return its faults."""
-    wish, sentences = _reading(kind, key, text, host.budget)
-    if wish is None and not sentences:
+    wish, problems = _reading(kind, key, text, host.budget)
+    if wish is None and not problems:
         return []
-    faults = list(sentences)
+    faults = list(problems)
     loss = capabilities.lack(kind.field, host.runtime)
     if loss is not None:
-        faults.append(capabilities.sentence(loss, host.runtime))
+        faults.append(Problem("", (), capabilities.sentence(loss, host.runtime)))
     if wish is not None:
         try:
             # Each kind has a field of its own, so there is nothing in the way.
-            adjustment.MergeFrom(wish(host, container))
+            adjustment.MergeFrom(wish(_naming(host, key), container))
         except Fault as fault:
-            faults += fault.sentences
-    return [f"annotation {plain(key)}: {fault}" for fault in faults]
+            faults += fault.problems
+    return [at_key(key, fault) for fault in faults]
+
+
+def _naming(host: Host, key: str) -> Host:
+    """Return the host with warnings that name the annotation."""
+    return replace(host, warn=lambda sentence: host.warn(f"annotation {plain(key)}: {sentence}"))
 
 
 # --- reading texts ------------------------------------------------------------------------------
@@ -122,7 +136,7 @@ _STEPS_PER_FAULT: Final = 50
 
 
 # What a text asks for, None if nothing or if something is wrong with it; and what is wrong.
-Reading: TypeAlias = tuple[Wish | None, tuple[str, ...]]
+Reading: TypeAlias = tuple[Wish | None, tuple[Problem, ...]]
 
 
 def _reading(kind: Kind, key: str, text: str, budget: Budget) -> Reading:
@@ -139,10 +153,10 @@ def _read(kind: Kind, text: str, spend: Spend) -> Reading:
         value = yamltext.load(text, spend=spend)
         return (None if value is None else kind.read(value)), ()
     except yamltext.YamlError as error:
-        return None, (str(error),)
+        return None, (Problem("", (), str(error)),)
     except Fault as fault:
-        spend(len(fault.sentences) * _STEPS_PER_FAULT)
-        return None, fault.sentences
+        spend(len(fault.problems) * _STEPS_PER_FAULT)
+        return None, fault.problems
 
 
 @lru_cache(maxsize=_MOST_REMEMBERED)

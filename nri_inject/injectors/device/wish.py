@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from nri_inject.api import Adjustment, Container
@@ -30,6 +30,15 @@ Wish: TypeAlias = Callable[[Host, Container], Adjustment]
 
 def constant(adjustment: Adjustment, _host: Host, _container: Container) -> Adjustment:
     """Return the adjustment, which is the same on every host."""
+    return adjustment
+
+
+def warned(
+    adjustment: Adjustment, warnings: Sequence[str], host: Host, _container: Container
+) -> Adjustment:
+    """Return the adjustment, and warn of what was left open in it."""
+    for warning in warnings:
+        host.warn(warning)
     return adjustment
 
 
