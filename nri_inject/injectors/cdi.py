@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Final, Literal, TypeAlias
 
@@ -19,15 +18,17 @@ from nri_inject.capabilities import Runtime
 from nri_inject.cdi import names, registry
 from nri_inject.cdi.resolve import anything, resolve
 from nri_inject.errors import RequestError
+from nri_inject.injectors import keys
 from nri_inject.injectors.compose import Injector
 from nri_inject.injectors.host import Host
+from nri_inject.injectors.keys import Adopted
 from nri_inject.policy.permit import Permit
 from nri_inject.text import yamltext
 from nri_inject.text.annotations import at_key, container_name, elsewhere, find, where
 from nri_inject.text.budget import OverBudget, Spend, unlimited
 from nri_inject.text.fields import Fault, described, list_of, read_line, wrong_type
 from nri_inject.text.flow import advice
-from nri_inject.text.words import quoted
+from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ Mode: TypeAlias = Literal["resolve", "native"]
 
 PREFIX: Final = "cdi-devices.noderesource.dev"
 OLD_PREFIX: Final = "cdi-devices.nri.io"
+_PREFIXES: Final = frozenset({PREFIX, OLD_PREFIX})
 
 # A name is checked, compared with those of the specs, and its edits are put together.
 _STEPS_PER_NAME: Final = 40
@@ -50,18 +52,21 @@ def injecting(
     lenient: bool = False,
     unsafe: bool = False,
     trusting: bool = False,
+    adopted: Adopted = frozenset({keys.CDI}),
     runtime: Runtime | None = None,
 ) -> Injector:
     """Return the injector for a configuration.
 
     `lenient` means that edits which cannot be carried are left out, and the host is told; otherwise
     they fail the container. `unsafe` means that a spec may name paths that other users than root
-    could redirect, `trusting` that the kubelet wrote the container's own annotations. `runtime` is
-    who gets the adjustment, the host's if None.
+    could redirect, `trusting` that the kubelet wrote the container's own annotations. `adopted`
+    are the others whose annotations of a pod count. `runtime` is who gets the adjustment, the
+    host's if None.
     """
 
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
-        wanted = _wanted(pod, container, host, trusting=trusting)
+        origins = _wanted(pod, container, host, trusting=trusting, adopted=adopted)
+        wanted = [*origins]
         if not wanted:
             return Adjustment()
         if mode == "native":
@@ -83,7 +88,8 @@ def injecting(
         except OverBudget:
             raise
         except RequestError as error:
-            raise RequestError(error.faults, where=where(pod, container)) from error
+            named = [_with_key(fault, origins) for fault in error.faults]
+            raise RequestError(named, where=where(pod, container)) from error
         if resolution.unsupported and not lenient:
             raise RequestError(resolution.unsupported, where=where(pod, container))
         for sentence in (*resolution.unsupported, *resolution.warnings):
@@ -105,35 +111,68 @@ def _may_name(permit: Permit, name: str) -> bool:
         return False
 
 
-def _wanted(pod: Pod, container: Container, host: Host, *, trusting: bool) -> list[str]:
-    """Return the names that a container asks for and the policy grants; RequestError if not."""
+def _with_key(fault: str, origins: Mapping[str, str]) -> str:
+    """Put the annotation in front of what is wrong with a name that it has."""
+    found = {key for name, key in origins.items() if key and quoted(name) in fault}
+    return f"annotation {plain(found.pop())}: {fault}" if len(found) == 1 else fault
+
+
+def _wanted(
+    pod: Pod, container: Container, host: Host, *, trusting: bool, adopted: Adopted
+) -> dict[str, str]:
+    """Return the names that a container asks for and the policy grants, each with its annotation.
+
+    RequestError if the policy grants them not.
+    """
     spend = partial(host.budget.spend, "reading which CDI devices it asks for")
     spend((len(pod.annotations) + len(container.annotations)) // _KEYS_PER_STEP)
     try:
-        asked, handed = requested(pod, container, spend)
+        asked, handed = requested(pod, container, spend, adopted)
     except Fault as fault:
         raise RequestError(fault.sentences, where=where(pod, container)) from fault
-    wanted = [*dict.fromkeys((*asked, *handed))]
+    own = [name for name in dict.fromkeys(handed) if name not in asked]
+    wanted = {**asked, **dict.fromkeys(own, "")}
     spend(_STEPS_PER_NAME * len(wanted))
     if host.permit is None:
         return wanted
-    return _granted(wanted, {*handed} - {*asked}, host.permit, trusting=trusting)
+    granted = _granted(asked, own, host.permit, trusting=trusting)
+    return {name: key for name, key in wanted.items() if name in granted}
 
 
 def _granted(
-    wanted: list[str], own: AbstractSet[str], permit: Permit, *, trusting: bool
-) -> list[str]:
-    """Return the names that the policy grants.
+    asked: Mapping[str, str], own: Sequence[str], permit: Permit, *, trusting: bool
+) -> set[str]:
+    """Return the names that the policy grants; RequestError has all that it denies.
 
     `own` are those that only the container's annotations have. They need no rule if they are
     trusted; a `deny` counts in any case.
     """
-    asked = [name for name in wanted if name not in own]
-    granted = {*permit.granted_names("cdi_devices", asked, "CDI device")}
+    granted: set[str] = set()
+    denied: list[RequestError] = []
+    by_key: dict[str, list[str]] = {}
+    for name, key in asked.items():
+        by_key.setdefault(key, []).append(name)
+    for key, names_of_key in by_key.items():
+        try:
+            origins = {"cdi_devices": key}
+            granted |= {*permit.granted_names("cdi_devices", names_of_key, "CDI device", origins)}
+        except OverBudget:
+            raise
+        except RequestError as error:
+            denied.append(error)
     if own:
         grant = permit.tolerated_names if trusting else permit.granted_names
-        granted |= {*grant("cdi_devices", sorted(own), "CDI device of the container's annotations")}
-    return [name for name in wanted if name in granted]
+        try:
+            what = "CDI device of the container's annotations"
+            granted |= {*grant("cdi_devices", sorted(own), what)}
+        except OverBudget:
+            raise
+        except RequestError as error:
+            denied.append(error)
+    if denied:
+        faults = [fault for error in denied for fault in error.faults]
+        raise RequestError(faults, where=denied[0].where, denied=True)
+    return granted
 
 
 inject: Final = injecting()
@@ -155,37 +194,53 @@ def refusal(mode: Mode, runtime: Runtime) -> str | None:
 
 
 def requested(
-    pod: Pod, container: Container, spend: Spend = unlimited
-) -> tuple[list[str], list[str]]:
+    pod: Pod,
+    container: Container,
+    spend: Spend = unlimited,
+    adopted: Adopted = frozenset({keys.CDI}),
+) -> tuple[dict[str, str], list[str]]:
     """Return the names that a pod's author asks for, and those that the kubelet hands over.
 
-    The author's are those of the annotation that counts, and of the pod's keys `cdi.k8s.io/...`.
-    A key of this form that only the container has is the kubelet's. CRI-O repeats the pod's
-    annotations in the container's; each text is read once. Fault has what is wrong in any of them.
+    The author's have the key that they are from: that of the annotation that counts, and of those
+    of others that are adopted. A key `cdi.k8s.io/...` that only the container has is the kubelet's.
+    CRI-O repeats the pod's annotations in the container's; each text is read once. Fault has what
+    is wrong in any of them.
     """
-    found = find(pod.annotations, PREFIX, OLD_PREFIX, container_name(container))
+    name = container_name(container)
+    found = find(pod.annotations, PREFIX, OLD_PREFIX, name)
     of_pod, of_container = _of_cdi(pod.annotations), _of_cdi(container.annotations)
-    if found is None and not of_pod and not of_container:
-        return [], []
-    asked: list[str] = []
+    of_nvidia = keys.NVIDIA.find(pod.annotations, name) if "nvidia" in adopted else None
+    asked: dict[str, str] = {}
     handed: list[str] = []
-    faults: list[str] = []
+    faults = keys.faults(pod.annotations, _PREFIXES)
     if found is not None:
         key, text = found
         listed = _names(text, spend)
         if isinstance(listed, Fault):
             faults += (at_key(key, problem) for problem in listed.problems)
         else:
-            asked += listed
+            asked |= dict.fromkeys(listed, key)
     repeated = {key: text for key, text in of_container.items() if key in of_pod}
     changed = {key: text for key, text in repeated.items() if text != of_pod[key]}
     own = {key: text for key, text in of_container.items() if key not in of_pod}
-    for texts, names_of in ((of_pod, asked), (changed, asked), (own, handed)):
-        try:
-            names_of += names.requested(texts)[1]
-        except Fault as fault:
-            faults += fault.sentences
-    if len(asked) + len(handed) > names.MAX_NAMES:
+    if keys.CDI not in adopted:
+        of_pod = changed = {}
+    texts = [*sorted(of_pod.items()), *sorted(changed.items())]
+    if of_nvidia is not None:
+        texts.append((of_nvidia[0], ",".join(map(str, keys.names_of(of_nvidia[1])))))
+    count = len(asked)
+    try:
+        found_names = names.listed(texts)
+        count += len(found_names)
+        for name, key in found_names:
+            asked.setdefault(name, key)
+    except Fault as fault:
+        faults += fault.sentences
+    try:
+        handed += (name for name, _ in names.listed(sorted(own.items())))
+    except Fault as fault:
+        faults += fault.sentences
+    if count + len(handed) > names.MAX_NAMES:
         faults.append(f"more than {names.MAX_NAMES} CDI devices are asked for")
     if faults:
         raise Fault(*faults)

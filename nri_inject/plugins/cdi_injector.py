@@ -37,6 +37,7 @@ def _configured(config: Config, runtime: Runtime) -> Injector:
         lenient=config.on_unsupported == "warn",
         unsafe=config.unsafe_files,
         trusting=trusting,
+        adopted=config.annotations.adopted,
         runtime=runtime,
     )
 

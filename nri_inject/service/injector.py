@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from nri_inject import capabilities
 from nri_inject.api import Adjustment, ConfigureRequest, Container, Pod
+from nri_inject.injectors import keys
 from nri_inject.plugin import Plugin
 from nri_inject.policy.audit import Outcome
 from nri_inject.policy.permit import Permit
@@ -22,8 +23,13 @@ from nri_inject.service.base import Options, Service
 from nri_inject.service.config import Config
 from nri_inject.service.environment import Part, Surrounded
 from nri_inject.text.annotations import where
+from nri_inject.text.words import plain
 
 log = logging.getLogger(__name__)
+
+
+# Pods that the log has been told of; after so many others one may be told of again.
+_MOST_PODS: Final = 1024
 
 
 def service_of(*parts: Part) -> Callable[[Options, Config], Service]:
@@ -36,6 +42,7 @@ class Injecting(Surrounded):
 
     def __init__(self, parts: Sequence[Part], options: Options, configured: Config) -> None:
         super().__init__(parts, options, configured)
+        self._told: dict[str, None] = {}
         self.plugin: Final = Plugin(
             name=options.name,
             index=options.idx,
@@ -66,6 +73,8 @@ class Injecting(Surrounded):
                 warn(capabilities.sentence(loss, around.runtime))
             capabilities.spare(adjustment, around.runtime)
         finally:
+            if keys.concern(pod.annotations):
+                around.after(partial(self._tell, pod))
             around.after(partial(self._record, pod, container, host.permit, adjustment))
         return adjustment if adjustment.ByteSize() else None
 
@@ -78,6 +87,19 @@ class Injecting(Surrounded):
             self._surroundings.record(permit, pod, container, outcome)
         if adjustment is not None and adjustment.ByteSize():
             log.info("%s: injected %s", where(pod, container), summary(adjustment))
+
+    def _tell(self, pod: Pod) -> None:
+        """Log once what of a pod's annotations nobody reads; a pod is known by its id."""
+        if pod.id in self._told:
+            return
+        if len(self._told) >= _MOST_PODS:
+            del self._told[next(iter(self._told))]
+        self._told[pod.id] = None
+        adopted = self._surroundings.config.annotations.adopted
+        name = f"pod {plain(pod.namespace)}/{plain(pod.name)}"
+        for one in keys.unread(pod.annotations, adopted):
+            if one.level != "fault":  # which is in the container's error
+                log.warning("%s: %s", name, one)
 
     def _warn(self, pod: Pod, container: Container, sentence: str) -> None:
         told = partial(log.warning, "%s: %s", where(pod, container), sentence)

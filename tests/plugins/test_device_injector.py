@@ -109,10 +109,16 @@ NOT_A_RANGE = (
     "access to all devices of a major number cannot be requested: name them, as in"
     ' {device: "/dev/ttyUSB*", count: all}'
 )
+ENDING = "its end must be /container.NAME or /pod"
 HARD = "hard is missing; soft is what holds at first, hard the most of it"
 DIFFERENCES: dict[str, Adjustment | list[str]] = {
     "devices/mode-decimal": ["item 1: file_mode: 644 is decimal (01204); write 0644"],
     "ulimits/zero": [f"item 1: {HARD}"],
+    "precedence/odd-scope": [
+        f"{ENDING}; did you mean devices.noderesource.dev/pod?",
+        f"{ENDING}; did you mean devices.noderesource.dev/container.c0?",
+        f"{ENDING}; did you mean devices.noderesource.dev/pod?",
+    ],
     "devices/path-only": device("/dev/full", 1, 7, 0o666),
     "devices/major-null": device("/dev/null", 1, 3, 0o666),
     "devices/mode-zero": device("/dev/null", 1, 3, 0),

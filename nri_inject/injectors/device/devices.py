@@ -13,7 +13,7 @@ from nri_inject.api import Adjustment, Container
 from nri_inject.host import access, user_namespace
 from nri_inject.host.devices.node import node_at
 from nri_inject.host.model import DeviceNode
-from nri_inject.injectors.device import habits
+from nri_inject.injectors import habits
 from nri_inject.injectors.host import Host
 from nri_inject.text.fields import (
     MAX_FAULTS,

@@ -6,24 +6,16 @@ The annotations and their meaning are those of NRI's device-injector and ulimit-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from nri_inject import capabilities
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.injectors.host import Host
-from nri_inject.text import yamltext
-from nri_inject.text.annotations import at_key, container_name, find, where
-from nri_inject.text.budget import Budget, Spend
-from nri_inject.text.fields import Fault, Problem, Reader
-from nri_inject.text.words import plain
-
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
-    pass
-
+from nri_inject.injectors import keys
+from nri_inject.injectors.compose import Injector, compose
 from nri_inject.injectors.device.devices import read_devices
 from nri_inject.injectors.device.linux import (
     read_io_priority,
@@ -36,6 +28,14 @@ from nri_inject.injectors.device.linux import (
 )
 from nri_inject.injectors.device.mounts import read_mounts
 from nri_inject.injectors.device.wish import Wish
+from nri_inject.injectors.host import Host
+from nri_inject.injectors.keys import Adopted, Other
+from nri_inject.text import yamltext
+from nri_inject.text.annotations import at_key, container_name, find, where
+from nri_inject.text.budget import Budget, Spend
+from nri_inject.text.fields import Fault, Problem, Reader
+from nri_inject.text.words import plain
+from nri_inject.text.yamltext import Value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,14 +54,34 @@ class Kind:
     field: str
 
 
+def injecting(adopted: Adopted) -> Injector:
+    """Return the injector for our annotations, and for those of the others that are adopted."""
+    others = [
+        partial(_inject, partial(_asked_as, other, kind))
+        for other, kind in _OF_OTHERS
+        if other.word in adopted
+    ]
+    return compose(inject, *others)
+
+
 def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     """Return what the pod's annotations ask for this container, and the policy allows.
 
     RequestError has the faults of every annotation; OverBudget comes alone.
     """
-    found = _asked(pod, container)
+    return _inject(_asked, pod, container, host)
+
+
+Found: TypeAlias = Sequence[tuple["Kind", str, str]]
+"""Annotations that count for a container: kind, key and text."""
+
+
+def _inject(
+    asked: Callable[[Pod, Container], Found], pod: Pod, container: Container, host: Host
+) -> Adjustment:
+    found = asked(pod, container)
     adjustment = Adjustment()
-    faults: list[str] = []
+    faults = keys.faults(pod.annotations, _PREFIXES) if asked is _asked else []
     for kind, key, text in found:
         faults += _add(adjustment, kind, key, text, host, container)
     faults += _unusable(adjustment, found, pod)
@@ -73,9 +93,13 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     return host.permit.granted(adjustment, host, origins)
 
 
-def _unusable(
-    adjustment: Adjustment, found: Sequence[tuple[Kind, str, str]], pod: Pod
-) -> list[str]:
+def _asked_as(other: Other, kind: Kind, pod: Pod, container: Container) -> Found:
+    """Return the annotation of another injector that counts for a container."""
+    found = other.find(pod.annotations, container_name(container))
+    return [] if found is None else [(kind, *found)]
+
+
+def _unusable(adjustment: Adjustment, found: Found, pod: Pod) -> list[str]:
     """Return what the container cannot have for itself."""
     wrong = shared_sysctls(adjustment, pod)
     keys = [key for kind, key, _ in found if kind.name == "sysctl"]
@@ -204,6 +228,17 @@ KINDS: Final = (
         "memory_policy",
     ),
     Kind("ulimits", f"ulimits.{_NEW}", "ulimits.nri.containerd.io", read_ulimits, "rlimits"),
+)
+
+
+def _read_crio(value: Value) -> Wish | None:
+    """Read CRI-O's list of devices: HOST:CONTAINER:LETTERS with commas between."""
+    return read_devices([*keys.crio_items(value)] if isinstance(value, str) else value)
+
+
+_OF_OTHERS: Final = (
+    (keys.CRIO, Kind("devices", "", "", _read_crio, "devices")),
+    (keys.GKE, Kind("devices", "", "", read_devices, "devices")),
 )
 
 _PREFIXES: Final = frozenset(

@@ -90,12 +90,12 @@ def _of_rule(text: str, rule: re.Match[str]) -> Problem:
     return Problem("", (), f"{quoted(text)} is a rule for the device cgroup{way_out}")
 
 
-def colons(text: str) -> dict[str, object] | None:
+def colons(text: str) -> dict[str, str] | None:
     """Return the item of docker's HOST:CONTAINER:LETTERS, None for another text."""
     match = _COLONS.fullmatch(text)
     if match is None or not (match["inside"] or match["access"]):
         return None
-    item: dict[str, object] = {"device": match["device"]}
+    item = {"device": match["device"]}
     if match["inside"] and match["inside"] != match["device"]:
         item["as"] = match["inside"]
     letters = {"ro": "r"}.get(match["access"] or "", match["access"] or "")
@@ -108,7 +108,7 @@ def _item(text: str) -> Item | None:
     item = colons(text)
     if item is None:
         return None
-    return _many(item) if len(item) > 1 else _many(str(item["device"]))
+    return _many({**item}) if len(item) > 1 else _many(item["device"])
 
 
 def _many(item: Item) -> Item:
@@ -356,7 +356,7 @@ def _settled(result: dict[str, object]) -> object | None:
     given: dict[str, object] = {key: result[key] for key in KEYS if key in result and key in _KEPT}
     spelled: dict[str, object] = {"device": device}
     if device.startswith("/"):
-        spelled = colons(device) or spelled
+        spelled |= colons(device) or {}
     if isinstance(inside, str) and inside != spelled["device"]:
         spelled["as"] = inside
     item = _many({**spelled, **given})
