@@ -117,6 +117,11 @@ _RESOLVES_CDI_NAMES: Final[Mapping[str, Callable[[Version], bool]]] = {
     "cri-o": lambda release: release >= (1, 34, 0),
 }
 
+# From which release on a runtime tells plugins the user of a container, and its image. The fields
+# are older: containerd 2.2.1 has an NRI with a user and leaves it out.
+_REPORTS_USER: Final[Mapping[str, Version]] = {"containerd": (2, 3, 0), "cri-o": (1, 36, 0)}
+_REPORTS_IMAGE: Final[Mapping[str, Version]] = {"containerd": (2, 4, 0), "cri-o": (1 << 20, 0, 0)}
+
 # Bit (number - 1) for each member of enum Event; NRI 0.10.0 added events 12 to 14. A runtime
 # refuses a plugin that asks for one that it does not know.
 _EVENTS_TO_11: Final = 0x7FF
@@ -265,6 +270,21 @@ def _nri_of(name: str, release: Version | None) -> Version | None:
         return None
     line = bisect_right(lines, release, key=lambda line: line[0])
     return lines[max(line - 1, 0)][1]
+
+
+def reports_user(runtime: Runtime) -> bool:
+    """Tell whether plugins learn from this runtime which user a container runs as."""
+    return _is_since(_REPORTS_USER, runtime)
+
+
+def reports_image(runtime: Runtime) -> bool:
+    """Tell the same of the container's image, as a field."""
+    return _is_since(_REPORTS_IMAGE, runtime)
+
+
+def _is_since(table: Mapping[str, Version], runtime: Runtime) -> bool:
+    first, release = table.get(runtime.name.lower()), _parse(runtime.version)
+    return first is None or release is None or release >= first
 
 
 def _resolves_cdi_names(runtime: Runtime) -> bool:

@@ -114,7 +114,17 @@ def _may_name(permit: Permit, name: str) -> bool:
 def _with_key(fault: str, origins: Mapping[str, str]) -> str:
     """Put the annotation in front of what is wrong with a name that it has."""
     found = {key for name, key in origins.items() if key and quoted(name) in fault}
-    return f"annotation {plain(found.pop())}: {fault}" if len(found) == 1 else fault
+    if len(found) != 1:
+        return fault
+    key = found.pop()
+    return f"annotation {plain(key)}: {fault}{_switch(key)}"
+
+
+def _switch(key: str) -> str:
+    """Say how a key that may be meant for the sandbox, as that of Kata, is left alone."""
+    if not key.startswith(names.ANNOTATION_PREFIX):
+        return ""
+    return "; `annotations: {cdi: false}` in the plugin's configuration leaves such keys to others"
 
 
 def _wanted(
@@ -159,7 +169,8 @@ def _granted(
         except OverBudget:
             raise
         except RequestError as error:
-            denied.append(error)
+            sentences = [f"{fault}{_switch(key)}" for fault in error.faults]
+            denied.append(RequestError(sentences, where=error.where, denied=True))
     if own:
         grant = permit.tolerated_names if trusting else permit.granted_names
         try:
