@@ -17,6 +17,7 @@ from nri_inject.cli.reading import Faulty, planned_in, read_policy
 from nri_inject.cli.unread import Unreads
 from nri_inject.errors import ConfigError
 from nri_inject.plugins.suite import PARTS
+from nri_inject.policy import never
 from nri_inject.policy.audit import record
 from nri_inject.policy.rules import Policy
 from nri_inject.runtime.manifests import Planned
@@ -59,6 +60,8 @@ def check(*, output: str, pods: tuple[str, ...], root: str, **flags: Any) -> int
         here = look_here(root)
         file = flags["file"] or _policy_here(here)
         policy, _ = read_policy(file, unsafe=flags["unsafe_files"], warn=_warn)
+        for warning in never.warnings(policy):
+            _warn(f"{policy.origin}: {warning}")
         if not pods:
             return _show_policy(policy, output)
         configured, runtime = _configured(here, policy, flags)

@@ -6,11 +6,12 @@ docs/allow-a-device.md explains the keys, schema.json tells them to editors.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
 from nri_inject.errors import ConfigError
+from nri_inject.policy import never
 from nri_inject.policy.kinds import READERS, read_pattern
 from nri_inject.policy.labels import read_selector
 from nri_inject.policy.rules import Effect, Entry, Policy, Rule, Who
@@ -19,6 +20,7 @@ from nri_inject.text.fields import (
     Fault,
     Field,
     Findings,
+    Reader,
     check_count,
     choice,
     list_of,
@@ -67,8 +69,15 @@ def read_rules(document: Value, origin: str) -> Policy:
     return Policy(**{**given, "rules": tuple(given.get("rules", ()))}, origin=origin)
 
 
-def _patterns(value: Value) -> tuple[Pattern, ...]:
-    return _some(list_of(read_pattern)(value))
+def _patterns(check: Callable[[Pattern], None]) -> Reader[tuple[Pattern, ...]]:
+    """Return a reader of patterns; `check` refuses one that can match nothing."""
+
+    def read_one(value: Value) -> Pattern:
+        found = read_pattern(value)
+        check(found)
+        return found
+
+    return lambda value: _some(list_of(read_one)(value))
 
 
 def _some(items: list[Any]) -> tuple[Any, ...]:
@@ -79,11 +88,11 @@ def _some(items: list[Any]) -> tuple[Any, ...]:
 
 _WHO: Final = map_of(
     (
-        Field("namespaces", _patterns),
+        Field("namespaces", _patterns(never.check_namespace)),
         Field("pods", read_selector),
-        Field("runtime_handlers", _patterns),
-        Field("containers", _patterns),
-        Field("plugins", _patterns),
+        Field("runtime_handlers", _patterns(never.check_handler)),
+        Field("containers", _patterns(never.check_container)),
+        Field("plugins", _patterns(never.check_plugin)),
     ),
     strict=True,
 )

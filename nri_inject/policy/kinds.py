@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nri_inject import api
 from nri_inject.host.access import AUTOMATIC, letters
-from nri_inject.policy import mount_options, sysctls
+from nri_inject.policy import mount_options, never, sysctls
 from nri_inject.policy.rules import Entry, Item, Kind
 from nri_inject.text.fields import (
     Fault,
@@ -49,6 +49,23 @@ def _path_pattern(value: Value) -> Pattern:
     if not text.startswith("/") or text != clean(text):
         raise Fault(f"{quoted(text)} is not an absolute path without '.', '..' and doubled slashes")
     return found
+
+
+def _checked(check: Callable[[Pattern], None]) -> Reader[Pattern]:
+    """Return a reader of a pattern; `check` refuses one that can match nothing."""
+
+    def read(value: Value) -> Pattern:
+        found = read_pattern(value)
+        check(found)
+        return found
+
+    return read
+
+
+def _device_pattern(value: Value) -> Pattern:
+    if isinstance(value, str):
+        never.check_device(value)
+    return _path_pattern(value)
 
 
 def _letters(value: Value) -> frozenset[str]:
@@ -96,7 +113,7 @@ _device: Final = _entries(
     Field("major", integer(0, 2**12 - 1)),
     Field("minor", integer(0, 2**20 - 1)),
     Field("access", _letters),
-    read=_path_pattern,
+    read=_device_pattern,
 )
 
 
@@ -429,9 +446,9 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 READERS: Final[Mapping[str, Callable[[Value], Entry]]] = {
     "devices": read_device,
-    "cdi_devices": _entries("name"),
+    "cdi_devices": _entries("name", read=_checked(never.check_cdi_name)),
     "mounts": read_mount,
-    "network_devices": _entries("name"),
+    "network_devices": _entries("name", read=_checked(never.check_interface)),
     "sysctl": _entries("name", read=_sysctl),
     "scheduling_policy": _entries(
         "policy",
