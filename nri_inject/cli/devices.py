@@ -14,8 +14,9 @@ from nri_inject.host.devices import inventory
 from nri_inject.host.devices.device import Device
 from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.devices.naming import classes, stable_selector
+from nri_inject.host.devices.node import way_out
 from nri_inject.host.devices.selectors import Miss, Selector, misses, parse
-from nri_inject.host.model import DeviceNode
+from nri_inject.host.model import DeviceNode, NotADevice
 from nri_inject.host.nodes import HostDevices
 from nri_inject.service.command import FAILED
 from nri_inject.service.options import format_option, show
@@ -87,8 +88,21 @@ def explain(*, selector: str, root: str, output: str) -> int:
         "devices": [{**_row(d, found, nodes), "because": _because(wanted, d)} for d in meant],
         "nearest": [{**_row(m.device, found, nodes), "unmet": _unmet(m)} for m in near],
     }
+    if not meant and (why := _why(wanted, nodes)):
+        document["why"] = why
     show(output, document, _explanation(document, len(found.devices)))
     return 0 if meant else FAILED
+
+
+def _why(selector: Selector, nodes: HostDevices) -> str:
+    """Say why a path means no device, if that is more than that nothing is there."""
+    try:
+        nodes[selector.path or ""]
+    except NotADevice as error:
+        return f"{plain(error.why)}{way_out(selector.path or '', error.why)}"
+    except KeyError:
+        return ""
+    return ""
 
 
 def _parsed(text: str) -> Selector:
@@ -182,7 +196,8 @@ def _name(of: Callable[[int], Sequence[object]], number: int) -> str:
 def _explanation(document: Json, count: int) -> Iterator[str]:
     selector, meant = plain(document["selector"]), document["devices"]
     if not meant:
-        yield f"{selector} means none of {count} devices"
+        why = f": it {document['why']}" if "why" in document else ""
+        yield f"{selector} means none of {count} devices{why}"
         for row in document["nearest"]:
             yield f"near: {_head(row)}"
             yield from (f"  but {_fact(fact)}" for fact in row["unmet"])

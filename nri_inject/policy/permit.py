@@ -35,6 +35,23 @@ from nri_inject.text.words import plain
 _NO_ORIGINS: Final[Mapping[str, str]] = {}
 
 
+def _lasting(item: Item) -> str:
+    """Return the entry that is suggested for an item, with the name that outlasts a replug.
+
+    That is the name which was asked for, if the host has it for this device, else a link that udev
+    made of what is written into the device. The kernel's own name may be another device tomorrow.
+    """
+    if item.kind != "devices" or not item.names:
+        return item.suggestion
+    lasting = (name for name in (item.key, *item.names) if name in item.names and _lasts(name))
+    name = next(lasting, item.names[0])
+    return item.suggestion.replace(written(item.names[0]), written(name), 1)
+
+
+def _lasts(name: str) -> bool:
+    return "/by-id/" in name or "/by-uuid/" in name or "/by-path/" in name
+
+
 class Permit:
     """The policy as it concerns one container; `plugin` is who asks in its name.
 
@@ -156,10 +173,8 @@ class Permit:
         return self._subject.namespace != ""
 
     def _rule_for(self, item: Item) -> str:
-        namespace = written(self._subject.namespace)
-        return (
-            f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{item.suggestion}]}}}}"
-        )
+        namespace, entry = written(self._subject.namespace), _lasting(item)
+        return f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{entry}]}}}}"
 
     # --- where the host may be looked at, and what is believed of it ---
 

@@ -7,7 +7,7 @@ from annotating import ask, faults
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.injectors.habits import decimal_mode
+from nri_inject.text.modes import decimal_mode
 
 DECIMAL = ["666", "660", "644", "664", "640", "600", "444", "440", "777", "622", "1666", "2660"]
 

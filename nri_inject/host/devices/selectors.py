@@ -131,6 +131,11 @@ def misses(selector: Selector, devices: Sequence[Device], most: int) -> list[Mis
 
 def _similar(selector: Selector, devices: Sequence[Device], most: int) -> list[Miss]:
     by_path = {path: device for device in devices for path in device.paths}
+    below = f"{selector.path}/"
+    inside = {by_path[path].path: by_path[path] for path in by_path if path.startswith(below)}
+    if inside:  # it is a directory
+        nearest = sorted(inside.values(), key=lambda device: natural(device.path))[:most]
+        return [_miss(device, selector.conditions) for device in nearest]
     paths = difflib.get_close_matches(selector.text, by_path, n=most)
     similar = {by_path[path].path: by_path[path] for path in paths}
     return [_miss(device, selector.conditions) for device in similar.values()]

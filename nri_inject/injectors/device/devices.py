@@ -15,6 +15,7 @@ from nri_inject.host.devices.node import node_at
 from nri_inject.host.model import DeviceNode
 from nri_inject.injectors import habits
 from nri_inject.injectors.host import Host
+from nri_inject.text import modes
 from nri_inject.text.fields import (
     MAX_FAULTS,
     Fault,
@@ -90,10 +91,10 @@ _NOT_A_RANGE: Final = (
 
 def _mode(value: Value) -> int:
     """Read a mode; YAML reads 0666 in octal, and 666 in decimal, which is 01232."""
-    if isinstance(value, str) and (meant := habits.octal_of(value)) is not None:
+    if isinstance(value, str) and (meant := modes.octal_of(value)) is not None:
         raise Fault(f"{quoted(value)} is text; write {flow(meant)} without quotes")
     number = _ANY_MODE(value)
-    if (meant := habits.decimal_mode(number)) is not None:
+    if (meant := modes.decimal_mode(number)) is not None:
         raise Fault(f"{number} is decimal (0{number:o}); write {flow(meant)}")
     return number
 
