@@ -269,6 +269,39 @@ def _of_container(key: str, prefix: str, containers: Sequence[str] | None) -> It
     yield Unread(key, f"the pod has no container {quoted(name)}; {hint}", "wrong")
 
 
+def for_a_container_like(annotations: Mapping[str, str], name: str) -> Iterator[Unread]:
+    """Yield keys of a container whose name is nearly this one, for which there is no such key.
+
+    The container may still come; a plugin does not know the names of all. Names that differ in
+    numbers alone are those of several containers of a kind.
+    """
+    found = 0
+    for key in annotations:
+        prefix, _, scope = key.partition("/container.")
+        if prefix not in _PREFIXES or not scope or scope == name or found >= MAX_UNREAD:
+            continue
+        own = f"{_PREFIXES[prefix]}.{DOMAIN}/container.{name}"
+        if own in annotations or not _is_slip(scope, name):
+            continue
+        found += 1
+        sentence = (
+            f"a container {quoted(scope)} is not there so far; this one is {quoted(name)}; did you"
+            f" mean {plain(own)}?"
+        )
+        yield Unread(key, sentence, "note")
+
+
+_SLIP: Final = 0.74
+
+
+def _is_slip(one: str, other: str) -> bool:
+    if max(len(one), len(other)) > MAX_EXCERPT or re.sub("[0-9]", "", one) == re.sub(
+        "[0-9]", "", other
+    ):
+        return False
+    return difflib.SequenceMatcher(None, one, other).ratio() > _SLIP
+
+
 def _hidden(key: str, prefix: str, annotations: Mapping[str, str]) -> Iterator[Unread]:
     """Yield that another key of the same kind comes before this one for every container."""
     kind = _PREFIXES[prefix]

@@ -22,14 +22,14 @@ from nri_inject.policy.permit import Permit
 from nri_inject.service.base import Options, Service
 from nri_inject.service.config import Config
 from nri_inject.service.environment import Part, Surrounded
-from nri_inject.text.annotations import where
+from nri_inject.text.annotations import container_name, where
 from nri_inject.text.words import plain
 
 log = logging.getLogger(__name__)
 
 
-# Pods that the log has been told of; after so many others one may be told of again.
-_MOST_PODS: Final = 1024
+# What the log has been told of; after so many others one may be told of again.
+_MOST_TOLD: Final = 1024
 
 
 def service_of(*parts: Part) -> Callable[[Options, Config], Service]:
@@ -73,8 +73,7 @@ class Injecting(Surrounded):
                 warn(capabilities.sentence(loss, around.runtime))
             capabilities.spare(adjustment, around.runtime)
         finally:
-            if keys.concern(pod.annotations):
-                around.after(partial(self._tell, pod))
+            around.after(partial(self._tell, pod, container))
             around.after(partial(self._record, pod, container, host.permit, adjustment))
         return adjustment if adjustment.ByteSize() else None
 
@@ -88,18 +87,30 @@ class Injecting(Surrounded):
         if adjustment is not None and adjustment.ByteSize():
             log.info("%s: injected %s", where(pod, container), summary(adjustment))
 
-    def _tell(self, pod: Pod) -> None:
-        """Log once what of a pod's annotations nobody reads; a pod is known by its id."""
-        if pod.id in self._told:
+    def _tell(self, pod: Pod, container: Container) -> None:
+        """Log what of a pod's annotations nobody reads, each once; a pod is known by its id."""
+        if not keys.concern(pod.annotations):
             return
-        if len(self._told) >= _MOST_PODS:
-            del self._told[next(iter(self._told))]
-        self._told[pod.id] = None
         adopted = self._surroundings.config.annotations.adopted
-        name = f"pod {plain(pod.namespace)}/{plain(pod.name)}"
-        for one in keys.unread(pod.annotations, adopted):
-            if one.level != "fault":  # which is in the container's error
-                log.warning("%s: %s", name, one)
+        unread = keys.unread(pod.annotations, adopted) if self._is_new(pod.id) else []
+        found = [one for one in unread if one.level != "fault"]  # the container's error has those
+        name = container_name(container)
+        found += (
+            one
+            for one in keys.for_a_container_like(pod.annotations, name)
+            if self._is_new(f"{pod.id} {one.key}")
+        )
+        for one in found:
+            log.warning("pod %s/%s: %s", plain(pod.namespace), plain(pod.name), one)
+
+    def _is_new(self, name: str) -> bool:
+        """Tell whether the log has not been told of this lately."""
+        if name in self._told:
+            return False
+        if len(self._told) >= _MOST_TOLD:
+            del self._told[next(iter(self._told))]
+        self._told[name] = None
+        return True
 
     def _warn(self, pod: Pod, container: Container, sentence: str) -> None:
         told = partial(log.warning, "%s: %s", where(pod, container), sentence)

@@ -230,6 +230,28 @@ def test_the_log_tells_once_of_a_pod(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "is_told"),
+    [
+        ("devices.noderesource.dev/container.mian", "main", True),
+        ("devices.noderesource.dev/container.zigbee2mqt", "zigbee2mqtt", True),
+        ("mounts.nri.io/container.sidcar", "sidecar", True),
+        ("devices.noderesource.dev/container.app-1", "app-2", False),
+        ("devices.noderesource.dev/container.web", "proxy", False),
+        ("devices.noderesource.dev/pod", "main", False),
+    ],
+)
+def test_the_log_tells_of_a_container_with_nearly_that_name(
+    key: str, name: str, is_told: bool
+) -> None:
+    """A plugin does not know all containers of a pod; the name of one that comes may be meant."""
+    found = [*keys.for_a_container_like({key: ""}, name)]
+    assert len(found) == is_told
+    own = key.partition(".")[0] + f".noderesource.dev/container.{name}"
+    assert [*keys.for_a_container_like({key: "", own: ""}, name)] == []
+    assert all(f"did you mean {own}?" in one.sentence for one in found)
+
+
 def test_the_configuration_has_a_word_for_each_of_the_others() -> None:
     assert Annotations().adopted == {"cdi"}
     assert Annotations(crio=True, gke=True, nvidia=True).adopted == ALL
