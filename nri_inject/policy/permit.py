@@ -39,17 +39,16 @@ def _lasting(item: Item) -> str:
     """Return the entry that is suggested for an item, with the name that outlasts a replug.
 
     That is the name which was asked for, if the host has it for this device, else a link that udev
-    made of what is written into the device. The kernel's own name may be another device tomorrow.
+    made. The kernel's own name may be another device tomorrow.
     """
     if item.kind != "devices" or not item.names:
         return item.suggestion
-    lasting = (name for name in (item.key, *item.names) if name in item.names and _lasts(name))
-    name = next(lasting, item.names[0])
+    links = (name for place in _LINKS for name in item.names if place in name)
+    name = item.key if item.key in item.names else next(links, item.names[0])
     return item.suggestion.replace(written(item.names[0]), written(name), 1)
 
 
-def _lasts(name: str) -> bool:
-    return "/by-id/" in name or "/by-uuid/" in name or "/by-path/" in name
+_LINKS: Final = ("/by-id/", "/by-uuid/", "/by-path/")
 
 
 class Permit:
