@@ -209,13 +209,13 @@ def _explainer(plugins: Iterable[str], configured: Config, runtime: Runtime) -> 
     options = Options(idx=PLUGINS[SUITE], name=SUITE)
     quiet = dataclasses.replace(configured, audit="off")
     unreads = Unreads(configured.annotations.adopted)
-    if configured.policy != config.UNRESTRICTED:
-        return Explainer(Decider(parts, options, quiet, runtime), unreads)
-    logging.disable(logging.WARNING)  # the plugin itself warns of it, and so does the answer
+    is_open = configured.policy == config.UNRESTRICTED
+    logging.disable(logging.WARNING)  # of what the plugin logs itself, and the answer has
     try:
-        return Explainer(Decider(parts, options, quiet, runtime), unreads, [config.UNRESTRICTED])
+        decider = Decider(parts, options, quiet, runtime)
     finally:
         logging.disable(logging.NOTSET)
+    return Explainer(decider, unreads, [config.UNRESTRICTED] if is_open else [])
 
 
 def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:

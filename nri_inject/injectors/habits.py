@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final, TypeAlias
 
 from nri_inject.cdi import names
 from nri_inject.host.devices.classes import CLASSES
 from nri_inject.text.annotations import elsewhere
-from nri_inject.text.fields import Fault, Problem, folded
+from nri_inject.text.fields import MAX_FAULTS, Fault, Problem, folded
 from nri_inject.text.flow import advice
 from nri_inject.text.modes import octal_of
 from nri_inject.text.words import MAX_EXCERPT, quoted, suggestion
@@ -207,12 +208,12 @@ _KEPT: Final = frozenset(KEYS) - {"device", "path", "as", "type", "major", "mino
 
 def problems_of_map(item: Mapping[str, Value]) -> Iterator[Problem]:
     """Yield what is wrong with an item: keys of others, docker's colons, a glob as a path."""
-    unknown = [key for key in item if folded(key) not in _KNOWN]
+    unknown = [*islice((key for key in item if folded(key) not in _KNOWN), MAX_FAULTS)]
     for key in unknown:
         yield _unknown(key)
     if not unknown and not any(map(_is_odd, (item.get("path"), item.get("device")))):
         return
-    translated = _translated(item)
+    translated = None if len(item) > MAX_FAULTS else _translated(item)
     if translated is None:
         return
     if not unknown:

@@ -11,7 +11,8 @@ from nri_inject.text import yamltext
 from nri_inject.text.words import excerpt
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9/._][A-Za-z0-9/._=+@-]*")
-_LONGEST: Final = 4096
+_LONGEST: Final = 512
+_MAX_PARTS: Final = 48
 
 
 class Octal(int):
@@ -52,4 +53,20 @@ def annotation(key: str, value: object) -> str:
 
 def advice(value: object) -> str:
     """Write a value for the end of a sentence, cut where it would bury the sentence."""
-    return excerpt(flow(value), _LONGEST // 8)
+    return excerpt(flow(value), _LONGEST) if _is_small(value) else "..."
+
+
+def _is_small(value: object) -> bool:
+    """Tell whether a value has few parts: a pod's author may have written any number of them."""
+    pending, count = [value], 0
+    while pending and count <= _MAX_PARTS:
+        one = pending.pop()
+        count += 1
+        if isinstance(one, Mapping | list) and len(one) > _MAX_PARTS:
+            return False
+        if isinstance(one, str) and len(one) > _LONGEST:
+            return False
+        pending += (
+            one.values() if isinstance(one, Mapping) else one if isinstance(one, list) else ()
+        )
+    return count <= _MAX_PARTS

@@ -1,4 +1,4 @@
-"""The rule that the error of a denied device offers: a name that lasts, and the rule that came near."""
+"""The rule that a denied device's error offers: a name that lasts, and the rule that came near."""
 
 from __future__ import annotations
 

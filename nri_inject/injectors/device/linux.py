@@ -31,7 +31,7 @@ from nri_inject.text.fields import (
 )
 from nri_inject.text.flow import advice
 from nri_inject.text.names import interface_fault
-from nri_inject.text.words import plain, quoted
+from nri_inject.text.words import MAX_EXCERPT, plain, quoted
 from nri_inject.text.yamltext import Value
 
 if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
@@ -140,6 +140,8 @@ def read_sysctl(value: Value) -> Wish | None:
 
 def _sysctl_map(value: Value) -> dict[str, str]:
     """Return the map that a list or text of other tools means: Kubernetes' items, `name=value`."""
+    if isinstance(value, str) and len(value) > MAX_EXCERPT:
+        return {}
     items = value if isinstance(value, list) else str(value).split(",")
     meant: dict[str, str] = {}
     for item in items[:MAX_FAULTS]:
@@ -301,6 +303,8 @@ _OPTION: Final = re.compile(
 def _limit_item(value: Value) -> object | None:
     """Return the item that docker's spelling of a limit means, None for an item of ours."""
     if isinstance(value, dict):
+        if len(value) > MAX_FAULTS:
+            return None
         renamed = {_WORDS.get(key.lower(), key.lower()): item for key, item in value.items()}
         is_other = {key.lower() for key in value} & _WORDS.keys() and "type" in renamed
         return renamed if is_other and renamed.keys() <= {"type", "hard", "soft"} else None
@@ -316,11 +320,11 @@ def _limit_items(value: Value) -> list[object]:
     if isinstance(value, str):
         item = _limit_item(value)
         return [] if item is None else [item]
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or len(value) > len(LIMITS):
         return []
     if not {key.lower() for key in value}.isdisjoint(("type", "hard", "soft", *_WORDS)):
         return [_limit_item(value) or value]
-    found = [_composed(name, limit) for name, limit in [*value.items()][: len(LIMITS)]]
+    found = [_composed(name, limit) for name, limit in value.items()]
     return [] if None in found else [*found]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from nri_inject import api
 from nri_inject.api import Adjustment
 from nri_inject.text.fields import (
+    MAX_FAULTS,
     Fault,
     Field,
     described,
@@ -76,7 +77,7 @@ def _meant(value: Value) -> dict[str, object] | None:
             return None
         is_read_only = "ro" in (match[3] or "").lower().split(",")
         return _bind(match[1], match[2], read_only=is_read_only)
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or len(value) > MAX_FAULTS:
         return None
     words = {key: _WORDS.get(key.lower().replace("_", ""), key) for key in value}
     renamed = {words[key]: item for key, item in value.items()}
