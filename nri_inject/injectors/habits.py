@@ -50,7 +50,7 @@ def problem_of_text(text: str) -> Problem | None:
         return Problem("", (), f"{quoted(text)} is one text; write a list: {advice(items)}")
     if expanded := _expanded(bare):
         return Problem("", (), f"{quoted(text)} has braces; write a list: {advice(expanded)}")
-    item = _item(bare) or (bare if bare != text and bare.startswith("/") else None)
+    item = _item(bare) or (_many(bare) if bare != text and bare.startswith("/") else None)
     if item is not None:
         sentence = f"{quoted(text)} is how docker writes a device; write {advice(item)}"
         return Problem("", (), sentence)
@@ -63,7 +63,7 @@ def problem_of_text(text: str) -> Problem | None:
 
 
 # Of docker and podman; the option may have been copied with its value.
-_OPTION: Final = re.compile(r"^(?:--device(?:=|\s+)|-\s+)(?=\S)")
+_OPTION: Final = re.compile(r"^(?:--device(?:=|\s+)|-\s+|(?:path|device):(?=/))(?=\S)")
 _BETWEEN: Final = re.compile(r"\s*[,;\s]\s*")
 # HOST[:CONTAINER][:LETTERS]. A colon in the host's path, as in by-path links, stays in it.
 _COLONS: Final = re.compile(
@@ -116,6 +116,8 @@ def _item(text: str) -> Item | None:
 def _many(item: Item) -> Item:
     """Let an item with a glob mean all that the glob matches."""
     device = item if isinstance(item, str) else str(item.get("device", ""))
+    if device.rstrip("/") in _DIRECTORIES:
+        device = f"{device.rstrip('/')}/*"
     if not _GLOB.search(device):
         return item
     rest = {} if isinstance(item, str) else item
@@ -126,6 +128,10 @@ def _many(item: Item) -> Item:
 
 
 _GLOB: Final = re.compile(r"[*?[]")
+# What docker takes with all that is in it.
+_DIRECTORIES: Final = frozenset(
+    f"/dev/{name}" for name in ("dri", "snd", "input", "infiniband", "serial/by-id", "net", "vfio")
+)
 _PLACE: Final = re.compile(r"\{(name|index)\}")
 
 
@@ -168,6 +174,9 @@ def _of_word(text: str) -> str:
     return f"class:{text}" if text in CLASSES else f"/dev/{text}"
 
 
+_SELECTORS: Final = ("/", "usb:", "udev:", "class:")
+
+
 # --- a map ----------------------------------------------------------------------------------------
 
 # Keys in small letters, without dashes and underscores.
@@ -208,6 +217,12 @@ _KEPT: Final = frozenset(KEYS) - {"device", "path", "as", "type", "major", "mino
 
 def problems_of_map(item: Mapping[str, Value]) -> Iterator[Problem]:
     """Yield what is wrong with an item: keys of others, docker's colons, a glob as a path."""
+    for name in ("device", "path"):
+        text = item.get(name)
+        if isinstance(text, str) and not text.startswith(_SELECTORS):
+            problem = problem_of_text(text)
+            if problem is not None:
+                yield problem.below(name)
     unknown = [*islice((key for key in item if folded(key) not in _KNOWN), MAX_FAULTS)]
     for key in unknown:
         yield _unknown(key)

@@ -36,6 +36,9 @@ ITEMS = {
         '{device: "/dev/serial/by-path/pci-0000:00:14.0-usb-0:1.1:1.0-port0", as: /dev/zigbee}'
     ),
     "/dev/ttyUSB*:/dev/ttyUSB*:rw": '{device: "/dev/ttyUSB*", access: rw, count: all}',
+    "/dev/dri:/dev/dri": '{device: "/dev/dri/*", count: all}',
+    "--device=/dev/snd": '{device: "/dev/snd/*", count: all}',
+    "path:/dev/fuse": "/dev/fuse",
     "dev/fuse": "/dev/fuse",
     "./dev/fuse": "/dev/fuse",
     "ttyUSB0": "/dev/ttyUSB0",
@@ -261,6 +264,28 @@ def test_an_owner_by_name_is_told_what_to_write(item: str, fault: str) -> None:
     (sentence,) = faults("devices", f"- {{path: /dev/a, {item}}}")
     assert sentence.startswith(f"item 1: {fault}")
     assert ("owner: container" in sentence) == ("on each node" in sentence)
+
+
+@pytest.mark.parametrize(
+    ("item", "fault"),
+    [
+        (
+            "{device: video0}",
+            "device: 'video0' is neither a path nor a selector; write /dev/v",
+        ),
+        ("{path: ttyUSB0}", "path: 'ttyUSB0' is neither a path nor a selector; write /dev/tt"),
+        ("{device: '1a86:7523'}", "device: '1a86:7523' is neither a path nor a selector; write"),
+        ("{device: a.com/b=c}", "device: 'a.com/b=c' is the name of a CDI device, which the annot"),
+        ("{path: /dev/a, file_mode: rw}", "file_mode: 'rw' is no mode; write access: rw"),
+        (
+            "{path: /dev/a, access: ro}",
+            "access: 'ro' is not some of the letters r, w and m; write",
+        ),
+    ],
+)
+def test_a_value_of_another_tool_is_told_by_ours(item: str, fault: str) -> None:
+    (sentence,) = faults("devices", f"- {item}")
+    assert sentence.startswith(f"item 1: {fault}")
 
 
 WHOLE = "access to all devices of a major number cannot be requested: name them, as in"

@@ -131,7 +131,9 @@ DIFFERENCES: dict[str, Adjustment | list[str]] = {
         f"item 1: minor: -1 is not between 0 and 1048575; {NOT_A_RANGE}",
     ],
     "devices/type-odd": ["item 1: type: 'x' must be one of b, c, u"],
-    "devices/path-relative": ["item 1: path: 'dev/null' is not an absolute path"],
+    "devices/path-relative": [
+        "item 1: path: 'dev/null' is neither a path nor a selector; write /dev/null"
+    ],
     "devices/path-removal-mark": [
         "item 1: path: '-/dev/null' begins with '-', which asks for a removal"
     ],
@@ -463,7 +465,7 @@ def test_what_the_host_lacks_is_told_beside_wrong_items() -> None:
     text = "[{path: /dev/none}, {path: a}, {path: /dev/null, major: 2}]"
     assert faults("devices", text) == [
         "item 1: '/dev/none' does not exist on the host",
-        "item 2: path: 'a' is not an absolute path",
+        "item 2: path: 'a' is neither a path nor a selector; write /dev/a",
         "item 3: major: 2 but '/dev/null' has 1",
     ]
 

@@ -63,6 +63,8 @@ _known_device_type: Final = choice(_DEVICE_TYPES)
 
 def _access_letters(value: Value) -> str:
     text = read_short_line(value)
+    if meant := _ACCESS_WORDS.get(text.lower()):
+        raise Fault(f"{quoted(text)} is not some of the letters r, w and m; write {meant}")
     if not text or not {*text} <= {*"rwm"}:
         raise Fault(f"{quoted(text)} is not some of the letters r, w and m")
     return access.letters(text)
@@ -93,6 +95,8 @@ def _mode(value: Value) -> int:
     """Read a mode; YAML reads 0666 in octal, and 666 in decimal, which is 01232."""
     if isinstance(value, str) and (meant := modes.octal_of(value)) is not None:
         raise Fault(f"{quoted(value)} is text; write {flow(meant)} without quotes")
+    if isinstance(value, str) and {*value} <= {*"rwm"}:
+        raise Fault(f"{quoted(value)} is no mode; write access: {value}")
     number = _ANY_MODE(value)
     if (meant := modes.decimal_mode(number)) is not None:
         raise Fault(f"{number} is decimal (0{number:o}); write {flow(meant)}")
@@ -121,6 +125,11 @@ def _owner_id(what: str, other: str) -> Reader[int]:
 
     return read
 
+
+_ACCESS_WORDS: Final = {
+    **dict.fromkeys(("ro", "read", "readonly", "read-only"), "r"),
+    **dict.fromkeys(("write", "readwrite", "read-write", "rwx", "full"), "rw"),
+}
 
 # 12 bits of major and 20 bits of minor: MINORBITS in Linux's kdev_t.h.
 _MORE: Final = (
@@ -153,7 +162,12 @@ def _device(value: Value) -> Values:
     except Fault as fault:
         if not odd:
             raise
-        others = [p for p in fault.problems if p.code not in ("unknown-field", "missing")]
+        told = {problem.path for problem in odd}
+        others = [
+            problem
+            for problem in fault.problems
+            if problem.code not in ("unknown-field", "missing") and problem.path not in told - {()}
+        ]
         raise Fault(*others, *odd) from fault
     if odd:
         raise Fault(*odd)
