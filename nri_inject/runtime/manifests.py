@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Final
@@ -328,14 +328,34 @@ def _workload(value: Value, name: str) -> Iterator[Planned]:
     template = read_template(value)
     for key in kind.template:
         template = template[key]
-    return _of_template(value, name, template, kind.suffix)
+    return _of_template(
+        value, name, template, kind.suffix, _annotations_above(value, kind.template)
+    )
 
 
-def _of_template(value: Value, kind: str, template: Values, suffix: str) -> Iterator[Planned]:
+def _annotations_above(value: Value, path: Sequence[str]) -> dict[str, str]:
+    """Return the annotations at the levels above a template: a CronJob has those of its jobs."""
+    found: dict[str, str] = {}
+    for key in path:
+        metadata = value.get("metadata") if isinstance(value, dict) else None
+        annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+        if isinstance(annotations, dict):
+            found |= {each: str(text) for each, text in annotations.items()}
+        value = value.get(key) if isinstance(value, dict) else None
+    return found
+
+
+def _of_template(
+    value: Value,
+    kind: str,
+    template: Values,
+    suffix: str,
+    outside: Mapping[str, str] | None = None,
+) -> Iterator[Planned]:
     metadata = _NAMED(value).get("metadata", {})
     pod = pod_of(metadata, template, suffix)
     spec = template["spec"]
-    outside = {} if suffix == "" else metadata.get("annotations", {})
+    outside = metadata.get("annotations", {}) if outside is None else outside
     containers = (*spec.get("initContainers", ()), *spec["containers"])
     names = tuple(container["name"] for container in containers)
     for container in containers:

@@ -104,6 +104,13 @@ def test_an_annotation_on_the_object_is_told(name: str) -> None:
     assert unreads.of(one) == []  # once for a pod
 
 
+def test_an_annotation_of_the_jobs_of_a_cron_job_is_told() -> None:
+    document = json.loads(json.dumps(KINDS["CronJob"]).replace(KEY, "x/y"))
+    document["spec"]["jobTemplate"]["metadata"] = {"annotations": {KEY: "[/dev/fuse]"}}
+    (one,) = Unreads(frozenset()).of(planned(document)[0])
+    assert one.sentence.startswith("it is on the CronJob and not on its pods; move it to")
+
+
 def test_an_annotation_at_both_levels_is_fine() -> None:
     document = json.loads(json.dumps(KINDS["Deployment"]))
     document["metadata"]["annotations"] = {KEY: "[/dev/fuse]"}
