@@ -45,13 +45,13 @@ from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import FAILED, MISUSED
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Part
+from nri_inject.service.environment import InjectorSpec
 from nri_inject.text.annotations import where
 from nri_inject.text.names import is_plugin_index
 from nri_inject.text.words import quoted
 
 SUITE: Final = "nri-inject"
-PARTS: Final[Mapping[str, Sequence[Part]]] = {
+PARTS: Final[Mapping[str, Sequence[InjectorSpec]]] = {
     SUITE: suite.PARTS,
     "device-injector": (device_injector.PART,),
     "cdi-injector": (cdi_injector.PART,),

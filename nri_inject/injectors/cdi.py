@@ -46,7 +46,7 @@ _STEPS_PER_NAME: Final = 40
 _KEYS_PER_STEP: Final = 8
 
 
-def injecting(
+def make_injector(
     mode: Mode = "resolve",
     *,
     lenient: bool = False,
@@ -165,14 +165,14 @@ def _granted(
     for key, names_of_key in by_key.items():
         try:
             origins = {"cdi_devices": key}
-            granted |= {*permit.granted_names("cdi_devices", names_of_key, "CDI device", origins)}
+            granted |= {*permit.filter_names("cdi_devices", names_of_key, "CDI device", origins)}
         except OverBudget:
             raise
         except RequestError as error:
             sentences = [f"{fault}{_switch(key)}" for fault in error.faults]
             denied.append(RequestError(sentences, where=error.where, denied=True))
     if own:
-        grant = permit.tolerated_names if trusting else permit.granted_names
+        grant = permit.filter_admin_names if trusting else permit.filter_names
         try:
             what = "CDI device of the container's annotations"
             granted |= {*grant("cdi_devices", sorted(own), what)}
@@ -186,7 +186,7 @@ def _granted(
     return granted
 
 
-inject: Final = injecting()
+inject: Final = make_injector()
 """Return what the devices that are asked for become; RequestError if any of it cannot be had."""
 
 
@@ -195,7 +195,7 @@ def refusal(mode: Mode, runtime: Runtime) -> str | None:
 
     A runtime that drops names in silence would start containers without their devices.
     """
-    loss = capabilities.lack("CDI_devices", runtime) if mode == "native" else None
+    loss = capabilities.unsupported("CDI_devices", runtime) if mode == "native" else None
     if loss is None:
         return None
     return f"CDI mode native: {capabilities.sentence(loss, runtime)}; use mode resolve"

@@ -8,7 +8,7 @@ from nri_inject.injectors.device import injecting
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Part, Source
+from nri_inject.service.environment import InjectorSpec, Source
 from nri_inject.service.injector import service_of
 
 
@@ -18,7 +18,7 @@ def _inventory(_options: Options, _config: Config) -> Source:
     return HostInventory()
 
 
-PART: Final = Part(
+PART: Final = InjectorSpec(
     build=lambda config, _runtime: injecting(config.annotations.adopted),
     sources={"inventory": _inventory},
 )

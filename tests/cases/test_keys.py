@@ -16,7 +16,7 @@ from nri_inject.injectors.keys import KINDS, Adopted, unread
 from nri_inject.runtime import manifests
 from nri_inject.service.base import Options
 from nri_inject.service.config import Annotations, Config
-from nri_inject.service.injector import Injecting
+from nri_inject.service.injector import InjectorService
 from nri_inject.text import yamltext
 
 ALL = frozenset({"crio", "gke", "nvidia", "cdi"})
@@ -214,7 +214,7 @@ def test_a_key_of_others_that_is_spelt_wrong_is_told_when_it_is_switched_on() ->
 
 
 def test_the_log_tells_once_of_a_pod(caplog: pytest.LogCaptureFixture) -> None:
-    service = Injecting((), Options(idx="10", name="x"), Config(policy="unrestricted"))
+    service = InjectorService((), Options(idx="10", name="x"), Config(policy="unrestricted"))
     annotations = {"devices.crio.io": "/dev/fuse", "device.noderesource.dev": "[]"}
     pod = Pod(id="1", namespace="ns", name="p", annotations=annotations)
     with caplog.at_level(logging.WARNING):

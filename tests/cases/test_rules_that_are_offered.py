@@ -29,7 +29,7 @@ def denied(path: str, rules: str = OTHER) -> str:
     policy = document.read(f"rules: [{rules}]", "p.yaml")
     permit = Permit(policy, pod, Container(name="main"), "10-x")
     with pytest.raises(RequestError) as caught:
-        permit.granted(adjustment, HOST)
+        permit.filter(adjustment, HOST)
     (fault,) = caught.value.faults
     return fault
 

@@ -90,7 +90,7 @@ def _inject(
     if host.permit is None or not adjustment.ByteSize():
         return adjustment
     origins = {kind.name: key for kind, key, _ in found}
-    return host.permit.granted(adjustment, host, origins)
+    return host.permit.filter(adjustment, host, origins)
 
 
 def _asked_as(other: Other, kind: Kind, pod: Pod, container: Container) -> Found:
@@ -130,7 +130,7 @@ def _add(
     if wish is None and not problems:
         return []
     faults = list(problems)
-    loss = capabilities.lack(kind.field, host.runtime)
+    loss = capabilities.unsupported(kind.field, host.runtime)
     if loss is not None:
         faults.append(Problem("", (), capabilities.sentence(loss, host.runtime)))
     if wish is not None:
