@@ -48,11 +48,11 @@ def look_here(root: str = "/") -> Here:
         known = [name.removeprefix("nri-") for name in PROGRAMS] + [SUITE]
         paths = gather.configurations(node, known)
     except (ConfigError, OSError):
-        alone = files.inside(root, texts.CONFIG_FILE)  # of a service beside an unknown runtime
+        alone = files.resolve(root, texts.CONFIG_FILE)  # of a service beside an unknown runtime
         return Here(root, str(alone) if alone.exists() else "")
-    said = status.ask_all(str(files.inside(root, status.directory())))
+    said = status.ask_all(str(files.resolve(root, status.directory())))
     notes = [note for one in said.values() if one for note in one.get("notes", ())]
-    file = str(files.inside(root, paths[0])) if paths else ""
+    file = str(files.resolve(root, paths[0])) if paths else ""
     return Here(root, file, _runtime(node), tuple(dict.fromkeys(notes)))
 
 
@@ -112,7 +112,7 @@ def document_of(
     _check(document, file or _SUITE_ALONE)
     path = _policy_file(document)
     if path:
-        where = path if policy is not None or config_file else str(files.inside(here.root, path))
+        where = path if policy is not None or config_file else str(files.resolve(here.root, path))
         _, is_trusted = read_policy(where, unsafe=unsafe, warn=warn)
         document["policy"] = {"file": str(Path(where).absolute())} if is_trusted else _loaded(where)
     if unsafe:

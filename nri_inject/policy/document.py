@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, Final
 
 from nri_inject.errors import ConfigError
-from nri_inject.policy import never
-from nri_inject.policy.kinds import READERS, read_pattern
+from nri_inject.policy import impossible
+from nri_inject.policy.kinds import READERS
 from nri_inject.policy.labels import read_selector
 from nri_inject.policy.rules import Effect, Entry, Policy, Rule, Who
 from nri_inject.text import yamltext
@@ -70,13 +70,7 @@ def read_rules(document: Value, origin: str) -> Policy:
 
 
 def _patterns(check: Callable[[Pattern], None]) -> Reader[tuple[Pattern, ...]]:
-    """Return a reader of patterns; `check` refuses one that can match nothing."""
-
-    def read_one(value: Value) -> Pattern:
-        found = read_pattern(value)
-        check(found)
-        return found
-
+    read_one = impossible.checked(check)
     return lambda value: _some(list_of(read_one)(value))
 
 
@@ -88,11 +82,11 @@ def _some(items: list[Any]) -> tuple[Any, ...]:
 
 _WHO: Final = map_of(
     (
-        Field("namespaces", _patterns(never.check_namespace)),
+        Field("namespaces", _patterns(impossible.check_namespace)),
         Field("pods", read_selector),
-        Field("runtime_handlers", _patterns(never.check_handler)),
-        Field("containers", _patterns(never.check_container)),
-        Field("plugins", _patterns(never.check_plugin)),
+        Field("runtime_handlers", _patterns(impossible.check_handler)),
+        Field("containers", _patterns(impossible.check_container)),
+        Field("plugins", _patterns(impossible.check_plugin)),
     ),
     strict=True,
 )
@@ -102,8 +96,8 @@ def _who(value: Value) -> Who:
     return Who(**_WHO(value))
 
 
-def _what(value: Value) -> Mapping[str, tuple[Entry, ...]]:
-    what: dict[str, tuple[Entry, ...]] = _WHAT(value)
+def _what(value: Value) -> Mapping[str, tuple[Entry[Any], ...]]:
+    what: dict[str, tuple[Entry[Any], ...]] = _WHAT(value)
     if not what:
         raise Fault(f"at least one of {', '.join(READERS)} must be there")
     return what

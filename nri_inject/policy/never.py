@@ -1,111 +1,14 @@
-"""Patterns and rules of a policy that no request can match. Pure.
-
-A pattern that stands for nothing that can exist is a fault of the policy. A rule that the rules
-before it leave nothing to, or that is for another kind of device than its path, is warned of.
-"""
+"""Rules of a policy that never decide anything, because of the rules before them. Pure."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
+from nri_inject.policy.device_entries import DeviceEntry
 from nri_inject.policy.rules import Entry, Policy, Rule, Who
-from nri_inject.text.fields import Fault
-from nri_inject.text.glob import Pattern
-from nri_inject.text.words import quoted
-
-_WILD: Final = re.compile(r"\*+|\?|\[[^\]]*\]")
-
-
-def _fixed(pattern: Pattern) -> str:
-    """Return the characters of a pattern that stand for themselves."""
-    return _WILD.sub("", pattern.text)
-
-
-def check_namespace(pattern: Pattern) -> None:
-    """Raise Fault for a pattern that no namespace of Kubernetes can match."""
-    _check_label(pattern, "a namespace")
-
-
-def check_container(pattern: Pattern) -> None:
-    """Raise Fault for a pattern that no name of a container can match."""
-    name = pattern.text.removeprefix("container.")
-    if name != pattern.text:
-        raise Fault(f"{quoted(pattern.text)} is the end of an annotation's key; write {name}")
-    _check_label(pattern, "a container")
-
-
-def check_handler(pattern: Pattern) -> None:
-    """Raise Fault for a pattern that no runtime handler can match."""
-    _check_label(pattern, "a runtime handler")
-
-
-def _check_label(pattern: Pattern, what: str) -> None:
-    odd = sorted({*re.sub(r"[\w.-]", "", _fixed(pattern))})
-    if odd:
-        raise Fault(f"{quoted(pattern.text)} matches nothing: the name of {what} has no {odd[0]!r}")
-    fixed = _fixed(pattern)
-    if fixed != fixed.lower():
-        raise Fault(
-            f"{quoted(pattern.text)} matches nothing: the name of {what} has small letters;"
-            f" write {pattern.text.lower()}"
-        )
-
-
-def check_plugin(pattern: Pattern) -> None:
-    """Raise Fault for a pattern that no plugin's name, NN-name, can match."""
-    first = _WILD.split(pattern.text)[0]
-    if not re.match(r"[0-9]{2}-|[0-9]{0,2}$", first):
-        raise Fault(
-            f"{quoted(pattern.text)} matches nothing: a plugin is called NN-name;"
-            f" write '*-{pattern.text}'"
-        )
-
-
-# HOST:CONTAINER or HOST:LETTERS of docker; in a by-path link neither follows a colon.
-_DOCKER: Final = re.compile(r"(/[^:]+):(?:/.*|[rwm]{1,3})")
-_CDI: Final = re.compile(r"[\w*?-]+(?:\.[\w*?-]+)*/[\w.*?-]+=[\w.:*?-]+")
-
-
-def check_device(text: str) -> None:
-    """Raise Fault for a text that is no path of a device, but means another thing."""
-    if match := _DOCKER.fullmatch(text):
-        raise Fault(f"{quoted(text)} is how docker writes a device; write {match[1]}")
-    if _CDI.fullmatch(text):
-        raise Fault(f"{quoted(text)} is the name of a CDI device; write it under cdi_devices")
-    if text.startswith("/") and text.endswith("/") and len(text) > 1:
-        raise Fault(f"{quoted(text)} matches nothing: a device is no directory; write {text}*")
-
-
-def check_cdi_name(pattern: Pattern) -> None:
-    """Raise Fault for a pattern that no qualified name of a CDI device can match."""
-    text = pattern.text
-    if text.startswith("/"):
-        raise Fault(f"{quoted(text)} is a path; write it under devices")
-    if "**" in text or "[" in text:
-        return
-    vendor, slash, rest = text.partition("/")
-    if not slash:
-        meant = "'*/*=*'" if "*" in text else "vendor.com/class=name"
-        raise Fault(f"{quoted(text)} matches nothing: a name is vendor/class=device; write {meant}")
-    if "=" not in rest and "*" not in rest and "?" not in rest:
-        raise Fault(f"{quoted(text)} matches nothing: it is a kind; write '{vendor}/{rest}=*'")
-    if "/" in rest:
-        raise Fault(f"{quoted(text)} matches nothing: a name has one slash")
-
-
-def check_interface(pattern: Pattern) -> None:
-    """Raise Fault for a pattern that no network interface of Linux can match."""
-    fixed = _fixed(pattern)
-    if "/" in fixed or len(fixed) > _LONGEST_INTERFACE:
-        why = "no slash" if "/" in fixed else f"at most {_LONGEST_INTERFACE} bytes"
-        raise Fault(f"{quoted(pattern.text)} matches nothing: an interface's name has {why}")
-
-
-_LONGEST_INTERFACE: Final = 15
-
-# --- warnings -----------------------------------------------------------------------------------
 
 _DISKS: Final = re.compile(
     r"/dev/(sd|vd|xvd|hd|nvme[0-9*?]+n|loop|dm-|md|mmcblk|sr|zram|mapper/|disk/)"
@@ -130,18 +33,23 @@ def warnings(policy: Policy) -> Iterator[str]:
                     )
 
 
-def _shown(entry: Entry) -> str:
+def _shown(entry: Entry[Any]) -> str:
     return entry.pattern.text if entry.pattern is not None else "an entry"
 
 
-def _is_disk(entry: Entry) -> bool:
+def _is_disk(entry: Entry[Any]) -> bool:
     pattern = entry.pattern
     return (
-        pattern is not None and "type" not in entry.conditions and bool(_DISKS.match(pattern.text))
+        isinstance(entry, DeviceEntry)
+        and entry.type is None
+        and pattern is not None
+        and bool(_DISKS.match(pattern.text))
     )
 
 
-def _first_that_hides(before: tuple[Rule, ...], rule: Rule, kind: str, entry: Entry) -> Rule | None:
+def _first_that_hides(
+    before: tuple[Rule, ...], rule: Rule, kind: str, entry: Entry[Any]
+) -> Rule | None:
     """Return the first rule that decides whatever this entry could decide."""
     for one in before:
         if one.who in (Who(), rule.who) and any(
@@ -151,8 +59,10 @@ def _first_that_hides(before: tuple[Rule, ...], rule: Rule, kind: str, entry: En
     return None
 
 
-def _hides(before: Entry, entry: Entry) -> bool:
-    if before.pattern is None or entry.pattern is None or before.conditions != entry.conditions:
+def _hides(before: Entry[Any], entry: Entry[Any]) -> bool:
+    if before.pattern is None or entry.pattern is None:
+        return False
+    if dataclasses.replace(before, pattern=entry.pattern) != entry:
         return False
     return before.pattern.text in (entry.pattern.text, "**") or (
         before.pattern.text == "/**" and entry.pattern.text.startswith("/")
