@@ -38,7 +38,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def as_text(explainer: Explainer, outcome: Outcome) -> Iterator[str]:
-    """Yield what the container asked for, what it gets and from whom, and what that changes."""
+    """Yield a container's requests, the injections by plugin, and the changes in its spec."""
     yield where(outcome.planned.pod, outcome.planned.container)
     for key, value in _asked(outcome.planned, explainer.adopted):
         yield f"  asks   {key}: {value}"
@@ -53,7 +53,7 @@ def as_text(explainer: Explainer, outcome: Outcome) -> Iterator[str]:
 
 
 def _given(planned: Planned, made: Made, explainer: Explainer) -> Iterator[str]:
-    """Yield what a container gets, from whom and by which rule, what is lost, what that changes."""
+    """Yield the injections with plugin and rule, lost fields, and changes in the spec."""
     owners = made.created.owners.owners.get(planned.container.id)
     if owners is None or not without_empty(made.adjust).ByteSize():
         yield "  gets   nothing"

@@ -65,6 +65,6 @@ def read_bytes(file: str, size: int, what: str, *, unsafe: bool, warn: Warn) -> 
 
 
 def reason(error: Exception) -> str:
-    """Return what is wrong in one line, without the path that stands in front of it anyway."""
+    """Return an error's text in one line, without the path that the message already begins with."""
     text = isinstance(error, OSError) and error.strerror
     return text or " ".join(str(error).split())

@@ -88,10 +88,10 @@ PLUGINS: Final[Mapping[str, str]] = {
 @click.option("--idx", metavar="NN", help="Index to launch the one plugin with.")
 @click.option("--name", metavar="NAME", help="Name to launch the one plugin with.")
 @click.option("--config", "config_file", metavar="FILE", help="The plugins' configuration (YAML).")
-@click.option("--policy", metavar="FILE", help="Who may inject what; the word unrestricted.")
+@click.option("--policy", metavar="FILE", help="Policy file (YAML), or the word unrestricted.")
 @click.option("--cdi-dir", "cdi_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
 @click.option("--hooks-dir", "hooks_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
-@click.option("--unsafe-files", is_flag=True, help="Do not ask who could have written the files.")
+@click.option("--unsafe-files", is_flag=True, help="Skip the check of owners and modes of files.")
 @click.option(
     "--runtime", metavar="NAME/VERSION", help="The runtime to be: the node's, else the newest."
 )
@@ -121,7 +121,7 @@ def command(
     pods: tuple[str, ...],
     **flags: Any,
 ) -> int:
-    """Show what would happen to the containers of pods, without a cluster.
+    """Show what the containers of pods would get, without a cluster.
 
     Starts the plugins the way a runtime does and creates every container of the manifests.
     Nothing on the host is changed. The node's own configuration, policy and runtime count unless
@@ -130,9 +130,9 @@ def command(
     plugin does not start, a file cannot be read, or describes no pod.
     """
     if not pods and requests is None:
-        raise click.UsageError("name a manifest, or a file of requests with --requests")
+        raise click.UsageError("a manifest is expected, or a file of requests with --requests")
     if (flags["idx"] or flags["name"]) and len(plugins) != 1:
-        raise click.UsageError("--idx and --name go with one --plugin")
+        raise click.UsageError("--idx and --name need exactly one --plugin")
     if flags["idx"] and not is_plugin_index(flags["idx"]):
         raise click.UsageError(f"--idx {quoted(flags['idx'])}: two digits expected, as in 10")
     logs.configure(flags["log_format"], logs.USUAL - 1 + flags["verbose"] - flags["quiet"])
@@ -197,7 +197,7 @@ def _add(adaptation: Adaptation, plugin: str, flags: Mapping[str, Any], text: st
             raise
         name = f"{adaptation.runtime.name} {adaptation.runtime.version}"
         raise NriError(
-            f"{error.reason}; {name} would end, since it cannot do without it"
+            f"{error.reason}; {name} would stop, since it requires the plugin"
         ) from error
 
 
@@ -224,7 +224,7 @@ def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
         try:
             discovery.identity(plugin)
         except NriError as error:
-            raise ConfigError(f"{error}; or give --idx and --name") from error
+            raise ConfigError(f"{error}; or set --idx and --name") from error
         return launch(Path(plugin).absolute(), log=log, environment=TRIED)
     index, name, executable = PLUGINS.get(plugin, "10"), plugin, Path(plugin).absolute()
     if "/" not in plugin:
@@ -236,8 +236,8 @@ def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
 def _of_suite(plugin: str) -> Path:
     if plugin not in PLUGINS:
         raise ConfigError(
-            f"plugin {plugin!r} is none of the suite ({', '.join(PLUGINS)});"
-            " for an executable give a path, as in ./10-name"
+            f"plugin {plugin!r} is not in the suite ({', '.join(PLUGINS)});"
+            " for an executable write a path, as in ./10-name"
         )
     # Beside our interpreter, where pip puts it; the environment of a launched plugin has no PATH.
     name = plugin if plugin == SUITE else f"nri-{plugin}"
@@ -280,6 +280,6 @@ def _request(line: str, place: str) -> Planned:
     # An old protobuf lets the RecursionError of deeply nested JSON through.
     except (json_format.ParseError, RecursionError) as error:
         raise ConfigError(
-            f"{place}: no CreateContainerRequest in protobuf JSON: {reason(error)}"
+            f"{place}: not a CreateContainerRequest in protobuf JSON: {reason(error)}"
         ) from error
     return Planned(request.pod, request.container)

@@ -43,7 +43,7 @@ _PREFIXES: Final = frozenset({PREFIX, OLD_PREFIX})
 
 # A name is checked, compared with those of the specs, and its edits are put together.
 _STEPS_PER_NAME: Final = 40
-# Of an annotation, to see from its key whether it asks for devices.
+# Of an annotation, to see from its key whether it requests devices.
 _KEYS_PER_STEP: Final = 8
 
 
@@ -135,7 +135,7 @@ def _wanted(
 
     RequestError if the policy grants them not.
     """
-    spend = partial(host.budget.spend, "reading which CDI devices it asks for")
+    spend = partial(host.budget.spend, "reading the requested CDI devices")
     spend((len(pod.annotations) + len(container.annotations)) // _KEYS_PER_STEP)
     try:
         asked, handed = requested(pod, container, spend, adopted)
@@ -188,7 +188,7 @@ def _granted(
 
 
 inject: Final = make_injector()
-"""Return what the devices that are asked for become; RequestError if any of it cannot be had."""
+"""Return what the devices that are requested become; RequestError if any of it cannot be had."""
 
 
 def refusal(mode: Mode, runtime: Runtime) -> str | None:
@@ -202,7 +202,7 @@ def refusal(mode: Mode, runtime: Runtime) -> str | None:
     return f"CDI mode native: {capabilities.sentence(loss, runtime)}; use mode resolve"
 
 
-# --- what is asked for --------------------------------------------------------------------------
+# --- what is requested --------------------------------------------------------------------------
 
 
 def requested(
@@ -211,7 +211,7 @@ def requested(
     spend: Spend = unlimited,
     adopted: Adopted = frozenset({keys.CDI}),
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the names that a pod's author asks for, and those that the kubelet hands over.
+    """Return the names that a pod's author requests, and those that the kubelet adds.
 
     The author's have the key that they are from: that of the annotation that counts, and of those
     of others that are adopted. A key `cdi.k8s.io/...` that only the container has is the kubelet's.
@@ -253,7 +253,7 @@ def requested(
     except Fault as fault:
         faults += fault.sentences
     if count + len(handed) > names.MAX_NAMES:
-        faults.append(f"more than {names.MAX_NAMES} CDI devices are asked for")
+        faults.append(f"more than {names.MAX_NAMES} CDI devices are requested")
     if faults:
         raise Fault(*faults)
     return asked, handed
@@ -279,7 +279,7 @@ def _name(value: Value) -> str:
         what = "is one text; write a list:" if len(meant) > 1 else "has more than the name; write"
         raise Fault(f"{quoted(name)} {what} {advice(meant if len(meant) > 1 else meant[0])}")
     if "," in name:
-        raise Fault(f"{quoted(name)} has a comma; make each name an item of its own")
+        raise Fault(f"{quoted(name)} contains a comma; list each name as a separate item")
     if colon := _KIND_AND_DEVICE.fullmatch(name):
         raise Fault(f"{quoted(name)} is not a device name; write {colon[1]}={colon[2]}")
     if _KIND.fullmatch(name):
@@ -341,7 +341,7 @@ _LONGEST_REMEMBERED: Final = 4096
 
 @lru_cache(maxsize=32)
 def _remembered(text: str) -> tuple[tuple[str, ...] | Fault, int]:
-    """Return what a text asks for, and the steps that reading it costs, cached or not."""
+    """Return what a text requests, and the steps that reading it costs, cached or not."""
     steps: list[int] = []
     return _read(text, steps.append), sum(steps)
 

@@ -81,7 +81,7 @@ def create(adaptation: Adaptation, planned: Iterable[Planned], *, lives: bool) -
     for group in _by_pod(planned):
         ids = {one.container.id for one in group}
         if group[0].pod.id in world.pods or ids & world.containers.keys():
-            world = _World(adaptation)  # whoever has these ids already is of another time
+            world = _World(adaptation)  # the ids belong to an earlier run
         outcomes = _created(world, group)
         if lives:
             outcomes = iter(_lived(world, group[0].pod.id, list(outcomes)))
@@ -156,7 +156,7 @@ def _step(
     updates = world.updates[before[2] :]
     outcome.updates.extend(updates)
     outcome.life.extend(f"{name}: {fault}; a runtime would only log that" for fault in faults)
-    outcome.life.extend(f"{name}: {lost}; it is asked no more" for lost in dropped)
+    outcome.life.extend(f"{name}: {lost}; it is not called again" for lost in dropped)
     outcome.life.extend(f"{name}: updates {json.dumps(update_json(each))}" for each in updates)
 
 

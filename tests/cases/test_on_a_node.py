@@ -199,6 +199,6 @@ def test_devices_explain_says_what_a_directory_has(
     status, output, _ = run(capsys, "devices", "explain", "--root", tmp_path, "/dev/snd")
     assert status == 1
     assert output.splitlines()[0] == (
-        "/dev/snd means none of 0 devices: it is a directory; write"
+        "/dev/snd matches none of 0 devices: it is a directory; write"
         ' {device: "/dev/snd/*", count: all}, or {device: "class:sound", count: all}'
     )

@@ -43,7 +43,7 @@ def denied(path: str, rules: str = OTHER) -> str:
     ],
 )
 def test_the_rule_names_what_outlasts_a_replug(path: str, entry: str) -> None:
-    offered = denied(path).partition("; a rule that does: ")[2]
+    offered = denied(path).partition("; a rule that allows it: ")[2]
     assert offered.startswith("{who: {namespaces: [home]}, allow: {devices: [")
     assert entry in offered
     assert KERNELS not in offered
@@ -63,7 +63,7 @@ def test_the_rule_names_what_outlasts_a_replug(path: str, entry: str) -> None:
 )
 def test_the_rule_that_came_near_is_named(who: str, near: str) -> None:
     rules = f"{{name: sticks, who: {who}, allow: {{devices: ['/dev/serial/by-id/*']}}}}, {OTHER}"
-    assert f"; rule 'sticks' comes near, but {near}" in denied(BY_ID, rules)
+    assert f"; the nearest is rule 'sticks', but {near}" in denied(BY_ID, rules)
 
 
 def test_a_rule_of_another_namespace_is_not_named() -> None:

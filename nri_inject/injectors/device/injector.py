@@ -1,7 +1,7 @@
-"""Give a container what its pod's annotations ask for: devices, mounts, limits and the like.
+"""Inject the devices, mounts, limits and other things that a pod's annotations request.
 
-The annotations and their meaning are those of NRI's device-injector and ulimit-adjuster (NRI
-0.12). What those accept by accident is an error here: docs/differences.md lists all of it.
+The annotations and their meaning are those of NRI's device-injector and ulimit-adjuster (NRI 0.12).
+Some values that those accept by accident are errors here: docs/differences.md lists all of them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def injecting(adopted: Adopted) -> Injector:
 
 
 def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
-    """Return what the pod's annotations ask for this container, and the policy allows.
+    """Return what the pod's annotations request for it, and the policy allows.
 
     RequestError has the faults of every annotation; OverBudget comes alone.
     """
@@ -109,7 +109,7 @@ def _unusable(adjustment: Adjustment, found: Found, pod: Pod) -> list[str]:
 def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
     """Return the annotations that count for a container: kind, key and text."""
     annotations = pod.annotations
-    # Most containers ask for nothing, and this runs for each of them.
+    # Most containers request nothing, and this runs for each of them.
     prefixes = {key.partition("/")[0] for key in annotations}
     if prefixes.isdisjoint(_PREFIXES):
         return []
@@ -125,7 +125,7 @@ def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
 def _add(
     adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host, container: Container
 ) -> list[str]:
-    """Add what one annotation asks for, and return its faults."""
+    """Add what one annotation requests, and return its faults."""
     wish, problems = _reading(kind, key, text, host.budget)
     if wish is None and not problems:
         return []
@@ -150,7 +150,7 @@ def _naming(host: Host, key: str) -> Host:
 # --- reading texts ------------------------------------------------------------------------------
 
 # Pods come in replicas, with the same few texts. What is made of a text can be many times as long
-# only by aliases. A text with the mark of one is read anew each time, and so is a long one, so
+# only by aliases. A text with the mark of one is read again each time, and so is a long one, so
 # that even the worst texts together take no more than some 4 MiB.
 _LONGEST_REMEMBERED: Final = 4096
 _MOST_REMEMBERED: Final = 32
@@ -159,7 +159,7 @@ _MOST_REMEMBERED: Final = 32
 _STEPS_PER_FAULT: Final = 50
 
 
-# What a text asks for, None if nothing or if something is wrong with it; and what is wrong.
+# What a text requests, None if nothing or if something is wrong with it; and what is wrong.
 Reading: TypeAlias = tuple[Wish | None, tuple[Problem, ...]]
 
 
