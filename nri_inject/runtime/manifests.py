@@ -48,7 +48,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _WorkloadKind:
     """Where a kind keeps its pod, which API groups have that kind, how it names the pod."""
 
     groups: frozenset[str]
@@ -60,15 +60,15 @@ _CORE = frozenset({""})
 _APPS = frozenset({"apps", "extensions"})
 _BATCH = frozenset({"batch"})
 _KINDS = {
-    "Pod": _Kind(_CORE, (), ""),
-    "ReplicationController": _Kind(_CORE, ("spec", "template"), f"-{RANDOM}"),
-    "PodTemplate": _Kind(_CORE, ("template",), f"-{RANDOM}"),
-    "Deployment": _Kind(_APPS, ("spec", "template"), f"-{RANDOM}"),
-    "DaemonSet": _Kind(_APPS, ("spec", "template"), f"-{RANDOM}"),
-    "ReplicaSet": _Kind(_APPS, ("spec", "template"), f"-{RANDOM}"),
-    "StatefulSet": _Kind(_APPS, ("spec", "template"), "-0"),
-    "Job": _Kind(_BATCH, ("spec", "template"), f"-{RANDOM}"),
-    "CronJob": _Kind(_BATCH, ("spec", "jobTemplate", "spec", "template"), f"-{RANDOM}"),
+    "Pod": _WorkloadKind(_CORE, (), ""),
+    "ReplicationController": _WorkloadKind(_CORE, ("spec", "template"), f"-{RANDOM}"),
+    "PodTemplate": _WorkloadKind(_CORE, ("template",), f"-{RANDOM}"),
+    "Deployment": _WorkloadKind(_APPS, ("spec", "template"), f"-{RANDOM}"),
+    "DaemonSet": _WorkloadKind(_APPS, ("spec", "template"), f"-{RANDOM}"),
+    "ReplicaSet": _WorkloadKind(_APPS, ("spec", "template"), f"-{RANDOM}"),
+    "StatefulSet": _WorkloadKind(_APPS, ("spec", "template"), "-0"),
+    "Job": _WorkloadKind(_BATCH, ("spec", "template"), f"-{RANDOM}"),
+    "CronJob": _WorkloadKind(_BATCH, ("spec", "jobTemplate", "spec", "template"), f"-{RANDOM}"),
 }
 # An item of a `List` says its kind, one of a `PodList` need not.
 _LISTS = {"List": "", **{f"{kind}List": kind for kind in _KINDS}}
