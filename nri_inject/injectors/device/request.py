@@ -1,0 +1,88 @@
+"""What an item of the annotation `devices` says, and a device that comes of it, as records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from nri_inject.api import Container
+from nri_inject.capabilities import Runtime
+from nri_inject.host.model import DeviceNode
+from nri_inject.text.fields import Fault
+
+if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+    from nri_inject.host.devices.selectors import Selector
+
+Owner: TypeAlias = Literal["container", "host"]
+
+
+class DeviceRequest(NamedTuple):
+    """An item: a device at a path, or those that a selector finds; None is what it does not say.
+
+    `alias` is the path in the container of a device that is looked for, `how_many` there may be is
+    a number or `all`.
+    """
+
+    path: str = ""
+    selector: Selector | None = None
+    alias: str | None = None
+    links: bool = False
+    how_many: int | str = 1
+    optional: bool = False
+    owner: Owner | None = None
+    type: str | None = None
+    major: int | None = None
+    minor: int | None = None
+    file_mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    access: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the item says which device it is, so that the host is not looked at."""
+        return self.type is not None and self.major is not None
+
+
+class RequestedDevice(NamedTuple):
+    """A device for a container; `type` is empty where nobody may look what it is."""
+
+    path: str
+    type: str
+    major: int
+    minor: int
+    file_mode: int | None
+    uid: int | None
+    gid: int | None
+    access: str
+
+    def owned_by_user_of(self, container: Container, runtime: Runtime) -> RequestedDevice:
+        """Return the device with the user as owner that the container's process starts as.
+
+        Runtimes tell it from NRI 0.11.0 on: containerd 2.3.0 does, and CRI-O 1.36.0. Without it,
+        Fault says what to do.
+        """
+        if not container.HasField("user"):
+            name = f"{runtime.name} {runtime.version}".strip() or "the runtime"
+            raise Fault(
+                f"owner: {name} does not tell which user the container runs as"
+                " (containerd 2.3.0 and CRI-O 1.36.0 do); give uid and gid instead"
+            )
+        return self._replace(uid=container.user.uid, gid=container.user.gid)
+
+
+def device_of(request: DeviceRequest, path: str, node: DeviceNode | None) -> RequestedDevice:
+    """Return a device as the item says, with what the host's node adds to it."""
+    mode, uid, gid, access = request.file_mode, request.uid, request.gid, request.access
+    if node is None:
+        kind, major, minor = request.type or "", request.major or 0, request.minor or 0
+        return RequestedDevice(path, kind, major, minor, mode, uid, gid, access)
+    return RequestedDevice(
+        path,
+        node.type,
+        node.major,
+        node.minor,
+        node.mode if mode is None else mode,
+        node.uid if uid is None else uid,
+        node.gid if gid is None else gid,
+        access,
+    )
