@@ -33,7 +33,7 @@ from nri_inject.text.yamltext import Value
 if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
     from nri_inject.host.devices.selectors import Selector
 
-from nri_inject.injectors.device.request import DeviceRequest, RequestedDevice, device_of
+from nri_inject.injectors.device.request import DeviceRequest, RequestedDevice, at, device_of
 from nri_inject.injectors.device.wish import Wish, container_path, unique
 
 # --- devices ------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def read_devices(value: Value) -> Wish | None:
     # Aliases can ask for one device some ten thousand times. Equal ones are one.
     distinct: dict[DeviceRequest, int] = {}
     for index, request in items.items():
-        distinct.setdefault(request._replace(path=clean(request.path)), index)
+        distinct.setdefault(at(request, clean(request.path)), index)
     kept = {index: items[index] for index in distinct.values()}
     looked_up = [request for request in kept.values() if not request.is_complete]
     paths = {_sought(request) for request in looked_up}
@@ -338,4 +338,4 @@ def _device_item(device: RequestedDevice) -> tuple[str, object, tuple[api.LinuxD
     if gid is not None:
         message.gid.CopyFrom(api.OptionalUInt32(value=gid))
     place = clean(path)
-    return place, device._replace(path=place), (message, letters)
+    return place, at(device, place), (message, letters)

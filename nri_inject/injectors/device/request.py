@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
 from nri_inject.api import Container
 from nri_inject.capabilities import Runtime
@@ -86,3 +86,11 @@ def device_of(request: DeviceRequest, path: str, node: DeviceNode | None) -> Req
         node.gid if gid is None else gid,
         access,
     )
+
+
+R = TypeVar("R", DeviceRequest, RequestedDevice)
+
+
+def at(record: R, path: str) -> R:
+    """Return a record with this path, which mostly it has."""
+    return record if record.path == path else record._replace(path=path)
