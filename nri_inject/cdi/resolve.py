@@ -70,7 +70,7 @@ class _Work:
     unsupported: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     binds: dict[str, Mount] = field(default_factory=dict)
-    access: dict[access.Number, _Access] = field(default_factory=dict)
+    access: dict[access.RuleNumber, _Access] = field(default_factory=dict)
 
     def lacks(self, part: str) -> str:
         """Return a sentence on a part that the runtime would drop, or nothing."""
@@ -235,7 +235,7 @@ def _node(node: Completed, work: _Work) -> None:
     work.access.setdefault(number, _Access()).add(access.AUTOMATIC[kind], node.access)
 
 
-def _is_as_on_host(node: Completed, number: access.Number, work: _Work) -> bool:
+def _is_as_on_host(node: Completed, number: access.RuleNumber, work: _Work) -> bool:
     """Note what keeps a node from being the host's own in a user namespace; tell if it is."""
     host, front = node.host, f"device node {quoted(node.path)}: "
     if host is None:

@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 
 from nri_inject import api
 
-Number: TypeAlias = tuple[str, int, int]
+RuleNumber: TypeAlias = tuple[str, int, int]
 """Type, major and minor of a device; in a rule any negative number is a wildcard."""
 
 ALL: Final = frozenset("rwm")
@@ -45,7 +45,9 @@ def letters(access: Iterable[str]) -> str:
 # --- rules that are made ------------------------------------------------------------------------
 
 
-def rules(number: Number, has: Iterable[str], wanted: Iterable[str]) -> list[api.LinuxDeviceCgroup]:
+def rules(
+    number: RuleNumber, has: Iterable[str], wanted: Iterable[str]
+) -> list[api.LinuxDeviceCgroup]:
     """Return the rules that make the access to a device what is wanted, instead of what it has."""
     has, wanted = {*has}, {*wanted}
     made = []
@@ -56,14 +58,14 @@ def rules(number: Number, has: Iterable[str], wanted: Iterable[str]) -> list[api
     return made
 
 
-def _rule(number: Number, *, allow: bool, access: Iterable[str]) -> api.LinuxDeviceCgroup:
+def _rule(number: RuleNumber, *, allow: bool, access: Iterable[str]) -> api.LinuxDeviceCgroup:
     kind, major, minor = number
     rule = api.LinuxDeviceCgroup(allow=allow, type=kind, access=letters(access))
     rule.major.value, rule.minor.value = major, minor
     return rule
 
 
-def refusal(number: Number, wanted: Iterable[str]) -> str:
+def refusal(number: RuleNumber, wanted: Iterable[str]) -> str:
     """Say why no rule can make the access to a device what is wanted; empty if one can.
 
     Making nodes (m) is not looked at: runc and crun let every container make nodes of any number.
@@ -78,14 +80,14 @@ def refusal(number: Number, wanted: Iterable[str]) -> str:
 # --- rules that are read ------------------------------------------------------------------------
 
 
-def rule_number(rule: api.LinuxDeviceCgroup) -> Number:
+def rule_number(rule: api.LinuxDeviceCgroup) -> RuleNumber:
     """Return what a rule is for; a number that it lacks is -1."""
     major = rule.major.value if rule.HasField("major") else -1
     minor = rule.minor.value if rule.HasField("minor") else -1
     return rule.type, major, minor
 
 
-def possible_access(number: Number, rules: Iterable[api.LinuxDeviceCgroup]) -> frozenset[str]:
+def possible_access(number: RuleNumber, rules: Iterable[api.LinuxDeviceCgroup]) -> frozenset[str]:
     """Return the most that a container may do with a device of the adjustment, on any OCI runtime.
 
     A rule that denies counts only where it has all letters and is for this number alone, or for
@@ -107,7 +109,7 @@ def possible_access(number: Number, rules: Iterable[api.LinuxDeviceCgroup]) -> f
     return frozenset(own | wide)
 
 
-def _covers(named: Number, number: Number) -> bool:
+def _covers(named: RuleNumber, number: RuleNumber) -> bool:
     if named[0] not in AUTOMATIC:
         return True
     return named[0] == number[0] and all(

@@ -197,7 +197,7 @@ def _access_rules(
 
     Two nodes of one device have the access of both. Raises Fault for access that cannot be had.
     """
-    wanted: dict[access.Number, set[str]] = {}
+    wanted: dict[access.RuleNumber, set[str]] = {}
     for device, given in devices:
         number = (device.type, device.major, device.minor)
         wanted.setdefault(number, set()).update(given or _automatic(number))
@@ -215,7 +215,7 @@ def _access_rules(
     return rules
 
 
-def _automatic(number: access.Number) -> frozenset[str]:
+def _automatic(number: access.RuleNumber) -> frozenset[str]:
     return access.AUTOMATIC.get(number[0], frozenset())
 
 

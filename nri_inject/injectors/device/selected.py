@@ -96,7 +96,7 @@ def _faults(item: Values) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class FoundDevice:
     """A node of the host that is meant, and the other paths that lead to it, if those matter.
 
     `device` is what is known of it where a selector is no path.
@@ -143,20 +143,20 @@ def find(
 
 def _at(
     path: str, linked: bool, nodes: Mapping[str, DeviceNode], inventory: Callable[[], Inventory]
-) -> Match:
+) -> FoundDevice:
     """Return what a path leads to; the inventory is only needed for its links."""
     node = node_at(path, nodes)
     if not linked:
-        return Match(node)
+        return FoundDevice(node)
     known = inventory().of_number("b" if node.type == "b" else "c", node.major, node.minor)
-    return Match(node, () if known is None else tuple(p for p in known.paths if p != path))
+    return FoundDevice(node, () if known is None else tuple(p for p in known.paths if p != path))
 
 
-def _of(device: Device, nodes: Mapping[str, DeviceNode]) -> Match:
+def _of(device: Device, nodes: Mapping[str, DeviceNode]) -> FoundDevice:
     node = node_at(device.path, nodes)
     if (node.type, node.major, node.minor) != device.number:
         raise Fault(f"{quoted(device.path)} is being replaced by another device; try again")
-    return Match(node, device.links, device)
+    return FoundDevice(node, device.links, device)
 
 
 # --- how many -----------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def _of(device: Device, nodes: Mapping[str, DeviceNode]) -> Match:
 _MOST_SHOWN: Final = 4
 
 
-def _check_count(selector: Selector, count: int | str, found: Sequence[Match]) -> None:
+def _check_count(selector: Selector, count: int | str, found: Sequence[FoundDevice]) -> None:
     if not found:
         raise Fault(
             f"{quoted(selector.text)} matches no device of the node;"
@@ -203,7 +203,7 @@ def _alias_faults(path: str, count: int | str) -> Iterator[str]:
         yield f"as: {quoted(path)} has no place for {{name}} or {{index}} of several devices"
 
 
-def _paths(request: DeviceRequest, index: int, found: Match) -> Iterator[str]:
+def _paths(request: DeviceRequest, index: int, found: FoundDevice) -> Iterator[str]:
     """Yield where a device is in the container: its path, or another; and its links'."""
     if request.alias is None:
         yield found.node.path
