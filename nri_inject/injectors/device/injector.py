@@ -8,24 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from nri_inject import capabilities
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.injectors.host import Host
-from nri_inject.text import yamltext
-from nri_inject.text.annotations import container_name, find, where
-from nri_inject.text.budget import Budget, Spend
-from nri_inject.text.fields import (
-    Fault,
-    Reader,
-)
-from nri_inject.text.words import plain
-
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
-    pass
-
 from nri_inject.injectors.device.devices import read_devices
 from nri_inject.injectors.device.linux import (
     read_io_priority,
@@ -37,6 +24,15 @@ from nri_inject.injectors.device.linux import (
 )
 from nri_inject.injectors.device.mounts import read_mounts
 from nri_inject.injectors.device.wish import Wish
+from nri_inject.injectors.host import Host
+from nri_inject.text import yamltext
+from nri_inject.text.annotations import container_name, find, where
+from nri_inject.text.budget import Budget, Spend
+from nri_inject.text.fields import (
+    Fault,
+    Reader,
+)
+from nri_inject.text.words import plain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,44 +155,25 @@ def _remembered(kind: AnnotationKind, text: str) -> tuple[Reading, int]:
 
 # --- the table ----------------------------------------------------------------------------------
 
-_NEW: Final = "noderesource.dev"
-_OLD: Final = "nri.io"
+
+def _kind(
+    name: str, read: Reader[Wish | None], field: str = "", old_prefix: str | None = None
+) -> AnnotationKind:
+    """Return a kind; its prefixes are made of its name, and its field is called so, too."""
+    word = name.replace("_", "-")
+    old = f"{word}.nri.io" if old_prefix is None else old_prefix
+    return AnnotationKind(name, f"{word}.noderesource.dev", old, read, field or name)
+
 
 KINDS: Final = (
-    AnnotationKind("devices", f"devices.{_NEW}", f"devices.{_OLD}", read_devices, "devices"),
-    AnnotationKind("mounts", f"mounts.{_NEW}", f"mounts.{_OLD}", read_mounts, "mounts"),
-    AnnotationKind(
-        "io_priority",
-        f"io-priority.{_NEW}",
-        f"io-priority.{_OLD}",
-        read_io_priority,
-        "io_priority",
-    ),
-    AnnotationKind(
-        "scheduling_policy",
-        f"scheduling-policy.{_NEW}",
-        f"scheduling-policy.{_OLD}",
-        read_scheduler,
-        "scheduler",
-    ),
-    AnnotationKind(
-        "network_devices",
-        f"network-devices.{_NEW}",
-        f"network-devices.{_OLD}",
-        read_net_devices,
-        "net_devices",
-    ),
-    AnnotationKind("sysctl", f"sysctl.{_NEW}", "", read_sysctl, "sysctl"),
-    AnnotationKind(
-        "memory_policy",
-        f"memory-policy.{_NEW}",
-        f"memory-policy.{_OLD}",
-        read_memory_policy,
-        "memory_policy",
-    ),
-    AnnotationKind(
-        "ulimits", f"ulimits.{_NEW}", "ulimits.nri.containerd.io", read_ulimits, "rlimits"
-    ),
+    _kind("devices", read_devices),
+    _kind("mounts", read_mounts),
+    _kind("io_priority", read_io_priority),
+    _kind("scheduling_policy", read_scheduler, "scheduler"),
+    _kind("network_devices", read_net_devices, "net_devices"),
+    _kind("sysctl", read_sysctl, old_prefix=""),
+    _kind("memory_policy", read_memory_policy),
+    _kind("ulimits", read_ulimits, "rlimits", "ulimits.nri.containerd.io"),
 )
 
 _PREFIXES: Final = frozenset(
