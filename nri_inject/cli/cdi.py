@@ -29,7 +29,7 @@ from nri_inject.cdi.resolve import resolve
 from nri_inject.cli import cdi_generate
 from nri_inject.host.nodes import HostDevices
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import format_option, show
+from nri_inject.service.options import directories_option, format_option, show
 from nri_inject.text import yamltext
 from nri_inject.text.fields import Problem, dotted
 from nri_inject.text.words import plain
@@ -56,14 +56,7 @@ def _unsafe(function: F) -> F:
 
 
 def _directories(function: F) -> F:
-    option = click.option(
-        "--cdi-dir",
-        "directories",
-        multiple=True,
-        metavar="DIR",
-        help=f"Spec directory; a later one wins. {' and '.join(DEFAULT_DIRECTORIES)} unless given.",
-    )
-    return option(_unsafe(function))
+    return directories_option("--cdi-dir", "Spec", DEFAULT_DIRECTORIES)(_unsafe(function))
 
 
 def _registry(directories: Sequence[str], unsafe: bool, *, watched: bool = False) -> CdiRegistry:

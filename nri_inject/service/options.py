@@ -125,6 +125,17 @@ def format_option(function: F) -> F:
     )(function)
 
 
+def directories_option(flag: str, what: str, usual: Sequence[str]) -> Callable[[F], F]:
+    """Return the option for directories of files, of which a later one wins."""
+    return click.option(
+        flag,
+        "directories",
+        multiple=True,
+        metavar="DIR",
+        help=f"{what} directory; a later one wins. {' and '.join(usual)} unless given.",
+    )
+
+
 def show(output: str, document: Mapping[str, Any], lines: Iterable[str]) -> None:
     """Print an answer as `format_option` was given: the document as JSON, or the lines."""
     if output == "json":

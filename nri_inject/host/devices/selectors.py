@@ -24,10 +24,11 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, TypeAlias
 
 from nri_inject.host.devices.classes import CLASSES
-from nri_inject.host.devices.device import Device, Later, Part, natural
+from nri_inject.host.devices.device import Device, Part, natural
 from nri_inject.text.budget import Spend, unlimited
 from nri_inject.text.fields import Fault
 from nri_inject.text.words import quoted, suggestion
@@ -436,5 +437,5 @@ def _glob(pattern: str) -> _Matches:
 
     It is compiled when it is first asked: of a thousand selectors in one text few are used.
     """
-    matching = Later(lambda: re.compile(fnmatch.translate(pattern)).match)
+    matching = cache(lambda: re.compile(fnmatch.translate(pattern)).match)
     return lambda text: matching()(text)
