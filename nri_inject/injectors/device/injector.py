@@ -7,8 +7,8 @@ The annotations and their meaning are those of NRI's device-injector and ulimit-
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final
 
 from nri_inject import capabilities
 from nri_inject.api import Adjustment, Container, Pod
@@ -25,9 +25,8 @@ from nri_inject.injectors.device.linux import (
 from nri_inject.injectors.device.mounts import read_mounts
 from nri_inject.injectors.device.wish import Wish
 from nri_inject.injectors.host import Host
-from nri_inject.text import yamltext
+from nri_inject.injectors.texts import read_text
 from nri_inject.text.annotations import container_name, find, where
-from nri_inject.text.budget import Budget, Spend
 from nri_inject.text.fields import (
     Fault,
     Reader,
@@ -94,63 +93,21 @@ def _add(
     container: Container,
 ) -> list[str]:
     """Add what one annotation asks for, and return its faults."""
-    wish, sentences = _reading(kind, key, text, host.budget)
-    if wish is None and not sentences:
+    spend = partial(host.budget.spend, f"annotation {plain(key)}: reading it")
+    wish = read_text(kind.read, text, spend)
+    if wish is None:
         return []
-    faults = list(sentences)
+    faults = [*wish.sentences] if isinstance(wish, Fault) else []
     loss = capabilities.unsupported(kind.field, host.runtime)
     if loss is not None:
         faults.append(capabilities.sentence(loss, host.runtime))
-    if wish is not None:
+    if not isinstance(wish, Fault):
         try:
             # Each kind has a field of its own, so there is nothing in the way.
             adjustment.MergeFrom(wish(host, container))
         except Fault as fault:
             faults += fault.sentences
     return [f"annotation {plain(key)}: {fault}" for fault in faults]
-
-
-# --- reading texts ------------------------------------------------------------------------------
-
-# Pods come in replicas, with the same few texts. What is made of a text can be many times as long
-# only by aliases. A text with the mark of one is read anew each time, and so is a long one, so
-# that even the worst texts together take no more than some 4 MiB.
-_LONGEST_REMEMBERED: Final = 4096
-_MOST_REMEMBERED: Final = 32
-
-# A wrong word is compared with all known ones, to say which of them was meant.
-_STEPS_PER_FAULT: Final = 50
-
-
-# What a text asks for, None if nothing or if something is wrong with it; and what is wrong.
-Reading: TypeAlias = tuple[Wish | None, tuple[str, ...]]
-
-
-def _reading(kind: AnnotationKind, key: str, text: str, budget: Budget) -> Reading:
-    spend = partial(budget.spend, f"annotation {plain(key)}: reading it")
-    if len(text) > _LONGEST_REMEMBERED or "*" in text:
-        return _read(kind, text, spend)
-    reading, steps = _remembered(kind, text)
-    spend(steps)
-    return reading
-
-
-def _read(kind: AnnotationKind, text: str, spend: Spend) -> Reading:
-    try:
-        value = yamltext.load(text, spend=spend)
-        return (None if value is None else kind.read(value)), ()
-    except yamltext.YamlError as error:
-        return None, (str(error),)
-    except Fault as fault:
-        spend(len(fault.sentences) * _STEPS_PER_FAULT)
-        return None, fault.sentences
-
-
-@lru_cache(maxsize=_MOST_REMEMBERED)
-def _remembered(kind: AnnotationKind, text: str) -> tuple[Reading, int]:
-    """Return a reading, and the steps that it costs each container, cached or not."""
-    steps: list[int] = []
-    return _read(kind, text, steps.append), sum(steps)
 
 
 # --- the table ----------------------------------------------------------------------------------
