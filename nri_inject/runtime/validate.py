@@ -9,7 +9,16 @@ from typing import Any, Final
 from nri_inject import api
 from nri_inject.errors import ConfigError, NriError
 from nri_inject.text.annotations import find
-from nri_inject.text.fields import Fault, Field, described, list_of, map_of, read_flag, read_string
+from nri_inject.text.fields import (
+    GO_BOOLEANS,
+    Fault,
+    Field,
+    described,
+    list_of,
+    map_of,
+    read_flag,
+    read_string,
+)
 from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamlscalars import as_text
 from nri_inject.text.yamltext import ANNOTATION, Value, YamlError, load
@@ -19,12 +28,6 @@ REQUIRED_PLUGINS: Final = "required-plugins.noderesource.dev"
 
 # A list of a few names, whatever a pod's author makes of it.
 _PLUGINS: Final = replace(ANNOTATION, nodes=1000)
-
-# What Go's strconv.ParseBool accepts.
-_BOOLEANS = {
-    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +145,9 @@ def _tolerates_missing(rules: Rules, request: api.ValidateContainerAdjustmentReq
     if found is None:
         return False
     key, text = found
-    if text not in _BOOLEANS:
+    if text not in GO_BOOLEANS:
         raise Rejection(f"annotation {plain(key)}: got {quoted(text)}, expected true or false")
-    return _BOOLEANS[text]
+    return GO_BOOLEANS[text]
 
 
 def _annotated_plugins(request: api.ValidateContainerAdjustmentRequest) -> Iterator[str]:
