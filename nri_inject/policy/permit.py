@@ -140,13 +140,9 @@ class Permit:
         place = f"annotation {plain(origin)}: " if origin else ""
         could = decision.rule is None and not (item.trouble or self.policy.trouble)
         advice = ""
-        if could and item.suggestion and self._is_named():
+        if could and item.suggestion and self._subject.namespace:
             advice = f"; a rule that does: {self._rule_for(item)}"
         return f"{place}{item.asked}: {decision.reason}{advice}"
-
-    def _is_named(self) -> bool:
-        """Tell whether a rule can be for this namespace alone."""
-        return self._subject.namespace != ""
 
     def _rule_for(self, item: Item[object]) -> str:
         namespace = as_yaml(self._subject.namespace)

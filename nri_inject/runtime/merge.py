@@ -382,15 +382,11 @@ def _claim_simple(
 ) -> None:
     for path, field in fields.items():
         parent, _, name = path.rpartition(".")
-        of = attrgetter(parent) if parent else _itself
+        of: Callable[[Any], Any] = attrgetter(parent) if parent else lambda whole: whole
         if _is_set(of(asked), name):
             claim(field)
             for target in targets:
                 _set(of(target), name, of(asked))
-
-
-def _itself(message: Message) -> Message:
-    return message
 
 
 def _is_set(message: Message, name: str) -> bool:

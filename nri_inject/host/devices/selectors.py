@@ -247,19 +247,8 @@ def _shown_attribute(part: Part | None, name: str, otherwise: str) -> str:
     return otherwise if part is None else part.attributes.get(name) or "none"
 
 
-def _read_udev(items: Sequence[str]) -> list[Condition]:
-    return _read_conditions(items)
-
-
 def _read_class(items: Sequence[str]) -> list[Condition]:
     return [_class(items[0]), *_read_conditions(items[1:])]
-
-
-_KINDS: Final[Mapping[str, Callable[[Sequence[str]], list[Condition]]]] = {
-    "usb": _read_usb,
-    "udev": _read_udev,
-    "class": _read_class,
-}
 
 
 # --- conditions ---------------------------------------------------------------------------------
@@ -295,6 +284,13 @@ def _read_conditions(items: Sequence[str]) -> list[Condition]:
     if of_parents:
         conditions.append(_one_of_chain(of_parents))
     return conditions
+
+
+_KINDS: Final[Mapping[str, Callable[[Sequence[str]], list[Condition]]]] = {
+    "usb": _read_usb,
+    "udev": _read_conditions,
+    "class": _read_class,
+}
 
 
 def _read_condition(
