@@ -17,12 +17,10 @@ that either gives.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, TypeAlias
+from typing import Final
 
 from nri_inject import api
-
-RuleNumber: TypeAlias = tuple[str, int, int]
-"""Type, major and minor of a device; in a rule any negative number is a wildcard."""
+from nri_inject.host.model import Number
 
 ALL: Final = frozenset("rwm")
 
@@ -45,9 +43,7 @@ def letters(access: Iterable[str]) -> str:
 # --- rules that are made ------------------------------------------------------------------------
 
 
-def rules(
-    number: RuleNumber, has: Iterable[str], wanted: Iterable[str]
-) -> list[api.LinuxDeviceCgroup]:
+def rules(number: Number, has: Iterable[str], wanted: Iterable[str]) -> list[api.LinuxDeviceCgroup]:
     """Return the rules that make the access to a device what is wanted, instead of what it has."""
     has, wanted = {*has}, {*wanted}
     made = []
@@ -58,14 +54,14 @@ def rules(
     return made
 
 
-def _rule(number: RuleNumber, *, allow: bool, access: Iterable[str]) -> api.LinuxDeviceCgroup:
+def _rule(number: Number, *, allow: bool, access: Iterable[str]) -> api.LinuxDeviceCgroup:
     kind, major, minor = number
     rule = api.LinuxDeviceCgroup(allow=allow, type=kind, access=letters(access))
     rule.major.value, rule.minor.value = major, minor
     return rule
 
 
-def refusal(number: RuleNumber, wanted: Iterable[str]) -> str:
+def refusal(number: Number, wanted: Iterable[str]) -> str:
     """Say why no rule can make the access to a device what is wanted; empty if one can.
 
     Making nodes (m) is not looked at: runc and crun let every container make nodes of any number.
@@ -80,14 +76,14 @@ def refusal(number: RuleNumber, wanted: Iterable[str]) -> str:
 # --- rules that are read ------------------------------------------------------------------------
 
 
-def rule_number(rule: api.LinuxDeviceCgroup) -> RuleNumber:
-    """Return what a rule is for; a number that it lacks is -1."""
+def rule_number(rule: api.LinuxDeviceCgroup) -> Number:
+    """Return what a rule is for; a number that it lacks is -1, and any negative one a wildcard."""
     major = rule.major.value if rule.HasField("major") else -1
     minor = rule.minor.value if rule.HasField("minor") else -1
     return rule.type, major, minor
 
 
-def possible_access(number: RuleNumber, rules: Iterable[api.LinuxDeviceCgroup]) -> frozenset[str]:
+def possible_access(number: Number, rules: Iterable[api.LinuxDeviceCgroup]) -> frozenset[str]:
     """Return the most that a container may do with a device of the adjustment, on any OCI runtime.
 
     A rule that denies counts only where it has all letters and is for this number alone, or for
@@ -109,7 +105,7 @@ def possible_access(number: RuleNumber, rules: Iterable[api.LinuxDeviceCgroup]) 
     return frozenset(own | wide)
 
 
-def _covers(named: RuleNumber, number: RuleNumber) -> bool:
+def _covers(named: Number, number: Number) -> bool:
     if named[0] not in AUTOMATIC:
         return True
     return named[0] == number[0] and all(

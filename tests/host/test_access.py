@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.device_rules import OPENINGS, READINGS, Rule, of_message
 
-from nri_inject.host.access import AUTOMATIC, RuleNumber, letters, possible_access, refusal, rules
+from nri_inject.host.access import AUTOMATIC, letters, possible_access, refusal, rules
+from nri_inject.host.model import Number
 
-FUSE: RuleNumber = ("c", 10, 229)
-DISK: RuleNumber = ("b", 8, 0)
+FUSE: Number = ("c", 10, 229)
+DISK: Number = ("b", 8, 0)
 AUTO = Rule(True, "rw", *FUSE)
 
 accesses = st.sets(st.sampled_from("rwm"))
@@ -50,7 +51,7 @@ def test_access_is_taken_away_as_a_whole_and_allowed_in_one_rule(
 
 @given(numbers, accesses)
 def test_a_device_has_the_access_that_is_wanted_however_rules_are_read(
-    number: RuleNumber, wanted: set[str]
+    number: Number, wanted: set[str]
 ) -> None:
     automatic = AUTOMATIC[number[0]]
     made = [of_message(rule) for rule in rules(number, automatic, wanted)]
@@ -69,7 +70,7 @@ def test_a_device_has_the_access_that_is_wanted_however_rules_are_read(
         ("c", 136, 77),
     ],
 )
-def test_what_every_container_may_open_cannot_be_narrowed(number: RuleNumber) -> None:
+def test_what_every_container_may_open_cannot_be_narrowed(number: Number) -> None:
     numbers = f"c {number[1]}:{number[2]}"
     for access in ("r", "w", "m", ""):
         assert refusal(number, access) == f"runc and crun let every container open {numbers}"
@@ -77,7 +78,7 @@ def test_what_every_container_may_open_cannot_be_narrowed(number: RuleNumber) ->
 
 
 @pytest.mark.parametrize("number", [FUSE, DISK, ("b", 1, 3), ("c", 1, 1), ("c", 5, 3)])
-def test_any_other_device_can_be(number: RuleNumber) -> None:
+def test_any_other_device_can_be(number: Number) -> None:
     assert refusal(number, "r") == refusal(number, "") == ""
 
 

@@ -11,7 +11,7 @@ from nri_inject import api, capabilities
 from nri_inject.api import Adjustment, Container
 from nri_inject.host import access, user_namespace
 from nri_inject.host.devices.node import is_missing, node_at
-from nri_inject.host.model import DeviceNode
+from nri_inject.host.model import DeviceNode, Number
 from nri_inject.injectors.host import Host
 from nri_inject.text.fields import (
     MAX_FAULTS,
@@ -197,7 +197,7 @@ def _access_rules(
 
     Two nodes of one device have the access of both. Raises Fault for access that cannot be had.
     """
-    wanted: dict[access.RuleNumber, set[str]] = {}
+    wanted: dict[Number, set[str]] = {}
     for device, given in devices:
         number = (device.type, device.major, device.minor)
         wanted.setdefault(number, set()).update(given or _automatic(number))
@@ -215,7 +215,7 @@ def _access_rules(
     return rules
 
 
-def _automatic(number: access.RuleNumber) -> frozenset[str]:
+def _automatic(number: Number) -> frozenset[str]:
     return access.AUTOMATIC.get(number[0], frozenset())
 
 
