@@ -27,6 +27,6 @@ main: Final = Command(
     name="device-injector",
     idx="10",
     service=service_of(PART),
-    help="Give containers the devices, mounts and limits that their pods' annotations ask for.",
+    help="Inject the devices, mounts and limits that pod annotations request.",
     example="nri-device-injector --idx 10 --policy unrestricted",
 )

@@ -1,4 +1,4 @@
-"""What is known of one device of the host: a value, some of it read when it is first asked for."""
+"""What is known of one device of the host: a value, some of it read when it is first requested."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SysfsNumber: TypeAlias = tuple[Type, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A device of sysfs, with a node or without: what a device's chain is made of.
+    """A device of sysfs, with a node or without: one link in a device's chain of parents.
 
-    `name` is the kernel's, such as ttyUSB0 or 1-2:1.0. `driver` is empty where none is bound.
+    `name` is the kernel's, such as ttyUSB0 or 1-2:1.0. `driver` is empty if none is bound.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Give a container what its pod's annotations ask for: devices, mounts, limits and the like.
+"""Inject the devices, mounts, limits and other things that a pod's annotations request.
 
-The annotations and their meaning are those of NRI's device-injector and ulimit-adjuster (NRI
-0.12). What those accept by accident is an error here: docs/differences.md lists all of it.
+The annotations and their meaning are those of NRI's device-injector and ulimit-adjuster (NRI 0.12).
+Some values that those accept by accident are errors here: docs/differences.md lists all of them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class AnnotationKind:
 
 
 def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
-    """Return what the pod's annotations ask for this container, and the policy allows.
+    """Return what the pod's annotations request for it, and the policy allows.
 
     RequestError has the faults of every annotation; OverBudget comes alone.
     """
@@ -71,7 +71,7 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
 def _asked(pod: Pod, container: Container) -> list[tuple[AnnotationKind, str, str]]:
     """Return the annotations that count for a container: kind, key and text."""
     annotations = pod.annotations
-    # Most containers ask for nothing, and this runs for each of them.
+    # Most containers request nothing, and this runs for each of them.
     prefixes = {key.partition("/")[0] for key in annotations}
     if prefixes.isdisjoint(_PREFIXES):
         return []
@@ -92,7 +92,7 @@ def _add(
     host: Host,
     container: Container,
 ) -> list[str]:
-    """Add what one annotation asks for, and return its faults."""
+    """Add what one annotation requests, and return its faults."""
     spend = partial(host.budget.spend, f"annotation {plain(key)}: reading it")
     wish = read_text(kind.read, text, spend)
     if wish is None:

@@ -41,7 +41,7 @@ def _interface(value: Value) -> str:
     """Read the name of a network interface. One with a leading dash would remove something."""
     name = read_line(value)
     if name.startswith("-"):
-        raise Fault(f"{quoted(name)} begins with '-', which asks for a removal")
+        raise Fault(f"{quoted(name)} begins with '-', which NRI reads as a removal")
     if why := interface_fault(name):
         raise Fault(f"{quoted(name)} {why}")
     return name
@@ -99,7 +99,7 @@ def _sysctl_value(value: Value) -> str:
 
 def _check_sysctl_key(key: str) -> None:
     if key.startswith("-"):
-        raise Fault(f"{quoted(key)} begins with '-', which asks for a removal")
+        raise Fault(f"{quoted(key)} begins with '-', which NRI reads as a removal")
     check_length(key)
     if not _SYSCTL_KEY.fullmatch(key) or ".." in key:
         raise Fault(f"{quoted(key)} is not a name that a sysctl can have")

@@ -58,14 +58,14 @@ class RequestedDevice(NamedTuple):
     def owned_by_user_of(self, container: Container, runtime: Runtime) -> RequestedDevice:
         """Return the device with the user as owner that the container's process starts as.
 
-        Runtimes tell it from NRI 0.11.0 on: containerd 2.3.0 does, and CRI-O 1.36.0. Without it,
+        Runtimes report the user from NRI 0.11.0 on: containerd 2.3.0 and CRI-O 1.36.0. Without it,
         Fault says what to do.
         """
         if not container.HasField("user"):
             name = f"{runtime.name} {runtime.version}".strip() or "the runtime"
             raise Fault(
-                f"owner: {name} does not tell which user the container runs as"
-                " (containerd 2.3.0 and CRI-O 1.36.0 do); give uid and gid instead"
+                f"owner: {name} does not report the container's user (containerd 2.3.0"
+                " and CRI-O 1.36.0 do); set uid and gid instead"
             )
         return self._replace(uid=container.user.uid, gid=container.user.gid)
 

@@ -1,4 +1,4 @@
-"""What an annotation asks for, once its text has been read, and what all kinds of it share."""
+"""The request of an annotation after its text has been read, and the common parts of all kinds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nri_inject.text.yamltext import Value
 
 T = TypeVar("T")
 
-# What a text asks for, once it has been read. It stays unsaid until a host is there, because a
+# What a text requests, once it has been read. It stays unsaid until a host is there, because a
 # device may be looked up, and a container, who may be its owner. Raises Fault. The result belongs
 # to the wish: never hand it out.
 Wish: TypeAlias = Callable[[Host, Container], Adjustment]
@@ -48,7 +48,7 @@ def unique(items: Iterable[tuple[str, object, T]]) -> list[T]:
             if len(twice) >= MAX_FAULTS:
                 break
     if twice:
-        raise Fault(*(f"{quoted(key)} is asked for twice, differently" for key in twice))
+        raise Fault(*(f"{quoted(key)} is requested twice with different values" for key in twice))
     return kept
 
 
@@ -59,12 +59,12 @@ def container_path(value: Value) -> str:
     """Read a path for the container. One with a leading dash would remove something instead."""
     path = read_short_line(value)
     if path.count("/") > MAX_PARTS:
-        raise Fault(f"{quoted(path)} has more than {MAX_PARTS} slashes")
+        raise Fault(f"{quoted(path)} contains more than {MAX_PARTS} slashes")
     if path.startswith("-"):
-        raise Fault(f"{quoted(path)} begins with '-', which asks for a removal")
+        raise Fault(f"{quoted(path)} begins with '-', which NRI reads as a removal")
     check_absolute(path)
     if ".." in path.split("/"):
-        raise Fault(f"{quoted(path)} has a '..' in it")
+        raise Fault(f"{quoted(path)} contains '..'")
     if clean(path) == "/":
         raise Fault(f"{quoted(path)} is the root directory")
     return path
