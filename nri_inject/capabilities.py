@@ -108,14 +108,14 @@ RESOURCE_FIELDS: Final[Mapping[str, int]] = {
     "unified": Field.CgroupsUnified,
     "pids": Field.PidsLimit,
 }
-"""How NRI calls each part of a container's resources, by its path, where it says who set it."""
+"""The fields under which NRI records the owner of each part of a container's resources, by path."""
 
 RDT_FIELDS: Final[Mapping[str, int]] = {
     "clos_id": Field.RdtClosID,
     "schemata": Field.RdtSchemata,
     "enable_monitoring": Field.RdtEnableMonitoring,
 }
-"""The same of Intel RDT."""
+"""The same fields of Intel RDT."""
 
 # From which release on a runtime has which NRI. A release between two lines has the NRI of the
 # line before: that is known for containerd and assumed for CRI-O 1.33 and 1.36 (1.36 cannot have

@@ -1,4 +1,4 @@
-"""The texts of annotations, each read once for all containers that have it."""
+"""The texts of annotations; a text that several containers have is parsed once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from nri_inject.text.fields import Fault, Reader
 
 T = TypeVar("T")
 
-# Pods come in replicas, with the same few texts. What is made of a text can be many times as long
-# only by aliases. A text with the mark of one is read anew each time, and so is a long one, so
-# that even the worst texts together take no more than some 8 MiB.
+# Pods come in replicas, with the same few texts. Only aliases can make the result many times as
+# long as its text. So a text with the mark of an alias is read again each time, and so is a long
+# one: even the worst texts together take no more than some 8 MiB.
 _MAX_LENGTH: Final = 4096
 _MAX_REMEMBERED: Final = 64
 
@@ -22,10 +22,10 @@ _STEPS_PER_FAULT: Final = 50
 
 
 def read_text(reader: Reader[T], text: str, spend: Spend) -> T | Fault | None:
-    """Return what an annotation's text means: None for null, and Fault for one that is wrong.
+    """Return the value of an annotation's text: None for null, Fault for a faulty text.
 
-    `spend` is called with the steps that reading costs, each time, remembered or not. The result is
-    for all who ask, and must not be changed.
+    Each call spends the steps that reading the text costs, cached or not. The result is shared and
+    must not be changed.
     """
     if len(text) > _MAX_LENGTH or "*" in text:
         return _read(reader, text, spend)

@@ -20,11 +20,11 @@ MayLook = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """The part of a host that the policy looks at.
+    """The part of a host that the policy reads.
 
-    `numbers` has the host's own names of a device, `files` what is at a path. `inventory` looks at
-    all devices of the host, for who asks for one by what it is, and `views` at the mounts, for who
-    asks where else a file is. `budget` bounds what the request costs.
+    `numbers` has the host's own names of a device, `files` the files by path. `inventory` lists all
+    devices of the host, for selectors. `views` reads the mounts, to find the other paths of a file.
+    `budget` bounds the cost of the request.
     """
 
     devices: Mapping[str, DeviceNode]

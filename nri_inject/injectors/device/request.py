@@ -1,4 +1,4 @@
-"""What an item of the annotation `devices` says, and a device that comes of it, as records."""
+"""The records of the annotation `devices`: an item, and a device for the container."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from nri_inject.capabilities import Runtime
 from nri_inject.host.model import DeviceNode
 from nri_inject.text.fields import Fault
 
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     from nri_inject.host.devices.selectors import Selector
 
 Owner: TypeAlias = Literal["container", "host"]
 
 
 class DeviceRequest(NamedTuple):
-    """An item: a device at a path, or those that a selector finds; None is what it does not say.
+    """An item: a device at a path, or the devices of a selector; None where the item says nothing.
 
-    `alias` is the path in the container of a device that is looked for, `how_many` there may be is
-    a number or `all`.
+    `alias` is the path of a selected device in the container. `how_many` is the expected number of
+    selected devices, or `all`.
     """
 
     path: str = ""
@@ -39,12 +39,12 @@ class DeviceRequest(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether the item says which device it is, so that the host is not looked at."""
+        """Whether the item has type and major, so that it needs no lookup on the host."""
         return self.type is not None and self.major is not None
 
 
 class RequestedDevice(NamedTuple):
-    """A device for a container; `type` is empty where nobody may look what it is."""
+    """A device for a container; `type` is empty if the policy allows no lookup of the device."""
 
     path: str
     type: str
@@ -56,7 +56,7 @@ class RequestedDevice(NamedTuple):
     access: str
 
     def owned_by_user_of(self, container: Container, runtime: Runtime) -> RequestedDevice:
-        """Return the device with the user as owner that the container's process starts as.
+        """Return the device, owned by the user of the container's process.
 
         Runtimes report the user from NRI 0.11.0 on: containerd 2.3.0 and CRI-O 1.36.0. Without it,
         Fault says what to do.
@@ -71,7 +71,7 @@ class RequestedDevice(NamedTuple):
 
 
 def device_of(request: DeviceRequest, path: str, node: DeviceNode | None) -> RequestedDevice:
-    """Return a device as the item says, with what the host's node adds to it."""
+    """Return a device with the values of the item, and the rest from the host's node."""
     mode, uid, gid, access = request.file_mode, request.uid, request.gid, request.access
     if node is None:
         kind, major, minor = request.type or "", request.major or 0, request.minor or 0
@@ -92,5 +92,5 @@ R = TypeVar("R", DeviceRequest, RequestedDevice)
 
 
 def at(record: R, path: str) -> R:
-    """Return a record with this path, which mostly it has."""
+    """Return a record with this path; most records have it already."""
     return record if record.path == path else record._replace(path=path)
