@@ -48,12 +48,15 @@ class Kubelet:
         container = next(one for one in spec["containers"] if one["name"] == name)
         volumes = {volume["name"]: volume for volume in spec.get("volumes", ())}
         self._attempts += 1
-        given = {"args": container["args"]} if "args" in container else {}
+        # Arguments alone are for the program of the page's image, which is not here.
+        command = container.get("command", image.ENTRY_COMMAND)
+        args = container.get("args", ()) if "command" in container else ()
         return self._daemon.cri.run(
             self._pods[pod],
             name,
             metadata={"name": name, "attempt": self._attempts},
-            command=container.get("command", () if given else image.ENTRY_COMMAND),
+            command=command,
+            args=args,
             envs={entry["name"]: entry["value"] for entry in container.get("env", ())},
             mounts=[
                 {
@@ -67,7 +70,6 @@ class Kubelet:
                 "security_context": _security(spec, container),
                 "resources": _resources(container.get("resources", {})),
             },
-            **given,
         )
 
     def _source(self, volume: Mapping[str, Any]) -> str:

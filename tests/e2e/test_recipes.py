@@ -122,7 +122,7 @@ class Recipe:
 
     def apply(self) -> None:
         """Run the page's pods: where it has a rule, the first of them fails without the rule."""
-        pods = self.documents("kind")
+        pods = self.documents("spec")
         rules = self.documents("rules")
         if rules:
             with pytest.raises(CriError, match=r"no rule of .* allows it; a rule that does: "):
@@ -242,8 +242,12 @@ def test_ldconfig_hook(recipe: MakeRecipe, tmp_path: Path) -> None:
     (page.root / "opt/vendor/lib/libvendor.so.2").write_bytes(renamed)
     (tmp_path / "ld.so.conf").write_text("/usr/local/lib\n")
     image = {"bin/ldconfig": Path("/sbin/ldconfig"), "etc/ld.so.conf": tmp_path / "ld.so.conf"}
-    with closing(page.start(files=image)):
+    with closing(page.start(files=image)) as plugin:
         page.apply()
+        print(plugin.log)
+        (c,) = page.containers['viewer'].values()
+        print(page.daemon.bundle_spec(c).get('hooks'))
+        print(page.daemon.cri.exec(c, 'ls', '-la', '/etc', '/usr/local/lib', '/bin/ldconfig'))
         page.check()
 
 
