@@ -1,0 +1,426 @@
+"""Every fenced block of the documentation is run, read by the reader of its kind, or compared.
+
+A block that is none of these has `<!-- fragment: reason -->` on the line before it; at most ten
+have, and none of them has a command. What a machine cannot run here, because it needs a real
+runtime, is in `ON_A_RUNTIME` with the end-to-end test that does. `python tests/test_blocks.py`
+prints the count.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+from support.annotated import host_with_everything, read_requests
+from support.machine import machine, write
+from support.pages import ROOT, Block, Command, blocks, commands
+from support.umockdev import open_umockdev
+
+from nri_inject import cli
+from nri_inject.cdi import registry
+from nri_inject.hooks import hook_file
+from nri_inject.injectors.host import Host
+from nri_inject.plugins import programs
+from nri_inject.policy import document
+from nri_inject.runtime import manifests
+from nri_inject.service import config
+from nri_inject.service.base import Options
+from nri_inject.service.command import parser
+from nri_inject.wire import recording
+
+FOLDERS = ("docs", "examples", "deploy", "hooks", "cdi_specs")
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))]
+)
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+MOST_FRAGMENTS = 10
+BIN = Path(sys.executable).parent
+EXAMPLE = ROOT / "examples" / "02-devices"
+NAMED = re.compile(r"# (\S+\.(?:yaml|conf))\n")
+
+# Looks at a directory in the place of the node, for lines of shell that call the program.
+WRAPPER = """\
+#!/bin/sh
+for word; do
+    shift
+    case $word in
+    {root}/*) word=${{word#{root}}} ;;
+    *.json) [ ! -e "{root}/$word" ] || word=/$word ;;
+    esac
+    set -- "$@" "$word"
+done
+group=$1 command=$2
+shift 2
+exec {program} "$group" "$command" --host-root {root} "$@"
+"""
+
+# Commands that tests run on a real runtime, and the test.
+ON_A_RUNTIME = {
+    r"kubectl .*exec": "test_every_recipe_is_in_the_list_and_has_a_test",
+    r"nri-inject (install|uninstall|doctor|status)": (
+        "test_a_host_without_python_gets_devices_and_is_left_without_a_trace"
+    ),
+    r"nri-logger": "test_the_whole_life_of_a_pod_is_logged_and_no_other_pods",
+    r"nri-differ": "test_each_plugins_changes_are_shown_where_they_came_and_what_was_created",
+    r"nri-resource-assigner": (
+        "test_the_shared_pool_makes_room_for_an_exclusive_container_and_has_it_back"
+    ),
+    r"nri-device-injector": "test_a_character_device_named_by_path_alone_can_be_opened",
+    r"nri-inject cdi generate": "test_generated_specs_follow_the_hardware",
+    r"nri-inject new": "test_a_project_is_complete_and_its_tests_pass",
+    r"make demo": "test_output_has_the_words_of_the_programs",
+}
+# Programs that tests do not start: they change the machine, or need another one. The files of the
+# repository that they name exist.
+NOT_RUN = {
+    *("make", "systemctl", "journalctl", "kubectl", "podman", "git", "go", "cd", "python"),
+    *("nano", "modprobe", ".venv/bin/python", "pre-commit", "gh"),
+}
+SHELL = {"install", "ln", "mv", "cat", "chmod", "echo", "mkdir", "["}
+
+# Output, by a part of it, and the file that has or asserts the same words.
+OUTPUT = {
+    "allows it; a rule that does: ": "tests/e2e/test_policy.py",
+    "'ten' is not an integer; ": "tests/e2e/test_device_injector.py",
+    "GREETING=hello, main of web": "tests/test_examples.py",
+    "recorded is": "tests/testing/test_fake.py",
+    "for itself": "tests/e2e/test_tools.py",
+    "is always shared; ask for fewer, or run on another": (
+        "nri_inject/plugins/resource_assigner/pools.py"
+    ),
+    "a container starts without the plugin if it does not answer": "tests/cli/test_cli_node.py",
+    "failed to handle CreateContainer request: context deadline exceeded": (
+        "tests/runtime/test_go_adaptation.py"
+    ),
+    "exit status 7, stdout: , stderr: no": "tests/e2e/test_hooks.py",
+    "it was created while no plugin was connected": "nri_inject/service/health/missed.py",
+}
+
+
+def of(*languages: str) -> list[Block]:
+    """Return the blocks in these languages that are no fragments."""
+    return [block for block in BLOCKS if block.language in languages and not block.reason]
+
+
+def titled(*languages: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("block", of(*languages), ids=lambda block: block.title)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    return host_with_everything(tmp_path_factory.mktemp("host"))
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+@titled("yaml")
+def test_yaml_is_read_by_the_reader_of_its_kind(block: Block, host: Host) -> None:
+    value = yaml.safe_load(block.text)
+    if "rules" in value:
+        assert document.read(block.text.encode(), block.title).rules
+    elif "cdiVersion" in value:
+        spec = registry.read("page.yaml", "/etc/cdi", block.text.encode())
+        assert not spec.errors, spec.errors
+    elif "spec" in value:
+        planned = manifests.read(block.text, block.title)
+        read_requests(planned[0].pod.annotations, host)
+    elif "metadata" in value:
+        read_requests(value["metadata"]["annotations"], host)
+    elif any("/" in key or ".noderesource.dev" in key for key in value):
+        read_requests(value, host)
+    elif "event" in value:  # of the logger
+        assert {"time", "event", "pod"} <= set(value)
+    else:
+        config.read(block.text, block.title)
+
+
+@titled("json")
+def test_json_is_sound_and_a_hook_file_is_one(block: Block) -> None:
+    if '"hook"' in block.text:
+        assert not hook_file.read(block.text.encode()).faults
+        return
+    for line in block.text.splitlines():
+        json.loads(line)
+
+
+@titled("toml", "ini")
+def test_settings_are_sound(block: Block) -> None:
+    if block.language == "toml":
+        assert tomllib.loads(block.text)
+    assert_program_paths(block.text)
+
+
+def assert_program_paths(text: str) -> None:
+    """Programs of ours are where an installation puts them."""
+    for path in re.findall(r"/opt/nri-inject/[^\s\"]*", text):
+        assert path.startswith(("/opt/nri-inject/current/", "/opt/nri-inject/0.")), path
+
+
+# --- programs in Python ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_python_blocks_have_sound_types(tmp_path: Path) -> None:
+    """The blocks of a page are one module; `greeter` is what `nri-inject new` makes."""
+    run("nri-inject new greeter", tmp_path)
+    files: list[str] = []
+    for page in sorted({block.page for block in of("python")}):
+        name = re.sub(r"\W", "_", page)
+        text = "\n".join(block.text for block in of("python") if block.page == page)
+        (tmp_path / "greeter" / f"{name}.py").write_text(text)
+        files.append(f"{name}.py")
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", *files],
+        cwd=tmp_path / "greeter",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.slow
+def test_the_test_of_a_page_passes_in_a_new_project(tmp_path: Path) -> None:
+    run("nri-inject new greeter", tmp_path)
+    first = next(block for block in of("python") if block.page == "docs/test-a-plugin.md")
+    (tmp_path / "greeter" / "test_page.py").write_text(first.text)
+    run(f"{sys.executable} -m pytest -q -p no:cacheprovider", tmp_path / "greeter")
+
+
+def run(line: str, directory: Path) -> None:
+    """Run a line of shell with our programs on PATH, or a node's wrapper; it must succeed."""
+    path = f"{directory / 'bin'}:{BIN}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-e", "-c", line],
+        cwd=directory,
+        env=os.environ | {"PATH": path, "REPORTED": "yes"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+class Node:
+    """A directory in the place of a node: the page's files, and the devices of the tests."""
+
+    def __init__(self, page: str, root: Path) -> None:
+        self.root = root
+        write(root, machine())
+        self._write("usr/local/libexec/note-start", "#!/bin/sh\n", 0o755)
+        for block in BLOCKS:
+            if block.page == page and '"hook"' in block.text:
+                self._write("note-start.json", block.text)
+                self._write("etc/containers/oci/hooks.d/note-start.json", block.text)
+            if block.page == page and (named := NAMED.match(block.text)):
+                self._write(named[1], block.text)
+                self._write(Path(named[1]).name, block.text)
+        self._write("bin/nri-inject", WRAPPER.format(program=BIN / "nri-inject", root=root), 0o755)
+
+    def _write(self, name: str, text: str, mode: int = 0o644) -> None:
+        path = self.root / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+
+    def options(self, words: list[str]) -> list[str]:
+        """Return the options by which a command looks at this node, and not at the machine."""
+        match words[:2]:
+            case ["cdi", "list" | "resolve" | "monitor"]:
+                return ["--cdi-dir", str(self.root / "etc/cdi")]
+            case ["hooks", "match" | "list"]:
+                return ["--host-root", str(self.root)]
+            case ["try" | "policy", *_]:
+                return ["--unsafe-files"]
+        return []
+
+    def nri_inject(self, words: list[str]) -> click.testing.Result:
+        depth = 1 if words[0] in ("try", "new") else 2
+        given = [*words[:depth], *self.options(words), *words[depth:]]
+        return CliRunner().invoke(cli.program, given)
+
+    def local(self, text: str) -> str:
+        """Return a text with absolute paths of a node as paths of this directory."""
+        return re.sub(
+            r"(?<![\w./])/(?=(?:etc|usr/local|usr/libexec|var|opt)/)", f"{self.root}/", text
+        )
+
+
+def on_a_runtime(text: str) -> str | None:
+    return next((test for form, test in ON_A_RUNTIME.items() if re.search(form, text)), None)
+
+
+def first_word(text: str) -> str:
+    words = [word for word in shlex.split(text) if "=" not in word.split("/")[0]]
+    return words[0].removeprefix("dist/nri-inject/") if words else ""
+
+
+def check_usage(text: str) -> None:
+    """Hold a command line of ours against the options of the program; nothing runs."""
+    line = text.partition(" | ")[0].partition(" && ")[0]
+    words = shlex.split(line)
+    name = Path(words.pop(0)).name
+    if name == "nri-inject":
+        command: click.Command = cli.program
+        context = click.Context(command)
+        while isinstance(command, click.Group):
+            found = command.get_command(context, words.pop(0))
+            assert found is not None, text
+            command = found
+    else:
+        plugin = programs.load(name)
+        command = parser(plugin, Options(idx=plugin.idx, name=plugin.name), name)
+    with suppress(click.BadParameter):  # a file of the page's node does not exist here
+        command.make_context(name, words)
+
+
+@titled("console")
+def test_commands_are_run_or_run_on_a_runtime(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(block.page, tmp_path)
+    for command in commands(block):
+        check_command(command, node, block, monkeypatch)
+
+
+def check_command(
+    command: Command, node: Node, block: Block, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    word = first_word(command.text)
+    if word in programs.PROGRAMS:
+        check_usage(command.text)
+    if on_a_runtime(command.text):
+        return
+    if command.text.startswith("nri-inject devices"):
+        looked = open_umockdev(node.root)
+        words = [str(BIN / "nri-inject"), *shlex.split(command.text)[1:]]
+        status = int("explain" in words)  # the page explains a selector that matches nothing
+        assert looked.run(machine(), *words, status=status) == command.output
+    elif word == "nri-inject":
+        monkeypatch.chdir(ROOT if "examples/" in command.text else node.root)
+        result = node.nri_inject(shlex.split(command.text)[1:])
+        shown = result.stdout.replace(str(node.root), "")
+        if command.output:
+            assert shown == command.output
+        else:
+            assert result.exit_code in (0, 1), shown
+    elif word in SHELL:
+        run(node.local(command.text), node.root)
+    else:
+        assert word in NOT_RUN, f"{block.title}: no test runs `{command.text}`"
+        if word == "make":
+            makefile = (ROOT / "Makefile").read_text()
+            for target in re.findall(r"[a-z]+", command.text)[1:]:
+                assert f"\n{target}:" in makefile, command.text
+        named = re.findall(r"(?<=\s)(?:deploy|docs|tests|examples)/[\w./-]+", command.text)
+        assert [path for path in named if not (ROOT / path).exists()] == []
+    assert_program_paths(command.text)
+
+
+@pytest.mark.slow
+@titled("sh")
+def test_shell_blocks_run(block: Block, tmp_path: Path) -> None:
+    node = Node(block.page, tmp_path)
+    if block.page == "hooks/README.md":
+        shutil.copytree(ROOT / "hooks", tmp_path, dirs_exist_ok=True)
+        node = Node(block.page, tmp_path)
+    run(node.local(block.text), node.root)
+
+
+# --- output ---------------------------------------------------------------------------------------
+
+
+@cache
+def tried() -> str:
+    """Return what `make demo` prints."""
+    words = ["try", "--policy", f"{EXAMPLE}/policy.yaml", "--unsafe-files", f"{EXAMPLE}/pod.yaml"]
+    return CliRunner().invoke(cli.program, words).stdout
+
+
+def plain(text: str) -> str:
+    """Return a text without the breaks of lines and of strings in Python."""
+    return " ".join(re.sub(r'"\s+f?r?"', "", text).split())
+
+
+@titled("", "text")
+def test_output_has_the_words_of_the_programs(block: Block) -> None:
+    if '"seconds":' in block.text:
+        whole = [line for line in block.text.splitlines() if "..." not in line]
+        assert len([*recording.read(whole)]) == len(whole)
+        return
+    if "default/workshop" in block.text:
+        assert plain(block.text) in plain(tried())
+        return
+    known = [part for part in OUTPUT if part in plain(block.text)]
+    assert known, f"{block.title}: no test compares it"
+    for part in known:
+        assert part.strip() in plain((ROOT / OUTPUT[part]).read_text()), part
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+LANGUAGES = {"yaml", "json", "toml", "ini", "python", "console", "sh", "", "text"}
+
+
+def test_there_are_few_fragments_and_no_command_is_one() -> None:
+    fragments = [block for block in BLOCKS if block.reason]
+    assert len(fragments) <= MOST_FRAGMENTS
+    assert [block.title for block in fragments if block.language in ("console", "sh")] == []
+
+
+def test_every_block_has_a_language_that_a_test_knows() -> None:
+    assert [block.title for block in BLOCKS if block.language not in LANGUAGES] == []
+
+
+def test_the_tests_on_a_runtime_exist() -> None:
+    tests = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+    named = set(ON_A_RUNTIME.values())
+    assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
+
+
+def count() -> Mapping[str, int]:
+    """Count the blocks by what tests do with them."""
+    counted: Counter[str] = Counter()
+    for block in BLOCKS:
+        if block.reason:
+            counted["fragments"] += 1
+        elif block.language in ("console", "sh"):
+            texts = [command.text for command in commands(block)] if block.language != "sh" else []
+            if any(map(on_a_runtime, texts)):
+                counted["run on a real runtime by another test"] += 1
+            elif texts and all(first_word(text) in NOT_RUN for text in texts):
+                counted["commands of other programs, form checked"] += 1
+            else:
+                counted["run"] += 1
+        elif block.language in ("", "text"):
+            counted["compared"] += 1
+        elif block.language == "python":
+            counted["types checked"] += 1
+        else:
+            counted["read by the reader of its kind"] += 1
+    return counted
+
+
+if __name__ == "__main__":
+    for what, number in sorted(count().items()):
+        print(number, what)  # noqa: T201 - a report for people
+    print(len(BLOCKS), "blocks on", len({block.page for block in BLOCKS}), "pages")  # noqa: T201 - the same
