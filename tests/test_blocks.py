@@ -19,6 +19,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -32,11 +33,16 @@ from support.pages import ROOT, Block, Command, blocks, commands
 from support.umockdev import open_umockdev
 
 from nri_inject import cli
+from nri_inject.api import Container, Pod
 from nri_inject.cdi import registry
+from nri_inject.errors import RequestError
 from nri_inject.hooks import hook_file
+from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import Host
 from nri_inject.plugins import programs
 from nri_inject.policy import document
+from nri_inject.policy.permit import Permit
+from nri_inject.policy.source import DENY_ALL
 from nri_inject.runtime import manifests
 from nri_inject.service import config
 from nri_inject.service.base import Options
@@ -75,11 +81,9 @@ ON_A_RUNTIME = {
     r"nri-inject (install|uninstall|doctor|status)": (
         "test_a_host_without_python_gets_devices_and_is_left_without_a_trace"
     ),
-    r"nri-logger": "test_the_whole_life_of_a_pod_is_logged_and_no_other_pods",
-    r"nri-differ": "test_each_plugins_changes_are_shown_where_they_came_and_what_was_created",
-    r"nri-resource-assigner": (
-        "test_the_shared_pool_makes_room_for_an_exclusive_container_and_has_it_back"
-    ),
+    r"nri-logger": "test_log_events",
+    r"nri-differ": "test_see_what_changed",
+    r"nri-resource-assigner": "test_pin_cpus",
     r"nri-device-injector": "test_a_character_device_named_by_path_alone_can_be_opened",
     r"nri-inject cdi generate": "test_generated_specs_follow_the_hardware",
     r"nri-inject new": "test_a_project_is_complete_and_its_tests_pass",
@@ -93,13 +97,17 @@ NOT_RUN = {
 }
 SHELL = {"install", "ln", "mv", "cat", "chmod", "echo", "mkdir", "["}
 
+# What the pods of errors request, by namespace.
+REQUESTS = {
+    "ci": "- path: /dev/fuse",
+    "default": "- {path: /dev/x, type: c, major: ten, minor: 1}\n- null",
+}
+
 # Output, by a part of it, and the file that has or asserts the same words.
 OUTPUT = {
-    "allows it; a rule that does: ": "tests/e2e/test_policy.py",
-    "'ten' is not an integer; ": "tests/e2e/test_device_injector.py",
     "GREETING=hello, main of web": "tests/test_examples.py",
     "recorded is": "tests/testing/test_fake.py",
-    "for itself": "tests/e2e/test_tools.py",
+    "for itself": "docs/pin-cpus.md",  # compared by tests/e2e/test_pages.py
     "is always shared; ask for fewer, or run on another": (
         "nri_inject/plugins/resource_assigner/pools.py"
     ),
@@ -349,6 +357,20 @@ def test_shell_blocks_run(block: Block, tmp_path: Path) -> None:
 # --- output ---------------------------------------------------------------------------------------
 
 
+def refusal(text: str, host: Host) -> str:
+    """Return the error of the pod and the annotation that a text names, under the text's policy."""
+    found = re.search(r"pod (\S+)/(\S+), container (\S+): annotation (\S+):", plain(text))
+    assert found is not None, text
+    namespace, name, container, key = found.groups()
+    pod = Pod(name=name, namespace=namespace, annotations={key: REQUESTS[namespace]})
+    policies = [DENY_ALL, document.read(b"rules: []", "/etc/nri-inject/policy.yaml")]
+    policy = policies["/etc/nri-inject/policy.yaml" in text]
+    asking = Container(name=container)
+    with pytest.raises(RequestError) as caught:
+        inject(pod, asking, replace(host, permit=Permit(policy, pod, asking, "10-device-injector")))
+    return str(caught.value)
+
+
 @cache
 def tried() -> str:
     """Return what `make demo` prints."""
@@ -362,13 +384,16 @@ def plain(text: str) -> str:
 
 
 @titled("", "text")
-def test_output_has_the_words_of_the_programs(block: Block) -> None:
+def test_output_has_the_words_of_the_programs(block: Block, host: Host) -> None:
     if '"seconds":' in block.text:
         whole = [line for line in block.text.splitlines() if "..." not in line]
         assert len([*recording.read(whole)]) == len(whole)
         return
     if "default/workshop" in block.text:
         assert plain(block.text) in plain(tried())
+        return
+    if ": annotation devices." in plain(block.text):
+        assert refusal(block.text, host) in plain(block.text)
         return
     known = [part for part in OUTPUT if part in plain(block.text)]
     assert known, f"{block.title}: no test compares it"
