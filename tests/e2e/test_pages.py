@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 
 import pytest
 import yaml
-from support.pages import ROOT, Block, blocks, commands
+from support.pages import ROOT, blocks, commands
 
 from nri_inject.plugins.resource_assigner import topology
 
@@ -25,14 +26,26 @@ from .plugin import External
 from .poll import until
 
 
-def block(page: str, number: int) -> Block:
-    return blocks(ROOT / "docs" / page)[number - 1]
+def shown(page: str, program: str) -> tuple[str, str]:
+    """Return the one command of a page that has an output, without its pipe, and the output."""
+    (found,) = (
+        command
+        for block in blocks(ROOT / "docs" / page)
+        if block.language == "console"
+        for command in commands(block)
+        if command.text.startswith(program)
+    )
+    return found.text.partition(" | ")[0], found.output
 
 
-def shown(page: str, number: int) -> tuple[str, str]:
-    """Return the one command of a block, without what a pipe makes of it, and the output."""
-    (command,) = commands(block(page, number))
-    return command.text.partition(" | ")[0], command.output
+def having(page: str, part: str) -> str:
+    """Return the block of a page that has a part, and is no command."""
+    (found,) = (
+        block.text
+        for block in blocks(ROOT / "docs" / page)
+        if part in block.text and block.language != "console"
+    )
+    return found
 
 
 class Start(Protocol):
@@ -68,7 +81,7 @@ def documents(text: str) -> list[dict[str, Any]]:
 
 
 def test_log_events(runtime: Daemon, start: Start, tmp_path: Path) -> None:
-    command, output = shown("log-events.md", 1)
+    command, output = shown("log-events.md", "nri-logger")
     file = tmp_path / "events"
     start(f"{command} --log-file {file}", "log")
     in_yaml = start(f"nri-logger --idx 91 --log-file {tmp_path}/yaml", "log of yaml")
@@ -80,14 +93,14 @@ def test_log_events(runtime: Daemon, start: Start, tmp_path: Path) -> None:
 
     in_yaml.close()
     written = [*yaml.safe_load_all((tmp_path / "yaml").read_text())]
-    (example,) = yaml.safe_load_all(block("log-events.md", 2).text)
+    (example,) = yaml.safe_load_all(having("log-events.md", "event: "))
     (created,) = (event for event in written if event["event"] == example["event"])
     assert [*created][: len(example)] == [*example]
     assert [*created["pod"]][: len(example["pod"])] == [*example["pod"]]
 
 
 def test_see_what_changed(runtime: Daemon, start: Start, tmp_path: Path) -> None:
-    command, output = shown("see-what-changed.md", 1)
+    command, output = shown("see-what-changed.md", "nri-differ")
     as_text = start(f"{command} --log-file {tmp_path}/text", "log of the differ")
     as_text.wait_synchronized(3)
     start("nri-device-injector --policy unrestricted --idx 10", "log of the injector")
@@ -115,7 +128,7 @@ def without_process(text: str) -> str:
 
 @pytest.mark.min_cpus(2)
 def test_pin_cpus(runtime: Daemon, start: Start, tmp_path: Path) -> None:
-    command, _ = shown("pin-cpus.md", 1)
+    command, _ = shown("pin-cpus.md", "nri-resource-assigner")
     settings = tmp_path / "config.yaml"
     settings.write_text("resource_assigner: {beyond_requests: ['*']}\n")
     plugin = start(command.replace("/etc/nri-inject.yaml", str(settings)), "log")
@@ -124,7 +137,24 @@ def test_pin_cpus(runtime: Daemon, start: Start, tmp_path: Path) -> None:
     engine = runtime.cri.run(runtime.cri.run_pod("trading", annotations=asked), "engine")
     runtime.cri.stop(engine)
     until(lambda: plugin.log.count("shared CPUs are") == 2, "the CPU to come back")
-    expected = [line.partition(" ")[2] for line in block("pin-cpus.md", 2).text.splitlines()]
+    expected = [line.partition(" ")[2] for line in having("pin-cpus.md", "for itself").splitlines()]
     logged = [line.partition(" ")[2] for line in plugin.log.splitlines()]
     if topology.read().all == {0, 1}:
         assert [line for line in logged if line in expected] == expected
+
+
+def test_install(build: Path, tmp_path: Path) -> None:
+    """On a host with containerd 1.7, whose configuration says nothing of NRI."""
+    (tmp_path / "etc/containerd").mkdir(parents=True)
+    (tmp_path / "etc/containerd/config.toml").write_text("version = 2\n")
+    for command in ("install", "uninstall"):
+        _, output = shown("install.md", f"nri-inject {command}")
+        done = subprocess.run(
+            [build, command, "--root", tmp_path], capture_output=True, text=True, check=False
+        )
+        assert done.stderr == ""
+        assert without_release(done.stdout) == without_release(output)
+
+
+def without_release(text: str) -> str:
+    return re.sub(r"\d+\.\d+\.\d+-[0-9a-f]{8}", "RELEASE", text)
