@@ -87,7 +87,7 @@ REQUESTS = {
 OUTPUT = {
     "GREETING=hello, main of web": "tests/test_examples.py",
     "recorded is": "tests/testing/test_fake.py",
-    "for itself": "docs/pin-cpus.md",  # compared by tests/e2e/test_pages.py
+    "for itself": "nri_inject/plugins/resource_assigner/plugin.py",
     "is too low for what the spec uses; raise it to": "nri_inject/cdi/spec.py",
     "the hook has no env, so": "nri_inject/cdi/lint.py",
     "no CDI device '": "tests/e2e/test_cdi.py",
