@@ -28,7 +28,7 @@ import yaml
 from click.testing import CliRunner
 from support.annotated import host_with_everything, read_requests
 from support.machine import machine, write
-from support.pages import ROOT, Block, Command, blocks, commands
+from support.pages import PAGES, ROOT, Block, Command, blocks, commands
 from support.umockdev import open_umockdev
 
 from nri_inject import cli
@@ -48,10 +48,6 @@ from nri_inject.service.base import Options
 from nri_inject.service.command import parser
 from nri_inject.wire import recording
 
-FOLDERS = ("docs", "examples", "deploy", "hooks", "cdi_specs")
-PAGES = sorted(
-    [*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))]
-)
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 MOST_FRAGMENTS = 10
 BIN = Path(sys.executable).parent

@@ -6,12 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
-FOLDERS = ("docs", "examples", "deploy", "hooks", "cdi_specs", "benchmarks", ".github")
-PAGES = sorted(
-    [*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))]
-)
+from support.pages import PAGES, ROOT
 
 
 def anchors(page: Path) -> set[str]:
