@@ -40,6 +40,16 @@ def test_links_to_other_hosts_are_sound(page: Path) -> None:
     assert [link for link in outside if not form.fullmatch(link)] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_an_error_that_a_page_explains_has_the_words_of_the_program(page: Path) -> None:
+    """Those are items of lists that begin with the error alone; values in it are passed over."""
+    source = "\n".join(path.read_text() for path in (ROOT / "nri_inject").rglob("*.py"))
+    words = " ".join(re.sub(r'"\s+f?"', "", source).split())
+    explained = re.findall(r"^- \*\*`([^`]+)`\*\*", page.read_text(), re.MULTILINE)
+    parts = (part for error in explained for part in re.split(r"'[^']*'|/\S+|\d+", error))
+    assert [part for part in parts if " " in part.strip() and part.strip() not in words] == []
+
+
 @pytest.mark.parametrize(
     "page",
     [*sorted(ROOT.glob("docs/differences*.md")), ROOT / "docs" / "security.md"],
