@@ -138,12 +138,15 @@ def test_yaml_is_read_by_the_reader_of_its_kind(block: Block, host: Host) -> Non
 
 
 @titled("json")
-def test_json_is_sound_and_a_hook_file_is_one(block: Block) -> None:
+def test_json_has_keys_that_a_program_writes_or_is_a_hook_file(block: Block) -> None:
     if '"hook"' in block.text:
         assert not hook_file.read(block.text.encode()).faults
         return
+    """The keys of a container's state are the OCI runtime's: end-to-end tests read them."""
+    files = [*(ROOT / "nri_inject").rglob("*.py"), *(ROOT / "tests/e2e").glob("*.py")]
+    source = "".join(path.read_text() for path in files)
     for line in block.text.splitlines():
-        json.loads(line)
+        assert [key for key in json.loads(line) if f'"{key}"' not in source] == []
 
 
 @titled("toml", "ini")
