@@ -83,13 +83,11 @@ REQUESTS = {
 OUTPUT = {
     "GREETING=hello, main of web": "tests/test_examples.py",
     "recorded is": "tests/testing/test_fake.py",
-    "for itself": "nri_inject/plugins/resource_assigner/plugin.py",
-    "is too low for what the spec uses; raise it to": "nri_inject/cdi/spec.py",
+    ": exclusive CPUs ": "nri_inject/plugins/resource_assigner/plugin.py",
+    "is too low for the fields that the spec uses; raise it to": "nri_inject/cdi/spec.py",
     "the hook has no env, so": "nri_inject/cdi/lint.py",
     "no CDI device '": "tests/e2e/test_cdi.py",
-    "is always shared; ask for fewer, or run on another": (
-        "nri_inject/plugins/resource_assigner/pools.py"
-    ),
+    "is always shared; request fewer, or use": "nri_inject/plugins/resource_assigner/pools.py",
     "a container starts without the plugin if it does not answer": "tests/cli/test_cli_node.py",
     "failed to handle CreateContainer request: context deadline exceeded": (
         "tests/runtime/test_go_adaptation.py"

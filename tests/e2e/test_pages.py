@@ -137,7 +137,9 @@ def test_pin_cpus(runtime: Daemon, start: Start, tmp_path: Path) -> None:
     engine = runtime.cri.run(runtime.cri.run_pod("trading", annotations=asked), "engine")
     runtime.cri.stop(engine)
     until(lambda: plugin.log.count("info    shared CPUs are") > 1, "the CPU to come back")
-    expected = [line.partition(" ")[2] for line in having("pin-cpus.md", "for itself").splitlines()]
+    expected = [
+        line.partition(" ")[2] for line in having("pin-cpus.md", ": exclusive CPUs 0").splitlines()
+    ]
     logged = [line.partition(" ")[2] for line in plugin.log.splitlines()]
     if topology.read().all == {0, 1}:
         assert [line for line in logged if line in expected] == expected

@@ -123,7 +123,7 @@ class Recipe:
         pods = self.documents("spec")
         rules = self.documents("rules")
         if rules:
-            with pytest.raises(CriError, match=r"no rule of .* allows it; a rule that does: "):
+            with pytest.raises(CriError, match=r"no rule of .* allows it; a rule that allows it: "):
                 self.kubelet.apply(pods[0])
             self.daemon.cri.remove_all()
             self.policy.write_text(json.dumps(rules[0]))
