@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from google.protobuf.message import Message
 
-from nri_inject.api import Adjustment, ConfigureRequest
+from nri_inject.api import Adjustment, ConfigureRequest, Field
 from nri_inject.errors import ConfigError
 
 Version: TypeAlias = tuple[int, int, int]
@@ -85,6 +85,37 @@ FIELDS: Final[Mapping[str, _RuntimeField]] = {
     "rdt": _RuntimeField(("linux", "rdt"), (0, 11, 0), _IN_0_11),
     "memory_policy": _RuntimeField(("linux", "memory_policy"), (0, 12, 0), _IN_0_12),
 }
+
+RESOURCE_FIELDS: Final[Mapping[str, int]] = {
+    "memory.limit": Field.MemLimit,
+    "memory.reservation": Field.MemReservation,
+    "memory.swap": Field.MemSwapLimit,
+    "memory.kernel": Field.MemKernelLimit,
+    "memory.kernel_tcp": Field.MemTCPLimit,
+    "memory.swappiness": Field.MemSwappiness,
+    "memory.disable_oom_killer": Field.MemDisableOomKiller,
+    "memory.use_hierarchy": Field.MemUseHierarchy,
+    "cpu.shares": Field.CPUShares,
+    "cpu.quota": Field.CPUQuota,
+    "cpu.period": Field.CPUPeriod,
+    "cpu.realtime_runtime": Field.CPURealtimeRuntime,
+    "cpu.realtime_period": Field.CPURealtimePeriod,
+    "cpu.cpus": Field.CPUSetCPUs,
+    "cpu.mems": Field.CPUSetMems,
+    "hugepage_limits": Field.HugepageLimits,
+    "blockio_class": Field.BlockioClass,
+    "rdt_class": Field.RdtClass,
+    "unified": Field.CgroupsUnified,
+    "pids": Field.PidsLimit,
+}
+"""The fields under which NRI records the owner of each part of a container's resources, by path."""
+
+RDT_FIELDS: Final[Mapping[str, int]] = {
+    "clos_id": Field.RdtClosID,
+    "schemata": Field.RdtSchemata,
+    "enable_monitoring": Field.RdtEnableMonitoring,
+}
+"""The same fields of Intel RDT."""
 
 # From which release on a runtime has which NRI. A release between two lines has the NRI of the
 # line before: that is known for containerd and assumed for CRI-O 1.33 and 1.36 (1.36 cannot have

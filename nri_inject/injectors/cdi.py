@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from nri_inject import api, capabilities
@@ -23,8 +23,8 @@ from nri_inject.injectors import keys
 from nri_inject.injectors.compose import Injector
 from nri_inject.injectors.host import Host
 from nri_inject.injectors.keys import Adopted
+from nri_inject.injectors.texts import read_text
 from nri_inject.policy.permit import Permit
-from nri_inject.text import yamltext
 from nri_inject.text.annotations import at_key, container_name, elsewhere, find, where
 from nri_inject.text.budget import OverBudget, Spend, unlimited
 from nri_inject.text.fields import Fault, described, list_of, read_line, wrong_type
@@ -227,11 +227,11 @@ def requested(
     faults = keys.faults(pod.annotations, _PREFIXES)
     if found is not None:
         key, text = found
-        listed = _names(text, spend)
+        listed = read_text(_read_names, text, spend)
         if isinstance(listed, Fault):
             faults += (at_key(key, problem) for problem in listed.problems)
         else:
-            asked |= dict.fromkeys(listed, key)
+            asked |= dict.fromkeys(listed or (), key)
     repeated = {key: text for key, text in of_container.items() if key in of_pod}
     changed = {key: text for key, text in repeated.items() if text != of_pod[key]}
     own = {key: text for key, text in of_container.items() if key not in of_pod}
@@ -323,32 +323,7 @@ def _no_list(value: Value) -> Fault:
     return wrong_type(value, "a list of names such as ['vendor.com/class=name']")
 
 
-def _read(text: str, spend: Spend) -> tuple[str, ...] | Fault:
-    try:
-        value = yamltext.load(text, spend=spend)
-        if value is not None and not isinstance(value, list):
-            raise _no_list(value)
-        return tuple(_LIST(value))
-    except yamltext.YamlError as error:
-        return Fault(str(error))
-    except Fault as fault:
-        return Fault(*fault.problems)  # without the traceback and all that hangs on it
-
-
-# Pods come in replicas, with the same few short texts.
-_LONGEST_REMEMBERED: Final = 4096
-
-
-@lru_cache(maxsize=32)
-def _remembered(text: str) -> tuple[tuple[str, ...] | Fault, int]:
-    """Return what a text requests, and the steps that reading it costs, cached or not."""
-    steps: list[int] = []
-    return _read(text, steps.append), sum(steps)
-
-
-def _names(text: str, spend: Spend) -> tuple[str, ...] | Fault:
-    if len(text) > _LONGEST_REMEMBERED or "*" in text:
-        return _read(text, spend)
-    listed, steps = _remembered(text)
-    spend(steps)
-    return listed
+def _read_names(value: Value) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise _no_list(value)
+    return tuple(_LIST(value))

@@ -12,10 +12,10 @@ from nri_inject.service.environment import InjectorSpec, Source
 from nri_inject.service.injector import service_of
 
 
-def _inventory(_options: Options, _config: Config) -> Source:
+def _inventory(_options: Options, configured: Config) -> Source:
     from nri_inject.host.devices.source import HostInventory
 
-    return HostInventory()
+    return HostInventory(configured.host_root)
 
 
 PART: Final = InjectorSpec(

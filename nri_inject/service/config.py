@@ -268,7 +268,6 @@ def _read_audit(value: Value) -> Literal["log", "off"] | NodeFile:
 
 
 _A_FILE: Final = "{file: PATH}"
-_RULES: Final = "rules as in docs/allow-a-device.md"
 _FILE: Final = map_of([Field("file", _read_path, required=True, to="path")], strict=True)
 
 

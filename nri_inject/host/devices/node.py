@@ -56,3 +56,14 @@ def _into(directory: str) -> str:
     name = _CLASS_IN.get(directory)
     other = f", or {flow({'device': f'class:{name}', 'count': 'all'})}" if name else ""
     return f"; write {item}{other}"
+
+
+def is_missing(path: str, nodes: Mapping[str, DeviceNode]) -> bool:
+    """Tell whether an optional device is not there: nothing is, or a link that leads nowhere."""
+    try:
+        nodes[path]
+    except NotADevice as error:
+        return error.why.startswith(("is a dangling link", "does not exist", "is not visible"))
+    except KeyError:
+        return True
+    return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Final, TypeAlias
 
 from nri_inject import capabilities
@@ -30,9 +30,8 @@ from nri_inject.injectors.device.mounts import read_mounts
 from nri_inject.injectors.device.wish import Wish
 from nri_inject.injectors.host import Host
 from nri_inject.injectors.keys import Adopted, Other
-from nri_inject.text import yamltext
+from nri_inject.injectors.texts import read_text
 from nri_inject.text.annotations import at_key, container_name, find, where
-from nri_inject.text.budget import Budget, Spend
 from nri_inject.text.fields import Fault, Problem, Reader
 from nri_inject.text.words import plain
 from nri_inject.text.yamltext import Value
@@ -131,14 +130,15 @@ def _add(
     container: Container,
 ) -> list[str]:
     """Add what one annotation requests, and return its faults."""
-    wish, problems = _reading(kind, key, text, host.budget)
-    if wish is None and not problems:
+    spend = partial(host.budget.spend, f"annotation {plain(key)}: reading it")
+    wish = read_text(kind.read, text, spend)
+    if wish is None:
         return []
-    faults = list(problems)
+    faults = [*wish.problems] if isinstance(wish, Fault) else []
     loss = capabilities.unsupported(kind.field, host.runtime)
     if loss is not None:
         faults.append(Problem("", (), capabilities.sentence(loss, host.runtime)))
-    if wish is not None:
+    if not isinstance(wish, Fault):
         try:
             # Each kind has a field of its own, so there is nothing in the way.
             adjustment.MergeFrom(wish(_naming(host, key), container))
@@ -152,89 +152,27 @@ def _naming(host: Host, key: str) -> Host:
     return replace(host, warn=lambda sentence: host.warn(f"annotation {plain(key)}: {sentence}"))
 
 
-# --- reading texts ------------------------------------------------------------------------------
-
-# Pods come in replicas, with the same few texts. What is made of a text can be many times as long
-# only by aliases. A text with the mark of one is read again each time, and so is a long one, so
-# that even the worst texts together take no more than some 4 MiB.
-_LONGEST_REMEMBERED: Final = 4096
-_MOST_REMEMBERED: Final = 32
-
-# A wrong word is compared with all known ones, to say which of them was meant.
-_STEPS_PER_FAULT: Final = 50
-
-
-# What a text requests, None if nothing or if something is wrong with it; and what is wrong.
-Reading: TypeAlias = tuple[Wish | None, tuple[Problem, ...]]
-
-
-def _reading(kind: AnnotationKind, key: str, text: str, budget: Budget) -> Reading:
-    spend = partial(budget.spend, f"annotation {plain(key)}: reading it")
-    if len(text) > _LONGEST_REMEMBERED or "*" in text:
-        return _read(kind, text, spend)
-    reading, steps = _remembered(kind, text)
-    spend(steps)
-    return reading
-
-
-def _read(kind: AnnotationKind, text: str, spend: Spend) -> Reading:
-    try:
-        value = yamltext.load(text, spend=spend)
-        return (None if value is None else kind.read(value)), ()
-    except yamltext.YamlError as error:
-        return None, (Problem("", (), str(error)),)
-    except Fault as fault:
-        spend(len(fault.problems) * _STEPS_PER_FAULT)
-        return None, fault.problems
-
-
-@lru_cache(maxsize=_MOST_REMEMBERED)
-def _remembered(kind: AnnotationKind, text: str) -> tuple[Reading, int]:
-    """Return a reading, and the steps that it costs each container, cached or not."""
-    steps: list[int] = []
-    return _read(kind, text, steps.append), sum(steps)
-
-
 # --- the table ----------------------------------------------------------------------------------
 
-_NEW: Final = "noderesource.dev"
-_OLD: Final = "nri.io"
+
+def _kind(
+    name: str, read: Reader[Wish | None], field: str = "", old_prefix: str | None = None
+) -> AnnotationKind:
+    """Return a kind; its prefixes are made of its name, and its field is called so, too."""
+    word = name.replace("_", "-")
+    old = f"{word}.nri.io" if old_prefix is None else old_prefix
+    return AnnotationKind(name, f"{word}.noderesource.dev", old, read, field or name)
+
 
 KINDS: Final = (
-    AnnotationKind("devices", f"devices.{_NEW}", f"devices.{_OLD}", read_devices, "devices"),
-    AnnotationKind("mounts", f"mounts.{_NEW}", f"mounts.{_OLD}", read_mounts, "mounts"),
-    AnnotationKind(
-        "io_priority",
-        f"io-priority.{_NEW}",
-        f"io-priority.{_OLD}",
-        read_io_priority,
-        "io_priority",
-    ),
-    AnnotationKind(
-        "scheduling_policy",
-        f"scheduling-policy.{_NEW}",
-        f"scheduling-policy.{_OLD}",
-        read_scheduler,
-        "scheduler",
-    ),
-    AnnotationKind(
-        "network_devices",
-        f"network-devices.{_NEW}",
-        f"network-devices.{_OLD}",
-        read_net_devices,
-        "net_devices",
-    ),
-    AnnotationKind("sysctl", f"sysctl.{_NEW}", "", read_sysctl, "sysctl"),
-    AnnotationKind(
-        "memory_policy",
-        f"memory-policy.{_NEW}",
-        f"memory-policy.{_OLD}",
-        read_memory_policy,
-        "memory_policy",
-    ),
-    AnnotationKind(
-        "ulimits", f"ulimits.{_NEW}", "ulimits.nri.containerd.io", read_ulimits, "rlimits"
-    ),
+    _kind("devices", read_devices),
+    _kind("mounts", read_mounts),
+    _kind("io_priority", read_io_priority),
+    _kind("scheduling_policy", read_scheduler, "scheduler"),
+    _kind("network_devices", read_net_devices, "net_devices"),
+    _kind("sysctl", read_sysctl, old_prefix=""),
+    _kind("memory_policy", read_memory_policy),
+    _kind("ulimits", read_ulimits, "rlimits", "ulimits.nri.containerd.io"),
 )
 
 
