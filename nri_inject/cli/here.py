@@ -25,7 +25,7 @@ from nri_inject.service.logs import one_line
 from nri_inject.text import yamltext
 from nri_inject.text.yamltext import Value
 
-Document = dict[str, Value]
+ConfigDocument = dict[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def document_of(
     hooks_dirs: tuple[str, ...] = (),
     unsafe: bool = False,
     warn: Warn,
-) -> Document:
+) -> ConfigDocument:
     """Return the plugins' configuration as a runtime would hand it over.
 
     That of the command line counts, else the node's. ConfigError for what cannot be read, Faulty
@@ -125,7 +125,7 @@ def document_of(
     return document
 
 
-def _read(file: str, *, unsafe: bool, warn: Warn) -> Document:
+def _read(file: str, *, unsafe: bool, warn: Warn) -> ConfigDocument:
     limit = yamltext.OUR_FILE.size + 1
     data, _ = read_bytes(file, limit, "configuration ", unsafe=unsafe, warn=warn)
     try:
@@ -142,7 +142,7 @@ def _check(document: Mapping[str, Value], source: str) -> None:
         raise Faulty(str(error)) from error
 
 
-def _absolute(document: Mapping[str, Value]) -> Document:
+def _absolute(document: Mapping[str, Value]) -> ConfigDocument:
     path = _policy_file(document)
     return {"policy": {"file": str(Path(path).absolute())}} if path else {}
 

@@ -20,7 +20,7 @@ from nri_inject.text.modes import octal_of
 from nri_inject.text.words import MAX_EXCERPT, quoted, suggestion
 from nri_inject.text.yamltext import Value
 
-Item: TypeAlias = "str | dict[str, object]"
+HabitItem: TypeAlias = "str | dict[str, object]"
 
 KEYS: Final = (
     *("device", "path", "as", "access", "file_mode", "owner", "uid", "gid"),
@@ -105,7 +105,7 @@ def colons(text: str) -> dict[str, str] | None:
     return {**item, "access": access} if access else item
 
 
-def _item(text: str) -> Item | None:
+def _item(text: str) -> HabitItem | None:
     """Return the item of docker's spelling, which is a text where nothing more is said."""
     item = colons(text)
     if item is None:
@@ -113,7 +113,7 @@ def _item(text: str) -> Item | None:
     return _many({**item}) if len(item) > 1 else _many(item["device"])
 
 
-def _many(item: Item) -> Item:
+def _many(item: HabitItem) -> HabitItem:
     """Let an item with a glob mean all that the glob matches."""
     device = item if isinstance(item, str) else str(item.get("device", ""))
     if device.rstrip("/") in _DIRECTORIES:
@@ -157,7 +157,7 @@ _WORD: Final = re.compile(r"[A-Za-z][\w.-]{0,31}")
 _BELOW_DEV: Final = re.compile(r"(?:\./)?dev/[\w./:-]+|(?:serial|disk|input|dri|snd)/[\w./:-]+")
 
 
-def _named(text: str) -> Item | None:
+def _named(text: str) -> HabitItem | None:
     """Return the device that a name stands for which is no path."""
     if match := _USB_ID.fullmatch(text):
         return f"usb:{match[1]}:{match[2]}".lower()

@@ -98,7 +98,7 @@ class Cdi:
 
 
 @dataclass(frozen=True, slots=True)
-class Annotations:
+class AnnotationsConfig:
     """Whose annotations are read beside ours, with the same policy and the same audit.
 
     `crio` are devices.crio.io and io.kubernetes.cri-o.Devices, `gke` devices.gke.io/container.NAME,
@@ -221,7 +221,7 @@ class Config:
     host_root: AbsolutePath = "/"
     metrics_address: Annotated[str, _read_address] = ""
     cdi: Cdi = Cdi()
-    annotations: Annotations = Annotations()
+    annotations: AnnotationsConfig = AnnotationsConfig()
     hooks: Hooks = Hooks()
     validator: Validator = Validator()
     logger: LoggerConfig = LoggerConfig()

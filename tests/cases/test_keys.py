@@ -15,7 +15,7 @@ from nri_inject.injectors.host import Host
 from nri_inject.injectors.keys import KINDS, Adopted, unread
 from nri_inject.runtime import manifests
 from nri_inject.service.base import Options
-from nri_inject.service.config import Annotations, Config
+from nri_inject.service.config import AnnotationsConfig, Config
 from nri_inject.service.injector import InjectorService
 from nri_inject.text import yamltext
 
@@ -253,8 +253,8 @@ def test_the_log_tells_of_a_container_with_nearly_that_name(
 
 
 def test_the_configuration_has_a_word_for_each_of_the_others() -> None:
-    assert Annotations().adopted == {"cdi"}
-    assert Annotations(crio=True, gke=True, nvidia=True).adopted == ALL
+    assert AnnotationsConfig().adopted == {"cdi"}
+    assert AnnotationsConfig(crio=True, gke=True, nvidia=True).adopted == ALL
     assert {other.word for other in keys.OTHERS} | {keys.CDI} == ALL
 
 

@@ -71,12 +71,12 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     return _inject(_asked, pod, container, host)
 
 
-Found: TypeAlias = Sequence[tuple["AnnotationKind", str, str]]
+Effective: TypeAlias = Sequence[tuple["AnnotationKind", str, str]]
 """Annotations that count for a container: kind, key and text."""
 
 
 def _inject(
-    asked: Callable[[Pod, Container], Found], pod: Pod, container: Container, host: Host
+    asked: Callable[[Pod, Container], Effective], pod: Pod, container: Container, host: Host
 ) -> Adjustment:
     found = asked(pod, container)
     adjustment = Adjustment()
@@ -92,13 +92,13 @@ def _inject(
     return host.permit.filter(adjustment, host, origins)
 
 
-def _asked_as(other: Other, kind: AnnotationKind, pod: Pod, container: Container) -> Found:
+def _asked_as(other: Other, kind: AnnotationKind, pod: Pod, container: Container) -> Effective:
     """Return the annotation of another injector that counts for a container."""
     found = other.find(pod.annotations, container_name(container))
     return [] if found is None else [(kind, *found)]
 
 
-def _unusable(adjustment: Adjustment, found: Found, pod: Pod) -> list[str]:
+def _unusable(adjustment: Adjustment, found: Effective, pod: Pod) -> list[str]:
     """Return what the container cannot have for itself."""
     wrong = shared_sysctls(adjustment, pod)
     keys = [key for kind, key, _ in found if kind.name == "sysctl"]
