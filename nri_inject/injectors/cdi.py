@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, Literal, TypeAlias
 
@@ -40,6 +40,7 @@ Mode: TypeAlias = Literal["resolve", "native"]
 PREFIX: Final = "cdi-devices.noderesource.dev"
 OLD_PREFIX: Final = "cdi-devices.nri.io"
 _PREFIXES: Final = frozenset({PREFIX, OLD_PREFIX})
+_BEGINNINGS: Final = ("cdi-devices.", names.ANNOTATION_PREFIX)
 
 # A name is checked, compared with those of the specs, and its edits are put together.
 _STEPS_PER_NAME: Final = 40
@@ -219,11 +220,13 @@ def requested(
     is wrong in any of them.
     """
     name = container_name(container)
-    found = find(pod.annotations, PREFIX, OLD_PREFIX, name)
-    of_pod, of_container = _of_cdi(pod.annotations), _of_cdi(container.annotations)
     of_nvidia = keys.NVIDIA.find(pod.annotations, name) if "nvidia" in adopted else None
+    of_container = _of_cdi(container.annotations)
+    is_asking = [key for key in pod.annotations if key.startswith(_BEGINNINGS)]
+    if not is_asking and not of_container and of_nvidia is None:  # as most containers
+        return {}, []
+    found, of_pod = find(pod.annotations, PREFIX, OLD_PREFIX, name), _of_cdi(pod.annotations)
     asked: dict[str, str] = {}
-    handed: list[str] = []
     faults = keys.faults(pod.annotations, _PREFIXES)
     if found is not None:
         key, text = found
@@ -241,22 +244,25 @@ def requested(
     if of_nvidia is not None:
         texts.append((of_nvidia[0], ",".join(map(str, keys.names_of(of_nvidia[1])))))
     count = len(asked)
-    try:
-        found_names = names.listed(texts)
-        count += len(found_names)
-        for name, key in found_names:
-            asked.setdefault(name, key)
-    except Fault as fault:
-        faults += fault.sentences
-    try:
-        handed += (name for name, _ in names.listed(sorted(own.items())))
-    except Fault as fault:
-        faults += fault.sentences
+    of_others = _listed(texts, faults)
+    count += len(of_others)
+    for name, key in of_others:
+        asked.setdefault(name, key)
+    handed = [name for name, _ in _listed(sorted(own.items()), faults)]
     if count + len(handed) > names.MAX_NAMES:
         faults.append(f"more than {names.MAX_NAMES} CDI devices are requested")
     if faults:
         raise Fault(*faults)
     return asked, handed
+
+
+def _listed(texts: Iterable[tuple[str, str]], faults: list[str]) -> list[tuple[str, str]]:
+    """Return the names of lists with commas, each with its key; add what is wrong to `faults`."""
+    try:
+        return names.listed(texts)
+    except Fault as fault:
+        faults += fault.sentences
+        return []
 
 
 def _of_cdi(annotations: Mapping[str, str]) -> dict[str, str]:

@@ -68,6 +68,9 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
 
     RequestError has the faults of every annotation; OverBudget comes alone.
     """
+    # Most containers ask for nothing, and this runs for each of them.
+    if {key.partition("/")[0] for key in pod.annotations}.isdisjoint(_PREFIXES):
+        return Adjustment()
     return _inject(_asked, pod, container, host)
 
 
@@ -108,10 +111,7 @@ def _unusable(adjustment: Adjustment, found: Effective, pod: Pod) -> list[str]:
 def _asked(pod: Pod, container: Container) -> list[tuple[AnnotationKind, str, str]]:
     """Return the annotations that count for a container: kind, key and text."""
     annotations = pod.annotations
-    # Most containers request nothing, and this runs for each of them.
     prefixes = {key.partition("/")[0] for key in annotations}
-    if prefixes.isdisjoint(_PREFIXES):
-        return []
     name = container_name(container)
     found = [
         (kind, find(annotations, kind.prefix, kind.old_prefix, name))
