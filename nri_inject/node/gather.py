@@ -131,6 +131,13 @@ def _plugin_files(node: Node, known: Sequence[str], links: set[str]) -> Iterator
         )
 
 
+def configurations(node: Node, known: Sequence[str]) -> list[str]:
+    """Return the files that our plugins on a node are configured by, by their paths there."""
+    installed = install.recorded(node.root)
+    links = {entry.path for entry in installed if entry.kind == "link"}
+    return _configuration_paths(node, [*_plugin_files(node, known, links)], installed)
+
+
 def _configuration_paths(
     node: Node, plugins: Sequence[PluginFile], installed: Sequence[InstalledPath]
 ) -> list[str]:

@@ -171,8 +171,7 @@ class Pools:
         if unknown:
             raise ConfigError(
                 f"reserved CPUs {cpulist.format_cpu_list(unknown)} are missing, offline or"
-                " isolated;"
-                f" available CPUs: {cpulist.format_cpu_list(self.topology.all)}"
+                f" isolated; available CPUs: {cpulist.format_cpu_list(self.topology.all)}"
             )
         if not self.topology.all - self.rules.reserved:
             raise ConfigError("all CPUs are reserved; at least one must stay shared")
