@@ -85,7 +85,7 @@ def test_a_runtime_that_comes_back_is_dialled_at_once(path: Path, heard: Heard) 
             with Listener(path) as listener, listener.accept() as peer:
                 peer.take_in()
             # Before that the socket may have been refused: it is bound before it listens.
-            while not heard.line().startswith(f"lost the connection to {path}; connecting again"):
+            while not heard.line().startswith(f"lost the connection to {path}; reconnecting"):
                 pass
             path.unlink()
 
