@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 
 from nri_inject.host import sight
 from nri_inject.host.walk import Refused, Step, steps
@@ -21,7 +22,8 @@ def untrusted(path: str, *, root: str = "/") -> str | None:
 
     Everything that the path leads through must belong to root, or to the user who runs us, and
     be writable by its owner only. A sticky directory such as /tmp will do for a directory below
-    it, since nobody else can move that; a file right there could be another's hard link to it.
+    it, since nobody else can move that; a file right there could be another's hard link to it,
+    unless only a group may write the directory, as the store of Nix (see `_stays`).
     A path that does not exist is nobody's, and is told so.
     """
     try:
@@ -156,9 +158,34 @@ def _in_sticky(step: Step, above: Step | None) -> str | None:
     if above is None or stat.S_ISDIR(step.status.st_mode):
         return None
     mode = above.status.st_mode
-    if not mode & (stat.S_IWOTH | stat.S_IWGRP):
+    if not mode & (stat.S_IWOTH | stat.S_IWGRP) or _stays(step, above):
         return None
     return f"{plain(step.path)} is in {plain(above.path)}, where others can put files"
+
+
+def _stays(step: Step, above: Step) -> bool:
+    """Tell whether a file of root's is safe in a sticky directory that a group may write.
+
+    The store of Nix is such a directory (root:nixbld, mode 1775). The members of the group cannot
+    remove or rename the file, and it must not be another name that they made for a file of root's
+    elsewhere. A directory that everybody may write, such as /tmp, is no place for such files.
+    """
+    mode = above.status.st_mode
+    if (
+        not mode & stat.S_ISVTX
+        or mode & stat.S_IWOTH
+        or step.status.st_uid not in (0, os.geteuid())
+    ):
+        return False
+    return step.status.st_nlink == 1 or hard_links_are_protected()
+
+
+def hard_links_are_protected() -> bool:
+    """Tell whether users can link only to files that they may write (proc_sys_fs(5))."""
+    try:
+        return Path("/proc/sys/fs/protected_hardlinks").read_bytes().strip() == b"1"
+    except OSError:
+        return False
 
 
 def _movable(step: Step, above: Step | None) -> str | None:
