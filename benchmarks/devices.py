@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from machine import many, write
+from support.machine import many, write
 
 from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.devices.selectors import Selector, parse
@@ -34,7 +34,7 @@ STARTS = (
     ("the device injector, launched", "import nri_inject.plugins.device_injector"),
     (
         "and the first selector",
-        "import nri_inject.host.devices.wanted, nri_inject.host.devices.live",
+        "import nri_inject.host.devices.selected, nri_inject.host.devices.live",
     ),
     (
         "and libudev, for a property",

@@ -22,7 +22,7 @@ from nri_inject.errors import NriError
 from nri_inject.service import config, logs
 from nri_inject.service.base import Options, Service
 from nri_inject.service.config import Config
-from nri_inject.service.health.supervisor import Supervised
+from nri_inject.service.health.supervisor import Supervisor
 from nri_inject.stub import Stub
 from nri_inject.text.names import split_plugin
 
@@ -100,7 +100,7 @@ def run(command: Command, options: Options) -> int:
     logs.configure(options.log_format, options.verbosity)
     try:
         configured = config_of(options)
-        service = Supervised(
+        service = Supervisor(
             command.service(options, configured),
             metrics_address=options.metrics_address or configured.metrics_address,
         )

@@ -30,7 +30,7 @@ POLICIES = [
     CASE,
     "rules: [{name: a, who: {namespaces: [tetragon]}, deny: {hooks: [agent.json]}}]",
     "rules: [{name: a, who: {namespaces: ['tetra*']}, deny: {hooks: ['*.json']}}]",
-    "rules: [{name: a, who: {pods: {app: agent}}, deny: {hooks: [agent.json]}}]",
+    "rules: [{name: a, who: {pods: {matchLabels: {app: agent}}}, deny: {hooks: [agent.json]}}]",
     "on_deny: fail\nrules: [{name: a, who: {namespaces: [tetragon]}, deny: {hooks: [agent.json]}}]",
     "on_deny: skip\nrules: [{name: a, who: {namespaces: [tetragon]}, deny: {hooks: [agent.json]}}]",
 ]

@@ -25,7 +25,7 @@ from nri_inject.errors import RequestError
 from nri_inject.plugin import Plugin, Updates
 from nri_inject.service.base import Service
 from nri_inject.service.health import status
-from nri_inject.service.health.missed import Comparison
+from nri_inject.service.health.missed import DriftCheck
 from nri_inject.service.health.state import MAX_TEXT, State, document, shortened
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
@@ -72,7 +72,7 @@ class _Part(Protocol):
 P = TypeVar("P", bound=_Part)
 
 
-class Supervised:
+class Supervisor:
     """A service that tells how it is. `close` it when its stub has ended."""
 
     def __init__(self, service: Service, *, metrics_address: str = "") -> None:
@@ -81,7 +81,7 @@ class Supervised:
         self._metrics_address = metrics_address
         self._stub: Stub | None = None
         self._parts = ExitStack()
-        self._comparison: Comparison | None = None
+        self._comparison: DriftCheck | None = None
         self.state: Final = State(self._inner.index, self._inner.name, os.getpid())
         self.plugin: Final = self._observed(self._inner)
 
@@ -90,7 +90,7 @@ class Supervised:
         self._stub = stub
         self._service.attach(stub)
         if isinstance(self._service, Expecting):
-            self._comparison = self._watch(Comparison(self.state, self._service.expected))
+            self._comparison = self._watch(DriftCheck(self.state, self._service.expected))
         pause = watchdog_pause()
         if pause is not None:
             self._watch(Watchdog(pause))
