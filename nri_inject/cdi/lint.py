@@ -13,7 +13,7 @@ from typing import Final
 from nri_inject.cdi.records import DeviceNode, Edits, Mount, Spec
 from nri_inject.host import hook_environment
 from nri_inject.host.model import DeviceNode as HostNode
-from nri_inject.host.model import NotADevice, Place, ProcLinkError
+from nri_inject.host.model import HostPath, NotADevice, ProcLinkError
 from nri_inject.text.fields import Problem
 from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Path
@@ -46,7 +46,7 @@ def warnings(spec: Spec) -> Iterator[Problem]:
 def absent(
     spec: Spec,
     devices: Mapping[str, HostNode],
-    files: Mapping[str, Place],
+    files: Mapping[str, HostPath],
     program_warning: Callable[[str], str | None],
 ) -> Iterator[Problem]:
     """Return a warning for each node, file and program of a spec that the host does not have.
@@ -110,7 +110,7 @@ _Absent = tuple[str, int, str]
 def _absent_of_edits(
     edits: Edits,
     devices: Mapping[str, HostNode],
-    files: Mapping[str, Place],
+    files: Mapping[str, HostPath],
     program_warning: Callable[[str], str | None],
 ) -> Iterator[_Absent]:
     for number, node in enumerate(edits.device_nodes):
@@ -146,7 +146,7 @@ def is_bind(mount: Mount) -> bool:
     return mount.type in ("", "bind", "none") or not {"bind", "rbind"}.isdisjoint(mount.options)
 
 
-def absent_file(path: str, files: Mapping[str, Place]) -> str:
+def absent_file(path: str, files: Mapping[str, HostPath]) -> str:
     """Say that the host has no file of a path; empty text if it has, or if nobody can tell."""
     try:
         files[path]

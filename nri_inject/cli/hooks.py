@@ -27,7 +27,7 @@ from nri_inject.hooks import (
 from nri_inject.hooks.registry import DIRECTORIES, EXTENSIONS, HookRegistry, file_reading
 from nri_inject.host.programs import program_warning
 from nri_inject.host.unread import unread, unread_name
-from nri_inject.node.files import inside
+from nri_inject.node.files import resolve
 from nri_inject.service import logs
 from nri_inject.service.command import FAILED
 from nri_inject.service.options import format_option
@@ -110,7 +110,7 @@ def list_(*, directories: tuple[str, ...], unsafe: bool, host_root: str, output:
             click.echo(f"  warning: {warning}")
     _echo_errors(errors)
     for directory in directories or DIRECTORIES:
-        where = str(inside(host_root, directory))
+        where = str(resolve(host_root, directory))
         for path, why in unread(where, EXTENSIONS):
             click.echo(f"warning: {plain(directory.rstrip('/') + path.removeprefix(where))}: {why}")
     return 0

@@ -10,7 +10,7 @@ import pytest
 
 from nri_inject import api
 from nri_inject.errors import RequestError
-from nri_inject.hooks import Definition, Definitions
+from nri_inject.hooks import Definition, HookIndex
 from nri_inject.hooks.hook_file import read
 from nri_inject.host.hook_environment import PATH
 from nri_inject.injectors.hooks import inject
@@ -51,7 +51,7 @@ def test_the_agents_pod_starts_without_the_hook_and_others_have_it(stage: str, p
     rules = document.read(policy, "policy.yaml")
     for pod, verdict, hooks in ((AGENT, "skip", 0), (OTHERS, "allow", 1)):
         permit = Permit(rules, pod, container, "20-nri-inject")
-        host = Host(devices={}, hooks=Definitions([definition(stage)]), permit=permit)
+        host = Host(devices={}, hooks=HookIndex([definition(stage)]), permit=permit)
         adjustment = inject(pod, container, host)
         added = [hook for _, stages in adjustment.hooks.ListFields() for hook in stages]
         assert [[*hook.env] for hook in added] == [[PATH]] * hooks
@@ -64,6 +64,6 @@ def test_a_policy_that_cannot_be_read_does_not_lose_the_hook(tmp_path: Path) -> 
     file.write_text("rules: {}")
     container = api.Container(name="main", args=["sleep", "1"])
     permit = Permit(PolicyFile(str(file)).current(), AGENT, container, "20-nri-inject")
-    host = Host(devices={}, hooks=Definitions([definition("prestart")]), permit=permit)
+    host = Host(devices={}, hooks=HookIndex([definition("prestart")]), permit=permit)
     with pytest.raises(RequestError, match="cannot be used"):
         inject(AGENT, container, host)
