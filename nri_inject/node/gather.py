@@ -21,8 +21,8 @@ from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.errors import ConfigError
 from nri_inject.hooks.registry import DIRECTORIES, HookRegistry
 from nri_inject.host import trust
-from nri_inject.node import files, install, texts
-from nri_inject.node.install import Entry
+from nri_inject.node import files, record, texts
+from nri_inject.node.record import Entry
 from nri_inject.node.runtime import Node
 from nri_inject.service import config
 from nri_inject.text.yamltext import Value
@@ -69,7 +69,7 @@ class Gathered:
     @property
     def external(self) -> bool:
         """Whether a unit of ours connects to the socket by itself."""
-        return any(entry.path.startswith(install.UNITS) for entry in self.installed)
+        return any(entry.path.startswith(record.UNITS) for entry in self.installed)
 
     @property
     def runtime(self) -> Runtime | None:
@@ -93,7 +93,7 @@ def gather(
 
     Directories of CDI specs and hooks are those of the configuration unless given.
     """
-    installed = install.recorded(node.root)
+    installed = record.recorded(node.root)
     links = {entry.path for entry in installed if entry.kind == "link"}
     plugins = [*_plugin_files(node, known, links)]
     paths = _configuration_paths(node, plugins, installed)

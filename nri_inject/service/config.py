@@ -185,6 +185,7 @@ class Config:
 
     `policy` is who may inject what: rules, a file of them, or the word "unrestricted", which
     gives every pod what it asks for; None means that nothing was said, and allows nothing.
+    `log` is where the log goes: standard error, systemd's journal, or a file.
     `audit` is where each decision is written down: the log, a file, or nowhere.
     `on_unsupported` says what becomes of a container that asks for something its runtime would
     drop in silence: it fails, or it starts without and a warning is logged.
@@ -197,6 +198,7 @@ class Config:
     """
 
     policy: Annotated[Literal["unrestricted"] | File | Policy | None, _read_policy] = None
+    log: Annotated[Literal["stderr", "journal"] | File, _read_log] = "stderr"
     audit: Annotated[Literal["log", "off"] | File, _read_audit] = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
     on_no_answer: Literal["fail", "pass"] = "fail"
@@ -209,6 +211,11 @@ class Config:
     logger: Logger = Logger()
     differ: Differ = Differ()
     resource_assigner: ResourceAssigner = ResourceAssigner()
+
+    @property
+    def log_target(self) -> str:
+        """Where the log goes, as `logs.send_to` takes it."""
+        return self.log.path if isinstance(self.log, File) else self.log
 
     @property
     def failure_policy(self) -> FailurePolicy | None:
@@ -247,6 +254,16 @@ def _read_audit(value: Value) -> Literal["log", "off"] | File:
     if isinstance(value, dict):
         return File(**_FILE(value))
     raise Fault(not_one_of(value, ("log", "off", _A_FILE)))
+
+
+def _read_log(value: Value) -> Literal["stderr", "journal"] | File:
+    if value == "stderr":
+        return "stderr"
+    if value == "journal":
+        return "journal"
+    if isinstance(value, dict):
+        return File(**_FILE(value))
+    raise Fault(not_one_of(value, ("stderr", "journal", _A_FILE)))
 
 
 _A_FILE: Final = "{file: PATH}"

@@ -27,7 +27,7 @@ from nri_inject.policy.audit import AuditLog, Outcome
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import DENY_ALL, PolicyFile, check_lent
-from nri_inject.service import config
+from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import config_of, with_options
 from nri_inject.service.config import Config
@@ -126,6 +126,7 @@ class Environment:
             check_lent(configured.policy, self._configurations(), configured.host_root)
         self._build(configured)
         self.config = configured
+        logs.send_to(configured.log_target)
         lenient = configured.on_unsupported == "warn"
         self._host = real_host(NEWEST if lenient else self.runtime, configured.host_root)
         self._open_sources()

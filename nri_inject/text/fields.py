@@ -456,7 +456,9 @@ class Map:
 
         A key that the map has already is not what is meant.
         """
-        given = {folded(other) for other, item in value.items() if item is not None}
+        given = {
+            folded(other) for other, item in value.items() if item is not None and other != key
+        }
         free = [field for name, field in self._folded.items() if name not in given]
         near = next((field.name for field in free if folded(key) in field.others), None)
         near = near or meant(key, [field.name for field in free])

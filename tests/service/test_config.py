@@ -13,7 +13,7 @@ from nri_inject.service.config import Config
 from nri_inject.text.yamltext import YamlError
 
 KEYS = (
-    "policy, audit, on_unsupported, on_no_answer, unsafe_files, host_root, metrics_address, cdi,"
+    "policy, log, audit, on_unsupported, on_no_answer, unsafe_files, host_root, metrics_address, cdi,"
     " hooks, validator, logger, differ, resource_assigner"
 )
 POLICIES = "unrestricted, {file: PATH}, rules as in docs/allow-a-device.md"
@@ -88,9 +88,9 @@ def test_a_request_without_an_answer_fails_unless_the_admin_lets_it_pass() -> No
 
 
 def test_all_faults_are_told_together_in_the_order_of_the_text() -> None:
-    assert fault("policy: x\npolici: 1\non_unsupported: [1]\n") == (
+    assert fault("policy: x\naudi: 1\non_unsupported: [1]\n") == (
         "here: policy: 'x' must be one of " + POLICIES + ";"
-        " unknown key 'polici'; did you mean 'policy'?;"
+        " unknown key 'audi'; did you mean 'audit'?;"
         " on_unsupported: a list must be one of fail, warn"
     )
 
