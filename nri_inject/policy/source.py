@@ -134,6 +134,7 @@ class PolicyFile:
             return
         if self._has_been_good:
             log.error("policy not taken over, the version before it stays in force: %s", error)
+            self._policy = self._policy.outdated(error)
         else:
             log.error("policy not usable, so everything is denied: %s", error)
         self._keep(error)

@@ -195,6 +195,12 @@ class Environment:
         """Return the policy of this moment, None for the unrestricted one."""
         return None if self._policy is None else self._policy.current()
 
+    @property
+    def fault(self) -> str:
+        """Why the newest version of the configuration or of the policy is not in force."""
+        policy = self._policy.error if isinstance(self._policy, PolicyFile) else ""
+        return "; ".join(fault for fault in (self.config_error, policy) if fault)
+
     def after(self, do: Callable[[], None]) -> None:
         """Do what a container need not wait for: when it has its answer, or now without a stub."""
         if self._stub is None:
@@ -315,8 +321,8 @@ class ConfiguredService:
 
     @property
     def config_error(self) -> str:
-        """Why the newest version of the configuration file is not in force; empty if it is."""
-        return self._environment.config_error
+        """Why the newest configuration or policy is not in force; empty if it is."""
+        return self._environment.fault
 
     @property
     def notes(self) -> Sequence[str]:
