@@ -24,6 +24,7 @@ _NO_ENV: Final = (
     " variables of the container, LD_PRELOAD among them"
 )
 
+_UNSEEN: Final = "is not visible to the plugin"  # and so may be there
 _LIST: Final = "list the nodes, or use nri-inject cdi generate"
 _PATTERN: Final = re.compile(r"[*?]|\[.*\]|\{.*[,.].*\}")
 # These are directories on every host that has them.
@@ -135,7 +136,7 @@ def _absent_node(node: DeviceNode, devices: Mapping[str, HostNode]) -> str:
     try:
         devices[source]
     except NotADevice as error:
-        return f"{quoted(source)} {plain(error.why)}, and no device"
+        return "" if _UNSEEN in error.why else f"{quoted(source)} {plain(error.why)}"
     except KeyError:
         return f"this host has no {quoted(source)}"
     return ""
@@ -153,5 +154,6 @@ def absent_file(path: str, files: Mapping[str, HostPath]) -> str:
     except ProcLinkError:
         return ""  # it leads to another file in each process
     except KeyError as error:
-        return str(error.args[0])
+        why = str(error.args[0])
+        return "" if _UNSEEN in why else why
     return ""
