@@ -457,7 +457,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
-    log = bool(flags["verbose"])
+    log = bool(flags["verbose"]) or "/" in plugin  # an author's own, whose tracebacks matter
     if "/" in plugin and not (flags["idx"] or flags["name"]):
         try:
             discovery.identity(plugin)
