@@ -18,7 +18,7 @@ from nri_inject.api import Adjustment, Container, ContainerState, ContainerUpdat
 from nri_inject.capabilities import NEWEST, Runtime, identify
 from nri_inject.errors import NriError, RemoteError
 from nri_inject.plugin import EVENTS, Plugin
-from nri_inject.runtime.merge import Conflict
+from nri_inject.runtime.owners import Conflict
 from nri_inject.runtime.peer import Peer
 from nri_inject.testing import FakeRuntime, make_container
 from nri_inject.wire.session import Call, Role, Session
