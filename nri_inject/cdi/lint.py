@@ -7,7 +7,7 @@ because a container fails where one of them is missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from nri_inject.cdi.records import DeviceNode, Edits, Mount, Spec
@@ -24,6 +24,7 @@ _NO_ENV: Final = (
     " variables of the container, LD_PRELOAD among them"
 )
 
+_ABSENT: Final = " does not exist"
 _UNSEEN: Final = "is not visible to the plugin"  # and so may be there
 _LIST: Final = "list the nodes, or use nri-inject cdi generate"
 _PATTERN: Final = re.compile(r"[*?]|\[.*\]|\{.*[,.].*\}")
@@ -72,13 +73,17 @@ def hint(path: str) -> str:
     return ""
 
 
-def groups(gids: tuple[int, ...]) -> str:
+def groups(gids: Sequence[int]) -> str:
     """Say what containers need that are not root, for groups that NRI cannot give them."""
-    numbers = ", ".join(map(str, gids))
     return (
         f"NRI cannot add groups to a container: one that is not root needs"
-        f" supplementalGroups: [{numbers}] in the pod's securityContext"
+        f" {supplemental(gids)} in the pod's securityContext"
     )
+
+
+def supplemental(gids: Sequence[int]) -> str:
+    """Return the line of a pod's securityContext that gives it these groups."""
+    return f"supplementalGroups: [{', '.join(map(str, gids))}]"
 
 
 def _all_edits(spec: Spec) -> Iterator[tuple[Path, Edits]]:
@@ -155,5 +160,5 @@ def absent_file(path: str, files: Mapping[str, HostPath]) -> str:
         return ""  # it leads to another file in each process
     except KeyError as error:
         why = str(error.args[0])
-        return "" if _UNSEEN in why else why
+        return why if _ABSENT in why else ""
     return ""

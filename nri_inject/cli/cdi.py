@@ -368,7 +368,9 @@ def resolve_(
     """
     found = _snapshot(directories, unsafe)
     try:
-        resolution = resolve(names, found, HostDevices(), runtime=_runtime(runtime))
+        resolution = resolve(
+            names, found, HostDevices(), files=HostFiles(), unsafe=unsafe, runtime=_runtime(runtime)
+        )
     except CdiError as error:
         return _refuse(error, output)
     adjust = json_format.MessageToDict(resolution.adjust)

@@ -177,12 +177,14 @@ def test_validate_needs_a_file_that_can_be_read(tmp_path: Path) -> None:
 
 
 def test_resolve(directory: Path) -> None:
+    lost = (
+        f"CDI device 'v.com/d=a' of {directory}/a.json: additionalGids 44: NRI cannot add groups to"
+        " a container; add supplementalGroups: [44] to the pod's securityContext, or set"
+        " on_unsupported: warn or cdi.mode: native in the plugin's configuration"
+    )
     assert as_json("resolve", "--cdi-dir", directory, "v.com/d=a") == (
         0,
-        {
-            "adjust": {"env": [{"key": "A", "value": "1"}]},
-            "unsupported": ["additionalGids 44: NRI cannot add groups to a container"],
-        },
+        {"adjust": {"env": [{"key": "A", "value": "1"}]}, "unsupported": [lost]},
     )
 
 
@@ -190,8 +192,9 @@ def test_resolve_of_what_cannot_be_had(directory: Path) -> None:
     status, found = as_json("resolve", "--cdi-dir", directory, "v.com/d=c", "x")
     assert (status, found["unresolved"]) == (1, ["v.com/d=c", "x"])
     status, found = as_json("resolve", "--cdi-dir", directory, "v.com/d=b")
+    front = f"CDI device 'v.com/d=b' of {directory}/a.json: "
     sentence = "device node '/dev/no-such-node': the host has no '/dev/no-such-node'"
-    assert (status, found) == (1, {"error": sentence, "unresolved": []})
+    assert (status, found) == (1, {"error": front + sentence, "unresolved": []})
 
 
 @pytest.mark.parametrize("more", [(), ("--unsafe-files",)])

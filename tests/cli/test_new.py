@@ -175,7 +175,14 @@ def test_an_author_sees_what_the_plugin_prints_and_its_traceback(attempt: New) -
         "    if greeting is None:", '    print("seen", greeting)\n    if greeting:', 1
     )
     module.write_text(text.replace("        return None", '        raise ValueError("mine")', 1))
-    command = [BIN / "nri-inject", "try", "--plugin", "./greeter.py", "--idx", "50"]
+    command: list[str | Path] = [
+        BIN / "nri-inject",
+        "try",
+        "--plugin",
+        "./greeter.py",
+        "--idx",
+        "50",
+    ]
     done = subprocess.run(
         [*command, "--name", "greeter", "pod.yaml"],
         cwd="greeter",
@@ -196,7 +203,14 @@ def test_an_author_sees_why_a_plugin_does_not_start(attempt: New) -> None:
     attempt("greeter")
     module = Path("greeter/greeter.py")
     module.write_text(module.read_text().replace("import os", "import no_such_module", 1))
-    command = [BIN / "nri-inject", "try", "--plugin", "./greeter.py", "--idx", "50"]
+    command: list[str | Path] = [
+        BIN / "nri-inject",
+        "try",
+        "--plugin",
+        "./greeter.py",
+        "--idx",
+        "50",
+    ]
     done = subprocess.run(
         [*command, "--name", "greeter", "pod.yaml"],
         cwd="greeter",

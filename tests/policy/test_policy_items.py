@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from nri_inject.policy.evaluation import Evaluation
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container
 from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.injectors.host import Host
+from nri_inject.policy.evaluation import Evaluation
 from nri_inject.policy.items import items_of
 from nri_inject.policy.rules import Item
 from nri_inject.policy.settle import without
