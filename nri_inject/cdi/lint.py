@@ -47,13 +47,14 @@ def warnings(spec: Spec) -> Iterator[Problem]:
 
 def absent(
     spec: Spec,
-    devices: Mapping[str, HostNode],
+    devices: Mapping[str, HostNode] | None,
     files: Mapping[str, HostPath],
     program_warning: Callable[[str], str | None],
 ) -> Iterator[Problem]:
     """Return a warning for each node, file and program of a spec that the host does not have.
 
-    `devices` and `files` are the host's, `program_warning` says why a program there does not run.
+    `devices` and `files` are the host's, None for nodes that cannot be seen; `program_warning`
+    says why a program there does not run.
     Each path has one warning, however often it is named.
     """
     seen: set[str] = set()
@@ -115,13 +116,14 @@ _Absent = tuple[str, int, str]
 
 def _absent_of_edits(
     edits: Edits,
-    devices: Mapping[str, HostNode],
+    devices: Mapping[str, HostNode] | None,
     files: Mapping[str, HostPath],
     program_warning: Callable[[str], str | None],
 ) -> Iterator[_Absent]:
-    for number, node in enumerate(edits.device_nodes):
-        if why := _absent_node(node, devices):
-            yield "deviceNodes", number, why
+    if devices is not None:
+        for number, node in enumerate(edits.device_nodes):
+            if why := _absent_node(node, devices):
+                yield "deviceNodes", number, why
     for number, mount in enumerate(edits.mounts):
         if is_bind(mount) and (why := absent_file(mount.host_path, files)):
             yield "mounts", number, why

@@ -192,7 +192,9 @@ def _cdi_faults(root: str, directories: Sequence[str]) -> tuple[_Sentences, _Sen
     where = [str(files.resolve(root, path)) for path in directories]
     with closing(CdiRegistry(where, watched=False)) as found:
         specs = found.current()
-    devices, paths = HostDevices(root), HostFiles(root)
+    # A root that is only a file tree has no nodes.
+    has_nodes = files.resolve(root, "/dev/null").exists()
+    devices, paths = HostDevices(root) if has_nodes else None, HostFiles(root)
     runs = partial(program_warning, root=root)
     absent = {
         file.path: [problem.sentence for problem in lint.absent(file.spec, devices, paths, runs)]

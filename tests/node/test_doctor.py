@@ -99,6 +99,11 @@ def two_running(host: Host) -> None:
     host.statuses = {**RUNNING, "20-nri-inject.8": RUNNING["20-nri-inject.7"]}
 
 
+def gone(host: Host) -> None:
+    host.write("etc/cdi/part.yaml", GONE)
+    host.write("dev/null", "")  # the root has nodes
+
+
 GONE = """\
 cdiVersion: "0.5.0"
 kind: example.com/part
@@ -226,7 +231,7 @@ BROKEN: Mapping[str, tuple[Break, str, str]] = {
         ),
     ),
     "what a spec names is gone": (
-        lambda host: host.write("etc/cdi/part.yaml", GONE),
+        gone,
         "cdi",
         (
             "CDI {root}/etc/cdi/part.yaml: this host has no '/dev/part0', /usr/bin/part-smi does"
