@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.saying import CASES
 
 from nri_inject import api
 from nri_inject.errors import RequestError
@@ -18,8 +19,6 @@ from nri_inject.injectors.host import Host
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.source import PolicyFile
-
-from .reading import CASES
 
 CASE = (CASES / "16/policy.yaml").read_text()
 OTHERS = api.Pod(name="web", namespace="shop")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.saying import CASES, said
 
 from nri_inject import api
 from nri_inject.cdi.registry import CdiRegistry
@@ -15,8 +16,6 @@ from nri_inject.hooks.registry import HookRegistry
 from nri_inject.host.hook_environment import PATH
 from nri_inject.injectors.hooks import inject
 from nri_inject.injectors.host import Host
-
-from .reading import CASES, said
 
 STAGES = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
 WRITTEN: list[dict[str, Any]] = [{}, {"env": []}, {"env": None}]

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from .reading import CASES, said
+from support.saying import CASES, said
 
 COMMENT = "JSON has no comments; remove this one"
 COMMA = "JSON has no trailing commas; remove this one"

@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from support.saying import said, without
 
 from nri_inject.host import trust
-
-from .reading import said, without
 
 SPEC = "cdiVersion: '0.5.0'\nkind: a.com/b\ndevices: [{name: c, containerEdits: {env: [A=1]}}]\n"
 HOOK = (

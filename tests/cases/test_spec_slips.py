@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .reading import CASES, said
+from support.saying import CASES, said
 
 LIST = "list the nodes, or use nri-inject cdi generate"
 

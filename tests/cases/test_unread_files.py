@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from .reading import CASES, said, without
+from support.saying import CASES, said, without
 
 SPEC = "only files that end in .json or .yaml are read"
 HOOK = "only files that end in .json are read"

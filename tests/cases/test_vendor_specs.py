@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
+from support import vendors
+from support.saying import CASES, said
 
 from nri_inject import api
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.cdi.resolve import Resolution, resolve
 from nri_inject.host.nodes import HostDevices, HostFiles
-
-from . import vendors
-from .reading import CASES, said
 
 GIDS = "NRI cannot add groups to a container"
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cases import vendors
+from support import vendors
 
 from .cri import CriError
 from .daemon import Daemon

@@ -8,7 +8,8 @@ from click.testing import CliRunner
 
 from nri_inject.cli import program
 
-CASES = Path(__file__).parent
+CASES = Path(__file__).parent.parent / "cases" / "files"
+"""The folders of the cases, with their input."""
 
 
 def said(*arguments: object) -> tuple[int, list[str]]:

@@ -1,1 +1,0 @@
-"""Inputs that users bring, kind by kind: each has a folder of files, or a generator beside them."""
