@@ -393,6 +393,9 @@ _FOLD: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)} | {
 }
 
 
+_NEARLY_SAME: Final = 0.8  # of difflib; path and hostPath have 0.67
+
+
 class Map:
     """Reads maps with these keys, in any letter case; a case that is not ours is warned of.
 
@@ -454,7 +457,7 @@ class Map:
     def _unknown(self, key: str, value: Mapping[str, Value]) -> Problem:
         """Return the fault of an unknown key, with the known key that it may mean.
 
-        A key that the map has already is not what is meant.
+        A key that the map has already is meant only if the two are nearly the same.
         """
         given = {
             folded(other) for other, item in value.items() if item is not None and other != key
@@ -462,6 +465,7 @@ class Map:
         free = [field for name, field in self._folded.items() if name not in given]
         near = next((field.name for field in free if folded(key) in field.others), None)
         near = near or meant(key, [field.name for field in free])
+        near = near or meant(key, self.names, _NEARLY_SAME)
         hint = f"did you mean {near!r}?" if near else f"known: {listed(self.names)}"
         sentence = f"unknown key {quoted(key)}; {hint}"
         return Problem("unknown-field", (), sentence, {"field": key})

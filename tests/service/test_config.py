@@ -88,9 +88,9 @@ def test_a_request_without_an_answer_fails_unless_the_admin_lets_it_pass() -> No
 
 
 def test_all_faults_are_told_together_in_the_order_of_the_text() -> None:
-    assert fault("policy: x\naudi: 1\non_unsupported: [1]\n") == (
+    assert fault("policy: x\npolici: 1\non_unsupported: [1]\n") == (
         "here: policy: 'x' must be one of " + POLICIES + ";"
-        " unknown key 'audi'; did you mean 'audit'?;"
+        " unknown key 'polici'; did you mean 'policy'?;"
         " on_unsupported: a list must be one of fail, warn"
     )
 
