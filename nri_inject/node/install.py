@@ -113,7 +113,7 @@ What = Literal["new", "same", "changed", "kept"]
 
 
 def find_program(name: str) -> Program:
-    """Return the program that somebody means: a plugin's name, with an index `NN-` if need be.
+    """Return the program of a plugin's name, which may have an index `NN-` in front.
 
     ConfigError for a name that no plugin of ours has.
     """
@@ -190,8 +190,7 @@ def enabling(node: Node) -> File:
     if not node.distribution.template and not files.resolve(node.root, config).exists():
         return File(config, texts.enabling(runtime, version=2))
     raise ConfigError(
-        f"{node.distribution.config} reads no directory that a file could go to; by hand,"
-        f" {how_to_enable(node)}"
+        f"{node.distribution.config} reads no drop-in directory; by hand, {how_to_enable(node)}"
     )
 
 
@@ -199,7 +198,7 @@ def how_to_enable(node: Node) -> str:
     """Say what to write where to switch NRI on."""
     place = node.distribution.template or node.distribution.config
     table, *settings = texts.enabling(node.distribution.runtime).splitlines()
-    return f"switch NRI on in {place}: {' and '.join(settings)} in {table}"
+    return f"enable NRI in {place}: {' and '.join(settings)} in {table}"
 
 
 # --- doing it -----------------------------------------------------------------------------------
@@ -242,7 +241,9 @@ def _what(root: str, step: Step, entry: Entry | None) -> What:
         if entry is None and step.path.startswith(COMMANDS):
             return "kept"
         if entry is None:
-            raise ConfigError(f"{step.path} is there and not ours; remove it, or use another --idx")
+            raise ConfigError(
+                f"{step.path} exists, and install did not write it; remove it, or use another --idx"
+            )
         return "changed"
     now = digest_of(where)
     if now == digest(step.text):
@@ -266,7 +267,7 @@ def _take(root: str, step: Step) -> None:
 def _copy(source: Path, where: Path) -> None:
     """Copy a folder with modes of our own: the source may be writable by others.
 
-    Until they are right, nobody else gets into the directory that holds the copy.
+    Until the modes are set, only root can enter the directory that holds the copy.
     """
     holder = Path(tempfile.mkdtemp(prefix=f".{where.name}.", dir=where.parent))
     try:
@@ -281,7 +282,7 @@ def _copy(source: Path, where: Path) -> None:
 
 
 def _seal(folder: Path) -> None:
-    """Let everybody read and run what is in a folder, and nobody but its owner write it."""
+    """Make a folder's content readable and executable for all, and writable for its owner only."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
@@ -300,15 +301,15 @@ def _target(root: str, link: Link) -> str:
 
 
 def uninstall(root: str, *, purge: bool = False, dry: bool = False) -> list[Change]:
-    """Take away what is recorded, and return what became of it.
+    """Remove the recorded files, and return the outcome for each.
 
-    Files and links that somebody has changed since are kept, and stay recorded, unless `purge`.
-    Directories that we made go when they are empty.
+    Files and links that were changed since are kept, and stay recorded, unless `purge`. Directories
+    that install created are removed when they are empty.
     """
     entries = recorded(root)
     left: list[Entry] = []
     changes: list[Change] = []
-    for entry in reversed(entries):  # the runtime's plugins first: nobody starts half of one
+    for entry in reversed(entries):  # the runtime's plugins first, so that no half of one starts
         if entry.kind == "directory" or not exists(root, entry):
             continue
         is_removed = purge or is_unchanged(root, entry)
@@ -334,7 +335,7 @@ def _remove_directories(root: str, entries: Sequence[Entry], left: list[Entry]) 
             removed.append(Change("removed", entry.path))
         except FileNotFoundError:
             continue
-        except OSError:  # not empty: somebody else uses it, too
+        except OSError:  # not empty: it has other files, too
             left.append(entry)
     if any(entry.kind != "directory" for entry in left):
         record(root, left)

@@ -47,7 +47,7 @@ def drop_in(file_name: str, *, journal: bool = False) -> str:
     if journal:
         log = "log: journal  # journalctl -t nri-inject"
     return f"""\
-# Configuration of the plugin {file_name}. The runtime reads it when it starts, and hands it over.
+# Configuration of the plugin {file_name}. The runtime reads it when it starts, and passes it on.
 policy:
   file: {POLICY_FILE}
 {log}
@@ -55,7 +55,7 @@ policy:
 
 
 CONFIG: Final = f"""\
-# Configuration of the service nri-inject, which notices a change of this file by itself.
+# Configuration of the service nri-inject, which reads this file again when it changes.
 policy:
   file: {POLICY_FILE}
 """
@@ -78,9 +78,9 @@ def unit(command: str, runtime_unit: str) -> str:
 
     `command` is its whole command line, `runtime_unit` the unit of the runtime.
 
-    It starts before the kubelet, so that no pod is created without it: `Type=notify` means that
-    it has started when the runtime has taken it in. What it needs is the runtime's socket, the
-    host's files to look at, and its own status socket; the settings take away all else.
+    It starts before the kubelet, so that no pod is created without it: with `Type=notify` it has
+    started when a runtime has synchronized it. It needs the runtime's socket, the host's files to
+    read, and its own status socket; the settings deny all else.
     """
     return f"""\
 [Unit]
