@@ -64,5 +64,5 @@ def test_a_policy_that_cannot_be_read_does_not_lose_the_hook(tmp_path: Path) -> 
     container = api.Container(name="main", args=["sleep", "1"])
     permit = Permit(PolicyFile(str(file)).current(), AGENT, container, "20-nri-inject")
     host = Host(devices={}, hooks=HookIndex([definition("prestart")]), permit=permit)
-    with pytest.raises(RequestError, match="cannot be used"):
+    with pytest.raises(RequestError, match="is not usable"):
         inject(AGENT, container, host)

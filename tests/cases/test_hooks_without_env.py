@@ -35,7 +35,8 @@ def test_a_hook_file_without_env(env: dict[str, Any], stage: str, tmp_path: Path
     assert [[*hook.env] for hook in added] == [[PATH]]
     status, lines = said("hooks", "validate", tmp_path / "a.json")
     assert (status, len(lines)) == (0, 1)
-    assert f"warning: env is empty, so the program gets {PATH} and no other variable" in lines[0]
+    assert "warning: env is empty" in lines[0]
+    assert PATH in lines[0]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -56,4 +57,5 @@ def test_a_spec_with_a_hook_without_env(
     assert [[*hook.env] for hook in added] == [[PATH]]
     status, lines = said("cdi", "validate", tmp_path / "a.json")
     assert (status, len(lines)) == (0, 1)
-    assert f"the hook has no env, so nri-inject runs it with {PATH} and no other" in lines[0]
+    assert "the hook has no env" in lines[0]
+    assert PATH in lines[0]

@@ -167,11 +167,11 @@ def test_other_plugins_stay(host: Path, build: Build) -> None:
     [
         ("version = 3\n", False, []),
         ("version = 2\n", True, []),
-        ("version = 2\n", False, [r"switch NRI on in /etc/containerd/config\.toml: .*\]$"]),
+        ("version = 2\n", False, [r"enable NRI in /etc/containerd/config\.toml: .*\]$"]),
         (
             'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n',
             False,
-            [r"switch NRI on in .* \(or use --enable-nri\)$"],
+            [r"enable NRI in .* \(or use --enable-nri\)$"],
         ),
     ],
 )
