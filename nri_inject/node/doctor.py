@@ -216,7 +216,8 @@ def _indexes(seen: Gathered) -> _Found:
 
 
 def _installed(seen: Gathered) -> _Found:
-    if not (seen.starters or seen.ours or seen.external or seen.statuses):
+    runs = any(said is not None for said in seen.statuses.values())
+    if not (seen.starters or seen.ours or seen.external or runs):
         yield _problem(
             f"nri-inject is not installed: {seen.node.nri.plugins} has no plugin of it, there is no"
             " unit, and no plugin of it runs; pods start without the devices that they request",
