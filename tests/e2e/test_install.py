@@ -163,10 +163,10 @@ def test_a_launched_plugin_has_a_log_with_the_audit_in_it(
     host.nri_inject("install")
     host.daemon.start()
     pod = host.daemon.cri.run_pod("denied", annotations={DEVICES: "- path: /dev/full"})
-    with pytest.raises(CriError, match="no rule of /etc/nri-inject/policy.yaml allows it"):
+    with pytest.raises(CriError, match=r"no rule of /etc/nri-inject/policy\.yaml allows it"):
         host.daemon.cri.run(pod, "main")
     log = host.root / "var/log/nri-inject/20-nri-inject.log"
-    until(lambda: '"decision": "deny"' in log.read_text())
+    until(lambda: '"decision": "deny"' in log.read_text(), "the decision in the log")
     policy = host.root / "etc/nri-inject/policy.yaml"
     policy.write_text(f"{policy.read_text()}rules: []\n")
     with pytest.raises(CriError, match="a newer version of the policy is not in force"):
