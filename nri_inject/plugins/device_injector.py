@@ -16,10 +16,10 @@ if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
 from nri_inject.injectors.device import inject
 
 
-def _inventory(_options: Options, _config: Config) -> Source:
+def _inventory(_options: Options, configured: Config) -> Source:
     from nri_inject.host.devices.source import HostInventory
 
-    return HostInventory()
+    return HostInventory(configured.host_root)
 
 
 PART: Final = InjectorSpec(
