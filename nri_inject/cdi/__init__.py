@@ -2,6 +2,6 @@
 
 `registry` keeps the specs current, `spec` reads one, `lookup` finds the devices of names, `resolve`
 makes an adjustment of their edits, `origins` names device and file of a fault, `oci` edits an OCI
-specification, `lint` finds slips that work and things that the host lacks. Injectors and the command
-line import this room.
+specification, `lint` finds slips that work and things that the host lacks. Injectors and the
+command line import this room.
 """
