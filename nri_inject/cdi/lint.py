@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from nri_inject.cdi.records import DeviceNode, Edits, Mount, Spec
+from nri_inject.cdi.records import Edits, Mount, Spec, SpecNode
 from nri_inject.host import hook_environment
 from nri_inject.host.model import DeviceNode as HostNode
 from nri_inject.host.model import HostPath, NotADevice, ProcLinkError
@@ -136,7 +136,7 @@ def _absent_of_edits(
             yield "hooks", number, cannot
 
 
-def _absent_node(node: DeviceNode, devices: Mapping[str, HostNode]) -> str:
+def _absent_node(node: SpecNode, devices: Mapping[str, HostNode]) -> str:
     source = node.host_path or node.path
     if (node.type and node.major) or hint(source):
         return ""  # the host is not asked, or it is warned of already

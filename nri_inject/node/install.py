@@ -21,8 +21,6 @@ from nri_inject.node import files, texts
 from nri_inject.node.record import (
     RECORD,
     UNITS,
-    Change,
-    Entry,
     digest,
     digest_of,
     exists,
@@ -77,7 +75,7 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class TreeStep:
     """A copy of a folder of ours."""
 
     path: str
@@ -85,7 +83,7 @@ class Tree:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class FileStep:
     """A file of ours; an admin's version of it stays. `text` is its content."""
 
     path: str
@@ -93,7 +91,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class LinkStep:
     """A symbolic link to a program of ours, relative, so that it also holds below a root."""
 
     path: str
@@ -108,7 +106,7 @@ class Directory:
     logs: bool = False
 
 
-Step: TypeAlias = Tree | File | Link | Directory
+InstallStep: TypeAlias = TreeStep | FileStep | LinkStep | Directory
 What = Literal["new", "same", "changed", "kept"]
 
 
@@ -138,20 +136,20 @@ def plan(
     *,
     prefix: str = PREFIX,
     systemd: bool = False,
-) -> list[Step]:
+) -> list[InstallStep]:
     """Return the steps in their order: a plugin comes last, when all it needs is there."""
-    steps: list[Step] = []
+    steps: list[InstallStep] = []
     home = build.folder
     if build.is_copied:
         home = f"{prefix}/current"
         steps += [
-            Tree(f"{prefix}/{build.release}", build.folder),
-            Link(home, f"{prefix}/{build.release}"),
+            TreeStep(f"{prefix}/{build.release}", build.folder),
+            LinkStep(home, f"{prefix}/{build.release}"),
         ]
     if home != COMMANDS:
-        steps += [Link(f"{COMMANDS}/{name}", f"{home}/{name}") for name in build.programs]
+        steps += [LinkStep(f"{COMMANDS}/{name}", f"{home}/{name}") for name in build.programs]
     steps += [Directory(path) for path in DROPPED_IN]
-    steps.append(File(texts.POLICY_FILE, texts.POLICY))
+    steps.append(FileStep(texts.POLICY_FILE, texts.POLICY))
     if systemd:
         return [*steps, *_service(node, home, programs)]
     journal = files.resolve(node.root, JOURNAL).exists()
@@ -159,36 +157,38 @@ def plan(
         steps.append(Directory(texts.LOGS, logs=True))
     for program in programs:
         conf = f"{node.nri.configurations}/{program.file_name}.conf"
-        steps.append(File(conf, texts.drop_in(program.file_name, journal=journal)))
+        steps.append(FileStep(conf, texts.drop_in(program.file_name, journal=journal)))
     for program in programs:
-        steps.append(Link(f"{node.nri.plugins}/{program.file_name}", f"{home}/{program.script}"))
+        steps.append(
+            LinkStep(f"{node.nri.plugins}/{program.file_name}", f"{home}/{program.script}")
+        )
     return steps
 
 
-def _service(node: Node, home: str, programs: Sequence[Program]) -> Iterator[Step]:
-    yield File(texts.CONFIG_FILE, texts.CONFIG)
+def _service(node: Node, home: str, programs: Sequence[Program]) -> Iterator[InstallStep]:
+    yield FileStep(texts.CONFIG_FILE, texts.CONFIG)
     unit = node.distribution.unit.partition(" ")[0]
     for program in programs:
         run = " run" if program.script == "nri-inject" else ""
         flags = f"--idx {program.idx} --name {program.name} --socket-path {node.nri.socket}"
         command = f"{home}/{program.script}{run} {flags} --config {texts.CONFIG_FILE}"
-        yield File(f"{UNITS}/{program.script}.service", texts.unit(command, unit))
+        yield FileStep(f"{UNITS}/{program.script}.service", texts.unit(command, unit))
 
 
-def enabling(node: Node) -> File:
+def enabling(node: Node) -> FileStep:
     """Return the file that switches NRI on; ConfigError if only an edit by hand can do it."""
     runtime, config = node.distribution.runtime, node.distribution.config
     lines = texts.enabling(runtime)
     if node.distribution.drop_ins:
-        return File(f"{node.distribution.drop_ins}/99-nri-inject.conf", lines)
+        return FileStep(f"{node.distribution.drop_ins}/99-nri-inject.conf", lines)
     for pattern in node.nri.imports:
         if pattern.endswith("/*.toml"):
             version = files.read(node.root, config).decode(errors="replace")
             number = 3 if "version = 3" in version else 2
             text = texts.enabling(runtime, version=number)
-            return File(f"{PurePosixPath(pattern).parent}/nri-inject.toml", text)
+            return FileStep(f"{PurePosixPath(pattern).parent}/nri-inject.toml", text)
     if not node.distribution.template and not files.resolve(node.root, config).exists():
-        return File(config, texts.enabling(runtime, version=2))
+        return FileStep(config, texts.enabling(runtime, version=2))
     raise ConfigError(
         f"{node.distribution.config} reads no drop-in directory; by hand, {how_to_enable(node)}"
     )
@@ -205,8 +205,12 @@ def how_to_enable(node: Node) -> str:
 
 
 def install(
-    root: str, steps: Sequence[Step], *, replaced: Sequence[Entry] = (), dry: bool = False
-) -> list[Change]:
+    root: str,
+    steps: Sequence[InstallStep],
+    *,
+    replaced: Sequence[InstalledPath] = (),
+    dry: bool = False,
+) -> list[PathChange]:
     """Take the steps that are not taken yet, and return what changed; `dry` changes nothing.
 
     `replaced` is removed first, but for what somebody has changed. Raises ConfigError before
@@ -217,7 +221,9 @@ def install(
     known = {entry.path: entry for entry in before}
     changes = [(step, _what(root, step, known.get(step.path))) for step in steps]
     gone = [entry for entry in replaced if exists(root, entry)]
-    removed = [Change("removed" if is_unchanged(root, one) else "kept", one.path) for one in gone]
+    removed = [
+        PathChange("removed" if is_unchanged(root, one) else "kept", one.path) for one in gone
+    ]
     if not dry:
         made = [step for step, what in changes if what != "kept"]
         record(root, _merged(root, before, made))
@@ -225,17 +231,17 @@ def install(
         for step, what in changes:
             if what in ("new", "changed"):
                 _take(root, step)
-    return [*removed, *(Change(what, step.path) for step, what in changes)]
+    return [*removed, *(PathChange(what, step.path) for step, what in changes)]
 
 
-def _what(root: str, step: Step, entry: Entry | None) -> What:
+def _what(root: str, step: InstallStep, entry: InstalledPath | None) -> What:
     """Return what a step would do to what is there now."""
     where = files.resolve_parent(root, step.path)
     if not os.path.lexists(where):
         return "new"
-    if isinstance(step, Tree | Directory):
+    if isinstance(step, TreeStep | Directory):
         return "same"  # a tree's name has its content's digest
-    if isinstance(step, Link):
+    if isinstance(step, LinkStep):
         if where.is_symlink() and str(where.readlink()) == _target(root, step):
             return "same"
         if entry is None and step.path.startswith(COMMANDS):
@@ -251,14 +257,14 @@ def _what(root: str, step: Step, entry: Entry | None) -> What:
     return "changed" if entry is not None and entry.mark == now else "kept"
 
 
-def _take(root: str, step: Step) -> None:
+def _take(root: str, step: InstallStep) -> None:
     where = files.resolve_parent(root, step.path)
     files.make_directory(where.parent)
     if isinstance(step, Directory):
         files.make_directory(where, 0o750 if step.logs else 0o755)
-    elif isinstance(step, Tree):
+    elif isinstance(step, TreeStep):
         _copy(Path(step.source), where)
-    elif isinstance(step, Link):
+    elif isinstance(step, LinkStep):
         files.link(where, _target(root, step))
     else:
         files.write(where, step.text.encode(), 0o644)
@@ -289,7 +295,7 @@ def _seal(folder: Path) -> None:
             path.chmod(0o755 if runs else 0o644)
 
 
-def _target(root: str, link: Link) -> str:
+def _target(root: str, link: LinkStep) -> str:
     """Return a link's text: the way from where it really is to what it is to lead to."""
     start = files.resolve(root, str(PurePosixPath(link.path).parent))
     to = PurePosixPath(link.to)
@@ -300,15 +306,15 @@ def _target(root: str, link: Link) -> str:
 # --- undoing it ---------------------------------------------------------------------------------
 
 
-def uninstall(root: str, *, purge: bool = False, dry: bool = False) -> list[Change]:
+def uninstall(root: str, *, purge: bool = False, dry: bool = False) -> list[PathChange]:
     """Remove the recorded files, and return the outcome for each.
 
     Files and links that were changed since are kept, and stay recorded, unless `purge`. Directories
     that install created are removed when they are empty.
     """
     entries = recorded(root)
-    left: list[Entry] = []
-    changes: list[Change] = []
+    left: list[InstalledPath] = []
+    changes: list[PathChange] = []
     for entry in reversed(entries):  # the runtime's plugins first, so that no half of one starts
         if entry.kind == "directory" or not exists(root, entry):
             continue
@@ -317,22 +323,24 @@ def uninstall(root: str, *, purge: bool = False, dry: bool = False) -> list[Chan
             remove(root, entry)
         if not is_removed:
             left.append(entry)
-        changes.append(Change("removed" if is_removed else "kept", entry.path))
+        changes.append(PathChange("removed" if is_removed else "kept", entry.path))
     if not dry:
         changes += _remove_directories(root, entries, left)
     return changes
 
 
-def _remove_directories(root: str, entries: Sequence[Entry], left: list[Entry]) -> list[Change]:
+def _remove_directories(
+    root: str, entries: Sequence[InstalledPath], left: list[InstalledPath]
+) -> list[PathChange]:
     """Remove the record, or what is done of it, and the directories that nothing is left in."""
-    removed: list[Change] = []
+    removed: list[PathChange] = []
     directories = [entry for entry in entries if entry.kind == "directory"]
     if not left:
         files.resolve_parent(root, RECORD).unlink(missing_ok=True)
     for entry in sorted(directories, key=lambda entry: entry.path, reverse=True):
         try:
             files.resolve(root, entry.path).rmdir()
-            removed.append(Change("removed", entry.path))
+            removed.append(PathChange("removed", entry.path))
         except FileNotFoundError:
             continue
         except OSError:  # not empty: it has other files, too
@@ -345,27 +353,29 @@ def _remove_directories(root: str, entries: Sequence[Entry], left: list[Entry]) 
 # --- the record ---------------------------------------------------------------------------------
 
 
-def _merged(root: str, before: Sequence[Entry], steps: Sequence[Step]) -> list[Entry]:
+def _merged(
+    root: str, before: Sequence[InstalledPath], steps: Sequence[InstallStep]
+) -> list[InstalledPath]:
     """Return the record with what these steps make, and with the directories that they need."""
-    entries: dict[str, Entry] = {entry.path: entry for entry in before}
+    entries: dict[str, InstalledPath] = {entry.path: entry for entry in before}
     for step in steps:
         for directory in _missing_directories(root, step.path):
-            entries.setdefault(directory, Entry("directory", directory))
-        if isinstance(step, Tree):
-            entries[step.path] = Entry("tree", step.path)
-        elif isinstance(step, Link):
-            entries[step.path] = Entry("link", step.path, _target(root, step))
+            entries.setdefault(directory, InstalledPath("directory", directory))
+        if isinstance(step, TreeStep):
+            entries[step.path] = InstalledPath("tree", step.path)
+        elif isinstance(step, LinkStep):
+            entries[step.path] = InstalledPath("link", step.path, _target(root, step))
         elif isinstance(step, Directory):
             if not files.resolve(root, step.path).exists():
-                entries[step.path] = Entry("logs" if step.logs else "directory", step.path)
+                entries[step.path] = InstalledPath("logs" if step.logs else "directory", step.path)
         elif not _is_foreign(root, step, entries):
-            entries[step.path] = Entry("file", step.path, digest(step.text))
+            entries[step.path] = InstalledPath("file", step.path, digest(step.text))
     for directory in _missing_directories(root, RECORD):
-        entries.setdefault(directory, Entry("directory", directory))
+        entries.setdefault(directory, InstalledPath("directory", directory))
     return list(entries.values())
 
 
-def _is_foreign(root: str, step: File, entries: Mapping[str, Any]) -> bool:
+def _is_foreign(root: str, step: FileStep, entries: Mapping[str, Any]) -> bool:
     """Tell whether a file of the same words was there before us."""
     return step.path not in entries and files.resolve_parent(root, step.path).exists()
 
@@ -389,7 +399,7 @@ def release_of(folder: Path, version: str) -> str:
     return f"{version}-{digest.hexdigest()[:8]}"
 
 
-def outdated(root: str, build: Build, *, prefix: str = PREFIX) -> list[Entry]:
+def outdated(root: str, build: Build, *, prefix: str = PREFIX) -> list[InstalledPath]:
     """Return the copies that are neither this one nor the one that is in use before it.
 
     That one stays: plugins that run go on to load their parts from it. Call it before `install`.
@@ -407,10 +417,10 @@ def outdated(root: str, build: Build, *, prefix: str = PREFIX) -> list[Entry]:
     ]
 
 
-def forget(root: str, entries: Sequence[Entry]) -> list[Change]:
+def forget(root: str, entries: Sequence[InstalledPath]) -> list[PathChange]:
     """Remove things, and what the record says of them."""
     for entry in entries:
         remove(root, entry)
     if entries:
         record(root, [entry for entry in recorded(root) if entry not in entries])
-    return [Change("removed", entry.path) for entry in entries]
+    return [PathChange("removed", entry.path) for entry in entries]

@@ -12,7 +12,15 @@ import pytest
 
 from nri_inject.errors import ConfigError
 from nri_inject.node import files, install, texts
-from nri_inject.node.install import Build, Directory, File, Link, Program, Step, Tree
+from nri_inject.node.install import (
+    Build,
+    Directory,
+    FileStep,
+    InstallStep,
+    LinkStep,
+    Program,
+    TreeStep,
+)
 from nri_inject.node.record import RECORD, Change
 from nri_inject.node.runtime import Node, look
 from nri_inject.service import config
@@ -46,7 +54,7 @@ def node(host: Path) -> Node:
     return look(str(host))
 
 
-def steps(host: Path, build: Build, *plugins: Program) -> list[Step]:
+def steps(host: Path, build: Build, *plugins: Program) -> list[InstallStep]:
     return install.plan(node(host), build, plugins or [SUITE])
 
 
@@ -68,15 +76,15 @@ def what(changes: list[Change]) -> dict[str, str]:
 def test_the_plan_ends_with_the_plugin_when_all_it_needs_is_there(host: Path) -> None:
     build = Build("/dist", "1.0-abc")
     assert steps(host, build) == [
-        Tree("/opt/nri-inject/1.0-abc", "/dist"),
-        Link("/opt/nri-inject/current", "/opt/nri-inject/1.0-abc"),
-        Link("/usr/local/bin/nri-inject", "/opt/nri-inject/current/nri-inject"),
+        TreeStep("/opt/nri-inject/1.0-abc", "/dist"),
+        LinkStep("/opt/nri-inject/current", "/opt/nri-inject/1.0-abc"),
+        LinkStep("/usr/local/bin/nri-inject", "/opt/nri-inject/current/nri-inject"),
         Directory("/etc/cdi"),
         Directory("/etc/containers/oci/hooks.d"),
-        File("/etc/nri-inject/policy.yaml", texts.POLICY),
+        FileStep("/etc/nri-inject/policy.yaml", texts.POLICY),
         Directory("/var/log/nri-inject", logs=True),
-        File(CONF, texts.drop_in("20-nri-inject")),
-        Link(PLUGIN, "/opt/nri-inject/current/nri-inject"),
+        FileStep(CONF, texts.drop_in("20-nri-inject")),
+        LinkStep(PLUGIN, "/opt/nri-inject/current/nri-inject"),
     ]
 
 
@@ -84,7 +92,7 @@ def test_scripts_of_this_python_are_linked_to_where_they_are(host: Path) -> None
     last = steps(host, Build("/venv/bin"), Program("nri-device-injector", "11", "device-injector"))[
         -1
     ]
-    assert last == Link("/opt/nri/plugins/11-device-injector", "/venv/bin/nri-device-injector")
+    assert last == LinkStep("/opt/nri/plugins/11-device-injector", "/venv/bin/nri-device-injector")
 
 
 def test_installing_twice_changes_nothing_the_second_time(host: Path, build: Build) -> None:
@@ -253,7 +261,7 @@ def test_a_service_has_a_unit_and_one_configuration(host: Path) -> None:
         "/etc/systemd/system/nri-inject.service",
     ]
     unit = planned[-1]
-    assert isinstance(unit, File)
+    assert isinstance(unit, FileStep)
     assert (
         "ExecStart=/venv/bin/nri-inject run --idx 20 --name nri-inject"
         " --socket-path /var/run/nri/nri.sock --config /etc/nri-inject/config.yaml\n"
@@ -262,7 +270,7 @@ def test_a_service_has_a_unit_and_one_configuration(host: Path) -> None:
 
 
 def test_nri_is_switched_on_by_a_file_where_the_runtime_reads_one(tmp_path: Path) -> None:
-    def enabling(name: str, config_file: str, text: str | None) -> File:
+    def enabling(name: str, config_file: str, text: str | None) -> FileStep:
         root = tmp_path / name
         path = root / config_file.lstrip("/")
         path.parent.mkdir(parents=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nri_inject.api import ConfigureRequest
 from nri_inject.service.base import Options
-from nri_inject.service.config import Config, File
+from nri_inject.service.config import Config, NodeFile
 from nri_inject.service.environment import ConfigFile, Environment
 
 
@@ -31,7 +31,7 @@ def test_a_configuration_is_read_again_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_faulty_policy_is_a_fault_of_the_service_until_it_is_mended(tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("rules: []\n")
-    configured = Config(policy=File(str(policy)), unsafe_files=True)
+    configured = Config(policy=NodeFile(str(policy)), unsafe_files=True)
     environment = Environment((), Options(idx="20", name="a"), configured)
     with closing(environment):
         environment.configure(ConfigureRequest())
