@@ -14,7 +14,9 @@ from nri_inject.cdi.records import Edits, Mount, Spec, SpecNode
 from nri_inject.host import hook_environment
 from nri_inject.host.model import DeviceNode as HostNode
 from nri_inject.host.model import HostPath, NotADevice, ProcLinkError
+from nri_inject.text import modes
 from nri_inject.text.fields import Problem
+from nri_inject.text.flow import flow
 from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Path
 
@@ -103,6 +105,12 @@ def _of_edits(edits: Edits, place: Path) -> Iterator[Problem]:
         if why := hint(source):
             path = (*place, "deviceNodes", number)
             yield Problem("no-node", path, f"{quoted(source)}: {why}", warning=True)
+        meant = None if node.file_mode is None else modes.decimal_mode(node.file_mode)
+        if meant is not None:
+            path = (*place, "deviceNodes", number, "fileMode")
+            wanted = f"{flow(meant)} in YAML, {int(meant)} in JSON"
+            sentence = f"{node.file_mode} is decimal (0{node.file_mode:o}); write {wanted}"
+            yield Problem("decimal-mode", path, sentence, warning=True)
     for number, mount in enumerate(edits.mounts):
         if _PATTERN.search(mount.host_path):
             sentence = f"{quoted(mount.host_path)}: CDI has no patterns; list the files"

@@ -9,33 +9,24 @@ from typing import Final
 
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.capabilities import NEWEST, Runtime, dotted
-from nri_inject.errors import ConfigError, RequestError
-from nri_inject.host import trust
-from nri_inject.policy import document
-from nri_inject.policy.rules import Decision, Policy
+from nri_inject.errors import RequestError
+from nri_inject.policy.rules import Decision
 from nri_inject.service import logs
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
 from nri_inject.service.environment import Environment, InjectorSpec
 
 
-def read_policy(file: str, *, unsafe: bool) -> Policy:
-    """Return the policy that a file holds; ConfigError as a plugin would log it."""
-    try:
-        data = trust.read(file, document.LIMITS.size + 1, unsafe=unsafe)
-    except trust.Untrusted as error:
-        raise ConfigError(f"{file}: {error}; refusing to read it") from error
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    return document.read(data, file)
-
-
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The decisions for one container; `errors` are the faults that fail it, denials included."""
+    """What is decided for one container; `errors` are why it fails, what is denied among them.
+
+    `warnings` are what a plugin would write to its log.
+    """
 
     decisions: Sequence[Decision]
     errors: Sequence[str]
+    warnings: Sequence[str] = ()
 
 
 class Decider:
@@ -61,13 +52,15 @@ class Decider:
 
     def decide(self, pod: Pod, container: Container) -> Decided:
         """Return what would be decided for a container; nothing is injected anywhere."""
-        host = self._around.host(pod, container)
+        warnings: list[str] = []
+        host = self._around.host(pod, container, warnings.append)
         errors: Sequence[str] = ()
         try:
             self._around.injector(pod, container, host)
         except RequestError as error:
             errors = error.faults
-        return Decided([] if host.permit is None else host.permit.decisions, errors)
+        decisions = [] if host.permit is None else host.permit.decisions
+        return Decided(decisions, errors, warnings)
 
     def close(self) -> None:
         """Stop watching files."""

@@ -30,7 +30,7 @@ from nri_inject.host.unread import unread, unread_name
 from nri_inject.node.files import resolve
 from nri_inject.service import logs
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import format_option
+from nri_inject.service.options import directories_option, format_option
 from nri_inject.text.words import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,14 +52,7 @@ def command() -> None:
 
 
 def _directories(function: F) -> F:
-    option = click.option(
-        "--hooks-dir",
-        "directories",
-        multiple=True,
-        metavar="DIR",
-        help=f"Hook directory; a later one wins. {' and '.join(DIRECTORIES)} unless given.",
-    )
-    return option(_host(function))
+    return directories_option("--hooks-dir", "Hook", DIRECTORIES)(_host(function))
 
 
 def _host(function: F) -> F:

@@ -16,7 +16,7 @@ from nri_inject.errors import ConfigError
 from nri_inject.node import install, record, starters
 from nri_inject.node.install import PREFIX, Build
 from nri_inject.node.layout import DISTRIBUTIONS
-from nri_inject.node.record import Change, Entry
+from nri_inject.node.record import InstalledPath, PathChange
 from nri_inject.node.runtime import Node, look
 from nri_inject.plugins.programs import PROGRAMS, SUITE
 from nri_inject.service.command import FAILED
@@ -71,7 +71,7 @@ def host_options(function: F) -> F:
     help="Enable NRI with a drop-in file if the runtime's configuration allows it.",
 )
 @click.option("--prefix", default=PREFIX, metavar="DIR", help=f"For the programs, {PREFIX}.")
-@click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
+@click.option("--dry-run", is_flag=True, help="PathChange nothing; show what would change.")
 @host_options
 @format_option
 def command(
@@ -134,7 +134,7 @@ def _programs(folder: Path) -> tuple[str, ...]:
     return tuple(name for name in PROGRAMS if (folder / name).exists())
 
 
-def _unused(changes: Sequence[Change], replaced: Sequence[Entry]) -> list[str]:
+def _unused(changes: Sequence[PathChange], replaced: Sequence[InstalledPath]) -> list[str]:
     """Say which configuration somebody has changed and nothing reads any more."""
     paths = {entry.path for entry in replaced}
     kept = [change.path for change in changes if change.what == "kept" and change.path in paths]
@@ -152,7 +152,7 @@ def _enabling(node: Node, *, enabled: bool) -> list[str]:
     return [f"{install.how_to_enable(node)} (or use --enable-nri)"]
 
 
-def _starting(node: Node, changes: Sequence[Change], *, systemd: bool) -> list[str]:
+def _starting(node: Node, changes: Sequence[PathChange], *, systemd: bool) -> list[str]:
     """Return what starts the plugins, and ends those that they take the place of."""
     removed = [change.path for change in changes if change.what == "removed"]
     todo = stopping(removed)
@@ -168,7 +168,7 @@ def _starting(node: Node, changes: Sequence[Change], *, systemd: bool) -> list[s
     return todo
 
 
-def is_unit(change: Change) -> bool:
+def is_unit(change: PathChange) -> bool:
     """Tell whether this is a unit that is there afterwards."""
     return change.path.startswith(record.UNITS) and change.what != "removed"
 
@@ -184,7 +184,7 @@ def _program() -> str:
     return "nri-inject" if shutil.which("nri-inject") else f"{install.COMMANDS}/nri-inject"
 
 
-def show(changes: Iterable[Change], todo: Sequence[str], output: str, *, dry: bool) -> None:
+def show(changes: Iterable[PathChange], todo: Sequence[str], output: str, *, dry: bool) -> None:
     """Print what changed, or would, and what is left to do."""
     if output == "json":
         rows = [{"what": change.what, "path": change.path} for change in changes]

@@ -26,7 +26,7 @@ from nri_inject.host.nodes import HostDevices, HostFiles
 from nri_inject.host.programs import program_warning
 from nri_inject.host.unread import unread
 from nri_inject.node import files, record, starters, texts
-from nri_inject.node.record import Entry
+from nri_inject.node.record import InstalledPath
 from nri_inject.node.runtime import Node
 from nri_inject.service import config
 from nri_inject.text.yamltext import Value
@@ -56,7 +56,7 @@ class Gathered:
 
     node: Node
     plugins: Sequence[PluginFile] = ()
-    installed: Sequence[Entry] = ()
+    installed: Sequence[InstalledPath] = ()
     documents: Mapping[str, Mapping[str, Value] | str] = field(default_factory=dict)
     statuses: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     starters: Sequence[tuple[str, str]] = ()
@@ -152,8 +152,15 @@ def _plugin_files(node: Node, known: Sequence[str], links: set[str]) -> Iterator
         )
 
 
+def configurations(node: Node, known: Sequence[str]) -> list[str]:
+    """Return the files that our plugins on a node are configured by, by their paths there."""
+    installed = record.recorded(node.root)
+    links = {entry.path for entry in installed if entry.kind == "link"}
+    return _configuration_paths(node, [*_plugin_files(node, known, links)], installed)
+
+
 def _configuration_paths(
-    node: Node, plugins: Sequence[PluginFile], installed: Sequence[Entry]
+    node: Node, plugins: Sequence[PluginFile], installed: Sequence[InstalledPath]
 ) -> list[str]:
     """Return the files that our plugins are configured by: NRI's rule, and our record."""
     paths = [entry.path for entry in installed if entry.path == texts.CONFIG_FILE]

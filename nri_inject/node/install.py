@@ -21,6 +21,8 @@ from nri_inject.node import files, texts
 from nri_inject.node.record import (
     RECORD,
     UNITS,
+    InstalledPath,
+    PathChange,
     digest,
     digest_of,
     exists,

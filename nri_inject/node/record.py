@@ -20,7 +20,7 @@ UNITS: Final = "/etc/systemd/system"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class InstalledPath:
     """A thing that was installed; `mark` tells whether it is still as we made it.
 
     It is a file's SHA-256, a link's target, and empty for folders and directories. Of `logs`, a
@@ -33,25 +33,25 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PathChange:
     """What becomes of one path, for people: `what`, and the path as the host sees it."""
 
     what: str
     path: str
 
 
-def recorded(root: str) -> list[Entry]:
+def recorded(root: str) -> list[InstalledPath]:
     """Return what has been installed; ConfigError if the record cannot be read."""
     try:
         document = json.loads(files.read(root, RECORD))
-        return [Entry(**entry) for entry in document["installed"]]
+        return [InstalledPath(**entry) for entry in document["installed"]]
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{RECORD} is damaged: {error}") from error
 
 
-def record(root: str, entries: Iterable[Entry]) -> None:
+def record(root: str, entries: Iterable[InstalledPath]) -> None:
     """Write the record anew."""
     where = files.resolve_parent(root, RECORD)
     files.make_directory(where.parent)
@@ -59,7 +59,7 @@ def record(root: str, entries: Iterable[Entry]) -> None:
     files.write(where, json.dumps(document, indent=1).encode() + b"\n", 0o644)
 
 
-def is_unchanged(root: str, entry: Entry) -> bool:
+def is_unchanged(root: str, entry: InstalledPath) -> bool:
     """Tell whether a thing is as it was made."""
     where = files.resolve_parent(root, entry.path)
     if entry.kind == "logs":
@@ -67,7 +67,7 @@ def is_unchanged(root: str, entry: Entry) -> bool:
     return entry.kind == "tree" or mark_of(where) == entry.mark
 
 
-def remove(root: str, entry: Entry) -> None:
+def remove(root: str, entry: InstalledPath) -> None:
     """Remove a thing; of a unit also the link by which systemd starts it."""
     where = files.resolve_parent(root, entry.path)
     if entry.kind in ("tree", "logs"):
@@ -97,6 +97,6 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def exists(root: str, entry: Entry) -> bool:
+def exists(root: str, entry: InstalledPath) -> bool:
     """Tell whether a thing is there, be it a link to nothing."""
     return os.path.lexists(files.resolve_parent(root, entry.path))

@@ -12,7 +12,7 @@ from typing import Final
 from nri_inject.errors import ConfigError
 from nri_inject.node import files, texts
 from nri_inject.node.install import Program
-from nri_inject.node.record import UNITS, Entry, is_unchanged
+from nri_inject.node.record import UNITS, InstalledPath, is_unchanged
 from nri_inject.node.runtime import Node
 from nri_inject.plugins.programs import PROGRAMS, SUITE
 from nri_inject.text.names import split_plugin
@@ -45,15 +45,18 @@ def is_same(one: str, other: str) -> bool:
 
 
 def replaced(
-    node: Node, recorded: Sequence[Entry], programs: Sequence[Program], planned: Sequence[str]
-) -> list[Entry]:
+    node: Node,
+    recorded: Sequence[InstalledPath],
+    programs: Sequence[Program],
+    planned: Sequence[str],
+) -> list[InstalledPath]:
     """Return what an installation of programs takes the place of, with the configuration.
 
     `planned` are the paths of the new installation. ConfigError for a starter that is not ours to
     remove.
     """
     known = {entry.path: entry for entry in recorded}
-    gone: list[Entry] = []
+    gone: list[InstalledPath] = []
     for path, plugin in starters(node):
         if path in planned or not any(is_same(plugin, program.name) for program in programs):
             continue

@@ -98,6 +98,25 @@ class Cdi:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnotationsConfig:
+    """Whose annotations are read beside ours, with the same policy and the same audit.
+
+    `crio` are devices.crio.io and io.kubernetes.cri-o.Devices, `gke` devices.gke.io/container.NAME,
+    `nvidia` nvidia.cdi.k8s.io/container.NAME, and `cdi` the keys cdi.k8s.io/... of the pod.
+    """
+
+    crio: bool = False
+    gke: bool = False
+    nvidia: bool = False
+    cdi: bool = True
+
+    @property
+    def adopted(self) -> frozenset[str]:
+        """The words of those that are read."""
+        return frozenset(each.name for each in dataclasses.fields(self) if getattr(self, each.name))
+
+
+@dataclass(frozen=True, slots=True)
 class Hooks:
     """How OCI hooks are had; the words are explained where they act, in oci_hooks.match.
 
@@ -204,6 +223,7 @@ class Config:
     host_root: AbsolutePath = "/"
     metrics_address: Annotated[str, _read_address] = ""
     cdi: Cdi = Cdi()
+    annotations: AnnotationsConfig = AnnotationsConfig()
     hooks: Hooks = Hooks()
     validator: Validator = Validator()
     logger: LoggerConfig = LoggerConfig()
@@ -265,7 +285,6 @@ def _read_log(value: Value) -> Literal["stderr", "journal"] | NodeFile:
 
 
 _A_FILE: Final = "{file: PATH}"
-_RULES: Final = "rules as in docs/allow-a-device.md"
 _FILE: Final = map_of([Field("file", _read_path, required=True, to="path")], strict=True)
 
 

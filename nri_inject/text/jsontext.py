@@ -22,7 +22,7 @@ class Object:
     members: tuple[tuple[str, JsonValue], ...] = ()
 
 
-JsonValue: TypeAlias = Union[str, int, float, bool, "list[Value]", Object, None]
+JsonValue: TypeAlias = Union[str, int, float, bool, "list[JsonValue]", Object, None]
 
 
 class Malformed(ValueError):

@@ -164,10 +164,7 @@ def test_conflict_fails_the_container_with_both_files(cdi: Cdi) -> None:
     cdi.define("a.json", device("0", env=["PART=a"]))
     cdi.define("b.json", device("0", env=["PART=b"]))
     files = f"{cdi.directory}/a.json and {cdi.directory}/b.json"
-    sentence = (
-        "container main: no CDI device 'example.com/part=0':"
-        f" {files} both define it, so neither is used"
-    )
+    sentence = f"no CDI device 'example.com/part=0': {files} both define it, so neither is used"
     assert sentence in cdi.refusal("0")
 
 

@@ -21,7 +21,7 @@ from nri_inject.node.install import (
     Program,
     TreeStep,
 )
-from nri_inject.node.record import RECORD, Change
+from nri_inject.node.record import RECORD, PathChange
 from nri_inject.node.runtime import Node, look
 from nri_inject.service import config
 
@@ -69,7 +69,7 @@ def tree(root: Path) -> dict[str, str]:
     return found
 
 
-def what(changes: list[Change]) -> dict[str, str]:
+def what(changes: list[PathChange]) -> dict[str, str]:
     return {change.path: change.what for change in changes}
 
 
@@ -140,7 +140,7 @@ def test_uninstall_leaves_no_trace(host: Path, build: Build) -> None:
     before = tree(host)
     install.install(str(host), steps(host, build))
     changes = install.uninstall(str(host))
-    assert changes[0] == Change("removed", PLUGIN)
+    assert changes[0] == PathChange("removed", PLUGIN)
     assert tree(host) == before
     assert install.uninstall(str(host)) == []
 

@@ -12,7 +12,7 @@ from nri_inject.cli.install import _enabling, _starting, _unused
 from nri_inject.errors import ConfigError
 from nri_inject.node import install, record, starters, texts
 from nri_inject.node.install import Build, Program
-from nri_inject.node.record import Change
+from nri_inject.node.record import PathChange
 from nri_inject.node.runtime import Node, look
 from nri_inject.policy import document
 
@@ -45,7 +45,9 @@ def node(host: Path) -> Node:
     return look(str(host))
 
 
-def installed(host: Path, build: Build, *programs: Program, systemd: bool = False) -> list[Change]:
+def installed(
+    host: Path, build: Build, *programs: Program, systemd: bool = False
+) -> list[PathChange]:
     root = str(host)
     steps = install.plan(node(host), build, programs, systemd=systemd)
     planned = [step.path for step in steps]
@@ -58,7 +60,7 @@ def running(host: Path) -> list[str]:
     return [path.rpartition("/")[2] for path, _ in starters.starters(node(host))]
 
 
-def removed(changes: list[Change]) -> list[str]:
+def removed(changes: list[PathChange]) -> list[str]:
     return [change.path for change in changes if change.what == "removed"]
 
 
@@ -123,7 +125,7 @@ def test_settings_of_the_other_way_are_kept_and_told(host: Path, build: Build) -
     planned = [step.path for step in steps]
     replaced = starters.replaced(node(host), record.recorded(root), [SUITE], planned)
     changes = install.install(root, steps, replaced=replaced)
-    assert Change("kept", conf) in changes
+    assert PathChange("kept", conf) in changes
     assert _unused(changes, replaced) == [
         f"move your settings out of {conf}, which is not read any more"
     ]
@@ -203,9 +205,9 @@ def test_logs_are_kept_until_a_purge(host: Path, build: Build) -> None:
     log = host / "var/log/nri-inject/20-nri-inject.log"
     log.write_text("a line\n")
     changes = install.uninstall(str(host))
-    assert Change("kept", "/var/log/nri-inject") in changes
+    assert PathChange("kept", "/var/log/nri-inject") in changes
     assert log.exists()
-    assert Change("removed", "/var/log/nri-inject") in install.uninstall(str(host), purge=True)
+    assert PathChange("removed", "/var/log/nri-inject") in install.uninstall(str(host), purge=True)
     assert not log.parent.exists()
 
 

@@ -95,9 +95,10 @@ def test_what_is_asked_for_is_given(text: str, host: Host) -> None:
 
 
 WRONG: dict[str, list[str]] = {
-    "- ttyUSB2": [
+    "- ttyUSB2": ["item 1: 'ttyUSB2' is neither a path nor a selector; write /dev/ttyUSB2"],
+    "- tty:USB2": [
         (
-            "item 1: device: 'ttyUSB2' is not a selector;"
+            "item 1: device: 'tty:USB2' is not a selector;"
             " write a path, usb:VID:PID, udev:KEY=VALUE or class:NAME"
         )
     ],

@@ -103,11 +103,11 @@ RULE = "rule 1: "
             "rules: rule 1: allow: unknown key 'device'; did you mean 'devices'?",
         ),
         (
-            "rules: [{allow: {devices: [dev/x, /dev/../x, /dev//x, /dev/x/]}}]",
+            "rules: [{allow: {devices: [dev/x, /dev/../x, /dev//x, /dev/x/.]}}]",
             "; ".join(
                 f"rules: rule 1: allow: devices: item {number}: {path!r}"
                 " is not an absolute path without '.', '..' and doubled slashes"
-                for number, path in enumerate(["dev/x", "/dev/../x", "/dev//x", "/dev/x/"], 1)
+                for number, path in enumerate(["dev/x", "/dev/../x", "/dev//x", "/dev/x/."], 1)
             ),
         ),
         (

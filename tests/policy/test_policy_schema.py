@@ -26,7 +26,7 @@ SOUND = [
     "rules: [{allow: {devices: [{path: /dev/x, access: rwm, major: 1}]}}]",
     "rules: [{allow: {devices: [class:video, 'usb:1a86:7523', {device: /dev/video0}]}}]",
     "rules: [{deny: {devices: [{device: 'class:block', type: b, access: w}]}}]",
-    "rules: [{allow: {cdi_devices: ['vendor.com/gpu=*', {name: a}]}}]",
+    "rules: [{allow: {cdi_devices: ['vendor.com/gpu=*', {name: v.com/c=a}]}}]",
     "rules: [{allow: {mounts: [/srv, {source: /a, access: rw, destination: '/b/*'}]}}]",
     "rules: [{allow: {mounts: [{type: tmpfs, options: ['size=*']}]}}]",
     "rules: [{allow: {network_devices: [eth0], sysctl: [net.core.*], memory_policy: [MPOL_BIND]}}]",
