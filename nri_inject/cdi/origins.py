@@ -9,7 +9,7 @@ from nri_inject.cdi.records import Edits
 from nri_inject.cdi.registry import CdiDevice
 from nri_inject.text.words import plain, quoted
 
-Fault: TypeAlias = tuple[str, object]
+OriginFault: TypeAlias = tuple[str, object]
 """A sentence, and the entry of the edits that it is about; None if it is about no single one."""
 
 
@@ -21,7 +21,7 @@ class Origins:
         self._only = devices[0] if len(devices) == 1 else None
         self._of = {id(entry): device for device, edits in self.parts for entry in _entries(edits)}
 
-    def named(self, faults: Iterable[Fault]) -> list[str]:
+    def named(self, faults: Iterable[OriginFault]) -> list[str]:
         """Return the sentences, those of one device together, its name and file before the first.
 
         A fault that belongs to no single device stands alone, in front.

@@ -18,7 +18,7 @@ from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.cdi import lint
 from nri_inject.cdi.lookup import CdiError, anything, collect, look_up
 from nri_inject.cdi.nodes import Completed, NodeFault, complete
-from nri_inject.cdi.origins import Fault, Origins
+from nri_inject.cdi.origins import OriginFault, Origins
 from nri_inject.cdi.records import Edits, Hook, IntelRdt, Mount
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.host import access, user_namespace
@@ -70,9 +70,9 @@ class _Work:
     adjust: Adjustment = field(default_factory=Adjustment)
     entry: object = None
     """The entry of the edits that is being translated."""
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[OriginFault] = field(default_factory=list)
     nodes: list[NodeFault] = field(default_factory=list)
-    unsupported: list[Fault] = field(default_factory=list)
+    unsupported: list[OriginFault] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     binds: dict[str, Mount] = field(default_factory=dict)
     access: dict[Number, _Access] = field(default_factory=dict)
