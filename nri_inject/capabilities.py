@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from google.protobuf.message import Message
 
-from nri_inject.api import Adjustment, ConfigureRequest
+from nri_inject.api import Adjustment, ConfigureRequest, Field
 from nri_inject.errors import ConfigError
 
 Version: TypeAlias = tuple[int, int, int]
@@ -45,7 +45,7 @@ class Unsupported(NamedTuple):
     releases: str
 
 
-class _Field(NamedTuple):
+class _RuntimeField(NamedTuple):
     """A part of a ContainerAdjustment: where it stands, and which NRI version brought it."""
 
     path: tuple[str, ...]
@@ -68,23 +68,54 @@ _IN_0_11: Final = "containerd 2.2.1, CRI-O 1.35"
 _IN_0_12: Final = "containerd 2.3.0, CRI-O 1.37"
 _CDI_RELEASES: Final = "containerd 1.7.30, containerd 2.1.0, CRI-O 1.34"
 
-FIELDS: Final[Mapping[str, _Field]] = {
-    "rlimits": _Field(("rlimits",), (0, 4, 0), _IN_0_4),
-    "CDI_devices": _Field(("CDI_devices",), (0, 7, 0), _CDI_RELEASES),
-    "oom_score_adj": _Field(("linux", "oom_score_adj"), (0, 7, 0), _IN_0_8),
-    "pids": _Field(("linux", "resources", "pids"), (0, 7, 0), _IN_0_8),
-    "args": _Field(("args",), (0, 10, 0), _IN_0_10),
-    "io_priority": _Field(("linux", "io_priority"), (0, 10, 0), _IN_0_10),
-    "seccomp_policy": _Field(("linux", "seccomp_policy"), (0, 10, 0), _IN_0_10),
-    "namespaces": _Field(("linux", "namespaces"), (0, 10, 0), _IN_0_10),
-    "device rules": _Field(("linux", "resources", "devices"), (0, 10, 0), _IN_0_10),
+FIELDS: Final[Mapping[str, _RuntimeField]] = {
+    "rlimits": _RuntimeField(("rlimits",), (0, 4, 0), _IN_0_4),
+    "CDI_devices": _RuntimeField(("CDI_devices",), (0, 7, 0), _CDI_RELEASES),
+    "oom_score_adj": _RuntimeField(("linux", "oom_score_adj"), (0, 7, 0), _IN_0_8),
+    "pids": _RuntimeField(("linux", "resources", "pids"), (0, 7, 0), _IN_0_8),
+    "args": _RuntimeField(("args",), (0, 10, 0), _IN_0_10),
+    "io_priority": _RuntimeField(("linux", "io_priority"), (0, 10, 0), _IN_0_10),
+    "seccomp_policy": _RuntimeField(("linux", "seccomp_policy"), (0, 10, 0), _IN_0_10),
+    "namespaces": _RuntimeField(("linux", "namespaces"), (0, 10, 0), _IN_0_10),
+    "device rules": _RuntimeField(("linux", "resources", "devices"), (0, 10, 0), _IN_0_10),
     # NRI 0.11.0 has the field and does not survive it; see `drop_what_crashes`.
-    "sysctl": _Field(("linux", "sysctl"), (0, 12, 0), _IN_0_12),
-    "net_devices": _Field(("linux", "net_devices"), (0, 11, 0), _IN_0_11),
-    "scheduler": _Field(("linux", "scheduler"), (0, 11, 0), _IN_0_11),
-    "rdt": _Field(("linux", "rdt"), (0, 11, 0), _IN_0_11),
-    "memory_policy": _Field(("linux", "memory_policy"), (0, 12, 0), _IN_0_12),
+    "sysctl": _RuntimeField(("linux", "sysctl"), (0, 12, 0), _IN_0_12),
+    "net_devices": _RuntimeField(("linux", "net_devices"), (0, 11, 0), _IN_0_11),
+    "scheduler": _RuntimeField(("linux", "scheduler"), (0, 11, 0), _IN_0_11),
+    "rdt": _RuntimeField(("linux", "rdt"), (0, 11, 0), _IN_0_11),
+    "memory_policy": _RuntimeField(("linux", "memory_policy"), (0, 12, 0), _IN_0_12),
 }
+
+RESOURCE_FIELDS: Final[Mapping[str, int]] = {
+    "memory.limit": Field.MemLimit,
+    "memory.reservation": Field.MemReservation,
+    "memory.swap": Field.MemSwapLimit,
+    "memory.kernel": Field.MemKernelLimit,
+    "memory.kernel_tcp": Field.MemTCPLimit,
+    "memory.swappiness": Field.MemSwappiness,
+    "memory.disable_oom_killer": Field.MemDisableOomKiller,
+    "memory.use_hierarchy": Field.MemUseHierarchy,
+    "cpu.shares": Field.CPUShares,
+    "cpu.quota": Field.CPUQuota,
+    "cpu.period": Field.CPUPeriod,
+    "cpu.realtime_runtime": Field.CPURealtimeRuntime,
+    "cpu.realtime_period": Field.CPURealtimePeriod,
+    "cpu.cpus": Field.CPUSetCPUs,
+    "cpu.mems": Field.CPUSetMems,
+    "hugepage_limits": Field.HugepageLimits,
+    "blockio_class": Field.BlockioClass,
+    "rdt_class": Field.RdtClass,
+    "unified": Field.CgroupsUnified,
+    "pids": Field.PidsLimit,
+}
+"""The fields under which NRI records the owner of each part of a container's resources, by path."""
+
+RDT_FIELDS: Final[Mapping[str, int]] = {
+    "clos_id": Field.RdtClosID,
+    "schemata": Field.RdtSchemata,
+    "enable_monitoring": Field.RdtEnableMonitoring,
+}
+"""The same fields of Intel RDT."""
 
 # From which release on a runtime has which NRI. A release between two lines has the NRI of the
 # line before: that is known for containerd and assumed for CRI-O 1.33 and 1.36 (1.36 cannot have

@@ -21,7 +21,7 @@ from nri_inject.cdi.records import Edits, Hook, IntelRdt, Mount
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.host import access, user_namespace
 from nri_inject.host.hook_environment import environment
-from nri_inject.host.model import DeviceNode, HostPath, ProcLinkError
+from nri_inject.host.model import DeviceNode, HostPath, Number, ProcLinkError
 from nri_inject.text.names import interface_fault
 from nri_inject.text.paths import clean
 from nri_inject.text.words import plain, quoted
@@ -70,7 +70,7 @@ class _Work:
     unsupported: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     binds: dict[str, Mount] = field(default_factory=dict)
-    access: dict[access.Number, _Access] = field(default_factory=dict)
+    access: dict[Number, _Access] = field(default_factory=dict)
 
     def lacks(self, part: str) -> str:
         """Return a sentence on a part that the runtime would drop, or nothing."""
@@ -235,7 +235,7 @@ def _node(node: Completed, work: _Work) -> None:
     work.access.setdefault(number, _Access()).add(access.AUTOMATIC[kind], node.access)
 
 
-def _is_as_on_host(node: Completed, number: access.Number, work: _Work) -> bool:
+def _is_as_on_host(node: Completed, number: Number, work: _Work) -> bool:
     """Tell whether a node is the host's own in a user namespace; note the fault if it is not."""
     host, front = node.host, f"device node {quoted(node.path)}: "
     if host is None:

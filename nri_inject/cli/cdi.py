@@ -29,13 +29,12 @@ from nri_inject.cdi.resolve import resolve
 from nri_inject.cli import cdi_generate
 from nri_inject.host.nodes import HostDevices
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import format_option, show
+from nri_inject.service.options import directories_option, format_option, show
 from nri_inject.text import yamltext
 from nri_inject.text.fields import Problem, dotted
 from nri_inject.text.words import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
-Json = dict[str, Any]
 
 
 @click.group("cdi", epilog="Example: nri-inject cdi list --cdi-dir /etc/cdi")
@@ -57,14 +56,7 @@ def _unsafe(function: F) -> F:
 
 
 def _directories(function: F) -> F:
-    option = click.option(
-        "--cdi-dir",
-        "directories",
-        multiple=True,
-        metavar="DIR",
-        help=f"Spec directory; a later one wins. {' and '.join(DEFAULT_DIRECTORIES)} unless given.",
-    )
-    return option(_unsafe(function))
+    return directories_option("--cdi-dir", "Spec", DEFAULT_DIRECTORIES)(_unsafe(function))
 
 
 def _registry(directories: Sequence[str], unsafe: bool, *, watched: bool = False) -> CdiRegistry:
@@ -92,7 +84,7 @@ def list_(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
     return 0
 
 
-def _listing(found: Snapshot) -> Json:
+def _listing(found: Snapshot) -> dict[str, Any]:
     return {
         "devices": sorted(found.devices),
         "vendors": [*found.vendors],
@@ -128,7 +120,7 @@ def dirs(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
     return FAILED if any(row["errors"] for row in rows) else 0
 
 
-def _directory(found: Snapshot, path: str) -> Json:
+def _directory(found: Snapshot, path: str) -> dict[str, Any]:
     return {
         "path": path,
         "priority": found.priorities[path],
@@ -138,7 +130,7 @@ def _directory(found: Snapshot, path: str) -> Json:
     }
 
 
-def _directory_line(row: Json) -> str:
+def _directory_line(row: dict[str, Any]) -> str:
     state = f"{row['specs']} specs" if row["exists"] else "does not exist"
     errors = "".join(f"; error: {error}" for error in row["errors"])
     return f"{row['priority']}  {plain(row['path'])}  {state}{errors}"
@@ -166,7 +158,7 @@ def _vendor(file: SpecFile) -> str:
     return file.kind.partition("/")[0]
 
 
-def _spec(found: Snapshot, file: SpecFile) -> Json:
+def _spec(found: Snapshot, file: SpecFile) -> dict[str, Any]:
     return {
         "file": file.path,
         "priority": found.priorities[file.directory],
@@ -185,7 +177,7 @@ def _spec(found: Snapshot, file: SpecFile) -> Json:
     }
 
 
-def _spec_lines(row: Json) -> Iterator[str]:
+def _spec_lines(row: dict[str, Any]) -> Iterator[str]:
     version = f", version {row['cdiVersion']}, needs {row['minimumVersion']}"
     yield f"{plain(row['file'])}: {plain(row['kind']) or 'no kind'}" + (
         version if row["cdiVersion"] else ""
@@ -229,7 +221,7 @@ def _show_change(before: Snapshot, found: Snapshot, output: str) -> None:
         sys.stdout.flush()
 
 
-def difference(before: Snapshot, found: Snapshot) -> Json:
+def difference(before: Snapshot, found: Snapshot) -> dict[str, Any]:
     """Return what one snapshot has and the other has not; `errors` are all of the later one."""
     both = before.devices.keys() & found.devices.keys()
     changed = (name for name in both if not _equal(before.devices[name], found.devices[name]))
@@ -248,7 +240,7 @@ def _equal(one: CdiDevice, other: CdiDevice) -> bool:
     return (one.file, one.edits, one.spec_edits) == (other.file, other.edits, other.spec_edits)
 
 
-def _change_lines(change: Json) -> Iterator[str]:
+def _change_lines(change: dict[str, Any]) -> Iterator[str]:
     for word, sign in (("added", "+"), ("removed", "-"), ("changed", "~")):
         for name in change[word]:
             yield f"{sign} {name}"
@@ -308,7 +300,7 @@ def _against_schema(data: bytes, problems: Sequence[Problem]) -> list[Problem]:
     return schema.check(spec.load(data))
 
 
-def _problem(problem: Problem) -> Json:
+def _problem(problem: Problem) -> dict[str, Any]:
     return {
         "code": problem.code,
         "severity": "warning" if problem.warning else "error",
@@ -398,7 +390,7 @@ def inject(*, names: tuple[str, ...], file: str, directories: tuple[str, ...], u
     return 0
 
 
-def _oci_spec(file: str) -> Json:
+def _oci_spec(file: str) -> dict[str, Any]:
     try:
         text = sys.stdin.read() if file == _STDIN else Path(file).read_text("utf-8")
         value = json.loads(text, parse_constant=_no_constant)

@@ -23,7 +23,6 @@ from nri_inject.text.fields import Fault
 from nri_inject.text.words import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
-Json = dict[str, Any]
 
 KEY: Final = "devices.noderesource.dev/container.NAME"
 _MOST_NEAR: Final = 3
@@ -116,7 +115,7 @@ def _distinct(picked: Iterable[Sequence[Device]]) -> list[Device]:
     return [*{device.number: device for devices in picked for device in devices}.values()]
 
 
-def _row(device: Device, found: Inventory, nodes: HostDevices) -> Json:
+def _row(device: Device, found: Inventory, nodes: HostDevices) -> dict[str, Any]:
     node = nodes.get(device.path)
     selector = stable_selector(device, found)
     return {
@@ -133,7 +132,7 @@ def _row(device: Device, found: Inventory, nodes: HostDevices) -> Json:
     }
 
 
-def _owner(node: DeviceNode | None) -> Json:
+def _owner(node: DeviceNode | None) -> dict[str, Any]:
     if node is None:
         return {"mode": None, "uid": None, "gid": None}
     return {"mode": f"{node.mode:04o}", "uid": node.uid, "gid": node.gid}
@@ -145,18 +144,18 @@ def _yaml(selector: str) -> str:
     return selector if usual and selector.isascii() else json.dumps(selector)
 
 
-def _because(selector: Selector, device: Device) -> list[Json]:
+def _because(selector: Selector, device: Device) -> list[dict[str, Any]]:
     return [{"condition": c.says, "is": c.shows(device)} for c in selector.conditions]
 
 
-def _unmet(miss: Miss) -> list[Json]:
+def _unmet(miss: Miss) -> list[dict[str, Any]]:
     return [{"condition": says, "is": shows} for says, shows in miss.unmet]
 
 
 # --- text ---------------------------------------------------------------------------------------
 
 
-def _lines(row: Json) -> Iterator[str]:
+def _lines(row: dict[str, Any]) -> Iterator[str]:
     yield _head(row)
     for link in row["links"]:
         yield f"  also {plain(link)}"
@@ -165,7 +164,7 @@ def _lines(row: Json) -> Iterator[str]:
     )
 
 
-def _head(row: Json) -> str:
+def _head(row: dict[str, Any]) -> str:
     numbers = f"{row['type']} {row['major']}:{row['minor']}"
     if row["mode"] is None:
         return f"{plain(row['path'])}  {numbers}  no node in /dev"
@@ -181,7 +180,7 @@ def _name(of: Callable[[int], Sequence[object]], number: int) -> str:
         return str(number)
 
 
-def _explanation(document: Json, count: int) -> Iterator[str]:
+def _explanation(document: dict[str, Any], count: int) -> Iterator[str]:
     selector, meant = plain(document["selector"]), document["devices"]
     if not meant:
         yield f"{selector} matches none of {count} devices"
@@ -196,5 +195,5 @@ def _explanation(document: Json, count: int) -> Iterator[str]:
         yield from (f"  for  {_fact(fact)}" for fact in row["because"])
 
 
-def _fact(fact: Json) -> str:
+def _fact(fact: dict[str, Any]) -> str:
     return f"{plain(fact['condition'])} (it is {plain(fact['is'])})"

@@ -13,12 +13,12 @@ import click
 
 from nri_inject import api
 from nri_inject.hooks import (
-    Decision,
     Definition,
+    HookDecision,
+    HookSubject,
     Injection,
     NoCommand,
-    Pattern,
-    Subject,
+    Regex,
     When,
     decide,
     injection,
@@ -26,7 +26,7 @@ from nri_inject.hooks import (
 from nri_inject.hooks.registry import DIRECTORIES, HookRegistry, file_reading, program_warning
 from nri_inject.service import logs
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import format_option
+from nri_inject.service.options import directories_option, format_option
 from nri_inject.text.words import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,14 +48,7 @@ def command() -> None:
 
 
 def _directories(function: F) -> F:
-    option = click.option(
-        "--hooks-dir",
-        "directories",
-        multiple=True,
-        metavar="DIR",
-        help=f"Hook directory; a later one wins. {' and '.join(DIRECTORIES)} unless given.",
-    )
-    return option(_host(function))
+    return directories_option("--hooks-dir", "Hook", DIRECTORIES)(_host(function))
 
 
 def _host(function: F) -> F:
@@ -119,7 +112,7 @@ def _as_json(definition: Definition) -> dict[str, Any]:
 
 def _when(when: When) -> dict[str, Any]:
     """Write conditions as a file of schema 1.0.0 does, and say where one of them is enough."""
-    texts: Callable[[Sequence[Pattern]], list[str]] = lambda patterns: [p.text for p in patterns]  # noqa: E731
+    texts: Callable[[Sequence[Regex]], list[str]] = lambda patterns: [p.text for p in patterns]  # noqa: E731
     conditions = {
         "always": when.always,
         "hasBindMounts": when.has_bind_mounts,
@@ -208,7 +201,7 @@ def match(
 
     ARGS are the container's command line.
     """
-    subject = Subject(dict(map(_annotation, annotations)), args, bind_mounts)
+    subject = HookSubject(dict(map(_annotation, annotations)), args, bind_mounts)
     with closing(_registry(directories, unsafe=unsafe, host_root=host_root)) as registry:
         definitions, errors = registry.current(), _errors(registry)
     try:
@@ -236,7 +229,7 @@ def _annotation(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _verdict(definition: Definition, decision: Decision) -> str:
+def _verdict(definition: Definition, decision: HookDecision) -> str:
     if decision.matched and definition.unusable:
         return f"{decision.because}, but is not usable: {definition.unusable}"
     return decision.because
@@ -244,7 +237,7 @@ def _verdict(definition: Definition, decision: Decision) -> str:
 
 def _match_json(
     definitions: Sequence[Definition],
-    subject: Subject,
+    subject: HookSubject,
     result: Injection,
     errors: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from functools import lru_cache, partial
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from nri_inject import api, capabilities
@@ -21,8 +21,8 @@ from nri_inject.cdi.resolve import resolve
 from nri_inject.errors import RequestError
 from nri_inject.injectors.compose import Injector
 from nri_inject.injectors.host import Host
+from nri_inject.injectors.texts import read_text
 from nri_inject.policy.permit import Permit
-from nri_inject.text import yamltext
 from nri_inject.text.annotations import container_name, find, where
 from nri_inject.text.budget import OverBudget, Spend, unlimited
 from nri_inject.text.fields import Fault, list_of, read_line, wrong_type
@@ -171,11 +171,11 @@ def requested(
     faults: list[str] = []
     if found is not None:
         key, text = found
-        listed = _names(text, spend)
+        listed = read_text(_read_names, text, spend)
         if isinstance(listed, Fault):
             faults += listed.at(f"annotation {plain(key)}")
         else:
-            asked += listed
+            asked += listed or ()
     repeated = {key: text for key, text in of_container.items() if key in of_pod}
     changed = {key: text for key, text in repeated.items() if text != of_pod[key]}
     own = {key: text for key, text in of_container.items() if key not in of_pod}
@@ -205,35 +205,10 @@ def _name(value: Value) -> str:
     return name
 
 
-_LIST: Final = list_of(_name)
+_read_all: Final = list_of(_name)
 
 
-def _read(text: str, spend: Spend) -> tuple[str, ...] | Fault:
-    try:
-        value = yamltext.load(text, spend=spend)
-        if value is not None and not isinstance(value, list):
-            raise wrong_type(value, "a list of names such as ['vendor.com/class=name']")
-        return tuple(_LIST(value))
-    except yamltext.YamlError as error:
-        return Fault(str(error))
-    except Fault as fault:
-        return Fault(*fault.sentences)  # without the traceback and all that hangs on it
-
-
-# Pods come in replicas, with the same few short texts.
-_LONGEST_REMEMBERED: Final = 4096
-
-
-@lru_cache(maxsize=32)
-def _remembered(text: str) -> tuple[tuple[str, ...] | Fault, int]:
-    """Return what a text requests, and the steps that reading it costs, cached or not."""
-    steps: list[int] = []
-    return _read(text, steps.append), sum(steps)
-
-
-def _names(text: str, spend: Spend) -> tuple[str, ...] | Fault:
-    if len(text) > _LONGEST_REMEMBERED or "*" in text:
-        return _read(text, spend)
-    listed, steps = _remembered(text)
-    spend(steps)
-    return listed
+def _read_names(value: Value) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise wrong_type(value, "a list of names such as ['vendor.com/class=name']")
+    return tuple(_read_all(value))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Outcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected"]
+AuditOutcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected"]
 """What we did: answered with what was allowed, or failed the container; a validator accepts or
 rejects what others have made."""
 
@@ -50,7 +50,7 @@ def lines(
     container: Container,
     *,
     plugin: str,
-    outcome: Outcome,
+    outcome: AuditOutcome,
     now: float,
 ) -> Iterator[str]:
     """Yield the record of one request, a line for each decision; `now` in seconds since 1970.
@@ -69,16 +69,16 @@ def lines(
         "container_id": _cut(container.id, MAX_NAME),
         "outcome": outcome,
     }
-    as_yaml = length = 0
+    written = length = 0
     for decision in decisions[:_MAX_LINES]:
         line = json.dumps(about | record(decision))
         yield line
-        as_yaml += 1
+        written += 1
         length += len(line)
         if length > _MAX_LENGTH:
             break
-    if len(decisions) > as_yaml:
-        yield json.dumps(about | {"more": len(decisions) - as_yaml})
+    if len(decisions) > written:
+        yield json.dumps(about | {"more": len(decisions) - written})
 
 
 def unwritten_line(unwritten: Unwritten, *, plugin: str, now: float) -> str:
@@ -136,21 +136,21 @@ class AuditLog:
         container: Container,
         *,
         plugin: str,
-        outcome: Outcome,
+        outcome: AuditOutcome,
     ) -> None:
         """Write the lines of one request, or count it where it fails as it did before."""
         now = self._now()
         self._plugin = plugin
         self._write_unwritten(now)
-        as_yaml = [*lines(decisions, pod, container, plugin=plugin, outcome=outcome, now=now)]
+        written = [*lines(decisions, pod, container, plugin=plugin, outcome=outcome, now=now)]
         if outcome in ("failed", "rejected"):
             failed = decisions[:_MAX_LINES]
             of = (pod.namespace, pod.name, pod.uid, container_name(container), plugin)
             failure = (*of, outcome, *(tuple(record(each).values()) for each in failed))
-            length = sum(map(len, as_yaml))
+            length = sum(map(len, written))
             if not self._failures.admits(pod.namespace, failure, length, now):
                 return
-        self.write(as_yaml)
+        self.write(written)
 
     def write(self, record: Iterable[str]) -> None:
         """Write lines."""
@@ -186,8 +186,8 @@ class AuditLog:
         data = text.encode()
         if os.fstat(self._descriptor).st_size > MAX_FILE - len(data):
             self._put_aside(path)
-        as_yaml = os.write(self._descriptor, data)
-        if as_yaml < len(data):
+        written = os.write(self._descriptor, data)
+        if written < len(data):
             self._is_torn = True
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 

@@ -13,7 +13,7 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host import user_namespace
 from nri_inject.host.model import HostPath
-from nri_inject.policy.evaluation import Evaluation, Guarded, HostView
+from nri_inject.policy.evaluation import Evaluation, HostView
 from nri_inject.policy.items import items_of
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
 from nri_inject.policy.naming import as_yaml, named
@@ -140,13 +140,9 @@ class Permit:
         place = f"annotation {plain(origin)}: " if origin else ""
         could = decision.rule is None and not (item.trouble or self.policy.trouble)
         advice = ""
-        if could and item.suggestion and self._is_named():
+        if could and item.suggestion and self._subject.namespace:
             advice = f"; a rule that allows it: {self._rule_for(item)}"
         return f"{place}{item.asked}: {decision.reason}{advice}"
-
-    def _is_named(self) -> bool:
-        """Tell whether a rule can be for this namespace alone."""
-        return self._subject.namespace != ""
 
     def _rule_for(self, item: Item[object]) -> str:
         namespace = as_yaml(self._subject.namespace)
@@ -170,7 +166,7 @@ class Permit:
         nodes = Counted(host.devices, self._budget, self._steps_of_guarding(host))
         devices = GuardedDevices(nodes, host.numbers, lent, mounts=mounts)
         files = GuardedFiles(self._counted(host), lent)
-        return Guarded(devices, host.numbers, files, host.inventory, host.views, host.budget)
+        return dataclasses.replace(host, devices=devices, files=files)
 
     def guarded_nodes(self, host: HostView) -> Mapping[str, HostPath]:
         """Return the same of its files, for device nodes that only their number is taken of."""

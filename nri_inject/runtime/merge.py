@@ -6,7 +6,7 @@ behave so, and a plugin that is tried here has to see it. `owners` has the claim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from nri_inject import api
-from nri_inject.capabilities import NEWEST, Version
+from nri_inject.capabilities import NEWEST, RDT_FIELDS, RESOURCE_FIELDS, Version
 from nri_inject.errors import NriError
 from nri_inject.runtime.owners import MARK, Conflict, Owners, unmarked
 
@@ -104,7 +104,7 @@ class Merge:
         )
 
     def _take_adjustment(self, plugin: str, asked: api.Adjustment) -> None:
-        state = _State(plugin, asked, self._adjust, self._request.container, self._owners)
+        state = _Merging(plugin, asked, self._adjust, self._request.container, self._owners)
         for take in _ADJUSTMENT:
             take(state)
 
@@ -151,7 +151,7 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class _Merging:
     """One plugin's adjustment, and what it is to be merged into."""
 
     plugin: str
@@ -167,18 +167,18 @@ class _State:
         self.owners.clear(self.container.id, self.plugin, field, key)
 
 
-_Take = Callable[[_State], None]
+_Take = Callable[[_Merging], None]
 _Claim = Callable[..., None]  # of a field, and a key where the field has keys
 
 
 @dataclass(frozen=True, slots=True)
-class _Map:
+class _Mapping:
     """A mapping whose keys are claimed. Later plugins see additions, but no removals."""
 
     field: int
     path: str
 
-    def __call__(self, state: _State) -> None:
+    def __call__(self, state: _Merging) -> None:
         at = attrgetter(self.path)
         asked, collected, told = at(state.asked), at(state.adjust), at(state.container)
         removed = {key for marked, key in map(unmarked, asked) if marked}
@@ -207,7 +207,7 @@ class _List:
     told_key: Callable[[Any], str] | None = None
     told: Callable[[Any], Any] = lambda entry: entry
 
-    def __call__(self, state: _State) -> None:
+    def __call__(self, state: _Merging) -> None:
         at, key_of = attrgetter(self.path), attrgetter(self.key)
         asked, collected, told = at(state.asked), at(state.adjust), at(state.container)
         removed = [key for marked, key in map(unmarked, map(key_of, asked)) if marked]
@@ -235,7 +235,7 @@ class _Appended:
     key: str
     is_told: bool = True
 
-    def __call__(self, state: _State) -> None:
+    def __call__(self, state: _Merging) -> None:
         at = attrgetter(self.path)
         for entry in at(state.asked):
             state.claim(self.field, getattr(entry, self.key))
@@ -252,7 +252,7 @@ class _Simple:
     name: str
     is_told: bool = True
 
-    def __call__(self, state: _State) -> None:
+    def __call__(self, state: _Merging) -> None:
         if _is_set(state.asked.linux, self.name):
             state.claim(self.field)
             _set(state.adjust.linux, self.name, state.asked.linux)
@@ -260,7 +260,7 @@ class _Simple:
                 _set(state.container.linux, self.name, state.asked.linux)
 
 
-def _take_args(state: _State) -> None:
+def _take_args(state: _Merging) -> None:
     args = list(state.asked.args)
     if not args:
         return
@@ -273,14 +273,14 @@ def _take_args(state: _State) -> None:
         state.container.args[:] = args
 
 
-def _take_hooks(state: _State) -> None:
+def _take_hooks(state: _Merging) -> None:
     if state.asked.hooks.ListFields():
         state.owners.join(state.container.id, state.plugin, api.Field.OciHooks)
         state.adjust.hooks.MergeFrom(state.asked.hooks)  # which appends, stage by stage
         state.container.hooks.MergeFrom(state.asked.hooks)
 
 
-def _take_resources(state: _State) -> None:
+def _take_resources(state: _Merging) -> None:
     asked, collected = state.asked.linux.resources, state.adjust.linux.resources
     told = state.container.linux.resources
     for target in (collected, told):
@@ -289,7 +289,7 @@ def _take_resources(state: _State) -> None:
     _claim_simple(state.claim, _PIDS, asked, (collected, told))
 
 
-def _take_namespaces(state: _State) -> None:
+def _take_namespaces(state: _Merging) -> None:
     """Claim the type of each namespace; a mark claims like any other."""
     told = state.container.linux.namespaces
     for namespace in state.asked.linux.namespaces:
@@ -301,30 +301,24 @@ def _take_namespaces(state: _State) -> None:
             told.append(namespace)
 
 
-def _take_rdt(state: _State) -> None:
+def _take_rdt(state: _Merging) -> None:
     if not state.asked.HasField("linux"):
         return
     asked, collected = state.asked.linux.rdt, state.adjust.linux.rdt
     collected.SetInParent()
     if asked.remove:
-        for field in _RDT.values():
+        for field in RDT_FIELDS.values():
             state.clear(field)
         collected.CopyFrom(api.LinuxRdt(remove=True))
-    for name, field in _RDT.items():
+    for name, field in RDT_FIELDS.items():
         if _is_set(asked, name):
             state.claim(field)
             _set(collected, name, asked)
             collected.remove = False
 
 
-_RDT: dict[str, int] = {
-    "clos_id": api.Field.RdtClosID,
-    "schemata": api.Field.RdtSchemata,
-    "enable_monitoring": api.Field.RdtEnableMonitoring,
-}
-
 _ADJUSTMENT: tuple[_Take, ...] = (
-    _Map(api.Field.Annotations, "annotations"),
+    _Mapping(api.Field.Annotations, "annotations"),
     _List(api.Field.Mounts, "mounts", "destination", keeps_marks=True),
     _List(
         api.Field.Env,
@@ -342,8 +336,8 @@ _ADJUSTMENT: tuple[_Take, ...] = (
     _Simple(api.Field.IoPriority, "io_priority"),
     _Simple(api.Field.SeccompPolicy, "seccomp_policy"),
     _take_namespaces,
-    _Map(api.Field.Sysctl, "linux.sysctl"),
-    _Map(api.Field.LinuxNetDevices, "linux.net_devices"),
+    _Mapping(api.Field.Sysctl, "linux.sysctl"),
+    _Mapping(api.Field.LinuxNetDevices, "linux.net_devices"),
     _Simple(api.Field.LinuxSched, "scheduler"),
     _take_rdt,
     _Simple(api.Field.MemoryPolicy, "memory_policy", is_told=False),
@@ -352,28 +346,9 @@ _ADJUSTMENT: tuple[_Take, ...] = (
 )
 """How each part of an adjustment is merged, in the order in which conflicts are looked for."""
 
-_MEMORY_AND_CPU: dict[str, int] = {
-    "memory.limit": api.Field.MemLimit,
-    "memory.reservation": api.Field.MemReservation,
-    "memory.swap": api.Field.MemSwapLimit,
-    "memory.kernel": api.Field.MemKernelLimit,
-    "memory.kernel_tcp": api.Field.MemTCPLimit,
-    "memory.swappiness": api.Field.MemSwappiness,
-    "memory.disable_oom_killer": api.Field.MemDisableOomKiller,
-    "memory.use_hierarchy": api.Field.MemUseHierarchy,
-    "cpu.shares": api.Field.CPUShares,
-    "cpu.quota": api.Field.CPUQuota,
-    "cpu.period": api.Field.CPUPeriod,
-    "cpu.realtime_runtime": api.Field.CPURealtimeRuntime,
-    "cpu.realtime_period": api.Field.CPURealtimePeriod,
-    "cpu.cpus": api.Field.CPUSetCPUs,
-    "cpu.mems": api.Field.CPUSetMems,
-}
-_CLASSES: dict[str, int] = {
-    "blockio_class": api.Field.BlockioClass,
-    "rdt_class": api.Field.RdtClass,
-}
-_PIDS: dict[str, int] = {"pids": api.Field.PidsLimit}
+_MEMORY_AND_CPU = {path: field for path, field in RESOURCE_FIELDS.items() if "." in path}
+_CLASSES = {path: RESOURCE_FIELDS[path] for path in ("blockio_class", "rdt_class")}
+_PIDS = {"pids": RESOURCE_FIELDS["pids"]}
 
 
 def _update_resources(claim: _Claim, asked: api.ContainerUpdate, draft: api.LinuxResources) -> None:
@@ -401,21 +376,17 @@ def _claim_resources(
 
 def _claim_simple(
     claim: _Claim,
-    fields: dict[str, int],
+    fields: Mapping[str, int],
     asked: api.LinuxResources,
     targets: tuple[api.LinuxResources, ...],
 ) -> None:
     for path, field in fields.items():
         parent, _, name = path.rpartition(".")
-        of = attrgetter(parent) if parent else _itself
+        of: Callable[[Any], Any] = attrgetter(parent) if parent else lambda whole: whole
         if _is_set(of(asked), name):
             claim(field)
             for target in targets:
                 _set(of(target), name, of(asked))
-
-
-def _itself(message: Message) -> Message:
-    return message
 
 
 def _is_set(message: Message, name: str) -> bool:

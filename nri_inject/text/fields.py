@@ -272,6 +272,12 @@ def check_length(text: str) -> None:
 
 # --- other scalars ------------------------------------------------------------------------------
 
+GO_BOOLEANS: Final = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+"""The texts that Go takes for a boolean (strconv.ParseBool), by what they mean."""
+
 
 def read_flag(value: object) -> bool:
     """Return a boolean."""

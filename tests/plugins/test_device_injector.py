@@ -25,8 +25,8 @@ from nri_inject.errors import RequestError
 from nri_inject.host.devices import selectors
 from nri_inject.host.model import DeviceNode
 from nri_inject.host.nodes import HostDevices
+from nri_inject.injectors import texts
 from nri_inject.injectors.device import KINDS, inject
-from nri_inject.injectors.device.injector import _remembered
 from nri_inject.injectors.host import Host
 from nri_inject.text.budget import Budget, OverBudget
 
@@ -473,11 +473,11 @@ def test_at_most_a_hundred_faults_of_a_kind_are_collected(kind: str, text: str) 
 
 
 def test_a_text_with_an_alias_is_not_remembered() -> None:
-    _remembered.cache_clear()
+    texts._remembered.cache_clear()
     assert len(pod_wide("mounts", "[&a {destination: /a}, *a]").mounts) == 1
-    assert _remembered.cache_info().currsize == 0
+    assert texts._remembered.cache_info().currsize == 0
     assert len(pod_wide("mounts", "[{destination: /a}]").mounts) == 1
-    assert _remembered.cache_info().currsize == 1
+    assert texts._remembered.cache_info().currsize == 1
 
 
 # --- finding annotations ------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def read_request(key: str, value: str, host: Host) -> None:
         requested = list_of(read_line, most=100)(yamltext.load(value, yamltext.ANNOTATION))
         assert [names.parse(each) for each in requested], key
     elif kind == "exclusive-cpus":
-        rules = pools.Rules(beyond_requests=("*",))
+        rules = pools.CpuRules(beyond_requests=("*",))
         assert pools.exclusive_count(pools.subject_of(pod, container), rules), key
     else:
         assert kind.endswith("hooks"), f"no plugin reads {key}"

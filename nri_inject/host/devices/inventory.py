@@ -1,6 +1,6 @@
 """The devices of a host at one moment, and which of them has a number.
 
-`read` and `of_number` look at a host once; `source` keeps an inventory current.
+`read` looks at a host once; `source` keeps an inventory current.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
-from nri_inject.host.devices.device import Device, Number, Type, natural
+from nri_inject.host.devices.device import Device, SysfsNumber, Type, natural
 from nri_inject.host.devices.sysfs import Sysfs
 from nri_inject.host.walk import MAX_LINKS
 from nri_inject.text.paths import clean
@@ -53,26 +53,12 @@ def read(root: str = "/") -> Inventory:
     return assemble([device for device in found if device is not None], walk(root))
 
 
-def of_number(kind: Type, major: int, minor: int, root: str = "/") -> Device | None:
-    """Return the device that the kernel has under a number; None if nothing stands behind it.
-
-    Its links are looked for, too. Nothing else of the host is read.
-    """
-    number = (kind, major, minor)
-    device = Sysfs(root).device(number)
-    if device is None:
-        return None
-    tree = walk(root)
-    own = {path: other for path, other in tree.nodes.items() if other == number}
-    return assemble([device], Tree(tree.links, own)).devices[0]
-
-
 @dataclass(frozen=True, slots=True)
 class Tree:
     """What there is below /dev: links with their targets, and nodes with their numbers."""
 
     links: Mapping[str, str]
-    nodes: Mapping[str, Number]
+    nodes: Mapping[str, SysfsNumber]
 
 
 def assemble(devices: Iterable[Device], tree: Tree) -> Inventory:
@@ -83,7 +69,7 @@ def assemble(devices: Iterable[Device], tree: Tree) -> Inventory:
     """
     by_number = {device.number: device for device in devices}
     by_path = {device.path: device.number for device in by_number.values()}
-    others: dict[Number, list[str]] = {}
+    others: dict[SysfsNumber, list[str]] = {}
     for path, number in tree.nodes.items():
         if number not in by_number:
             by_number[number] = Device(path, *number)
@@ -102,7 +88,9 @@ def assemble(devices: Iterable[Device], tree: Tree) -> Inventory:
     return Inventory(tuple(sorted(linked, key=lambda device: natural(device.path))))
 
 
-def behind(path: str, links: Mapping[str, str], known: Mapping[str, Number]) -> Number | None:
+def behind(
+    path: str, links: Mapping[str, str], known: Mapping[str, SysfsNumber]
+) -> SysfsNumber | None:
     """Return the number of the device that a link of `Tree.links` leads to, None if it does not."""
     for _ in range(MAX_LINKS):
         if path in known or path not in links:
@@ -126,7 +114,7 @@ def walk(root: str = "/") -> Tree:
     """
     root = root.rstrip("/")
     links: dict[str, str] = {}
-    nodes: dict[str, Number] = {}
+    nodes: dict[str, SysfsNumber] = {}
     try:
         home = os.stat(f"{root}/dev/.").st_dev
     except OSError:

@@ -20,3 +20,14 @@ def node_at(path: str, nodes: Mapping[str, DeviceNode]) -> DeviceNode:
     if node.type == "p":
         raise Fault(f"{quoted(path)} is a fifo; mount it instead")
     return node
+
+
+def is_missing(path: str, nodes: Mapping[str, DeviceNode]) -> bool:
+    """Tell whether an optional device is not there: nothing is, or a link that leads nowhere."""
+    try:
+        nodes[path]
+    except NotADevice as error:
+        return error.why.startswith(("is a dangling link", "does not exist", "is not visible"))
+    except KeyError:
+        return True
+    return False

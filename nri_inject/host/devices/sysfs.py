@@ -12,11 +12,11 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 from nri_inject.host.devices import udev
-from nri_inject.host.devices.device import Device, Later, Number, Part, Type
+from nri_inject.host.devices.device import Device, Part, SysfsNumber, Type
 from nri_inject.text.paths import is_below
 
 _KINDS: Final[Mapping[Type, str]] = {"c": "char", "b": "block"}
@@ -35,7 +35,7 @@ class Sysfs:
         self._root = root.rstrip("/")
         self._parts: dict[str, Part | None] = {}
 
-    def numbers(self) -> Iterator[Number]:
+    def numbers(self) -> Iterator[SysfsNumber]:
         """Yield what has a number: all that can have a node."""
         for kind, directory in _KINDS.items():
             try:
@@ -47,7 +47,7 @@ class Sysfs:
                 if major.isdecimal() and minor.isdecimal():
                     yield kind, int(major), int(minor)
 
-    def device(self, number: Number) -> Device | None:
+    def device(self, number: SysfsNumber) -> Device | None:
         """Return the device that the kernel has under a number now; None without a node."""
         kind, major, minor = number
         link = f"/sys/dev/{_KINDS[kind]}/{major}:{minor}"
@@ -66,13 +66,13 @@ class Sysfs:
             subsystem=self._link_name(syspath, "subsystem"),
             devtype=uevent.get("DEVTYPE", ""),
             syspath=syspath,
-            chain=Later(partial(self._chain, syspath)),
+            chain=cache(partial(self._chain, syspath)),
         )
         return self.renewed(device)
 
     def renewed(self, device: Device) -> Device:
         """Return the device with its udev properties unread, so that the next lookup reads them."""
-        return replace(device, properties=Later(partial(self._properties, device)))
+        return replace(device, properties=cache(partial(self._properties, device)))
 
     def forget(self, syspath: str) -> None:
         """Drop a part, and what is below it, from the cache."""

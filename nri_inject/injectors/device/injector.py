@@ -7,25 +7,12 @@ Some values that those accept by accident are errors here: docs/differences.md l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from functools import partial
+from typing import Final
 
 from nri_inject import capabilities
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.injectors.host import Host
-from nri_inject.text import yamltext
-from nri_inject.text.annotations import container_name, find, where
-from nri_inject.text.budget import Budget, Spend
-from nri_inject.text.fields import (
-    Fault,
-    Reader,
-)
-from nri_inject.text.words import plain
-
-if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
-    pass
-
 from nri_inject.injectors.device.devices import read_devices
 from nri_inject.injectors.device.linux import (
     read_io_priority,
@@ -37,10 +24,18 @@ from nri_inject.injectors.device.linux import (
 )
 from nri_inject.injectors.device.mounts import read_mounts
 from nri_inject.injectors.device.wish import Wish
+from nri_inject.injectors.host import Host
+from nri_inject.injectors.texts import read_text
+from nri_inject.text.annotations import container_name, find, where
+from nri_inject.text.fields import (
+    Fault,
+    Reader,
+)
+from nri_inject.text.words import plain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kind:
+class AnnotationKind:
     """A kind of annotation.
 
     `name` is what a policy calls it. `read` makes a wish of the value, or None of one that asks
@@ -73,7 +68,7 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     return host.permit.filter(adjustment, host, origins)
 
 
-def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
+def _asked(pod: Pod, container: Container) -> list[tuple[AnnotationKind, str, str]]:
     """Return the annotations that count for a container: kind, key and text."""
     annotations = pod.annotations
     # Most containers request nothing, and this runs for each of them.
@@ -90,17 +85,23 @@ def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
 
 
 def _add(
-    adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host, container: Container
+    adjustment: Adjustment,
+    kind: AnnotationKind,
+    key: str,
+    text: str,
+    host: Host,
+    container: Container,
 ) -> list[str]:
     """Add what one annotation requests, and return its faults."""
-    wish, sentences = _reading(kind, key, text, host.budget)
-    if wish is None and not sentences:
+    spend = partial(host.budget.spend, f"annotation {plain(key)}: reading it")
+    wish = read_text(kind.read, text, spend)
+    if wish is None:
         return []
-    faults = list(sentences)
+    faults = [*wish.sentences] if isinstance(wish, Fault) else []
     loss = capabilities.unsupported(kind.field, host.runtime)
     if loss is not None:
         faults.append(capabilities.sentence(loss, host.runtime))
-    if wish is not None:
+    if not isinstance(wish, Fault):
         try:
             # Each kind has a field of its own, so there is nothing in the way.
             adjustment.MergeFrom(wish(host, container))
@@ -109,87 +110,27 @@ def _add(
     return [f"annotation {plain(key)}: {fault}" for fault in faults]
 
 
-# --- reading texts ------------------------------------------------------------------------------
-
-# Pods come in replicas, with the same few texts. What is made of a text can be many times as long
-# only by aliases. A text with the mark of one is read again each time, and so is a long one, so
-# that even the worst texts together take no more than some 4 MiB.
-_LONGEST_REMEMBERED: Final = 4096
-_MOST_REMEMBERED: Final = 32
-
-# A wrong word is compared with all known ones, to say which of them was meant.
-_STEPS_PER_FAULT: Final = 50
-
-
-# What a text requests, None if nothing or if something is wrong with it; and what is wrong.
-Reading: TypeAlias = tuple[Wish | None, tuple[str, ...]]
-
-
-def _reading(kind: Kind, key: str, text: str, budget: Budget) -> Reading:
-    spend = partial(budget.spend, f"annotation {plain(key)}: reading it")
-    if len(text) > _LONGEST_REMEMBERED or "*" in text:
-        return _read(kind, text, spend)
-    reading, steps = _remembered(kind, text)
-    spend(steps)
-    return reading
-
-
-def _read(kind: Kind, text: str, spend: Spend) -> Reading:
-    try:
-        value = yamltext.load(text, spend=spend)
-        return (None if value is None else kind.read(value)), ()
-    except yamltext.YamlError as error:
-        return None, (str(error),)
-    except Fault as fault:
-        spend(len(fault.sentences) * _STEPS_PER_FAULT)
-        return None, fault.sentences
-
-
-@lru_cache(maxsize=_MOST_REMEMBERED)
-def _remembered(kind: Kind, text: str) -> tuple[Reading, int]:
-    """Return a reading, and the steps that it costs each container, cached or not."""
-    steps: list[int] = []
-    return _read(kind, text, steps.append), sum(steps)
-
-
 # --- the table ----------------------------------------------------------------------------------
 
-_NEW: Final = "noderesource.dev"
-_OLD: Final = "nri.io"
+
+def _kind(
+    name: str, read: Reader[Wish | None], field: str = "", old_prefix: str | None = None
+) -> AnnotationKind:
+    """Return a kind; its prefixes are made of its name, and its field is called so, too."""
+    word = name.replace("_", "-")
+    old = f"{word}.nri.io" if old_prefix is None else old_prefix
+    return AnnotationKind(name, f"{word}.noderesource.dev", old, read, field or name)
+
 
 KINDS: Final = (
-    Kind("devices", f"devices.{_NEW}", f"devices.{_OLD}", read_devices, "devices"),
-    Kind("mounts", f"mounts.{_NEW}", f"mounts.{_OLD}", read_mounts, "mounts"),
-    Kind(
-        "io_priority",
-        f"io-priority.{_NEW}",
-        f"io-priority.{_OLD}",
-        read_io_priority,
-        "io_priority",
-    ),
-    Kind(
-        "scheduling_policy",
-        f"scheduling-policy.{_NEW}",
-        f"scheduling-policy.{_OLD}",
-        read_scheduler,
-        "scheduler",
-    ),
-    Kind(
-        "network_devices",
-        f"network-devices.{_NEW}",
-        f"network-devices.{_OLD}",
-        read_net_devices,
-        "net_devices",
-    ),
-    Kind("sysctl", f"sysctl.{_NEW}", "", read_sysctl, "sysctl"),
-    Kind(
-        "memory_policy",
-        f"memory-policy.{_NEW}",
-        f"memory-policy.{_OLD}",
-        read_memory_policy,
-        "memory_policy",
-    ),
-    Kind("ulimits", f"ulimits.{_NEW}", "ulimits.nri.containerd.io", read_ulimits, "rlimits"),
+    _kind("devices", read_devices),
+    _kind("mounts", read_mounts),
+    _kind("io_priority", read_io_priority),
+    _kind("scheduling_policy", read_scheduler, "scheduler"),
+    _kind("network_devices", read_net_devices, "net_devices"),
+    _kind("sysctl", read_sysctl, old_prefix=""),
+    _kind("memory_policy", read_memory_policy),
+    _kind("ulimits", read_ulimits, "rlimits", "ulimits.nri.containerd.io"),
 )
 
 _PREFIXES: Final = frozenset(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nri_inject import api
 from nri_inject.api import Adjustment
+from nri_inject.injectors.device.wish import Wish, constant, unique
 from nri_inject.policy.kinds import LIMITS
 from nri_inject.text.fields import (
     MAX_FAULTS,
@@ -30,11 +31,6 @@ from nri_inject.text.fields import (
 from nri_inject.text.names import interface_fault
 from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
-
-if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
-    pass
-
-from nri_inject.injectors.device.wish import Wish, constant, unique
 
 _UINT64: Final = integer(0, 2**64 - 1)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nri_inject import api
 from nri_inject.api import Adjustment
+from nri_inject.injectors.device.wish import Wish, check_absolute, constant, container_path, unique
 from nri_inject.text.fields import (
     Fault,
     Field,
@@ -17,11 +18,6 @@ from nri_inject.text.fields import (
 from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
-
-if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
-    pass
-
-from nri_inject.injectors.device.wish import Wish, check_absolute, constant, container_path, unique
 
 # --- mounts -------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from nri_inject.api import Adjustment, Container
 from nri_inject.injectors.host import Host
@@ -16,9 +16,6 @@ from nri_inject.text.glob import MAX_PARTS
 from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
-
-if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
-    pass
 
 T = TypeVar("T")
 

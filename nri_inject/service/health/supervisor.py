@@ -59,7 +59,7 @@ class Noting(Protocol):
         """Sentences for the node's admin."""
 
 
-class _Part(Protocol):
+class _HeldWatch(Protocol):
     """A watch of the stub's loop that holds something to be given back."""
 
     def fileno(self) -> int: ...
@@ -69,7 +69,7 @@ class _Part(Protocol):
     def close(self) -> None: ...
 
 
-P = TypeVar("P", bound=_Part)
+P = TypeVar("P", bound=_HeldWatch)
 
 
 class Supervisor:
