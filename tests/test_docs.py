@@ -33,6 +33,18 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
     assert lost == []
 
 
+def test_links_lead_from_the_readme_to_every_page_of_docs() -> None:
+    reached: set[Path] = set()
+    pending = [ROOT / "README.md"]
+    while pending:
+        page = pending.pop()
+        if page in reached or page.suffix != ".md" or not page.exists():
+            continue
+        reached.add(page)
+        pending += [(page.parent / link.partition("#")[0]).resolve() for link in links(page)]
+    assert [page for page in ROOT.glob("docs/**/*.md") if page not in reached] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_to_other_hosts_are_sound(page: Path) -> None:
     outside = [link for link in links(page) if ":" in link]

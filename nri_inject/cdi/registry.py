@@ -29,7 +29,9 @@ from nri_inject.text.words import plain, quoted
 DEFAULT_DIRECTORIES: Final = ("/etc/cdi", "/var/run/cdi")
 """The directories that CDI names, in rising priority: for people, and for programs."""
 
-_EXTENSIONS: Final = (".json", ".yaml")
+EXTENSIONS: Final = (".json", ".yaml")
+"""The endings of the files in these directories that are specs."""
+
 _ALMOST: Final = (".yml", ".JSON", ".YAML", ".YML")
 _MOST_BYTES: Final = yamltext.SPEC_FILE.size
 
@@ -346,7 +348,7 @@ class CdiRegistry:
         now = time.time_ns()
         fresh = {path for path, written in self._in_error.items() if now - written < _FRESH}
         writing = self._watch.writing() if self._watch else ()
-        return fresh.union(name for name in writing if name.endswith(_EXTENSIONS))
+        return fresh.union(name for name in writing if name.endswith(EXTENSIONS))
 
     def _take_in(self) -> bool:
         """Read the disk if anything may have changed; return whether it may."""
@@ -482,11 +484,11 @@ def _candidates(directory: str, notes: dict[str, list[str]]) -> Iterator[tuple[s
         found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     for entry in found:
         path = f"{directory}/{entry.name}"
-        if entry.name.endswith(_EXTENSIONS):
+        if entry.name.endswith(EXTENSIONS):
             if not entry.is_dir(follow_symlinks=False):
                 yield path, entry.is_symlink()
         elif entry.name.endswith(_ALMOST):
-            sentence = f"is ignored: specs end in {' or '.join(_EXTENSIONS)}"
+            sentence = f"is ignored: specs end in {' or '.join(EXTENSIONS)}"
             notes.setdefault(path, []).append(sentence)
 
 

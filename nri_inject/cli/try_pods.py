@@ -219,7 +219,7 @@ def _explainer(plugins: Iterable[str], configured: Config, runtime: Runtime) -> 
 
 
 def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
-    log = bool(flags["verbose"])
+    log = bool(flags["verbose"]) or "/" in plugin  # an author's own, whose tracebacks matter
     if "/" in plugin and not (flags["idx"] or flags["name"]):
         try:
             discovery.identity(plugin)

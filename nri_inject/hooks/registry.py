@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 DIRECTORIES: Final = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
 """Where packages and where admins put hook files (podman, CRI-O); the later one wins."""
 
+EXTENSIONS: Final = (".json",)
+"""The endings of the files in these directories that are hook files."""
+
 MAX_FILE: Final = 1 << 20
 """How many bytes a hook file may have."""
 
@@ -230,7 +233,7 @@ class _Scan:
         except OSError as error:
             self._fault(directory, FaultKind.UNREADABLE, trust.unreachable(directory, error))
             return []
-        return sorted((name for name in names if name.endswith(".json")), key=os.fsencode)
+        return sorted((name for name in names if name.endswith(EXTENSIONS)), key=os.fsencode)
 
     # --- files ---
 
@@ -359,19 +362,6 @@ def program_fault(path: str, *, root: str = "/", unsafe: bool = False) -> HookFa
     return (
         refused and HookFault(FaultKind.PROGRAM_UNTRUSTED, "hook.path", f"program {refused}")
     ) or None
-
-
-def program_warning(path: str, *, root: str = "/") -> str | None:
-    """Say why a program that is there would not run."""
-    try:
-        *_, end = walk.steps(path, root)
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISREG(end.status.st_mode):
-        return f"program {plain(path)} is not a regular file"
-    if not end.status.st_mode & 0o111:
-        return f"program {plain(path)} is not executable"
-    return None
 
 
 def file_reading(

@@ -21,7 +21,7 @@ from nri_inject.errors import ConfigError
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.differences import Change, differences, fields_of
 from nri_inject.plugins.excerpt import large_fields
-from nri_inject.service import config
+from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
@@ -233,6 +233,7 @@ class Differ:
             self._settle(config.read(request.config, "drop-in configuration"))
 
     def _settle(self, configured: Config) -> None:
+        logs.send_to(configured.log_target)
         self._settings = config.with_options(configured.differ, self._options.own)
         self._output.set_path(self._settings.log_file)
         self._written = self._writer()

@@ -65,6 +65,9 @@ def checked(document: Value, place: str, origin: str = "") -> Policy:
 
 def read_rules(document: Value, origin: str) -> Policy:
     """Return the policy that a document is; Fault with everything that is wrong in it."""
+    if isinstance(document, dict) and document.get("rules", ()) is None:
+        # All rules of a new file are comments.
+        document = {key: value for key, value in document.items() if key != "rules"}
     given = _POLICY(document)
     return Policy(**{**given, "rules": tuple(given.get("rules", ()))}, origin=origin)
 

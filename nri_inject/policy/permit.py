@@ -156,7 +156,9 @@ class Permit:
         place = f"annotation {plain(origin)}: " if origin else ""
         could = decision.rule is None and not (item.trouble or self.policy.trouble)
         advice = ""
-        if could and item.suggestion and self._subject.namespace:
+        if self.policy.newer_fault:
+            advice = f"; a newer version of the policy is not in force: {self.policy.newer_fault}"
+        elif could and item.suggestion and self._subject.namespace:
             advice = f"; a rule that allows it: {self._rule_for(item)}"
         return f"{place}{item.asked}: {decision.reason}{advice}"
 

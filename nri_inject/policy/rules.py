@@ -11,6 +11,7 @@ directory denies the whole of it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -277,7 +278,8 @@ class Policy:
 
     In `mode` warn, a request that enforce would deny passes with a warning; `on_deny` skip creates
     the container without the denied items, and fail does not create it. `origin` names the policy
-    in sentences. `lent` are the places where its rules let containers write.
+    in sentences. `newer_fault` is the fault of a newer version, which is not in force. `lent` are
+    the places where its rules let containers write.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -285,6 +287,7 @@ class Policy:
     on_deny: Literal["fail", "skip"] = "fail"
     origin: str = "the policy"
     trouble: str = ""
+    newer_fault: str = ""
     _scopes: _Scopes = field(init=False)
     lent: Lent = field(init=False)
 
@@ -292,6 +295,12 @@ class Policy:
         """Index the rules, and find out where containers may write."""
         object.__setattr__(self, "_scopes", _scopes(self.rules))
         object.__setattr__(self, "lent", _lent(self.rules))
+
+    def outdated(self, newer_fault: str) -> Policy:
+        """Return the same rules, with what is wrong with the version that should replace them."""
+        policy: Policy = copy.copy(self)  # its index of the rules, too
+        object.__setattr__(policy, "newer_fault", newer_fault)
+        return policy
 
     def texts(self, kind: str) -> Iterable[str]:
         """Yield the names and patterns that all rules have for a kind of thing."""

@@ -137,6 +137,7 @@ class PolicyFile:
             return
         if self._has_been_good:
             log.error("policy rejected, the previous version stays in force: %s", error)
+            self._policy = self._policy.outdated(error)
         else:
             log.error(
                 "policy rejected, and no previous version exists, so everything is denied: %s",

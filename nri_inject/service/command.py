@@ -100,6 +100,7 @@ def run(command: Command, options: Options) -> int:
     logs.configure(options.log_format, options.verbosity)
     try:
         configured = config_of(options)
+        logs.send_to(configured.log_target)
         service = Supervisor(
             command.service(options, configured),
             metrics_address=options.metrics_address or configured.metrics_address,

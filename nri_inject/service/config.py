@@ -203,7 +203,8 @@ class Config:
     """The settings of an admin.
 
     `policy` is the policy: rules, a file of them, or the word "unrestricted", which allows every
-    request; None means that it is not set, and denies everything. `audit` is the target of each
+    request; None means that it is not set, and denies everything. `log` is the target of the log:
+    standard error, systemd's journal, or a file. `audit` is the target of each
     decision's record: the log, a file, or none. `on_unsupported` is for a container with a request
     that its runtime would drop in silence: it fails, or it starts without and a warning is logged.
     `on_no_answer` is for a request that the plugin does not answer: it fails, or goes on without
@@ -214,6 +215,7 @@ class Config:
     """
 
     policy: Annotated[Literal["unrestricted"] | NodeFile | Policy | None, _read_policy] = None
+    log: Annotated[Literal["stderr", "journal"] | NodeFile, _read_log] = "stderr"
     audit: Annotated[Literal["log", "off"] | NodeFile, _read_audit] = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
     on_no_answer: Literal["fail", "pass"] = "fail"
@@ -227,6 +229,11 @@ class Config:
     logger: LoggerConfig = LoggerConfig()
     differ: DifferConfig = DifferConfig()
     resource_assigner: AssignerConfig = AssignerConfig()
+
+    @property
+    def log_target(self) -> str:
+        """Where the log goes, as `logs.send_to` takes it."""
+        return self.log.path if isinstance(self.log, NodeFile) else self.log
 
     @property
     def failure_policy(self) -> FailurePolicy | None:
@@ -265,6 +272,16 @@ def _read_audit(value: Value) -> Literal["log", "off"] | NodeFile:
     if isinstance(value, dict):
         return NodeFile(**_FILE(value))
     raise Fault(not_one_of(value, ("log", "off", _A_FILE)))
+
+
+def _read_log(value: Value) -> Literal["stderr", "journal"] | NodeFile:
+    if value == "stderr":
+        return "stderr"
+    if value == "journal":
+        return "journal"
+    if isinstance(value, dict):
+        return NodeFile(**_FILE(value))
+    raise Fault(not_one_of(value, ("stderr", "journal", _A_FILE)))
 
 
 _A_FILE: Final = "{file: PATH}"

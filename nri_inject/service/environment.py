@@ -30,7 +30,7 @@ from nri_inject.policy.audit import AuditLog, AuditOutcome
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import DENY_ALL, PolicyFile, check_lent
-from nri_inject.service import config
+from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import config_of, with_options
 from nri_inject.service.config import Config
@@ -129,6 +129,7 @@ class Environment:
             check_lent(configured.policy, self._configurations(), configured.host_root)
         self._build(configured)
         self.config = configured
+        logs.send_to(configured.log_target)
         lenient = configured.on_unsupported == "warn"
         self._host = real_host(NEWEST if lenient else self.runtime, configured.host_root)
         self._open_sources()
@@ -202,6 +203,12 @@ class Environment:
         """Return the definitions of hooks that are in force, none for a plugin without hooks."""
         source = self._sources.get("hooks")
         return () if source is None else source.current()
+
+    @property
+    def fault(self) -> str:
+        """Why the newest version of the configuration or of the policy is not in force."""
+        policy = self._policy.error if isinstance(self._policy, PolicyFile) else ""
+        return "; ".join(fault for fault in (self.config_error, policy) if fault)
 
     def after(self, do: Callable[[], None]) -> None:
         """Run a function after the container's response has been sent, or now without a stub."""
@@ -337,8 +344,8 @@ class ConfiguredService:
 
     @property
     def config_error(self) -> str:
-        """Why the newest version of the configuration file is not in force; empty if it is."""
-        return self._environment.config_error
+        """Why the newest configuration or policy is not in force; empty if it is."""
+        return self._environment.fault
 
     @property
     def notes(self) -> Sequence[str]:

@@ -132,12 +132,19 @@ def test_without_specs_no_device_is_known() -> None:
 
 
 def test_what_cannot_be_carried_fails_the_container_or_is_told() -> None:
-    sentence = "additionalGids 44: NRI cannot add groups to a container"
-    assert refused({KEY: "[v.com/d=gids]"}) == (sentence,)
+    sentence = (
+        "CDI device 'v.com/d=gids' of /etc/cdi/a.json: additionalGids 44: NRI cannot add groups to"
+        " a container; add supplementalGroups: [44] to the pod's securityContext, or set"
+        " on_unsupported: warn or cdi.mode: native in the plugin's configuration"
+    )
+    user = Container(name="main", user=api.User(uid=1000))
+    with pytest.raises(RequestError) as caught:
+        inject(pod(**{KEY: "[v.com/d=gids]"}), user, HOST)
+    assert caught.value.faults == (sentence,)
     lenient = make_injector(lenient=True)
     warnings: list[str] = []
     hearing = dataclasses.replace(HOST, warn=warnings.append)
-    assert lenient(pod(**{KEY: "[v.com/d=gids]"}), MAIN, hearing) == Adjustment()
+    assert lenient(pod(**{KEY: "[v.com/d=gids]"}), user, hearing) == Adjustment()
     assert warnings == [sentence]
 
 

@@ -189,10 +189,13 @@ def test_what_is_wrong_is_told_with_its_place(text: str, sentence: str) -> None:
 
 
 # A value that somebody deleted must not widen a rule.
+def test_rules_that_are_all_comments_are_none() -> None:
+    assert document.read("rules:\n#- {}\n", "policy.yaml").rules == ()
+
+
 WHOLE = {
     "mode": "{mode: }",
     "on_deny": "{on_deny: }",
-    "rules": "{rules: }",
     "name": "{rules: [{name: , allow: {hooks: [a]}}]}",
     "who": "{rules: [{who: , allow: {hooks: [a]}}]}",
     "namespaces": "{rules: [{who: {namespaces: }, allow: {hooks: [a]}}]}",

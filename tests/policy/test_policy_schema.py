@@ -50,7 +50,6 @@ WRONG = [
     "mode: x",
     "mode:",
     "rule: []",
-    "rules:",
     "rules: {}",
     "rules: [1]",
     "rules: [{}]",

@@ -32,7 +32,7 @@ from nri_inject.plugins.resource_assigner.pools import (
     updates,
 )
 from nri_inject.plugins.resource_assigner.topology import Topology
-from nri_inject.service import config
+from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
@@ -75,6 +75,7 @@ class ResourceAssigner:
         self._file = _Followed(options.config, self._reread) if options.config else None
         self._stub: Stub | None = None
         self._dropped_in = False
+        logs.send_to(configured.log_target)
         self._failure_policy = configured.failure_policy
         self._pools = Pools(topology(), rules_of(configured))
         self._told_pods = Records(MAX_PODS)
