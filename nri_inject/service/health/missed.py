@@ -20,7 +20,7 @@ from nri_inject.errors import NriError, RequestError
 from nri_inject.service.health import mark
 from nri_inject.service.health.age import created
 from nri_inject.service.health.records import Records
-from nri_inject.service.health.state import Found, Missed, State, in_words
+from nri_inject.service.health.state import FoundContainers, Missed, State, in_words
 from nri_inject.text.annotations import container_name, where
 from nri_inject.text.words import plain
 
@@ -196,7 +196,7 @@ class DriftCheck:
         os.close(self._armed)
 
     def _start(self) -> None:
-        self._state.missed, self._state.drifted = Found(), Found()
+        self._state.missed, self._state.drifted = FoundContainers(), FoundContainers()
         self._state.compared = self._state.to_compare = self._state.uncompared = 0
         self._pods = Records(MAX_PODS)
         self._containers = Records(MAX_CONTAINERS)

@@ -53,7 +53,7 @@ class Missed(NamedTuple):
     refused: str = ""
 
 
-class Found(dict[str, Missed]):
+class FoundContainers(dict[str, Missed]):
     """The first MOST_MISSED containers that were found, by id; `unlisted` counts the others."""
 
     def __init__(self) -> None:
@@ -127,8 +127,8 @@ class State:
     to_compare: int = 0
     compared: int = 0
     uncompared: int = 0
-    missed: Found = field(default_factory=Found)
-    drifted: Found = field(default_factory=Found)
+    missed: FoundContainers = field(default_factory=FoundContainers)
+    drifted: FoundContainers = field(default_factory=FoundContainers)
     config_error: str = ""
     notes: Sequence[str] = ()
 
