@@ -8,8 +8,8 @@ from typing import Final
 
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.capabilities import NEWEST, Runtime, dotted
-from nri_inject.errors import ConfigError, RequestError
-from nri_inject.host import trust
+from nri_inject.errors import RequestError
+from nri_inject.host import follow
 from nri_inject.policy import document
 from nri_inject.policy.rules import Decision, Policy
 from nri_inject.service import logs
@@ -20,12 +20,7 @@ from nri_inject.service.environment import Part, Surroundings
 
 def read_policy(file: str, *, unsafe: bool) -> Policy:
     """Return the policy that a file holds; ConfigError as a plugin would log it."""
-    try:
-        data = trust.read(file, document.LIMITS.size + 1, unsafe=unsafe)
-    except trust.Untrusted as error:
-        raise ConfigError(f"{file}: {error}; it is not believed") from error
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    data = follow.read(file, document.LIMITS.size, unsafe=unsafe)
     return document.read(data, file)
 
 

@@ -24,6 +24,7 @@ from nri_inject import api, capabilities
 from nri_inject.cli.decisions import Decider, explained, read_policy
 from nri_inject.cli.reading import planned_in, reason
 from nri_inject.errors import ConfigError, NriError
+from nri_inject.host import follow
 from nri_inject.injectors import cdi, device
 from nri_inject.plugins import (
     cdi_injector,
@@ -494,7 +495,9 @@ def _configuration(flags: Mapping[str, Any]) -> str:
     document = (
         {}
         if file is None
-        else config.read_document(config.read_bytes(file, unsafe=flags["unsafe_files"]), file)
+        else config.read_document(
+            follow.read(file, yamltext.OUR_FILE.size, unsafe=flags["unsafe_files"]), file
+        )
     )
     if flags["policy"] is not None:
         document["policy"] = _policy(flags["policy"], unsafe=flags["unsafe_files"])

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from nri_inject.errors import ConfigError
-from nri_inject.host import trust, walk
+from nri_inject.host import walk
+from nri_inject.host.follow import File, Follower, Parsed, Rule
 from nri_inject.host.model import Place
-from nri_inject.host.watch import Watch
 from nri_inject.policy import document
 from nri_inject.policy.rules import Policy
 from nri_inject.text.words import plain
@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 
 DENY_ALL: Final = Policy(origin="this node's policy (none is configured)")
 """The policy of who has none."""
-
-# A file that changes while it is read is read again, but not for ever.
-_MOST_READS: Final = 3
 
 
 def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
@@ -51,6 +48,10 @@ def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
             )
 
 
+RULE: Final = Rule(half_written=True, faulty=True, unbelieved=True, gone=True)
+"""The version of a policy that counts while the newest one cannot be used."""
+
+
 class PolicyFile:
     """The policy that a file holds; `unsafe` does not ask who could have written it.
 
@@ -63,22 +64,24 @@ class PolicyFile:
         self, path: str, *, unsafe: bool = False, beside: Sequence[str] = (), root: str = "/"
     ) -> None:
         self._path = os.path.abspath(path)  # links stay
-        self._unsafe = unsafe
-        self._believed = (self._path, *beside)
+        self._believed = () if unsafe else (self._path, *beside)
         self._root = root
-        self._watch = Watch(())
-        self._watch.follow([self._path])
-        self._data: bytes | None = None
         self._error = ""
         self._policy = Policy(origin=self._path, trouble="the policy has not been read yet")
-        self._has_been_good = False
-        self._watch.changed()  # which is so after `follow`
-        self._look()
+        self._follower = Follower(
+            self._parse,
+            RULE,
+            files=[self._path],
+            max_size=document.LIMITS.size,
+            unsafe=unsafe,
+            sealed=True,
+        )
+        self.current()
 
     def current(self) -> Policy:
         """Return the policy as the file is now, or as it was when it was last good."""
-        if self._watch.changed():
-            self._look()
+        if self._follower.look():
+            self._take(self._follower.files[self._path])
         return self._policy
 
     @property
@@ -88,7 +91,7 @@ class PolicyFile:
 
     def fileno(self) -> int:
         """Return a descriptor that can be read when the file may have changed."""
-        return self._watch.fileno()
+        return self._follower.fileno()
 
     def ready(self) -> None:
         """Take in a change, so that no container has to wait for it."""
@@ -96,52 +99,29 @@ class PolicyFile:
 
     def close(self) -> None:
         """Stop watching."""
-        self._watch.close()
+        self._follower.close()
 
-    def _look(self) -> None:
+    def _parse(self, path: str, data: bytes) -> Parsed[Policy]:
         try:
-            data = self._read()
-            if self._watch.is_writing(self._path):  # its end is told as a change
-                self._keep(f"{plain(self._path)} is being written")
-                return
-            if data == self._data and not self._error:
-                return
-            found = document.read(data, plain(self._path))
-            if not self._unsafe:
-                check_lent(found, self._believed, self._root)
-        except trust.Untrusted as error:
-            self._fail(f"{error}; it is not believed")
-            return
-        except OSError as error:
-            self._fail(f"cannot read {plain(self._path)}: {error.strerror}")
-            return
+            policy = document.read(data, plain(path))
+            check_lent(policy, self._believed, self._root)
         except ConfigError as error:
-            self._fail(str(error))
-            return
-        log.info("policy %s: %d rules are in force", plain(self._path), len(found.rules))
-        self._data, self._policy, self._error = data, found, ""
-        self._has_been_good = True
+            return Parsed(None, "faulty", str(error))
+        return Parsed(policy)
 
-    def _read(self) -> bytes:
-        for _ in range(_MOST_READS):
-            data = trust.read(self._path, document.LIMITS.size + 1, unsafe=self._unsafe)
-            if not self._watch.changed():
-                break
-        return data
-
-    def _fail(self, error: str) -> None:
-        if error == self._error:
-            return
-        if self._has_been_good:
-            log.error("policy not taken over, the version before it stays in force: %s", error)
-        else:
-            log.error("policy not usable, so everything is denied: %s", error)
-        self._keep(error)
-
-    def _keep(self, error: str) -> None:
-        """Leave in force what is, and deny everything if that is nothing."""
+    def _take(self, file: File[Policy]) -> None:
+        """Put in force what counts, or nothing, and log what is new."""
+        error, before = file.sentence, self._error
         self._error = error
-        if self._has_been_good:
+        if file.counts is None:
+            reason = f"the policy on this node cannot be used: {error}"
+            self._policy = Policy(origin=plain(self._path), trouble=reason)
+        elif file.counts is not self._policy or (before and not error):
+            self._policy = file.counts
+            log.info("policy %s: %d rules are in force", plain(self._path), len(self._policy.rules))
+        if not error or error == before or file.trouble == "half written":
             return
-        reason = f"the policy on this node cannot be used: {error}"
-        self._policy = Policy(origin=plain(self._path), trouble=reason)
+        if file.counts is None:
+            log.error("policy not usable, so everything is denied: %s", error)
+        else:
+            log.error("policy not taken over, the version before it stays in force: %s", error)

@@ -24,7 +24,7 @@ from typing import (
 
 from nri_inject.api import FailurePolicy
 from nri_inject.errors import ConfigError
-from nri_inject.host import trust
+from nri_inject.host import follow
 from nri_inject.text import yamltext
 from nri_inject.text.fields import (
     Fault,
@@ -294,17 +294,7 @@ def read_file(path: str, *, unsafe: bool = False) -> Config:
 
     One that others could have written is not believed, unless `unsafe`.
     """
-    return read(read_bytes(path, unsafe=unsafe), path)
-
-
-def read_bytes(path: str, *, unsafe: bool = False) -> bytes:
-    """Return a file's content, a byte more than is allowed at most; ConfigError as `read_file`."""
-    try:
-        return trust.read(path, yamltext.OUR_FILE.size + 1, unsafe=unsafe)
-    except trust.Untrusted as error:
-        raise ConfigError(f"configuration {path}: {error}; it is not believed") from error
-    except OSError as error:
-        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+    return read(follow.read(path, yamltext.OUR_FILE.size, unsafe=unsafe), path)
 
 
 def read_document(text: str | bytes, source: str) -> dict[str, Value]:

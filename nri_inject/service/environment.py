@@ -15,12 +15,10 @@ from typing import Any, Final, Protocol
 from nri_inject import capabilities
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.capabilities import NEWEST, Runtime
-from nri_inject.errors import ConfigError
 from nri_inject.host import sight
 from nri_inject.host.devices.links import DATABASE, LinkedNumbers, first_link, has_database
 from nri_inject.host.model import DeviceNode, Number, Place
 from nri_inject.host.nodes import Remembered
-from nri_inject.host.watch import Watch
 from nri_inject.injectors.compose import Injector, compose
 from nri_inject.injectors.host import Host, ignore_warning, real_host
 from nri_inject.policy.audit import AuditLog, Outcome
@@ -28,8 +26,7 @@ from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import DENY_ALL, PolicyFile, check_lent
 from nri_inject.service import config
-from nri_inject.service.base import Options
-from nri_inject.service.command import config_of, with_options
+from nri_inject.service.base import Options, with_options
 from nri_inject.service.config import Config
 from nri_inject.stub import Stub
 from nri_inject.text.annotations import where
@@ -88,10 +85,8 @@ class Surroundings:
         self._sources: dict[str, Source] = {}
         self._policy: Source | None = None
         self._audit: AuditLog | None = None
-        self._file: ConfigFile | None = None
         self._dropped_in = False
         self._noted: Policy | None = None
-        self.config_error = ""
         self.notes: Sequence[str] = ()
 
     @property
@@ -100,11 +95,8 @@ class Surroundings:
         return f"{self.options.idx}-{self.options.name}"
 
     def attach(self, stub: Stub) -> None:
-        """Watch the files, that of the configuration among them, with this stub."""
+        """Watch the files with this stub."""
         self._stub = stub
-        if self.options.config is not None:
-            self._file = ConfigFile(self.options.config, self._reload)
-            stub.watch(self._file)
 
     def configure(self, request: ConfigureRequest) -> None:
         """Take the drop-in configuration, which wins, and learn which runtime this is.
@@ -118,9 +110,9 @@ class Surroundings:
                 config.read(request.config, "drop-in configuration"), self.options
             )
         self.runtime = capabilities.of_request(request)
-        self._take(configured)
+        self.reconfigure(configured)
 
-    def _take(self, configured: Config) -> None:
+    def reconfigure(self, configured: Config) -> None:
         """Put a configuration in force; ConfigError, and the one before stays, if it can't be."""
         if isinstance(configured.policy, Policy) and not configured.unsafe_files:
             check_lent(configured.policy, self._configurations(), configured.host_root)
@@ -142,22 +134,6 @@ class Surroundings:
         for note in self.notes:
             if note not in before:
                 log.log(logging.WARNING if note in warnings else logging.INFO, "%s", note)
-
-    def _reload(self) -> None:
-        """Read the configuration file again; a bad one leaves what is in force as it is."""
-        try:
-            configured = config_of(self.options)
-            if not self._dropped_in:
-                self._take(configured)
-        except ConfigError as error:
-            self.config_error = str(error)
-            log.error("%s; the configuration before it stays in force", error)
-            return
-        self.config_error = ""
-        if self._dropped_in:
-            log.info("%s has changed; the runtime's drop-in file wins", self.options.config)
-        else:
-            log.info("%s has changed and is in force", self.options.config)
 
     def host(
         self, pod: Pod, container: Container, warn: Callable[[str], object] = ignore_warning
@@ -220,8 +196,6 @@ class Surroundings:
         self._close_sources()
         if self._audit is not None:
             self._audit.close()
-        if self._file is not None:
-            self._file.close()
 
     def _build(self, configured: Config) -> None:
         self.injector = compose(*(part.build(configured, self.runtime) for part in self._parts))
@@ -308,46 +282,18 @@ class Surrounded:
         """Watch the node's files with this stub."""
         self._surroundings.attach(stub)
 
+    def reconfigure(self, configured: Config) -> None:
+        """Use another configuration from now on; ConfigError, and the one before stays, if bad."""
+        self._surroundings.reconfigure(configured)
+
     def close(self) -> None:
         """Stop watching them."""
         self._surroundings.close()
 
     @property
-    def config_error(self) -> str:
-        """Why the newest version of the configuration file is not in force; empty if it is."""
-        return self._surroundings.config_error
-
-    @property
     def notes(self) -> Sequence[str]:
         """What the plugin cannot see of the node, in sentences."""
         return self._surroundings.notes
-
-
-class ConfigFile:
-    """Call `changed` when a configuration file may have; a Watch of the stub's loop.
-
-    While a program writes the file it is left alone: half of it may be a configuration, too.
-    """
-
-    def __init__(self, path: str, changed: Callable[[], None]) -> None:
-        self._path = path
-        self._changed = changed
-        self._watch = Watch(())
-        self._watch.follow([path])
-        self._watch.changed()
-
-    def fileno(self) -> int:
-        """Return a descriptor that can be read when the file may have changed."""
-        return self._watch.fileno()
-
-    def ready(self) -> None:
-        """Call, if it has."""
-        if self._watch.changed() and not self._watch.is_writing(self._path):
-            self._changed()
-
-    def close(self) -> None:
-        """Stop watching."""
-        self._watch.close()
 
 
 @dataclass(frozen=True, slots=True)

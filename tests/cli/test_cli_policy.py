@@ -72,7 +72,7 @@ def test_a_policy_that_others_can_write_is_not_believed(files: tuple[Path, Path]
     result = run("--policy", policy)
     assert result.return_value == 1
     assert result.output == (
-        f"Error: {policy}: {policy} can be written by everybody (mode 0666); it is not believed\n"
+        f"Error: {policy} can be written by everybody (mode 0666); it is not believed\n"
     )
     assert run("--unsafe-files", "--policy", policy).return_value == 0
 

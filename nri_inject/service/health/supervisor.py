@@ -21,9 +21,12 @@ from nri_inject.api import (
     CreateContainerResponse,
     Pod,
 )
-from nri_inject.errors import RequestError
+from nri_inject.errors import ConfigError, RequestError
+from nri_inject.host.follow import File
 from nri_inject.plugin import Plugin, Updates
 from nri_inject.service.base import Service
+from nri_inject.service.config import Config
+from nri_inject.service.config_file import ConfigFile
 from nri_inject.service.health import status
 from nri_inject.service.health.missed import Comparison
 from nri_inject.service.health.state import MAX_TEXT, State, document, shortened
@@ -40,14 +43,6 @@ class Expecting(Protocol):
 
     def expected(self, pod: Pod, container: Container) -> Adjustment:
         """Return it, without a word in the log; raises NriError where it cannot be had."""
-
-
-@runtime_checkable
-class Reloading(Protocol):
-    """A service whose configuration can change while it runs."""
-
-    config_error: str
-    """Why the newest version of its configuration file is not in force; empty if it is."""
 
 
 @runtime_checkable
@@ -75,9 +70,18 @@ P = TypeVar("P", bound=_Part)
 class Supervised:
     """A service that tells how it is. `close` it when its stub has ended."""
 
-    def __init__(self, service: Service, *, metrics_address: str = "") -> None:
+    def __init__(
+        self,
+        service: Service,
+        *,
+        config_file: ConfigFile | None = None,
+        metrics_address: str = "",
+    ) -> None:
         self._service = service
         self._inner = service.plugin
+        self._config_file = config_file
+        self._configured = None if config_file is None else config_file.current()
+        self._is_dropped_in = False
         self._metrics_address = metrics_address
         self._stub: Stub | None = None
         self._parts = ExitStack()
@@ -89,6 +93,9 @@ class Supervised:
         """Attach the service, and open what watches over it."""
         self._stub = stub
         self._service.attach(stub)
+        if self._config_file is not None:
+            self._config_file.on_change = self._follow
+            self._watch(self._config_file)
         if isinstance(self._service, Expecting):
             self._comparison = self._watch(Comparison(self.state, self._service.expected))
         pause = watchdog_pause()
@@ -109,8 +116,6 @@ class Supervised:
 
     def document(self) -> dict[str, Any]:
         """Return what `nri-inject status` shows."""
-        if isinstance(self._service, Reloading):
-            self.state.config_error = self._service.config_error
         if isinstance(self._service, Noting):
             self.state.notes = self._service.notes
         if self._stub is None:
@@ -143,8 +148,32 @@ class Supervised:
         except OSError as error:
             log.info("no status socket in %s: %s", where, error.strerror)
 
+    def _follow(self, file: File[Config]) -> None:
+        """Put a new version of the configuration file in force; a bad one changes nothing."""
+        error = file.sentence
+        is_new = file.counts is not self._configured and not error
+        try:
+            if is_new and file.counts is not None:
+                self._configured = file.counts
+                if not self._is_dropped_in:
+                    self._service.reconfigure(file.counts)
+        except ConfigError as refused:
+            error = str(refused)
+        if error:
+            if error != self.state.config_error and file.trouble != "half written":
+                log.error("%s; the configuration before it stays in force", error)
+        elif is_new:
+            wins = (
+                "; the runtime's drop-in file wins" if self._is_dropped_in else " and is in force"
+            )
+            log.info("%s has changed%s", file.path, wins)
+        self.state.config_error = error
+
     def _configure(self, request: ConfigureRequest) -> Plugin | None:
         chosen = None
+        if self._is_dropped_in and not request.config and self._configured is not None:
+            self._service.reconfigure(self._configured)
+        self._is_dropped_in = bool(request.config)
         if self._service.plugin.configure is not None:
             chosen = self._service.plugin.configure(request)
         self._inner = chosen or self._service.plugin
