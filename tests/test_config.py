@@ -191,7 +191,7 @@ def test_the_sections_of_cdi_and_hooks_are_read() -> None:
         ("cdi: {mode: ~}", "cdi: mode: null where a value is expected"),
         ("cdi: {Mode: native}", "cdi: unknown key 'Mode'; did you mean 'mode'?"),
         ("policy: {file: x}", "policy: file: 'x' is not an absolute path"),
-        ("policy: {file: /x, mode: warn}", "policy: unknown key 'mode'; known: file"),
+        ("policy: {file: /x, mode: warn}", "policy: unknown key 'mode'; known: file, on_fault"),
         ("audit: {path: /x}", "audit: unknown key 'path'; known: file; audit: file is missing"),
         ("audit: on", "audit: true must be one of log, off, {file: PATH}"),
         ("hooks: {present: no}", "hooks: present: false must be one of drop, keep"),

@@ -249,3 +249,26 @@ def test_a_synchronization_that_broke_off_leaves_nothing_behind() -> None:
         begin(one, [POD], [running(1)])
         finish(one)
     assert (state.compared, list(state.missed)) == (1, ["c1"])
+
+
+def test_what_could_not_be_decided_is_compared_again_when_a_policy_is_in_force() -> None:
+    state, policies = fresh(), [RequestError(["denied"]), Adjustment()]
+
+    def expected(_: Pod, container: Container) -> Adjustment:
+        if container.id == "c0":
+            return WANTED
+        if isinstance(policies[0], RequestError):
+            raise policies[0]
+        return WANTED
+
+    with closing(Comparison(state, expected)) as one:
+        begin(one, [POD], [running(0), running(1), running(2)])
+        finish(one)
+        assert (list(state.missed), state.compared) == (["c0"], 3)
+        one.forget("c2")
+        del policies[0]
+        one.compare_again()
+        finish(one)
+        assert (list(state.missed), state.compared) == (["c0", "c1"], 3)
+        one.compare_again()
+        assert not pending(one)

@@ -147,7 +147,9 @@ class Permit:
         place = f"annotation {plain(origin)}: " if origin else ""
         could = decision.rule is None and not (item.trouble or self.policy.trouble)
         advice = ""
-        if could and item.suggestion and self._is_named():
+        if self.policy.newer_fault:
+            advice = f"; a newer version of the policy is not in force: {self.policy.newer_fault}"
+        elif could and item.suggestion and self._is_named():
             advice = f"; a rule that does: {self._rule_for(item)}"
         return f"{place}{item.asked}: {decision.reason}{advice}"
 

@@ -11,6 +11,7 @@ asks for the whole of a directory is stopped by a rule against a part of it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -269,7 +270,8 @@ class Policy:
 
     `mode` warn lets pass what enforce would deny, and says so; `on_deny` skip creates the
     container without what it may not have, where fail does not create it. `origin` names the
-    policy in sentences. `lent` are the places where its rules let containers write.
+    policy in sentences. `newer_fault` is what is wrong with the version that should be in force in
+    place of this one. `lent` are the places where its rules let containers write.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -277,6 +279,7 @@ class Policy:
     on_deny: Literal["fail", "skip"] = "fail"
     origin: str = "the policy"
     trouble: str = ""
+    newer_fault: str = ""
     _scopes: _Scopes = field(init=False)
     lent: Lent = field(init=False)
 
@@ -284,6 +287,12 @@ class Policy:
         """Index the rules, and find out where containers may write."""
         object.__setattr__(self, "_scopes", _scopes(self.rules))
         object.__setattr__(self, "lent", _lent(self.rules))
+
+    def outdated(self, newer_fault: str) -> Policy:
+        """Return the same rules, with what is wrong with the version that should replace them."""
+        policy: Policy = copy.copy(self)  # its index of the rules, too
+        object.__setattr__(policy, "newer_fault", newer_fault)
+        return policy
 
     def texts(self, kind: str) -> Iterable[str]:
         """Yield the names and patterns that all rules have for a kind of thing."""

@@ -1,23 +1,27 @@
-"""A policy in a file, kept current. What is in force is always a policy that could be read.
+"""A policy in a file, kept current. A version that cannot be used is never in force.
 
-A file that cannot be read, or that others could have written, denies everything as long as no
-good version of it has been seen; after that the last good version stays in force. So it does while
-a program writes the file: half a policy may be a policy, and allow more than the whole.
+The version before stays in force for as long as the process runs. A process that starts with a
+version that cannot be used denies everything: it may be a tightening with a mistake, and the looser
+version must not live on. Where the admin has chosen so, the last good version is in force instead.
+While a program writes the file, too, the version before counts: half a policy may be a policy, and
+allow more than the whole.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal, NamedTuple
 
 from nri_inject.errors import ConfigError
 from nri_inject.host import walk
 from nri_inject.host.follow import File, Follower, Parsed, Rule
 from nri_inject.host.model import Place
 from nri_inject.policy import document
+from nri_inject.policy.kept import Kept
 from nri_inject.policy.rules import Policy
+from nri_inject.text.times import timestamp
 from nri_inject.text.words import plain
 
 log = logging.getLogger(__name__)
@@ -52,22 +56,53 @@ RULE: Final = Rule(half_written=True, faulty=True, unbelieved=True, gone=True)
 """The version of a policy that counts while the newest one cannot be used."""
 
 
+class Standing(NamedTuple):
+    """Which version of a policy file is in force.
+
+    That is its newest one, the one `before`, the one that was `kept` before the process started, or
+    nothing, and then everything is denied. `written` is when that version was written, in seconds
+    since 1970. `error` says why the newest one is not in force.
+    """
+
+    file: str
+    in_force: Literal["newest", "before", "kept", "nothing"]
+    written: float | None
+    error: str
+
+
 class PolicyFile:
     """The policy that a file holds; `unsafe` does not ask who could have written it.
 
     `beside` are other files that the policy depends on, such as the configuration that names it.
-    `root` is where the host's file tree is seen. Errors are logged once each. Not for use by
-    several threads at once.
+    `root` is where the host's file tree is seen. `kept` is where the last good version is kept;
+    None keeps none. `before` is in force until there is a good version. `on_change` is called when
+    another policy is in force, and `later` with work that no container waits for. Errors are logged
+    once each. Not for use by several threads at once.
     """
 
     def __init__(
-        self, path: str, *, unsafe: bool = False, beside: Sequence[str] = (), root: str = "/"
+        self,
+        path: str,
+        *,
+        unsafe: bool = False,
+        beside: Sequence[str] = (),
+        root: str = "/",
+        kept: Kept | None = None,
+        before: Policy | None = None,
+        on_change: Callable[[], None] = lambda: None,
+        later: Callable[[Callable[[], None]], None] = lambda do: do(),
     ) -> None:
         self._path = os.path.abspath(path)  # links stay
-        self._believed = () if unsafe else (self._path, *beside)
+        copies = () if kept is None else (kept.path,)
+        self._believed = () if unsafe else (self._path, *beside, *copies)
         self._root = root
-        self._error = ""
-        self._policy = Policy(origin=self._path, trouble="the policy has not been read yet")
+        self._kept = kept
+        self._on_change = on_change
+        self._later = later
+        self._unkept: tuple[bytes, int] | None = None
+        self.good = before
+        self.standing = Standing(self._path, "nothing" if before is None else "before", None, "")
+        self._policy = before or Policy(trouble="the policy has not been read yet")
         self._follower = Follower(
             self._parse,
             RULE,
@@ -87,7 +122,7 @@ class PolicyFile:
     @property
     def error(self) -> str:
         """What is wrong with the file as it is now; nothing if it is in force."""
-        return self._error
+        return self.standing.error
 
     def fileno(self) -> int:
         """Return a descriptor that can be read when the file may have changed."""
@@ -96,32 +131,91 @@ class PolicyFile:
     def ready(self) -> None:
         """Take in a change, so that no container has to wait for it."""
         self.current()
+        self._keep()
 
     def close(self) -> None:
         """Stop watching."""
         self._follower.close()
 
-    def _parse(self, path: str, data: bytes) -> Parsed[Policy]:
+    def _parse(self, _: str, data: bytes) -> Parsed[_Version]:
         try:
-            policy = document.read(data, plain(path))
-            check_lent(policy, self._believed, self._root)
+            return Parsed(_Version(self._checked(data), data))
         except ConfigError as error:
             return Parsed(None, "faulty", str(error))
-        return Parsed(policy)
 
-    def _take(self, file: File[Policy]) -> None:
-        """Put in force what counts, or nothing, and log what is new."""
-        error, before = file.sentence, self._error
-        self._error = error
-        if file.counts is None:
+    def _checked(self, data: bytes) -> Policy:
+        policy = document.read(data, plain(self._path))
+        check_lent(policy, self._believed, self._root)
+        return policy
+
+    def _take(self, file: File[_Version]) -> None:
+        """Put in force what counts, and log what is new."""
+        before = self.good, self.standing
+        if file.trouble or file.counts is None:
+            self._stay(file)
+        elif file.counts.policy is not self.good or self.error:
+            self.good = self._policy = file.counts.policy
+            self.standing = Standing(self._path, "newest", file.written / 1e9, "")
+            log.info("policy %s: %d rules are in force", plain(self._path), len(self.good.rules))
+            if self._kept is not None:
+                self._unkept = file.counts.text, file.written
+                self._later(self._keep)
+        if (self.good, self.standing) != before:
+            self._on_change()
+
+    def _stay(self, file: File[_Version]) -> None:
+        """Leave in force what is; else take what was kept, or deny everything."""
+        error, before = file.sentence, self.standing
+        if before.in_force == "newest":
+            before = before._replace(in_force="before")
+        if self.good is None:
+            before = self._recalled(before)
+        self.standing = before._replace(error=error)
+        if self.good is None:
             reason = f"the policy on this node cannot be used: {error}"
             self._policy = Policy(origin=plain(self._path), trouble=reason)
-        elif file.counts is not self._policy or (before and not error):
-            self._policy = file.counts
-            log.info("policy %s: %d rules are in force", plain(self._path), len(self._policy.rules))
-        if not error or error == before or file.trouble == "half written":
+        elif file.trouble != "half written":
+            which = plain(self.good.origin)
+            if before.written is not None:
+                which = f"the version of {timestamp(before.written)}"
+            self._policy = self.good.outdated(f"{error}; {which} is in force")
+        elif self._policy.trouble:
+            self._policy = self.good
+        if file.trouble == "half written" or error == before.error:
             return
-        if file.counts is None:
+        if self.good is None:
             log.error("policy not usable, so everything is denied: %s", error)
+        elif before.in_force == "kept":
+            log.error("policy not usable, the last good version is in force: %s", error)
         else:
             log.error("policy not taken over, the version before it stays in force: %s", error)
+
+    def _recalled(self, standing: Standing) -> Standing:
+        """Take the version that was kept when the policy was last good, if there is one."""
+        if self._kept is None:
+            return standing
+        try:
+            file = self._kept.read()
+            self.good = self._checked(file.counts or b"")
+        except ConfigError as error:
+            log.error("no last good version of the policy can be used: %s", error)
+            return standing
+        return standing._replace(in_force="kept", written=file.written / 1e9)
+
+    def _keep(self) -> None:
+        """Keep the newest good version for a process that starts with a faulty one."""
+        if self._kept is None or self._unkept is None:
+            return
+        text, written = self._unkept
+        self._unkept = None
+        try:
+            self._kept.write(text, written)
+        except OSError as error:
+            log.error("the policy is not kept in %s: %s", plain(self._kept.path), error.strerror)
+
+
+class _Version(NamedTuple):
+    """A good version of a policy file, and its text."""
+
+    policy: Policy
+    text: bytes

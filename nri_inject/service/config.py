@@ -133,6 +133,17 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyFile(File):
+    """A file with the policy.
+
+    `on_fault` says what a process does that starts with a file that cannot be used: it denies
+    everything, or keeps to the last good version.
+    """
+
+    on_fault: Literal["deny", "keep"] = "deny"
+
+
+@dataclass(frozen=True, slots=True)
 class Logger:
     """What the event logger writes; the words are explained in plugins.logger.
 
@@ -196,7 +207,7 @@ class Config:
     metrics, empty for none.
     """
 
-    policy: Annotated[Literal["unrestricted"] | File | Policy | None, _read_policy] = None
+    policy: Annotated[Literal["unrestricted"] | PolicyFile | Policy | None, _read_policy] = None
     audit: Annotated[Literal["log", "off"] | File, _read_audit] = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
     on_no_answer: Literal["fail", "pass"] = "fail"
@@ -225,11 +236,11 @@ class Config:
 # --- from values to records ---------------------------------------------------------------------
 
 
-def _read_policy(value: Value) -> Literal["unrestricted"] | File | Policy:
+def _read_policy(value: Value) -> Literal["unrestricted"] | PolicyFile | Policy:
     if value == UNRESTRICTED:
         return UNRESTRICTED
     if isinstance(value, dict) and "file" in value:
-        return File(**_FILE(value))
+        return PolicyFile(**_POLICY_FILE(value))
     if not isinstance(value, dict):
         raise Fault(
             not_one_of(value, (UNRESTRICTED, _A_FILE, "rules as in docs/allow-a-device.md"))
@@ -251,7 +262,9 @@ def _read_audit(value: Value) -> Literal["log", "off"] | File:
 
 _A_FILE: Final = "{file: PATH}"
 _RULES: Final = "rules as in docs/allow-a-device.md"
-_FILE: Final = map_of([Field("file", _read_path, required=True, to="path")], strict=True)
+_PATH: Final = Field("file", _read_path, required=True, to="path")
+_FILE: Final = map_of([_PATH], strict=True)
+_POLICY_FILE: Final = map_of([_PATH, Field("on_fault", one_of("deny", "keep"))], strict=True)
 
 
 @cache
@@ -320,9 +333,9 @@ def checked(document: Mapping[str, Value], source: str) -> Config:
     return config
 
 
-def policy_of(text: str) -> Literal["unrestricted"] | File:
+def policy_of(text: str) -> Literal["unrestricted"] | PolicyFile:
     """Return the policy that a command line names: a file, or the literal word."""
-    return UNRESTRICTED if text == UNRESTRICTED else File(text)
+    return UNRESTRICTED if text == UNRESTRICTED else PolicyFile(text)
 
 
 def with_options(section: Section, own: Mapping[str, Any]) -> Section:

@@ -22,9 +22,10 @@ from nri_inject.host.nodes import Remembered
 from nri_inject.injectors.compose import Injector, compose
 from nri_inject.injectors.host import Host, ignore_warning, real_host
 from nri_inject.policy.audit import AuditLog, Outcome
+from nri_inject.policy.kept import Kept
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
-from nri_inject.policy.source import DENY_ALL, PolicyFile, check_lent
+from nri_inject.policy.source import DENY_ALL, PolicyFile, Standing, check_lent
 from nri_inject.service import config
 from nri_inject.service.base import Options, with_options
 from nri_inject.service.config import Config
@@ -83,7 +84,9 @@ class Surroundings:
         self._stub: Stub | None = None
         self._host = real_host()
         self._sources: dict[str, Source] = {}
-        self._policy: Source | None = None
+        self._policy: PolicyFile | Fixed | None = None
+        self._policy_made_of: tuple[object, ...] = ()
+        self.on_policy: Callable[[], None] = _nothing
         self._audit: AuditLog | None = None
         self._dropped_in = False
         self._noted: Policy | None = None
@@ -121,6 +124,7 @@ class Surroundings:
         lenient = configured.on_unsupported == "warn"
         self._host = real_host(NEWEST if lenient else self.runtime, configured.host_root)
         self._open_sources()
+        self._open_policy()
         self._open_audit()
         self._note(self.policy())
 
@@ -170,6 +174,11 @@ class Surroundings:
         """Return the policy of this moment, None for the unrestricted one."""
         return None if self._policy is None else self._policy.current()
 
+    @property
+    def policy_standing(self) -> Standing | None:
+        """Which version of the policy file is in force; None without such a file."""
+        return self._policy.standing if isinstance(self._policy, PolicyFile) else None
+
     def after(self, do: Callable[[], None]) -> None:
         """Do what a container need not wait for: when it has its answer, or now without a stub."""
         if self._stub is None:
@@ -194,6 +203,8 @@ class Surroundings:
         """Stop watching, and close the audit; the stub has ended."""
         self._stub = None
         self._close_sources()
+        if self._policy is not None:
+            self._close(self._policy)
         if self._audit is not None:
             self._audit.close()
 
@@ -216,11 +227,70 @@ class Surroundings:
             for part in self._parts
             for name, make in part.sources.items()
         }
-        self._policy = policy_source(self.config, self._configurations())
-        for source in self._watched():
+        for source in self._sources.values():
+            self._open(source)
+
+    def _open_policy(self) -> None:
+        """Open where the policy comes from, unless that is the file that is open.
+
+        What is known of the versions of that file must not be lost.
+        """
+        made_of = (
+            *(self.config.policy, self.config.unsafe_files, self.config.host_root),
+            *self._configurations(),
+        )
+        if isinstance(self._policy, PolicyFile) and made_of == self._policy_made_of:
+            return
+        before = self._policy
+        self._policy, self._policy_made_of = self._policy_source(before), made_of
+        if before is not None:
+            self._close(before)
+        if self._policy is not None:
+            self._open(self._policy)
+
+    def _policy_source(self, before: PolicyFile | Fixed | None) -> PolicyFile | Fixed | None:
+        """Return where the policy comes from, None for the unrestricted one; log what is unusual.
+
+        The policy of the source `before` stays in force until a file is good.
+        """
+        policy = self.config.policy
+        good = None if before is None or before.good is DENY_ALL else before.good
+        if policy == config.UNRESTRICTED:
+            log.warning("policy: unrestricted: every pod gets what its annotations ask for")
+            return None
+        if isinstance(policy, config.PolicyFile):
+            return PolicyFile(
+                policy.path,
+                unsafe=self.config.unsafe_files,
+                beside=self._configurations(),
+                root=self.config.host_root,
+                kept=Kept(os.path.abspath(policy.path)) if policy.on_fault == "keep" else None,
+                before=good,
+                on_change=self._policy_changed,
+                later=self.after,
+            )
+        if policy is None:
+            log.warning(
+                "no policy is configured, so nothing that needs one is allowed;"
+                " write one (policy: {file: PATH}), or policy: %s to allow everything",
+                config.UNRESTRICTED,
+            )
+        return Fixed(policy or DENY_ALL)
+
+    def _policy_changed(self) -> None:
+        self.on_policy()
+
+    def _open(self, source: Source) -> None:
+        if source.fileno() >= 0:
             source.current()
             if self._stub is not None:
                 self._stub.watch(source)
+
+    def _close(self, source: Source) -> None:
+        if source.fileno() >= 0:
+            if self._stub is not None:
+                self._stub.unwatch(source)
+            source.close()
 
     def _configurations(self) -> list[str]:
         """Return the configuration file; a runtime does not say where its drop-in file is."""
@@ -228,14 +298,12 @@ class Surroundings:
         return [] if file is None else [os.path.abspath(file)]  # links stay
 
     def _close_sources(self) -> None:
-        for source in self._watched():
-            if self._stub is not None:
-                self._stub.unwatch(source)
-            source.close()
+        for source in self._sources.values():
+            self._close(source)
 
-    def _watched(self) -> list[Source]:
-        policy = [] if self._policy is None else [self._policy]
-        return [source for source in (*policy, *self._sources.values()) if source.fileno() >= 0]
+
+def _nothing() -> None:
+    """Do nothing: nobody asks."""
 
 
 def _steps_of_path(path: str) -> int:
@@ -295,16 +363,25 @@ class Surrounded:
         """What the plugin cannot see of the node, in sentences."""
         return self._surroundings.notes
 
+    @property
+    def policy_standing(self) -> Standing | None:
+        """Which version of the policy file is in force; None without such a file."""
+        return self._surroundings.policy_standing
+
+    def on_policy(self, changed: Callable[[], None]) -> None:
+        """Call when another policy is in force."""
+        self._surroundings.on_policy = changed
+
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
     """A policy that no file holds, so that it cannot change."""
 
-    policy: Policy
+    good: Policy
 
     def current(self) -> Policy:
         """Return it."""
-        return self.policy
+        return self.good
 
     def fileno(self) -> int:
         """Return that there is no descriptor to wait for."""
@@ -315,28 +392,3 @@ class Fixed:
 
     def close(self) -> None:
         """Need nothing."""
-
-
-def policy_source(configured: Config, beside: Sequence[str] = ()) -> Source | None:
-    """Return where the policy comes from, None for the unrestricted one; log what is unusual.
-
-    `beside` are the files of the configuration.
-    """
-    policy = configured.policy
-    if policy == config.UNRESTRICTED:
-        log.warning("policy: unrestricted: every pod gets what its annotations ask for")
-        return None
-    if isinstance(policy, config.File):
-        return PolicyFile(
-            policy.path,
-            unsafe=configured.unsafe_files,
-            beside=beside,
-            root=configured.host_root,
-        )
-    if policy is None:
-        log.warning(
-            "no policy is configured, so nothing that needs one is allowed;"
-            " write one (policy: {file: PATH}), or policy: %s to allow everything",
-            config.UNRESTRICTED,
-        )
-    return Fixed(policy or DENY_ALL)

@@ -94,6 +94,8 @@ class Comparison:
     cannot be had any more.
     """
 
+    _undecided: Records
+
     def __init__(self, state: State, expected: Expected) -> None:
         self._state = state
         self._expected = expected
@@ -122,12 +124,13 @@ class Comparison:
         """Compare what was added when the loop has time."""
         self._state.to_compare = len(self._containers)
         self._state.uncompared += self._containers.left_out
-        if (self._containers or self._state.uncompared) and not self._is_armed:
-            os.eventfd_write(self._armed, 1)
-            self._is_armed = True
+        if self._containers or self._state.uncompared:
+            self._arm()
 
     def ready(self) -> None:
         """Compare for a while."""
+        if self._compares_again:
+            self._take_undecided()
         until = time.monotonic() + SLICE
         while (record := self._containers.pop_first()) is not None:
             self._state.to_compare -= 1
@@ -137,8 +140,25 @@ class Comparison:
         if not self._containers:
             self._end()
 
+    def compare_again(self) -> None:
+        """Compare those again, in the next turn, that could not be judged before."""
+        self._compares_again = len(self._undecided) > 0
+        if self._compares_again:
+            self._arm()
+
+    def _take_undecided(self) -> None:
+        undecided = self._undecided
+        self._undecided = Records(MAX_CONTAINERS)
+        self._compares_again = False
+        self._unknown = 0
+        while (record := undecided.pop_first()) is not None:
+            self._state.compared -= 1
+            self._containers.put(Container.FromString(record).id, record)
+        self._state.to_compare = len(self._containers)
+
     def forget(self, container_id: str) -> None:
         """Do not compare a container that has been removed."""
+        self._undecided.pop(container_id)
         if self._containers.pop(container_id) is not None and self._is_armed:
             self._state.to_compare -= 1
 
@@ -153,6 +173,8 @@ class Comparison:
         self._unknown = 0
         self._pods = Records(MAX_PODS)
         self._containers = Records(MAX_CONTAINERS)
+        self._undecided = Records(MAX_CONTAINERS)
+        self._compares_again = False
 
     def _keep(self, container: Container) -> None:
         if len(container.env) > MAX_VARIABLES:
@@ -163,7 +185,8 @@ class Comparison:
 
     def _end(self) -> None:
         self._disarm()
-        self._pods = Records(MAX_PODS)
+        if not self._undecided:
+            self._pods = Records(MAX_PODS)
         missed = len(self._state.missed) + self._state.unlisted
         log.info("compared %d running containers, %d missed", self._state.compared, missed)
         if self._unknown > SHOWN:
@@ -178,6 +201,11 @@ class Comparison:
                 MAX_VARIABLES,
                 (MAX_PODS + MAX_CONTAINERS) >> 20,
             )
+
+    def _arm(self) -> None:
+        if not self._is_armed:
+            os.eventfd_write(self._armed, 1)
+            self._is_armed = True
 
     def _disarm(self) -> None:
         if self._is_armed:
@@ -195,6 +223,7 @@ class Comparison:
             lacks = lacking(self._expected(pod, container), container)
         except NriError as error:
             self._unknown += 1
+            self._undecided.put(container.id, container.SerializeToString())
             if self._unknown <= SHOWN:
                 log.info("%s: cannot tell what it should have: %s", where(pod, container), error)
             return

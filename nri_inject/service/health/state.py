@@ -6,9 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from nri_inject.version import VERSION
+
+if TYPE_CHECKING:  # at run time a plugin without a policy has no use for that room
+    from nri_inject.policy.source import Standing
 
 MOST_MISSED: Final = 1000
 """How many missed containers are remembered; of more, only the number is."""
@@ -52,10 +55,11 @@ class State:
     the last synchronization, less those that have been removed since; `unlisted` were too many.
     Of what the runtime told then, `compared` have been compared, `to_compare` wait for it, and
     `uncompared` cannot be: too much was told of them, or nothing of their pods.
-    `config_error` says why the newest version of the configuration file is not in force. `notes`
-    are on what the plugin cannot see of the node. `no_answer` says what becomes of a request that
-    the plugin does not answer: it fails, or passes over the plugin as its failure policy says, or
-    although the policy is to fail, which the runtime ignores; empty before Configure.
+    `config_error` says why the newest version of the configuration file is not in force. `policy`
+    says which version of the policy file is in force; None without such a file. `notes` are on what
+    the plugin cannot see of the node. `no_answer` says what becomes of a request that the plugin
+    does not answer: it fails, or passes over the plugin as its failure policy says, or although the
+    policy is to fail, which the runtime ignores; empty before Configure.
     """
 
     index: str
@@ -76,6 +80,7 @@ class State:
     missed: dict[str, Missed] = field(default_factory=dict)
     unlisted: int = 0
     config_error: str = ""
+    policy: Standing | None = None
     notes: Sequence[str] = ()
 
     @property
@@ -99,15 +104,18 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
     """Return what `nri-inject status` shows of one plugin; `phase` is the stub's.
 
     It is ready when a runtime asks it about containers: once it is synchronized, and where the
-    runtime launched it, once it is configured, since runtimes before NRI 0.7 do no more.
+    runtime launched it, once it is configured, since runtimes before NRI 0.7 do no more. And the
+    newest versions of configuration and policy are in force, so that a rollout of others stops.
     """
+    is_asked = phase == "synchronized" or (launched and phase == "configured")
+    is_current = not state.config_error and not (state.policy and state.policy.error)
     shown = list(state.missed.values())[:MAX_SHOWN]
     return {
         "plugin": state.title,
         "version": VERSION,
         "pid": state.pid,
         "phase": phase,
-        "ready": phase == "synchronized" or (launched and phase == "configured"),
+        "ready": is_asked and is_current,
         "launched": launched,
         "runtime": shortened(state.runtime, MAX_TEXT),
         "no_answer": state.no_answer,
@@ -131,7 +139,20 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
             ],
         },
         "config_error": shortened(state.config_error, MAX_ERROR),
+        "policy": None if state.policy is None else _policy(state.policy),
         "notes": [shortened(note, MAX_NOTE) for note in state.notes[:MAX_NOTES]],
+    }
+
+
+def _policy(standing: Standing) -> dict[str, Any]:
+    """Return what a document says of the policy; `age` is that of the version in force."""
+    written = standing.written
+    return {
+        "file": shortened(standing.file, MAX_NOTE),
+        "in_force": standing.in_force,
+        "written": when(written),
+        "age": None if written is None else max(0, int(time.time() - written)),
+        "error": shortened(standing.error, MAX_ERROR),
     }
 
 

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, runtime_checkable
 
 from nri_inject import capabilities
 from nri_inject.api import (
@@ -34,6 +34,9 @@ from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
 from nri_inject.stub import Stub
 
+if TYPE_CHECKING:  # at run time a plugin without a policy has no use for that room
+    from nri_inject.policy.source import Standing
+
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +55,18 @@ class Noting(Protocol):
     @property
     def notes(self) -> Sequence[str]:
         """Sentences for the node's admin."""
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """A service with a policy."""
+
+    @property
+    def policy_standing(self) -> Standing | None:
+        """Which version of the policy file is in force; None without such a file."""
+
+    def on_policy(self, changed: Callable[[], None]) -> None:
+        """Call when another policy is in force."""
 
 
 class _Part(Protocol):
@@ -98,6 +113,8 @@ class Supervised:
             self._watch(self._config_file)
         if isinstance(self._service, Expecting):
             self._comparison = self._watch(Comparison(self.state, self._service.expected))
+            if isinstance(self._service, Judging):
+                self._service.on_policy(self._comparison.compare_again)
         pause = watchdog_pause()
         if pause is not None:
             self._watch(Watchdog(pause))
@@ -116,6 +133,8 @@ class Supervised:
 
     def document(self) -> dict[str, Any]:
         """Return what `nri-inject status` shows."""
+        if isinstance(self._service, Judging):
+            self.state.policy = self._service.policy_standing
         if isinstance(self._service, Noting):
             self.state.notes = self._service.notes
         if self._stub is None:
