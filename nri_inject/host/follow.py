@@ -375,7 +375,7 @@ def _content(path: str, expected: os.stat_result, max_size: int) -> tuple[bytes,
     """Read a file that has been looked at, and no other that may have taken its place.
 
     Opening does not wait for a fifo's other end, and does not follow a link. There is no identity
-    if the file may change without changing it.
+    if the file may change without changing it. A file that changes meanwhile is half written.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
     descriptor = os.open(path, flags)
@@ -386,9 +386,10 @@ def _content(path: str, expected: os.stat_result, max_size: int) -> tuple[bytes,
         status = os.fstat(descriptor)
     if len(data) > max_size:
         raise OSError(errno.EFBIG, f"it has more than {max_size} bytes")
+    if _identity(status) != _identity(expected):
+        raise _Unusable("half written", "is being written")
     is_settled = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED
-    is_same = _identity(status) == _identity(expected) and len(data) == status.st_size
-    return data, _identity(status) if is_settled and is_same else None
+    return data, _identity(status) if is_settled else None
 
 
 def read(path: str, max_size: int, *, unsafe: bool = False) -> bytes:
