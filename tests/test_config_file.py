@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from launching import BOUND, Running, launched
+from support.launching import BOUND, Running, launched
 
 from nri_inject import api
 from nri_inject.host.follow import File

@@ -10,7 +10,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from nri_inject.hooks import Definition, Definitions, Fault, Kind, Reading, in_order, order, read
+from nri_inject.hooks import Definition, Fault, HookIndex, Kind, Reading, in_order, order, read
 from nri_inject.host import follow, trust, walk
 from nri_inject.host.follow import Follower, Parsed, Rule, Trouble
 from nri_inject.text.words import plain
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 DIRECTORIES: Final = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
 """Where packages and where admins put hook files (podman, CRI-O); the later one wins."""
 
-LARGEST_FILE: Final = 1 << 20
+MAX_FILE: Final = 1 << 20
 """How many bytes a hook file may have."""
 
 BUDGET: Final = 1.0
@@ -57,18 +57,18 @@ class HookRegistry:
         self._follower = Follower(
             partial(_parse, extension_stages=frozenset(extension_stages)),
             RULE,
-            max_size=LARGEST_FILE,
+            max_size=MAX_FILE,
             directories=tuple(dict.fromkeys(directories)),
             suffixes=(".json",),
             root=self._root,
             unsafe=unsafe,
         )
-        self._definitions = Definitions()
+        self._definitions = HookIndex()
         self._faults: Mapping[str, tuple[Fault, ...]] = MappingProxyType({})
         self._errors: Mapping[str, tuple[str, ...]] = MappingProxyType({})
         self._look(None)
 
-    def current(self) -> Definitions:
+    def current(self) -> HookIndex:
         """Return the definitions in order of injection, as the directories are now.
 
         Never raises. After `budget` seconds of reading, further changed files are left for the
@@ -117,7 +117,7 @@ class HookRegistry:
                     log.warning("hook file %s: %s", plain(file), sentence)
         if choice.definitions != [*self._definitions]:
             log.info("%d OCI hooks are in force", len(choice.definitions))
-            self._definitions = Definitions(choice.definitions)
+            self._definitions = HookIndex(choice.definitions)
         self._faults = MappingProxyType(choice.faults)
         self._errors = MappingProxyType(errors)
 
@@ -253,7 +253,7 @@ def file_reading(
     follower = Follower(
         partial(_parse, extension_stages=extension_stages),
         RULE,
-        max_size=LARGEST_FILE,
+        max_size=MAX_FILE,
         files=[file],
         root=root,
         unsafe=unsafe,

@@ -22,7 +22,7 @@ from nri_inject.service import logs
 from nri_inject.service.base import Options, Service, with_options
 from nri_inject.service.config import Config
 from nri_inject.service.config_file import ConfigFile
-from nri_inject.service.health.supervisor import Supervised
+from nri_inject.service.health.supervisor import Supervisor
 from nri_inject.stub import Stub
 from nri_inject.text.names import split_plugin
 
@@ -101,7 +101,7 @@ def run(command: Command, options: Options) -> int:
     try:
         file = ConfigFile(options.config, options) if options.config else None
         configured = file.current() if file else with_options(Config(), options)
-        service = Supervised(
+        service = Supervisor(
             command.service(options, configured),
             config_file=file,
             metrics_address=options.metrics_address or configured.metrics_address,

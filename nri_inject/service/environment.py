@@ -17,7 +17,7 @@ from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.host import sight
 from nri_inject.host.devices.links import DATABASE, LinkedNumbers, first_link, has_database
-from nri_inject.host.model import DeviceNode, Number, Place
+from nri_inject.host.model import DeviceNode, HostPath, Number
 from nri_inject.host.nodes import Remembered
 from nri_inject.injectors.compose import Injector, compose
 from nri_inject.injectors.host import Host, ignore_warning, real_host
@@ -57,7 +57,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class InjectorSpec:
     """An injector, and what it is made of.
 
     `build` makes the injector for a configuration and a runtime; it raises ConfigError if the
@@ -68,14 +68,14 @@ class Part:
     sources: Mapping[str, Callable[[Options, Config], Source]] = field(default_factory=dict)
 
 
-class Surroundings:
+class Environment:
     """The node as it is now, for what some parts inject.
 
     `injector` is theirs, composed. `runtime` is who applies the adjustment. `notes` say what the
     plugin cannot see of the node.
     """
 
-    def __init__(self, parts: Sequence[Part], options: Options, configured: Config) -> None:
+    def __init__(self, parts: Sequence[InjectorSpec], options: Options, configured: Config) -> None:
         self.config = configured
         self.options = options
         self.runtime = NEWEST
@@ -316,7 +316,7 @@ def _steps_of_device(_: str, found: DeviceNode | None) -> int:
     return 40 if found is None else 40 * len(found.links)
 
 
-def _steps_of_source(_: str, found: Place | None) -> int:
+def _steps_of_source(_: str, found: HostPath | None) -> int:
     """Return the same of a mount's source.
 
     Containers may write where sources lie, and plant links that make 256 parts of two.
@@ -340,37 +340,37 @@ def _warnings(policy: Policy | None, root: str) -> Iterator[str]:
             )
 
 
-class Surrounded:
+class ConfiguredService:
     """A service's use of its surroundings, the same for every service that has them."""
 
-    def __init__(self, parts: Sequence[Part], options: Options, configured: Config) -> None:
-        self._surroundings = Surroundings(parts, options, configured)
+    def __init__(self, parts: Sequence[InjectorSpec], options: Options, configured: Config) -> None:
+        self._environment = Environment(parts, options, configured)
 
     def attach(self, stub: Stub) -> None:
         """Watch the node's files with this stub."""
-        self._surroundings.attach(stub)
+        self._environment.attach(stub)
 
     def reconfigure(self, configured: Config) -> None:
         """Use another configuration from now on; ConfigError, and the one before stays, if bad."""
-        self._surroundings.reconfigure(configured)
+        self._environment.reconfigure(configured)
 
     def close(self) -> None:
         """Stop watching them."""
-        self._surroundings.close()
+        self._environment.close()
 
     @property
     def notes(self) -> Sequence[str]:
         """What the plugin cannot see of the node, in sentences."""
-        return self._surroundings.notes
+        return self._environment.notes
 
     @property
     def policy_standing(self) -> Standing | None:
         """Which version of the policy file is in force; None without such a file."""
-        return self._surroundings.policy_standing
+        return self._environment.policy_standing
 
     def on_policy(self, changed: Callable[[], None]) -> None:
         """Call when another policy is in force."""
-        self._surroundings.on_policy = changed
+        self._environment.on_policy = changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hooks_without_env
 import pytest
+from support import hooks_without_env
 
 from nri_inject.cdi import names, oci, schema, spec
 from nri_inject.cdi.registry import CdiRegistry, Snapshot

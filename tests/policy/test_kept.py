@@ -20,7 +20,7 @@ from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import PolicyFile, Standing
 from nri_inject.service import config
 from nri_inject.service.base import Options
-from nri_inject.service.environment import Surroundings
+from nri_inject.service.environment import Environment
 
 GOOD = "rules: [{name: one, allow: {hooks: [a]}}]"
 OTHER = "rules: [{name: two, allow: {hooks: [a]}}]"
@@ -28,7 +28,7 @@ BAD = "rules: [{name: loose, alow: {hooks: [a]}}]"
 TIME = 1_000_000_000
 
 
-class Place:
+class HostPath:
     """A policy file, the directory that copies are kept in, and what the test has opened."""
 
     def __init__(self, where: Path, opened: ExitStack) -> None:
@@ -52,17 +52,17 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path) -> Iterator[HostPath]:
     tmp_path.chmod(0o755)
     with ExitStack() as opened:
-        yield Place(tmp_path, opened)
+        yield HostPath(tmp_path, opened)
 
 
 def names(policy: Policy) -> list[str]:
     return [rule.name for rule in policy.rules]
 
 
-def test_a_process_that_starts_with_a_faulty_version_denies(place: Place) -> None:
+def test_a_process_that_starts_with_a_faulty_version_denies(place: HostPath) -> None:
     place.write(GOOD)
     assert names(place.started(kept=None).current()) == ["one"]
     place.write(BAD)
@@ -74,7 +74,7 @@ def test_a_process_that_starts_with_a_faulty_version_denies(place: Place) -> Non
 
 
 def test_with_keep_it_uses_the_last_good_version_and_says_how_old_it_is(
-    place: Place, caplog: pytest.LogCaptureFixture
+    place: HostPath, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.write(GOOD, TIME)
     place.started()
@@ -95,7 +95,7 @@ def test_with_keep_it_uses_the_last_good_version_and_says_how_old_it_is(
     assert found.standing == Standing(str(place.file), "newest", TIME + 180.0, "")
 
 
-def test_a_file_that_is_gone_at_the_start_is_a_fault_like_any_other(place: Place) -> None:
+def test_a_file_that_is_gone_at_the_start_is_a_fault_like_any_other(place: HostPath) -> None:
     place.write(GOOD)
     place.started()
     place.file.unlink()
@@ -104,12 +104,12 @@ def test_a_file_that_is_gone_at_the_start_is_a_fault_like_any_other(place: Place
     assert found.error == f"{place.file} does not exist"
 
 
-def test_without_a_good_version_it_denies_with_keep_too(place: Place) -> None:
+def test_without_a_good_version_it_denies_with_keep_too(place: HostPath) -> None:
     place.write(BAD)
     assert place.started().standing.in_force == "nothing"
 
 
-def test_what_is_kept_is_roots_alone(place: Place) -> None:
+def test_what_is_kept_is_roots_alone(place: HostPath) -> None:
     place.write(GOOD)
     place.state.mkdir(mode=0o755)
     place.started()
@@ -130,7 +130,7 @@ def test_what_is_kept_is_roots_alone(place: Place) -> None:
     ],
 )
 def test_a_copy_that_could_be_anothers_is_not_used(
-    spoil: Any, fault: str, place: Place, caplog: pytest.LogCaptureFixture
+    spoil: Any, fault: str, place: HostPath, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.write(GOOD)
     place.started()
@@ -142,7 +142,7 @@ def test_a_copy_that_could_be_anothers_is_not_used(
     assert fault in caplog.messages[0]
 
 
-def test_a_copy_is_bound_to_the_path_of_its_source(place: Place) -> None:
+def test_a_copy_is_bound_to_the_path_of_its_source(place: HostPath) -> None:
     place.write(GOOD)
     place.started()
     other = place.file.with_name("other.yaml")
@@ -151,7 +151,7 @@ def test_a_copy_is_bound_to_the_path_of_its_source(place: Place) -> None:
         place.kept(other).read()
 
 
-def test_a_policy_that_lets_containers_write_the_copy_is_none(place: Place) -> None:
+def test_a_policy_that_lets_containers_write_the_copy_is_none(place: HostPath) -> None:
     place.write(f"rules: [{{allow: {{mounts: [{{source: {place.state}, access: rw}}]}}}}]")
     place.state.mkdir(mode=0o700)
     Path(place.kept().path).touch()
@@ -160,7 +160,7 @@ def test_a_policy_that_lets_containers_write_the_copy_is_none(place: Place) -> N
 
 
 def test_a_directory_that_cannot_be_made_is_logged_and_the_policy_is_in_force(
-    place: Place, caplog: pytest.LogCaptureFixture
+    place: HostPath, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.write(GOOD)
     place.state.write_text("")
@@ -172,17 +172,17 @@ def test_a_directory_that_cannot_be_made_is_logged_and_the_policy_is_in_force(
 
 
 @pytest.fixture
-def around(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Surroundings]:
+def around(place: HostPath, monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
     monkeypatch.setenv(kept.VARIABLE, str(place.state))
     place.write(GOOD)
     configured = config.Config(policy=config.PolicyFile(str(place.file)), audit="off")
     options = Options(idx="20", name="tested")
-    with closing(Surroundings((), options, configured)) as opened:
+    with closing(Environment((), options, configured)) as opened:
         opened.configure(ConfigureRequest())
         yield opened
 
 
-def in_force(around: Surroundings) -> tuple[list[str], str]:
+def in_force(around: Environment) -> tuple[list[str], str]:
     policy, standing = around.policy(), around.policy_standing
     assert policy is not None
     assert standing is not None
@@ -190,7 +190,7 @@ def in_force(around: Surroundings) -> tuple[list[str], str]:
 
 
 def test_a_new_connection_does_not_lose_the_version_before(
-    place: Place, around: Surroundings
+    place: HostPath, around: Environment
 ) -> None:
     assert in_force(around) == (["one"], "newest")
     place.write(BAD)
@@ -199,7 +199,7 @@ def test_a_new_connection_does_not_lose_the_version_before(
 
 
 def test_configuration_and_policy_that_change_together_do_not_lose_it_either(
-    place: Place, around: Surroundings
+    place: HostPath, around: Environment
 ) -> None:
     place.write(BAD)
     around.reconfigure(config.Config(policy=config.PolicyFile(str(place.file)), audit="log"))
@@ -209,7 +209,7 @@ def test_configuration_and_policy_that_change_together_do_not_lose_it_either(
 
 
 def test_another_policy_file_with_a_fault_leaves_the_policy_before_in_force(
-    place: Place, around: Surroundings
+    place: HostPath, around: Environment
 ) -> None:
     other = place.file.with_name("other.yaml")
     other.write_text(BAD)
@@ -223,7 +223,7 @@ def test_another_policy_file_with_a_fault_leaves_the_policy_before_in_force(
 
 
 def test_a_file_with_a_fault_in_place_of_the_unrestricted_policy_denies(
-    place: Place, around: Surroundings
+    place: HostPath, around: Environment
 ) -> None:
     around.reconfigure(config.Config(policy="unrestricted"))
     place.write(BAD)
@@ -231,7 +231,7 @@ def test_a_file_with_a_fault_in_place_of_the_unrestricted_policy_denies(
     assert in_force(around) == ([], "nothing")
 
 
-def test_it_is_told_when_another_policy_is_in_force(place: Place, around: Surroundings) -> None:
+def test_it_is_told_when_another_policy_is_in_force(place: HostPath, around: Environment) -> None:
     told: list[str] = []
     around.on_policy = lambda: told.append("changed")
     around.policy()
@@ -242,7 +242,7 @@ def test_it_is_told_when_another_policy_is_in_force(place: Place, around: Surrou
 
 
 def test_a_write_that_fails_leaves_the_copy_before(
-    place: Place, caplog: pytest.LogCaptureFixture
+    place: HostPath, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
     place.write(GOOD)

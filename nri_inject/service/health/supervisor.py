@@ -28,7 +28,7 @@ from nri_inject.service.base import Service
 from nri_inject.service.config import Config
 from nri_inject.service.config_file import ConfigFile
 from nri_inject.service.health import status
-from nri_inject.service.health.missed import Comparison
+from nri_inject.service.health.missed import DriftCheck
 from nri_inject.service.health.state import MAX_TEXT, State, document, shortened
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
@@ -82,7 +82,7 @@ class _Part(Protocol):
 P = TypeVar("P", bound=_Part)
 
 
-class Supervised:
+class Supervisor:
     """A service that tells how it is. `close` it when its stub has ended."""
 
     def __init__(
@@ -100,7 +100,7 @@ class Supervised:
         self._metrics_address = metrics_address
         self._stub: Stub | None = None
         self._parts = ExitStack()
-        self._comparison: Comparison | None = None
+        self._comparison: DriftCheck | None = None
         self.state: Final = State(self._inner.index, self._inner.name, os.getpid())
         self.plugin: Final = self._observed(self._inner)
 
@@ -112,7 +112,7 @@ class Supervised:
             self._config_file.on_change = self._follow
             self._watch(self._config_file)
         if isinstance(self._service, Expecting):
-            self._comparison = self._watch(Comparison(self.state, self._service.expected))
+            self._comparison = self._watch(DriftCheck(self.state, self._service.expected))
             if isinstance(self._service, Judging):
                 self._service.on_policy(self._comparison.compare_again)
         pause = watchdog_pause()

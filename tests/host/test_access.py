@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from device_rules import OPENINGS, READINGS, Rule, of_message
 from hypothesis import given
 from hypothesis import strategies as st
+from support.device_rules import OPENINGS, READINGS, Rule, of_message
 
 from nri_inject.host.access import AUTOMATIC, Number, letters, possible_access, refusal, rules
 
