@@ -48,7 +48,7 @@ class Kept:
             raise ConfigError(file.sentence)
         return file
 
-    def write(self, text: bytes, as_yaml: int) -> None:
+    def write(self, text: bytes, written: int) -> None:
         """Put a version in the place of the one before; `written` is its time in nanoseconds.
 
         OSError if that fails, and then the version before stays.
@@ -60,7 +60,7 @@ class Kept:
         with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
             file.write(self._head + text)
             file.flush()
-            os.utime(file.fileno(), ns=(as_yaml, as_yaml))
+            os.utime(file.fileno(), ns=(written, written))
             os.fsync(file.fileno())
         new.replace(self.path)
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from typing import Final, Literal, NamedTuple
 
 from nri_inject.errors import ConfigError
 from nri_inject.host import walk
 from nri_inject.host.follow import File, Follower, Parsed, Rule
 from nri_inject.host.model import HostPath
+from nri_inject.host.views import look
 from nri_inject.policy import document
 from nri_inject.policy.kept import Kept
 from nri_inject.policy.rules import Policy
@@ -35,6 +37,7 @@ def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
 
     Only files of the host count, whose tree is below `root`: a plugin in a container has others.
     """
+    lent = policy.lent.on(cache(partial(look, root)))
     for file in files:
         try:
             below = root.rstrip("/") + file
@@ -44,7 +47,7 @@ def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
         except OSError:
             continue
         links = tuple(step.path for step in way if step.target)
-        why = policy.lent.rewritable(HostPath(end.path, links=links))
+        why = lent.rewritable(HostPath(end.path, links=links))
         if why is not None:
             raise ConfigError(
                 f"{policy.origin}: a rule for mounts lets containers write {plain(file)}, on which"
@@ -66,7 +69,7 @@ class Standing(NamedTuple):
 
     file: str
     in_force: Literal["newest", "before", "kept", "nothing"]
-    as_yaml: float | None
+    written: float | None
     error: str
 
 
@@ -155,10 +158,10 @@ class PolicyFile:
             self._stay(file)
         elif file.counts.policy is not self.good or self.error:
             self.good = self._policy = file.counts.policy
-            self.standing = Standing(self._path, "newest", file.as_yaml / 1e9, "")
+            self.standing = Standing(self._path, "newest", file.written / 1e9, "")
             log.info("policy %s: %d rules are in force", plain(self._path), len(self.good.rules))
             if self._kept is not None:
-                self._unkept = file.counts.text, file.as_yaml
+                self._unkept = file.counts.text, file.written
                 self._later(self._keep)
         if (self.good, self.standing) != before:
             self._on_change()
@@ -176,8 +179,8 @@ class PolicyFile:
             self._policy = Policy(origin=plain(self._path), trouble=reason)
         elif file.trouble != "half written":
             which = plain(self.good.origin)
-            if before.as_yaml is not None:
-                which = f"the version of {timestamp(before.as_yaml)}"
+            if before.written is not None:
+                which = f"the version of {timestamp(before.written)}"
             self._policy = self.good.outdated(f"{error}; {which} is in force")
         elif self._policy.trouble:
             self._policy = self.good
@@ -200,16 +203,16 @@ class PolicyFile:
         except ConfigError as error:
             log.error("no last good version of the policy can be used: %s", error)
             return standing
-        return standing._replace(in_force="kept", as_yaml=file.as_yaml / 1e9)
+        return standing._replace(in_force="kept", written=file.written / 1e9)
 
     def _keep(self) -> None:
         """Keep the newest good version for a process that starts with a faulty one."""
         if self._kept is None or self._unkept is None:
             return
-        text, as_yaml = self._unkept
+        text, written = self._unkept
         self._unkept = None
         try:
-            self._kept.write(text, as_yaml)
+            self._kept.write(text, written)
         except OSError as error:
             log.error("the policy is not kept in %s: %s", plain(self._kept.path), error.strerror)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from config_map import ConfigMap
+from support.config_map import ConfigMap
 
 from .conftest import NewRuntime
 from .cri import CriError

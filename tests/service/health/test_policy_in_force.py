@@ -6,8 +6,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from config_map import ConfigMap
-from test_supervised import LONGEST, NEW, RUNNING, Plugin, free_port, launched, until
+from support.config_map import ConfigMap
+from test_supervisor import LONGEST, NEW, RUNNING, Plugin, free_port, launched, until
 
 from nri_inject import api
 from nri_inject.errors import RemoteError
