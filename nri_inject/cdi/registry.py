@@ -56,10 +56,10 @@ class CdiDevice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SpecFile:
-    """One file and what came of it.
+    """One file, and the result of reading it.
 
-    `spec` is the last good version; `stale` says that it is not what is in the file now.
-    `problems` are those of the file as it is, `kind` what it is of, as far as could be read.
+    `spec` is the last good version; `stale` says that the file now contains another. `problems` are
+    those of the current content, `kind` is its kind, if it could be read.
     """
 
     path: str
@@ -72,7 +72,7 @@ class SpecFile:
 
     @property
     def errors(self) -> list[Problem]:
-        """What takes the file, as it is now, out of use."""
+        """The errors that take the file, as it is now, out of use."""
         return [problem for problem in self.problems if not problem.warning]
 
 
@@ -117,10 +117,10 @@ def snapshot(
     faults: Mapping[str, Sequence[str]] = _NOTHING,
     notes: Mapping[str, Sequence[str]] = _NOTHING,
 ) -> Snapshot:
-    """Put files together: which definition of a device counts, and what is wrong.
+    """Join files: choose the definition of each device, and collect the faults.
 
-    `directories` have rising priority; `faults` and `notes` are errors and warnings that no
-    file's content is the cause of.
+    `directories` have rising priority; `faults` and `notes` are errors and warnings with a cause
+    other than a file's content.
     """
     files = tuple(files)
     errors = {path: list(sentences) for path, sentences in faults.items()}
@@ -129,7 +129,7 @@ def snapshot(
         for problem in file.problems:
             (warnings if problem.warning else errors).setdefault(file.path, []).append(str(problem))
         if file.stale:
-            sentence = "what the file had before is still in use"
+            sentence = "the previous version of the file is still in use"
             warnings.setdefault(file.path, []).append(sentence)
     devices: dict[str, CdiDevice] = {}
     conflicts: dict[str, tuple[str, ...]] = {}
@@ -184,7 +184,7 @@ def _one_directory(
 def _report_conflict(name: str, paths: Sequence[str], errors: dict[str, list[str]]) -> None:
     for path in paths:
         others = " and ".join(plain(other) for other in paths if other != path)
-        sentence = f"{quoted(name)} is defined by {others} too, so by neither"
+        sentence = f"{quoted(name)} is also defined by {others}, so neither is used"
         errors.setdefault(path, []).append(sentence)
 
 
@@ -351,7 +351,7 @@ class CdiRegistry:
                 self._report(sentence)
 
     def _notes(self) -> dict[str, list[str]]:
-        sentence = f"is not read: specs end in {' or '.join(_EXTENSIONS)}"
+        sentence = f"is ignored: specs end in {' or '.join(_EXTENSIONS)}"
         return {
             f"{directory}/{name}": [sentence]
             for directory, names in self._follower.names.items()

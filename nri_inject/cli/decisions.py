@@ -26,7 +26,7 @@ def read_policy(file: str, *, unsafe: bool) -> Policy:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What is decided for one container; `errors` are why it fails, what is denied among them."""
+    """The decisions for one container; `errors` are the faults that fail it, denials included."""
 
     decisions: Sequence[Decision]
     errors: Sequence[str]

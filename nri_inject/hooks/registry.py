@@ -1,4 +1,4 @@
-"""The hook definitions of some directories: read when their files change, ready when asked for."""
+"""The hook definitions of some directories: read when their files change, ready when requested."""
 
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ _File = follow.File[Reading]
 class HookRegistry:
     """Keep the definitions of directories up to date; later directories win, by file name.
 
-    A file that cannot be parsed keeps the meaning that it had before, since it may be half
-    written; any other fault drops it. Neither replaces the file of the same name in an earlier
-    directory. With `unsafe`, nobody asks who could have written a file or a program.
-    Directories, files and programs are looked for below `host_root`. `extension_stages` are
-    stages of other tools that files may name.
+    A file that cannot be parsed keeps its previous meaning, since it may be half written; any other
+    fault drops it. Neither replaces the file of the same name in an earlier directory. `unsafe`
+    skips the check of owners and modes of files and programs. Directories, files and programs are
+    paths below `host_root`. `extension_stages` are stages of other tools that files may name.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class HookRegistry:
                 self._follower.follow_also(chosen.programs)
                 self._take(chosen)
         except Exception:  # whatever it is, containers must be created meanwhile
-            log.exception("cannot look at the hook directories; the hooks known so far stay")
+            log.exception("cannot read the hook directories; the previous hooks stay in force")
 
     def _take(self, choice: _Choice) -> None:
         """Log what is new, and put it in force."""
@@ -147,7 +146,7 @@ class _Choice:
         }
         self.remarks: dict[str, list[str]] = {}
         for path in follower.pending:
-            self._remark(path, "not read yet: too many hook files changed at once")
+            self._remark(path, "not read yet: too many hook files changed at the same time")
         by_name: dict[str, list[_File]] = {}
         for path, file in follower.files.items():
             by_name.setdefault(path.rpartition("/")[2], []).append(file)
@@ -195,7 +194,7 @@ class _Choice:
         if faults:
             self.faults[file.path] = faults
         if file.trouble and file.counts:
-            self._remark(file.path, "stale: what the file said before stays in force")
+            self._remark(file.path, "stale: the previous version stays in force")
 
     def _program(self, newest: Reading, good: Definition | None) -> Fault | None:
         """Say why the program of a file cannot be run, or must not be."""

@@ -94,7 +94,7 @@ class File(Generic[T]):
         if not self.error or self.trouble == "faulty":
             return self.error
         if self.trouble == "untrusted":
-            return f"{self.error}; it is not believed"
+            return f"{self.error}; refusing to read it"
         return f"{plain(self.path)} {self.error}"
 
 
@@ -220,7 +220,7 @@ class Follower(Generic[T]):
         return self._watch is None or self._watch.changed()
 
     def _follow(self) -> None:
-        # Changes of what a link leads to are not told by the directory that has the link.
+        # Changes of what a link leads to are not reported for the directory that has the link.
         if self._watch:
             self._watch.follow({*self._single, *self._links, *self._also})
 
@@ -318,7 +318,7 @@ class Follower(Generic[T]):
         if kind := _TYPES.get(stat.S_IFMT(status.st_mode)):
             raise _Unusable("unreadable", kind)
         if status.st_size > self._max_size:
-            why = f"has {status.st_size} bytes, at most {self._max_size} are read"
+            why = f"has {status.st_size} bytes, at most {self._max_size} allowed"
             raise _Unusable("unreadable", why)
         if before.identity == _identity(status):
             return before
@@ -381,7 +381,7 @@ def _content(path: str, expected: os.stat_result, max_size: int) -> tuple[bytes,
     descriptor = os.open(path, flags)
     with os.fdopen(descriptor, "rb") as file:
         if not os.path.samestat(os.fstat(descriptor), expected):
-            raise OSError(errno.ESTALE, "it was replaced meanwhile")
+            raise OSError(errno.ESTALE, "it was replaced while it was read")
         data = file.read(max_size + 1)
         status = os.fstat(descriptor)
     if len(data) > max_size:

@@ -28,7 +28,7 @@ from nri_inject.text.words import plain
 
 log = logging.getLogger(__name__)
 
-DENY_ALL: Final = Policy(origin="this node's policy (none is configured)")
+DENY_ALL: Final = Policy(origin="this node's policy (none configured)")
 """The policy of who has none."""
 
 
@@ -74,7 +74,7 @@ class Standing(NamedTuple):
 
 
 class PolicyFile:
-    """The policy that a file holds; `unsafe` does not ask who could have written it.
+    """The policy in a file; `unsafe` skips the check of its owner and mode.
 
     `beside` are other files that the policy depends on, such as the configuration that names it.
     `root` is where the host's file tree is seen. `kept` is where the last good version is kept;
@@ -105,7 +105,7 @@ class PolicyFile:
         self._unkept: tuple[bytes, int] | None = None
         self.good = before
         self.standing = Standing(self._path, "nothing" if before is None else "before", None, "")
-        self._policy = before or Policy(trouble="the policy has not been read yet")
+        self._policy = before or Policy(trouble="the policy is not read yet")
         self._follower = Follower(
             self._parse,
             RULE,
@@ -124,7 +124,7 @@ class PolicyFile:
 
     @property
     def error(self) -> str:
-        """What is wrong with the file as it is now; nothing if it is in force."""
+        """The fault of the current file; empty if it is in force."""
         return self.standing.error
 
     def fileno(self) -> int:
@@ -175,7 +175,7 @@ class PolicyFile:
             before = self._recalled(before)
         self.standing = before._replace(error=error)
         if self.good is None:
-            reason = f"the policy on this node cannot be used: {error}"
+            reason = f"the policy on this node is not usable: {error}"
             self._policy = Policy(origin=plain(self._path), trouble=reason)
         elif file.trouble != "half written":
             which = plain(self.good.origin)
@@ -187,11 +187,14 @@ class PolicyFile:
         if file.trouble == "half written" or error == before.error:
             return
         if self.good is None:
-            log.error("policy not usable, so everything is denied: %s", error)
+            log.error(
+                "policy rejected, and no previous version exists, so everything is denied: %s",
+                error,
+            )
         elif before.in_force == "kept":
             log.error("policy not usable, the last good version is in force: %s", error)
         else:
-            log.error("policy not taken over, the version before it stays in force: %s", error)
+            log.error("policy rejected, the previous version stays in force: %s", error)
 
     def _recalled(self, standing: Standing) -> Standing:
         """Take the version that was kept when the policy was last good, if there is one."""

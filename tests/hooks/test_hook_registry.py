@@ -211,9 +211,7 @@ def test_huge_file_is_not_read(place: Path, registry: HookRegistry) -> None:
     with (place / "etc/a.json").open("wb") as file:
         file.truncate(MAX_FILE + 1)
     assert files(registry) == []
-    assert errors(registry, place) == {
-        "etc/a.json": ["has 1048577 bytes, at most 1048576 are read"]
-    }
+    assert errors(registry, place) == {"etc/a.json": ["has 1048577 bytes, at most 1048576 allowed"]}
 
 
 def test_links_that_lead_nowhere_are_reported(place: Path, registry: HookRegistry) -> None:
@@ -266,7 +264,7 @@ def test_half_written_file_keeps_its_meaning_and_is_called_stale(
     assert registry.current() == before
     assert errors(registry, place)["etc/a.json"] == [
         "line 1, column 13: not JSON: expecting value",
-        "stale: what the file said before stays in force",
+        "stale: the previous version stays in force",
     ]
     define(place / "etc/a.json", when={"always": False})
     assert [d.when.always for d in registry.current()] == [False]
@@ -366,7 +364,7 @@ def test_when_time_is_up_the_rest_is_read_at_the_next_call(place: Path) -> None:
         for name in "ab":
             define(place / f"etc/{name}.json")
         assert registry.current() == ()
-        late = "not read yet: too many hook files changed at once"
+        late = "not read yet: too many hook files changed at the same time"
         assert errors(registry, place) == {"etc/a.json": [late], "etc/b.json": [late]}
         registry.ready()
         assert registry.errors == {}

@@ -67,7 +67,7 @@ def fifo(file: Path) -> str:
 
 def large(file: Path) -> str:
     os.truncate(file, 101)
-    return "has 101 bytes, at most 100 are read"
+    return "has 101 bytes, at most 100 allowed"
 
 
 def gone(file: Path) -> str:

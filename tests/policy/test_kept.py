@@ -68,7 +68,7 @@ def test_a_process_that_starts_with_a_faulty_version_denies(place: HostPath) -> 
     place.write(BAD)
     found = place.started(kept=None)
     fault = f"{place.file}: rules: rule 1: unknown key 'alow'; did you mean 'allow'?"
-    assert found.current().trouble == f"the policy on this node cannot be used: {fault}"
+    assert found.current().trouble == f"the policy on this node is not usable: {fault}"
     assert found.standing == Standing(str(place.file), "nothing", None, fault)
     assert not place.state.exists()
 

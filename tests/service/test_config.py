@@ -170,7 +170,7 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path: Path) -> None
         file.truncate(1 << 40)  # sparse: it takes no room, and no machine could hold it
     with pytest.raises(ConfigError) as caught:
         config.read_file(str(path))
-    assert str(caught.value) == f"{path} has 1099511627776 bytes, at most 16777216 are read"
+    assert str(caught.value) == f"{path} has 1099511627776 bytes, at most 16777216 allowed"
 
 
 def test_the_sections_of_cdi_and_hooks_are_read() -> None:

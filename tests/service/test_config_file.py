@@ -135,5 +135,5 @@ def test_the_assigner_follows_a_configuration_that_others_could_write_if_told(
         until(lambda: config_error(where) == "")
         status, _, log = running.end()
     assert status == 0
-    assert "it is not believed" not in log
+    assert "refusing to read it" not in log
     assert "new rules" in log
