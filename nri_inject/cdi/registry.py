@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from nri_inject.cdi import names, spec
-from nri_inject.cdi.records import Device, Edits, Spec
+from nri_inject.cdi.records import Edits, Spec, SpecDevice
 from nri_inject.host.follow import File, Follower, Parsed, Rule, Trouble
 from nri_inject.text import yamltext
 from nri_inject.text.fields import Problem
@@ -45,7 +45,7 @@ class CdiDevice(NamedTuple):
 
     name: str
     file: str
-    device: Device
+    device: SpecDevice
     spec_edits: Edits
 
     @property

@@ -10,7 +10,16 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from nri_inject.hooks import Definition, Fault, HookIndex, Kind, Reading, in_order, order, read
+from nri_inject.hooks import (
+    Definition,
+    FaultKind,
+    HookFault,
+    HookIndex,
+    HookReading,
+    in_order,
+    order,
+    read,
+)
 from nri_inject.host import follow, trust, walk
 from nri_inject.host.follow import Follower, Parsed, Rule, Trouble
 from nri_inject.text.words import plain
@@ -29,7 +38,7 @@ BUDGET: Final = 1.0
 RULE: Final = Rule(half_written=True, faulty=False, unbelieved=False, gone=False)
 """The version of a hook file that counts while the newest one cannot be used."""
 
-_File = follow.File[Reading]
+_HookFile = follow.File[HookReading]
 
 
 class HookRegistry:
@@ -63,7 +72,7 @@ class HookRegistry:
             unsafe=unsafe,
         )
         self._definitions = HookIndex()
-        self._faults: Mapping[str, tuple[Fault, ...]] = MappingProxyType({})
+        self._faults: Mapping[str, tuple[HookFault, ...]] = MappingProxyType({})
         self._errors: Mapping[str, tuple[str, ...]] = MappingProxyType({})
         self._look(None)
 
@@ -82,7 +91,7 @@ class HookRegistry:
         return self._errors
 
     @property
-    def faults(self) -> Mapping[str, tuple[Fault, ...]]:
+    def faults(self) -> Mapping[str, tuple[HookFault, ...]]:
         """The faults behind `errors`, without remarks on what remains in force."""
         return self._faults
 
@@ -121,9 +130,9 @@ class HookRegistry:
         self._errors = MappingProxyType(errors)
 
 
-def _parse(path: str, data: bytes, extension_stages: Collection[str]) -> Parsed[Reading]:
+def _parse(path: str, data: bytes, extension_stages: Collection[str]) -> Parsed[HookReading]:
     reading = read(data, extension_stages)
-    if any(fault.kind is Kind.JSON_SYNTAX for fault in reading.faults):
+    if any(fault.kind is FaultKind.JSON_SYNTAX for fault in reading.faults):
         return Parsed(reading, "half written")
     if reading.definition is None:
         return Parsed(reading, "faulty")
@@ -134,20 +143,20 @@ def _parse(path: str, data: bytes, extension_stages: Collection[str]) -> Parsed[
 class _Choice:
     """Which files count: of those with the same name, the one in the later directory."""
 
-    def __init__(self, follower: Follower[Reading], root: str, *, unsafe: bool) -> None:
+    def __init__(self, follower: Follower[HookReading], root: str, *, unsafe: bool) -> None:
         self._root = root
         self._unsafe = unsafe
-        self.programs: dict[str, Fault | None] = {}
+        self.programs: dict[str, HookFault | None] = {}
         self.definitions: list[Definition] = []
-        self.faults: dict[str, tuple[Fault, ...]] = {
-            directory: (Fault(_KINDS[fault.trouble], "", fault.error),)
+        self.faults: dict[str, tuple[HookFault, ...]] = {
+            directory: (HookFault(_KINDS[fault.trouble], "", fault.error),)
             for directory, fault in follower.faults.items()
             if fault.trouble != "gone"
         }
         self.remarks: dict[str, list[str]] = {}
         for path in follower.pending:
             self._remark(path, "not read yet: too many hook files changed at the same time")
-        by_name: dict[str, list[_File]] = {}
+        by_name: dict[str, list[_HookFile]] = {}
         for path, file in follower.files.items():
             by_name.setdefault(path.rpartition("/")[2], []).append(file)
         for files in by_name.values():
@@ -163,7 +172,7 @@ class _Choice:
             for file in {**self.faults, **self.remarks}
         }
 
-    def _choose(self, files: list[_File]) -> Definition | None:
+    def _choose(self, files: list[_HookFile]) -> Definition | None:
         """Return the definition of files of one name, the later directory's last.
 
         One whose program cannot be run stands in only where there is no other.
@@ -173,7 +182,7 @@ class _Choice:
         substitute: Definition | None = None
         for file in reversed(files):
             good = file.counts.definition if file.counts else None
-            program = self._program(file.newest or Reading(None), good)
+            program = self._program(file.newest or HookReading(None), good)
             self._report(file, program)
             if good is None:
                 broken.append(file.path)
@@ -187,16 +196,16 @@ class _Choice:
                     self._remark(other, f"so {plain(file.path)} stays in force")
         return chosen or substitute
 
-    def _report(self, file: _File, program: Fault | None) -> None:
-        faults = in_order(file.newest or Reading(None), program)
+    def _report(self, file: _HookFile, program: HookFault | None) -> None:
+        faults = in_order(file.newest or HookReading(None), program)
         if file.error:
-            faults = (Fault(_KINDS[file.trouble], "", file.error), *faults)
+            faults = (HookFault(_KINDS[file.trouble], "", file.error), *faults)
         if faults:
             self.faults[file.path] = faults
         if file.trouble and file.counts:
             self._remark(file.path, "stale: the previous version stays in force")
 
-    def _program(self, newest: Reading, good: Definition | None) -> Fault | None:
+    def _program(self, newest: HookReading, good: Definition | None) -> HookFault | None:
         """Say why the program of a file cannot be run, or must not be."""
         path = good.path if good else newest.program
         if not path or (good and not good.runs_on_host):
@@ -209,14 +218,14 @@ class _Choice:
         self.remarks.setdefault(file, []).append(sentence)
 
 
-_KINDS: Final[Mapping[Trouble, Kind]] = {
-    "half written": Kind.UNREADABLE,
-    "untrusted": Kind.UNTRUSTED,
-    "unreadable": Kind.UNREADABLE,
+_KINDS: Final[Mapping[Trouble, FaultKind]] = {
+    "half written": FaultKind.UNREADABLE,
+    "untrusted": FaultKind.UNTRUSTED,
+    "unreadable": FaultKind.UNREADABLE,
 }
 
 
-def program_fault(path: str, *, root: str = "/", unsafe: bool = False) -> Fault | None:
+def program_fault(path: str, *, root: str = "/", unsafe: bool = False) -> HookFault | None:
     """Say why a hook's program cannot be run or must not be; None if there is no objection.
 
     As in the library, a directory and a file without execute permission pass: `program_warning`
@@ -226,10 +235,12 @@ def program_fault(path: str, *, root: str = "/", unsafe: bool = False) -> Fault 
         walked = list(walk.steps(path, root))
     except (OSError, ValueError) as error:
         is_missing = isinstance(error, FileNotFoundError)
-        kind = Kind.PROGRAM_MISSING if is_missing else Kind.PROGRAM_UNUSABLE
-        return Fault(kind, "hook.path", f"program {trust.unreachable(path, error, root)}")
+        kind = FaultKind.PROGRAM_MISSING if is_missing else FaultKind.PROGRAM_UNUSABLE
+        return HookFault(kind, "hook.path", f"program {trust.unreachable(path, error, root)}")
     refused = None if unsafe else trust.trouble(walked)
-    return (refused and Fault(Kind.PROGRAM_UNTRUSTED, "hook.path", f"program {refused}")) or None
+    return (
+        refused and HookFault(FaultKind.PROGRAM_UNTRUSTED, "hook.path", f"program {refused}")
+    ) or None
 
 
 def program_warning(path: str, *, root: str = "/") -> str | None:
@@ -247,7 +258,7 @@ def program_warning(path: str, *, root: str = "/") -> str | None:
 
 def file_reading(
     file: str, *, root: str = "/", unsafe: bool = False, extension_stages: Collection[str] = ()
-) -> tuple[Reading, tuple[Fault, ...]]:
+) -> tuple[HookReading, tuple[HookFault, ...]]:
     """Read one file by itself: what it says, and every fault, those of its program included."""
     follower = Follower(
         partial(_parse, extension_stages=extension_stages),
@@ -261,8 +272,8 @@ def file_reading(
     follower.look()
     found = follower.files[file]
     if found.newest is None:
-        faults = (Fault(_KINDS.get(found.trouble, Kind.UNREADABLE), "", found.sentence),)
-        return Reading(None, faults), faults
+        faults = (HookFault(_KINDS.get(found.trouble, FaultKind.UNREADABLE), "", found.sentence),)
+        return HookReading(None, faults), faults
     reading = found.newest
     program = None
     needed = reading.definition is None or reading.definition.runs_on_host

@@ -17,8 +17,8 @@ from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from nri_inject.errors import ConfigError
 from nri_inject.host import trust, walk
-from nri_inject.host.walk import Step
-from nri_inject.host.watch import Watch
+from nri_inject.host.walk import PathStep
+from nri_inject.host.watch import FileWatch
 from nri_inject.text.words import plain
 
 T = TypeVar("T")
@@ -170,7 +170,7 @@ class Follower(Generic[T]):
         self._root = root.rstrip("/")
         self._unsafe = unsafe
         self._sealed = sealed
-        self._watch = Watch(directories, root) if watched else None
+        self._watch = FileWatch(directories, root) if watched else None
         self._links: set[str] = set()
         self._also: frozenset[str] = frozenset()
         self._looks_again = True
@@ -255,7 +255,7 @@ class Follower(Generic[T]):
 
     # --- directories ---
 
-    def _listed(self) -> Iterable[tuple[str, tuple[str, Step]]]:
+    def _listed(self) -> Iterable[tuple[str, tuple[str, PathStep]]]:
         for directory in self._directories:
             try:
                 end = self._directory(directory)
@@ -275,7 +275,7 @@ class Follower(Generic[T]):
                     place = f"{end.path.rstrip('/')}/{name}"
                     yield f"{directory.rstrip('/')}/{name}", (place, end)
 
-    def _directory(self, path: str) -> Step:
+    def _directory(self, path: str) -> PathStep:
         walked = [*walk.steps(path, self._root)]
         end = walked[-1]
         if not stat.S_ISDIR(end.status.st_mode):
@@ -286,12 +286,12 @@ class Follower(Generic[T]):
 
     # --- one file ---
 
-    def _walked(self, place: str, directory: Step | None, links: set[str]) -> list[Step]:
+    def _walked(self, place: str, directory: PathStep | None, links: set[str]) -> list[PathStep]:
         """Return what leads to a file, from its directory on if that has been looked at."""
         try:
             if directory is None:
                 return [*walk.steps(place, self._root)]
-            end = Step(place, os.lstat(self._root + place))
+            end = PathStep(place, os.lstat(self._root + place))
             if self._skip_directories and stat.S_ISDIR(end.status.st_mode):
                 raise _Unusable("gone", "")
             if not stat.S_ISLNK(end.status.st_mode):
@@ -309,7 +309,7 @@ class Follower(Generic[T]):
         except OSError as error:
             raise _Unusable("unreadable", _predicate(place, error)) from error
 
-    def _seen(self, before: File[T], walked: list[Step], until: float | None) -> File[T]:
+    def _seen(self, before: File[T], walked: list[PathStep], until: float | None) -> File[T]:
         """Return a file as it is now, read only if it is not the one that was read before."""
         status = walked[-1].status
         judged = trust.unsealed(walked) if self._sealed else walked
@@ -327,7 +327,7 @@ class Follower(Generic[T]):
             return before
         return self._read(before, walked[-1])
 
-    def _read(self, before: File[T], end: Step) -> File[T]:
+    def _read(self, before: File[T], end: PathStep) -> File[T]:
         try:
             data, identity = _content(self._root + end.path, end.status, self._max_size)
         except OSError as error:

@@ -42,7 +42,7 @@ from nri_inject.text.yamltext import Value
 if TYPE_CHECKING:  # read only where rules stand in the configuration itself
     from nri_inject.policy.rules import Policy
 
-Section = TypeVar("Section", "Logger", "Differ")
+Section = TypeVar("Section", "LoggerConfig", "DifferConfig")
 
 UNRESTRICTED: Final = "unrestricted"
 
@@ -126,14 +126,14 @@ class Validator:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class NodeFile:
     """A file of the node, by its path."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyFile(File):
+class PolicyFile(NodeFile):
     """A file with the policy.
 
     `on_fault` says what a process does that starts with a file that cannot be used: it denies
@@ -144,7 +144,7 @@ class PolicyFile(File):
 
 
 @dataclass(frozen=True, slots=True)
-class Logger:
+class LoggerConfig:
     """What the event logger writes; the words are explained in plugins.logger.
 
     `log_file` empty means standard output; `namespaces` and `pods` are patterns, none for all.
@@ -162,7 +162,7 @@ class Logger:
 
 
 @dataclass(frozen=True, slots=True)
-class Differ:
+class DifferConfig:
     """What the container differ writes.
 
     `indices` are the places in the order of plugins where it looks; `log_file` empty means
@@ -176,7 +176,7 @@ class Differ:
 
 
 @dataclass(frozen=True, slots=True)
-class ResourceAssigner:
+class AssignerConfig:
     """The settings of the resource assigner; plugins.resource_assigner.pools explains the words.
 
     `reserved` is a list of CPUs as the kernel writes it, or one CPU; `reserved_namespaces` and
@@ -206,7 +206,7 @@ class Config:
     """
 
     policy: Annotated[Literal["unrestricted"] | PolicyFile | Policy | None, _read_policy] = None
-    audit: Annotated[Literal["log", "off"] | File, _read_audit] = "log"
+    audit: Annotated[Literal["log", "off"] | NodeFile, _read_audit] = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
     on_no_answer: Literal["fail", "pass"] = "fail"
     unsafe_files: bool = False
@@ -215,9 +215,9 @@ class Config:
     cdi: Cdi = Cdi()
     hooks: Hooks = Hooks()
     validator: Validator = Validator()
-    logger: Logger = Logger()
-    differ: Differ = Differ()
-    resource_assigner: ResourceAssigner = ResourceAssigner()
+    logger: LoggerConfig = LoggerConfig()
+    differ: DifferConfig = DifferConfig()
+    resource_assigner: AssignerConfig = AssignerConfig()
 
     @property
     def failure_policy(self) -> FailurePolicy | None:
@@ -248,13 +248,13 @@ def _read_policy(value: Value) -> Literal["unrestricted"] | PolicyFile | Policy:
     return document.read_rules(value, "this node's policy")
 
 
-def _read_audit(value: Value) -> Literal["log", "off"] | File:
+def _read_audit(value: Value) -> Literal["log", "off"] | NodeFile:
     if value == "log":
         return "log"
     if value == "off" or value is False:  # YAML makes false of the word
         return "off"
     if isinstance(value, dict):
-        return File(**_FILE(value))
+        return NodeFile(**_FILE(value))
     raise Fault(not_one_of(value, ("log", "off", _A_FILE)))
 
 

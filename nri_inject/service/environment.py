@@ -23,7 +23,7 @@ from nri_inject.host.nodes import Remembered
 from nri_inject.host.views import Views
 from nri_inject.injectors.compose import Injector, compose
 from nri_inject.injectors.host import Host, ignore_warning, real_host
-from nri_inject.policy.audit import AuditLog, Outcome
+from nri_inject.policy.audit import AuditLog, AuditOutcome
 from nri_inject.policy.kept import Kept
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
@@ -189,7 +189,7 @@ class Environment:
         else:
             self._stub.after_response(do)
 
-    def record(self, permit: Permit, pod: Pod, container: Container, outcome: Outcome) -> None:
+    def record(self, permit: Permit, pod: Pod, container: Container, outcome: AuditOutcome) -> None:
         """Write the decisions to the audit; warn of items skipped or to be denied."""
         passed = [d for d in permit.decisions if d.verdict in ("skip", "warn")]
         for decision in passed[:_MOST_TOLD]:
@@ -220,7 +220,7 @@ class Environment:
         wanted = self.config.audit
         self._audit = None
         if wanted != "off":
-            self._audit = AuditLog(wanted.path if isinstance(wanted, config.File) else None)
+            self._audit = AuditLog(wanted.path if isinstance(wanted, config.NodeFile) else None)
 
     def _open_sources(self) -> None:
         """Open the sources of the host's files again, by the current configuration."""

@@ -22,8 +22,8 @@ from nri_inject.plugin import Plugin
 from nri_inject.plugins.resource_assigner import cpulist, topology
 from nri_inject.plugins.resource_assigner.pools import (
     ANNOTATION,
+    CpuRules,
     Pools,
-    Rules,
     adopt,
     cpuset_of,
     reconcile,
@@ -45,14 +45,14 @@ MAX_PODS: Final = 8 << 20
 """How many bytes of the pods that exist are kept while a runtime reports them."""
 
 
-def rules_of(configured: Config) -> Rules:
+def rules_of(configured: Config) -> CpuRules:
     """Return the rules of a configuration; ConfigError for an invalid list of CPUs."""
     section = configured.resource_assigner
     try:
         reserved = cpulist.read(str(section.reserved))
     except ValueError as error:
         raise ConfigError(f"resource_assigner: reserved: {error}") from error
-    return Rules(
+    return CpuRules(
         reserved=reserved,
         reserved_namespaces=section.reserved_namespaces,
         whole_cpus=section.whole_cpus,
@@ -114,7 +114,7 @@ class ResourceAssigner:
             self._place_anew(rules)
         self._failure_policy = configured.failure_policy
 
-    def _place_anew(self, rules: Rules) -> None:
+    def _place_anew(self, rules: CpuRules) -> None:
         before = self._pools
         existing = [
             (placed.subject, before.cpus_of(name)) for name, placed in before.placed.items()

@@ -69,7 +69,7 @@ class Judging(Protocol):
         """Call when another policy is in force."""
 
 
-class _Part(Protocol):
+class _HeldWatch(Protocol):
     """A watch of the stub's loop that holds something to be given back."""
 
     def fileno(self) -> int: ...
@@ -79,7 +79,7 @@ class _Part(Protocol):
     def close(self) -> None: ...
 
 
-P = TypeVar("P", bound=_Part)
+P = TypeVar("P", bound=_HeldWatch)
 
 
 class Supervisor:
