@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from google.protobuf.message import Message
 
-from nri_inject.api import Adjustment, ConfigureRequest
+from nri_inject.api import Adjustment, ConfigureRequest, Field
 from nri_inject.errors import ConfigError
 
 Version: TypeAlias = tuple[int, int, int]
@@ -86,6 +86,37 @@ FIELDS: Final[Mapping[str, _RuntimeField]] = {
     "memory_policy": _RuntimeField(("linux", "memory_policy"), (0, 12, 0), _IN_0_12),
 }
 
+RESOURCE_FIELDS: Final[Mapping[str, int]] = {
+    "memory.limit": Field.MemLimit,
+    "memory.reservation": Field.MemReservation,
+    "memory.swap": Field.MemSwapLimit,
+    "memory.kernel": Field.MemKernelLimit,
+    "memory.kernel_tcp": Field.MemTCPLimit,
+    "memory.swappiness": Field.MemSwappiness,
+    "memory.disable_oom_killer": Field.MemDisableOomKiller,
+    "memory.use_hierarchy": Field.MemUseHierarchy,
+    "cpu.shares": Field.CPUShares,
+    "cpu.quota": Field.CPUQuota,
+    "cpu.period": Field.CPUPeriod,
+    "cpu.realtime_runtime": Field.CPURealtimeRuntime,
+    "cpu.realtime_period": Field.CPURealtimePeriod,
+    "cpu.cpus": Field.CPUSetCPUs,
+    "cpu.mems": Field.CPUSetMems,
+    "hugepage_limits": Field.HugepageLimits,
+    "blockio_class": Field.BlockioClass,
+    "rdt_class": Field.RdtClass,
+    "unified": Field.CgroupsUnified,
+    "pids": Field.PidsLimit,
+}
+"""The fields under which NRI records the owner of each part of a container's resources, by path."""
+
+RDT_FIELDS: Final[Mapping[str, int]] = {
+    "clos_id": Field.RdtClosID,
+    "schemata": Field.RdtSchemata,
+    "enable_monitoring": Field.RdtEnableMonitoring,
+}
+"""The same fields of Intel RDT."""
+
 # From which release on a runtime has which NRI. A release between two lines has the NRI of the
 # line before: that is known for containerd and assumed for CRI-O 1.33 and 1.36 (1.36 cannot have
 # more than 0.11.0 unless it reports more). CRI-O below 1.31 is taken for 1.31.
@@ -116,6 +147,11 @@ _RESOLVES_CDI_NAMES: Final[Mapping[str, Callable[[Version], bool]]] = {
     "containerd": lambda release: (1, 7, 30) <= release < (2, 0, 0) or release >= (2, 1, 0),
     "cri-o": lambda release: release >= (1, 34, 0),
 }
+
+# From which release on a runtime tells plugins the user of a container, and its image. The fields
+# are older: containerd 2.2.1 has an NRI with a user and leaves it out.
+_REPORTS_USER: Final[Mapping[str, Version]] = {"containerd": (2, 3, 0), "cri-o": (1, 36, 0)}
+_REPORTS_IMAGE: Final[Mapping[str, Version]] = {"containerd": (2, 4, 0), "cri-o": (1 << 20, 0, 0)}
 
 # Bit (number - 1) for each member of enum Event; NRI 0.10.0 added events 12 to 14. A runtime
 # refuses a plugin that requests one that it does not know.
@@ -265,6 +301,21 @@ def _nri_of(name: str, release: Version | None) -> Version | None:
         return None
     line = bisect_right(lines, release, key=lambda line: line[0])
     return lines[max(line - 1, 0)][1]
+
+
+def reports_user(runtime: Runtime) -> bool:
+    """Tell whether plugins learn from this runtime which user a container runs as."""
+    return _is_since(_REPORTS_USER, runtime)
+
+
+def reports_image(runtime: Runtime) -> bool:
+    """Tell the same of the container's image, as a field."""
+    return _is_since(_REPORTS_IMAGE, runtime)
+
+
+def _is_since(table: Mapping[str, Version], runtime: Runtime) -> bool:
+    first, release = table.get(runtime.name.lower()), _parse(runtime.version)
+    return first is None or release is None or release >= first
 
 
 def _resolves_cdi_names(runtime: Runtime) -> bool:

@@ -3,45 +3,63 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+from support.pages import PAGES, ROOT
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_files_lead_to_files(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
-    assert [link for link in links if not (page.parent / link).exists()] == []
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.slow
-def test_the_readme_shows_what_try_prints() -> None:
-    program = Path(sys.executable).with_name("nri-inject")
-    example = ROOT / "examples" / "02-devices"
-    printed = subprocess.run(
-        [
-            program,
-            "try",
-            "--policy",
-            example / "policy.yaml",
-            "--unsafe-files",
-            example / "pod.yaml",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    readme = (ROOT / "README.md").read_text()
-    logger = printed.stdout.partition("pod default/workshop, container careless")[0]
-    logger = logger[logger.index("pod default/workshop, container logger") :]
-    assert logger in readme
-    failure = printed.stdout.rpartition("  fails  ")[2].strip()
-    assert failure in readme.replace("\n", " ")
+def links(page: Path) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    lost: list[str] = []
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if ":" in link:
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            lost.append(link)
+    assert lost == []
+
+
+def test_links_lead_from_the_readme_to_every_page_of_docs() -> None:
+    reached: set[Path] = set()
+    pending = [ROOT / "README.md"]
+    while pending:
+        page = pending.pop()
+        if page in reached or page.suffix != ".md" or not page.exists():
+            continue
+        reached.add(page)
+        pending += [(page.parent / link.partition("#")[0]).resolve() for link in links(page)]
+    assert [page for page in ROOT.glob("docs/**/*.md") if page not in reached] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_other_hosts_are_sound(page: Path) -> None:
+    outside = [link for link in links(page) if ":" in link]
+    form = re.compile(r"https://[a-z0-9.-]+\.[a-z]+(?:/[\w./%~+@-]*)?(?:\?[\w=&-]+)?(?:#[\w-]+)?")
+    assert [link for link in outside if not form.fullmatch(link)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_an_error_that_a_page_explains_has_the_words_of_the_program(page: Path) -> None:
+    """Those are items of lists that begin with the error alone; values in it are passed over."""
+    source = "\n".join(path.read_text() for path in (ROOT / "nri_inject").rglob("*.py"))
+    words = " ".join(re.sub(r'"\s+f?"', "", source).split())
+    explained = re.findall(r"^- \*\*`([^`]+)`\*\*", page.read_text(), re.MULTILINE)
+    parts = (part for error in explained for part in re.split(r"'[^']*'|/\S+|\d+", error))
+    assert [part for part in parts if " " in part.strip() and part.strip() not in words] == []
 
 
 @pytest.mark.parametrize(

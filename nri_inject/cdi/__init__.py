@@ -1,6 +1,7 @@
 """The Container Device Interface: specs on disk, and the edits that a container gets for a device.
 
 `registry` keeps the specs current, `spec` reads one, `lookup` finds the devices of names, `resolve`
-makes an adjustment of their edits, `oci` edits an OCI specification, `lint` finds what works and is
-unwise. Injectors and the command line import this room.
+makes an adjustment of their edits, `origins` names device and file of a fault, `oci` edits an OCI
+specification, `lint` finds slips that work and things that the host lacks. Injectors and the
+command line import this room.
 """

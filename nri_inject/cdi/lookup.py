@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Final
 
-from nri_inject.cdi import names
+from nri_inject.cdi import names, origins
 from nri_inject.cdi.nodes import NodeFault
 from nri_inject.cdi.records import Edits
 from nri_inject.cdi.registry import CdiDevice, Snapshot
@@ -114,13 +114,7 @@ def collect(devices: Iterable[CdiDevice]) -> Edits:
 
     Of several intelRdt objects the last counts, as a whole.
     """
-    parts: list[Edits] = []
-    files: set[str] = set()
-    for device in devices:
-        if device.file not in files:
-            files.add(device.file)
-            parts.append(device.spec_edits)
-        parts.append(device.edits)
+    parts = [edits for _, edits in origins.parts(devices)]
     rdt = [part.intel_rdt for part in parts if part.intel_rdt is not None]
     return Edits(
         env=tuple(entry for part in parts for entry in part.env),

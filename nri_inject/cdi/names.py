@@ -103,15 +103,21 @@ MAX_LENGTH: Final = 1024
 def requested(annotations: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Return the keys of the form `cdi.k8s.io/...`, sorted, and all names in their values.
 
-    Fault has what is wrong in them: the first faults, and not more than MAX_NAMES names are read.
-    Sorting the keys makes the order of devices the same each time; in Go it changes from run to
-    run.
+    Fault has what is wrong in them. Sorting the keys makes the order of devices the same each time;
+    in Go it changes from run to run.
     """
     keys = sorted(key for key in annotations if key.startswith(ANNOTATION_PREFIX))
-    found: list[str] = []
+    return keys, [name for name, _ in listed((key, annotations[key]) for key in keys)]
+
+
+def listed(annotations: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return each name of lists with commas between, and the key of its annotation.
+
+    Fault has what is wrong in them: the first faults, and not more than MAX_NAMES names are read.
+    """
+    found: list[tuple[str, str]] = []
     faults: list[str] = []
-    for key in keys:
-        text = annotations[key]
+    for key, text in annotations:
         place = f"annotation {plain(key)}"
         if len(found) + text.count(",") >= MAX_NAMES:
             faults.append(f"{place}: more than {MAX_NAMES} CDI devices are requested")
@@ -122,12 +128,12 @@ def requested(annotations: Mapping[str, str]) -> tuple[list[str], list[str]]:
                 parse(name)
             except Fault as fault:
                 faults += fault.at(place)
-            found.append(name)
+            found.append((name, key))
         if len(faults) >= MAX_FAULTS:
             break
     if faults:
         raise Fault(*faults[:MAX_FAULTS])
-    return keys, found
+    return found
 
 
 def check_length(name: str) -> None:

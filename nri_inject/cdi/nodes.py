@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from nri_inject.cdi import lint
 from nri_inject.cdi import records as specs
 from nri_inject.host.model import DeviceNode, NotADevice
 from nri_inject.text.words import plain, quoted
@@ -62,8 +63,12 @@ def complete(node: specs.SpecNode, devices: Mapping[str, DeviceNode]) -> Complet
             return _made(node, source, None)
         if isinstance(error, NotADevice):
             why = f"{front}{quoted(source)} {plain(error.why)}"
+            if hint := lint.hint(source):
+                why += f"; {hint}"
             return NodeFault("not-a-device", node.path, source, why)
         why = f"{front}the host has no {quoted(source)}"
+        if hint := lint.hint(source):
+            why += f"; {hint}"
         return NodeFault("host-device-missing", node.path, source, why)
     # `u` is a character device without a buffer, which Linux does not tell from others.
     if not is_whole and node.type and host.type != node.type.replace("u", "c"):

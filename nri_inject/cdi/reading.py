@@ -129,35 +129,47 @@ class SpecReader:
         device = self._record(
             SpecDevice,
             self._check_device,
-            Field("name", self._text),
+            Field("name", self._text, others=("id", "device")),
             Field("annotations", self._annotations),
-            Field("containerEdits", edits, to="edits"),
+            Field(
+                "containerEdits",
+                edits,
+                to="edits",
+                others=("edits", "containeredit", "devicenodes", "env", "mounts", "hooks"),
+            ),
         )
         # A null device is one without a name, as in Go.
         devices = self._list(lambda item: device({} if item is None else item))
         return self._record(
             Spec,
             self._check_spec,
-            Field("cdiVersion", self._text, to="version"),
-            Field("kind", self._text),
+            Field("cdiVersion", self._text, to="version", others=("version", "apiversion")),
+            Field("kind", self._text, others=("vendor", "class")),
             Field("annotations", self._annotations),
-            Field("devices", devices),
-            Field("containerEdits", edits, to="edits"),
+            Field("devices", devices, others=("device",)),
+            Field(
+                "containerEdits",
+                edits,
+                to="edits",
+                others=("edits", "containeredit", "env", "mounts", "hooks"),
+            ),
         )
 
     def _edits(self) -> Reader[Any]:
         node = self._record(
             SpecNode,
             self._check_node,
-            Field("path", self._text),
-            Field("hostPath", self._text, to="host_path"),
-            Field("type", self._text),
+            Field("path", self._text, others=("containerpath", "pathincontainer", "target")),
+            Field(
+                "hostPath", self._text, to="host_path", others=("pathonhost", "source", "device")
+            ),
+            Field("type", self._text, others=("devtype", "kind")),
             Field("major", _INT64),
             Field("minor", _INT64),
-            Field("fileMode", _UINT32, to="file_mode"),
-            Field("permissions", self._text),
-            Field("uid", _UINT32),
-            Field("gid", _UINT32),
+            Field("fileMode", _UINT32, to="file_mode", others=("mode",)),
+            Field("permissions", self._text, others=("permission", "cgrouppermissions", "access")),
+            Field("uid", _UINT32, others=("user", "owner")),
+            Field("gid", _UINT32, others=("group",)),
         )
         net_device = self._record(
             NetDevice,
@@ -168,18 +180,25 @@ class SpecReader:
         mount = self._record(
             Mount,
             self._check_mount,
-            Field("hostPath", self._text, to="host_path"),
-            Field("containerPath", self._text, to="container_path"),
-            Field("options", self._texts),
-            Field("type", self._text),
+            Field("hostPath", self._text, to="host_path", others=("source", "src", "from")),
+            Field(
+                "containerPath",
+                self._text,
+                to="container_path",
+                others=("path", "destination", "dst", "target", "mountpath", "to"),
+            ),
+            Field("options", self._texts, others=("option", "flags", "mode")),
+            Field("type", self._text, others=("fstype",)),
         )
         hook = self._record(
             Hook,
             self._check_hook,
-            Field("hookName", self._text, to="hook_name"),
-            Field("path", self._text),
-            Field("args", self._texts),
-            Field("env", self._texts),
+            Field(
+                "hookName", self._text, to="hook_name", others=("name", "stage", "stages", "hook")
+            ),
+            Field("path", self._text, others=("command", "cmd", "program")),
+            Field("args", self._texts, others=("arguments", "argv")),
+            Field("env", self._texts, others=("environment",)),
             Field("timeout", _INT64),
         )
         rdt = self._record(
@@ -195,13 +214,23 @@ class SpecReader:
         return self._record(
             Edits,
             self._check_edits,
-            Field("env", self._texts),
-            Field("deviceNodes", self._list(node), to="device_nodes"),
+            Field("env", self._texts, others=("environment", "envs")),
+            Field(
+                "deviceNodes",
+                self._list(node),
+                to="device_nodes",
+                others=("devices", "nodes", "device"),
+            ),
             Field("netDevices", self._list(net_device), to="net_devices"),
-            Field("mounts", self._list(mount), to="mounts"),
-            Field("hooks", self._list(hook), to="hooks"),
+            Field("mounts", self._list(mount), to="mounts", others=("volumes", "binds")),
+            Field("hooks", self._list(hook), to="hooks", others=("ocihooks",)),
             Field("intelRdt", rdt, to="intel_rdt"),
-            Field("additionalGids", self._list(self._gid), to="additional_gids"),
+            Field(
+                "additionalGids",
+                self._list(self._gid),
+                to="additional_gids",
+                others=("gids", "groups", "groupadd", "supplementalgroups"),
+            ),
         )
 
     # --- values ----------------------------------------------------------------------------------

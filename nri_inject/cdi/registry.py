@@ -26,7 +26,9 @@ from nri_inject.text.words import plain, quoted
 DEFAULT_DIRECTORIES: Final = ("/etc/cdi", "/var/run/cdi")
 """The directories that CDI names, in rising priority: for people, and for programs."""
 
-_EXTENSIONS: Final = (".json", ".yaml")
+EXTENSIONS: Final = (".json", ".yaml")
+"""The endings of the files in these directories that are specs."""
+
 _ALMOST: Final = (".yml", ".JSON", ".YAML", ".YML")
 
 RULE: Final = Rule(half_written=True, faulty=True, unbelieved=False, gone=False)
@@ -265,7 +267,7 @@ class CdiRegistry:
             RULE,
             max_size=yamltext.SPEC_FILE.size,
             directories=self._directories,
-            suffixes=_EXTENSIONS,
+            suffixes=EXTENSIONS,
             skip_directories=True,
             unsafe=unsafe,
             watched=watched,
@@ -351,7 +353,7 @@ class CdiRegistry:
                 self._report(sentence)
 
     def _notes(self) -> dict[str, list[str]]:
-        sentence = f"is ignored: specs end in {' or '.join(_EXTENSIONS)}"
+        sentence = f"is ignored: specs end in {' or '.join(EXTENSIONS)}"
         return {
             f"{directory}/{name}": [sentence]
             for directory, names in self._follower.names.items()

@@ -15,13 +15,15 @@ from typing import Final, TypeVar
 from nri_inject import api, capabilities
 from nri_inject.api import Adjustment, Container
 from nri_inject.capabilities import NEWEST, Runtime
+from nri_inject.cdi import lint
 from nri_inject.cdi.lookup import CdiError, anything, collect, look_up
 from nri_inject.cdi.nodes import Completed, NodeFault, complete
+from nri_inject.cdi.origins import OriginFault, Origins
 from nri_inject.cdi.records import Edits, Hook, IntelRdt, Mount
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.host import access, user_namespace
 from nri_inject.host.hook_environment import environment
-from nri_inject.host.model import DeviceNode, HostPath, ProcLinkError
+from nri_inject.host.model import DeviceNode, HostPath, Number, ProcLinkError
 from nri_inject.text.names import interface_fault
 from nri_inject.text.paths import clean
 from nri_inject.text.words import plain, quoted
@@ -64,13 +66,24 @@ class _Work:
     in_user_namespace: bool
     files: Mapping[str, HostPath]
     node_files: Mapping[str, HostPath]
+    unsafe: bool
     adjust: Adjustment = field(default_factory=Adjustment)
-    faults: list[str] = field(default_factory=list)
+    entry: object = None
+    """The entry of the edits that is being translated."""
+    faults: list[OriginFault] = field(default_factory=list)
     nodes: list[NodeFault] = field(default_factory=list)
-    unsupported: list[str] = field(default_factory=list)
+    unsupported: list[OriginFault] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     binds: dict[str, Mount] = field(default_factory=dict)
-    access: dict[access.Number, _Access] = field(default_factory=dict)
+    access: dict[Number, _Access] = field(default_factory=dict)
+
+    def fault(self, sentence: str) -> None:
+        """Note what fails the container."""
+        self.faults.append((sentence, self.entry))
+
+    def drop(self, sentence: str) -> None:
+        """Note an edit that cannot be carried."""
+        self.unsupported.append((sentence, self.entry))
 
     def lacks(self, part: str) -> str:
         """Return a sentence on a part that the runtime would drop, or nothing."""
@@ -89,6 +102,7 @@ def resolve(
     *,
     files: Mapping[str, HostPath] = _NO_FILES,
     node_files: Mapping[str, HostPath] | None = None,
+    unsafe: bool = False,
     container: Container = _NO_CONTAINER,
     runtime: Runtime = NEWEST,
     is_shown: Callable[[str], bool] = anything,
@@ -96,8 +110,9 @@ def resolve(
     """Return what these names mean for a container.
 
     `container` tells its user, namespaces and hooks. `files` are the host's: a path of a spec that
-    other users than root could redirect is an error, and so is a link on procfs; `node_files` are
-    the same for device nodes, if it takes something else to redirect those. CdiError has
+    does not exist is an error, and one that other users than root could redirect, unless `unsafe`,
+    and so is a link on procfs; `node_files` are the same for device nodes, if it takes something
+    else to redirect those. CdiError has
     everything that is wrong; edits that cannot be carried are not wrong, but listed: whether they
     may be left out is the caller's to say. `is_shown` tells which devices an error may name beside
     those that are requested.
@@ -111,21 +126,26 @@ def resolve(
         user_namespace.is_in_one(container),
         files,
         files if node_files is None else node_files,
+        unsafe,
     )
+    origins = Origins(found)
     for file in dict.fromkeys(device.file for device in found):
         _check_owners(file, f"CDI spec {quoted(file)}", work, files, runs=True)
-    for translate in (_env, _nodes, _mounts, _hooks, _net_devices, _rdt, _gids):
+    for translate in (_env, _nodes, _mounts, _hooks, _net_devices, _rdt):
+        work.entry = None
         translate(edits, work)
+    _gids(origins, work)
     if work.faults:
-        raise CdiError(work.faults, nodes=work.nodes)
-    return Resolution(work.adjust, tuple(work.unsupported), tuple(work.warnings))
+        raise CdiError(origins.named(work.faults), nodes=work.nodes)
+    unsupported = tuple(origins.named(work.unsupported))
+    return Resolution(work.adjust, unsupported, tuple(work.warnings))
 
 
 def _removes(text: str, what: str, work: _Work) -> bool:
     """Note a text that NRI would take for a mark of removal."""
     if not text.startswith("-"):
         return False
-    work.faults.append(f"{what} {quoted(text)} begins with '-', which NRI reads as a removal")
+    work.fault(f"{what} {quoted(text)} begins with '-', which NRI reads as a removal")
     return True
 
 
@@ -133,7 +153,7 @@ def _is_path(text: str, what: str, work: _Work) -> bool:
     if _removes(text, what, work):
         return False
     if not text.startswith("/") or "\0" in text:
-        work.faults.append(f"{what} {quoted(text)} is not an absolute path")
+        work.fault(f"{what} {quoted(text)} is not an absolute path")
         return False
     return True
 
@@ -142,6 +162,7 @@ def _by_place(given: Iterable[tuple[str, T]], what: str, work: _Work) -> dict[st
     """Return things by their paths in the container, in order; of several at one the last."""
     by_place: dict[str, T] = {}
     for path, thing in given:
+        work.entry = thing
         if _is_path(path, what, work):
             place = clean(path)
             by_place.pop(place, None)
@@ -157,17 +178,28 @@ def _check_owners(
     The path keeps its text, and may be one that only the runtime can see. A program (`runs`) must
     not be theirs to write either.
     """
+    if work.unsafe:
+        return
     try:
         place = files[path]
     except ProcLinkError as error:
-        work.faults.append(f"{what}: {error.args[0]}, which differs for each process")
+        work.fault(f"{what}: {error.args[0]}, which differs for each process")
         return
     except KeyError:
         return
     if place.doubt is not None:
-        work.faults.append(f"{what}: others can redirect {quoted(path)}: {place.doubt}")
+        work.fault(f"{what}: others can redirect {quoted(path)}: {place.doubt}")
     elif runs and place.writable_by is not None:
-        work.faults.append(f"{what}: others can change {quoted(path)}: {place.writable_by}")
+        work.fault(f"{what}: others can change {quoted(path)}: {place.writable_by}")
+
+
+def _check_presence(path: str, front: str, work: _Work) -> None:
+    """Note a path that the host does not have: runc would fail the container, in words of its own.
+
+    A path that the plugin cannot see may be there for the runtime.
+    """
+    if why := lint.absent_file(path, work.files):
+        work.fault(f"{front} {why}")
 
 
 def _env(edits: Edits, work: _Work) -> None:
@@ -185,9 +217,10 @@ def _env(edits: Edits, work: _Work) -> None:
 def _nodes(edits: Edits, work: _Work) -> None:
     nodes = _by_place(((node.path, node) for node in edits.device_nodes), "device node", work)
     for place, given in nodes.items():
+        work.entry = given
         node = complete(given, work.devices)
         if isinstance(node, NodeFault):
-            work.faults.append(node.sentence)
+            work.fault(node.sentence)
             work.nodes.append(node)
             continue
         if node.warning:
@@ -195,6 +228,7 @@ def _nodes(edits: Edits, work: _Work) -> None:
         if node.host is not None:
             _check_owners(node.source, f"device node {quoted(node.path)}", work, work.node_files)
         _node(node if node.path == place else node._replace(path=place), work)
+    work.entry = None
     _set_access(work)
 
 
@@ -206,13 +240,13 @@ def _node(node: Completed, work: _Work) -> None:
         if node.host is not None:
             _bind(node, work)
         else:
-            work.faults.append(
+            work.fault(
                 f"device node {quoted(node.path)}: a fifo must be mounted from the host,"
                 f" which has no {quoted(node.source)}"
             )
         return
     if not 0 <= node.major < 2**12 or not 0 <= node.minor < 2**20:
-        work.faults.append(
+        work.fault(
             f"device node {quoted(node.path)}: no device has number {node.major}:{node.minor}"
         )
         return
@@ -235,16 +269,16 @@ def _node(node: Completed, work: _Work) -> None:
     work.access.setdefault(number, _Access()).add(access.AUTOMATIC[kind], node.access)
 
 
-def _is_as_on_host(node: Completed, number: access.Number, work: _Work) -> bool:
+def _is_as_on_host(node: Completed, number: Number, work: _Work) -> bool:
     """Tell whether a node is the host's own in a user namespace; note the fault if it is not."""
     host, front = node.host, f"device node {quoted(node.path)}: "
     if host is None:
         why = user_namespace.not_the_hosts(f"the host has no {quoted(node.source)}")
-        work.faults.append(front + why)
+        work.fault(front + why)
         return False
     other = user_namespace.other_device(node.source, number, host)
     if other:
-        work.faults.append(front + other)
+        work.fault(front + other)
         return False
     changes = [user_namespace.other_mode("fileMode", node.file_mode, host)]
     changes += [
@@ -252,7 +286,8 @@ def _is_as_on_host(node: Completed, number: access.Number, work: _Work) -> bool:
         for name in ("uid", "gid")
         if getattr(node, name) not in (None, getattr(host, name))
     ]
-    work.unsupported += [front + change for change in changes if change]
+    for change in filter(None, changes):
+        work.drop(front + change)
     if warning := user_namespace.closed(node.source, node.access, host):
         work.warnings.append(warning)
     return True
@@ -283,7 +318,7 @@ def _set_access(work: _Work) -> None:
         if why:
             kind, major, minor = number
             allowed = access.letters(letters.wants) or "none"
-            work.unsupported.append(f"access {allowed} to {kind} {major}:{minor}: {why}")
+            work.drop(f"access {allowed} to {kind} {major}:{minor}: {why}")
         elif not loss:
             rules_of = access.rules(number, letters.has, letters.wants)
             work.adjust.linux.resources.devices.extend(rules_of)
@@ -304,6 +339,7 @@ def _mounts(edits: Edits, work: _Work) -> None:
 
 
 def _mount(place: str, mount: Mount, work: _Work) -> api.Mount:
+    work.entry = mount
     options = [*mount.options]
     bound = [option for option in options if option in ("bind", "rbind")]
     if not bound and mount.type in ("", "bind", "none"):
@@ -312,7 +348,9 @@ def _mount(place: str, mount: Mount, work: _Work) -> api.Mount:
         bound = ["bind"]
     if bound:
         if _is_path(mount.host_path, "mount from", work):
-            _check_owners(mount.host_path, f"mount to {quoted(place)}", work, work.files)
+            what = f"mount to {quoted(place)}"
+            _check_owners(mount.host_path, what, work, work.files)
+            _check_presence(mount.host_path, f"{what}:", work)
         # devtmpfs, where device nodes are, cannot be mapped.
         is_node = mount is work.binds.get(place)
         if work.in_user_namespace and not is_node and not {"idmap", "ridmap"} & {*options}:
@@ -334,11 +372,14 @@ _HOOK_FIELDS: Final = {
 
 def _hooks(edits: Edits, work: _Work) -> None:
     for given in edits.hooks:
+        work.entry = given
         if not _is_path(given.path, f"{given.hook_name} hook", work):
             continue
         stage = _HOOK_FIELDS[given.hook_name]
         if given.hook_name != "startContainer":  # which runs in the container's own file tree
-            _check_owners(given.path, f"{given.hook_name} hook", work, work.files, runs=True)
+            what = f"{given.hook_name} hook"
+            _check_owners(given.path, what, work, work.files, runs=True)
+            _check_presence(given.path, f"{what}: program", work)
         hook = _hook(given, environment(given.env))
         # The runtime may have resolved the same device for an annotation that it reads itself. All
         # other edits then replace themselves. It leaves a hook without `env` as it is.
@@ -361,18 +402,18 @@ def _net_devices(edits: Edits, work: _Work) -> None:
         host, name = device.host_interface_name, device.name
         if pairs.setdefault(host, name) != name:
             both = f"{quoted(pairs[host])} and {quoted(name)}"
-            work.faults.append(f"network device {quoted(host)} would be both {both}")
+            work.fault(f"network device {quoted(host)} would be both {both}")
     for host, name in pairs.items():
         for text in (host, name):
             if not _removes(text, "network device", work) and (fault := interface_fault(text)):
-                work.faults.append(f"network device: {quoted(text)} {fault}")
+                work.fault(f"network device: {quoted(text)} {fault}")
         if name in inside:
             both = f"{quoted(inside[name])} and {quoted(host)}"
-            work.faults.append(f"network devices {both} would both be {quoted(name)}")
+            work.fault(f"network devices {both} would both be {quoted(name)}")
         inside[name] = host
     loss = work.lacks("net_devices") if pairs else ""
     if loss:
-        work.unsupported.append(f"network devices {', '.join(map(plain, pairs))}: {loss}")
+        work.drop(f"network devices {', '.join(map(plain, pairs))}: {loss}")
         return
     for host, name in pairs.items():
         work.adjust.linux.net_devices[host].name = name
@@ -398,7 +439,7 @@ def _rdt(edits: Edits, work: _Work) -> None:
     elif rdt.clos_id and not lines and not rdt.enable_monitoring:
         work.adjust.linux.resources.rdt_class.value = rdt.clos_id
     else:
-        work.unsupported.append(f"intelRdt: {loss}")
+        work.drop(f"intelRdt: {loss}")
 
 
 def _schemata(rdt: IntelRdt) -> list[str] | None:
@@ -410,8 +451,31 @@ def _schemata(rdt: IntelRdt) -> list[str] | None:
     return [*lines, *(rdt.schemata or ())]
 
 
-def _gids(edits: Edits, work: _Work) -> None:
-    gids = dict.fromkeys(gid for gid in edits.additional_gids if gid)
-    if gids:
-        listed = ", ".join(map(str, gids))
-        work.unsupported.append(f"additionalGids {listed}: NRI cannot add groups to a container")
+def _gids(origins: Origins, work: _Work) -> None:
+    """Note the groups that the container's user lacks, since NRI cannot add them.
+
+    Root needs none to open a device. A runtime with NRI before 0.11 does not tell the user, and
+    many a container of it is root: such a container starts, and the log has a warning.
+    """
+    is_told = work.container.HasField("user") and work.runtime.nri >= _TELLS_USER
+    if is_told and work.container.user.uid == 0:
+        return
+    has = {0, work.container.user.gid, *work.container.user.additional_gids}
+    for _, edits in origins.parts:
+        gids = [*dict.fromkeys(gid for gid in edits.additional_gids if gid not in has)]
+        work.entry = edits
+        front = f"additionalGids {', '.join(map(str, gids))}: NRI cannot add groups to a container"
+        if gids and (is_told or work.container is _NO_CONTAINER):
+            native = "" if work.lacks("CDI_devices") else " or cdi.mode: native"
+            work.drop(
+                f"{front}; add {lint.supplemental(gids)} to the pod's securityContext, or set"
+                f" on_unsupported: warn{native} in the plugin's configuration"
+            )
+        elif gids:
+            work.warnings += origins.named(
+                [(f"{front}; one that is not root lacks them, unless its pod has them", edits)]
+            )
+
+
+_TELLS_USER: Final[capabilities.Version] = (0, 11, 0)
+"""The first NRI that has the container's user; containerd fills it in from 2.3.0 on."""

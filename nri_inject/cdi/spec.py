@@ -14,7 +14,7 @@ from typing import Final
 
 from nri_inject.cdi.reading import ORDER, SpecReader
 from nri_inject.cdi.records import VERSIONS, Spec
-from nri_inject.text import jsontext, yamltext
+from nri_inject.text import jsonfaults, jsontext, yamltext
 from nri_inject.text.fields import Findings, Problem
 from nri_inject.text.words import quoted
 from nri_inject.text.yamlscalars import as_text, float_text
@@ -47,6 +47,7 @@ class Parsed:
 
 # --- from bytes to a value ----------------------------------------------------------------------
 
+_QUOTED_KEYS: Final = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?://|/\*|\{\s*(?:"|//|/\*))')
 _JSON_START: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 _DUPLICATE_KEY: Final = "duplicate key "
 
@@ -70,10 +71,26 @@ def parse(data: bytes) -> Parsed:
     The problems have no line and column; `located` adds them.
     """
     try:
-        value = load(data)
+        parsed = check(load(data))
     except yamltext.YamlError as error:
-        return Parsed(None, (_unreadable(error),), "", VERSIONS[2])
-    return check(value)
+        parsed = Parsed(None, (_unreadable(error),), "", VERSIONS[2])
+    slip = None if parsed.spec else _json_slip(data)
+    return replace(parsed, problems=(slip,)) if slip else parsed
+
+
+def _json_slip(data: bytes) -> Problem | None:
+    """Return the comment or the escape that a file of JSON must not have, if it has one.
+
+    A YAML parser, as runtimes use it, reads on after a comment, and finds something else wrong.
+    """
+    if not _QUOTED_KEYS.match(data):
+        return None
+    try:
+        jsontext.load_members(data[: yamltext.SPEC_FILE.size])
+    except jsontext.Malformed as error:
+        if error.sentence == jsonfaults.COMMENT or jsonfaults.ESCAPE in error.sentence:
+            return Problem("syntax", (), error.sentence, {}, False, error.line, error.column)
+    return None
 
 
 def _unreadable(error: yamltext.YamlError) -> Problem:

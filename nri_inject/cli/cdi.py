@@ -18,8 +18,10 @@ from nri_inject import capabilities
 from nri_inject.capabilities import Runtime
 from nri_inject.cdi import lint, oci, schema, spec
 from nri_inject.cdi.lookup import CdiError
+from nri_inject.cdi.records import Spec
 from nri_inject.cdi.registry import (
     DEFAULT_DIRECTORIES,
+    EXTENSIONS,
     CdiDevice,
     CdiRegistry,
     Snapshot,
@@ -27,15 +29,16 @@ from nri_inject.cdi.registry import (
 )
 from nri_inject.cdi.resolve import resolve
 from nri_inject.cli import cdi_generate
-from nri_inject.host.nodes import HostDevices
+from nri_inject.host.nodes import HostDevices, HostFiles
+from nri_inject.host.programs import program_warning
+from nri_inject.host.unread import unread, unread_name
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import format_option, show
+from nri_inject.service.options import directories_option, format_option, show
 from nri_inject.text import yamltext
 from nri_inject.text.fields import Problem, dotted
 from nri_inject.text.words import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
-Json = dict[str, Any]
 
 
 @click.group("cdi", epilog="Example: nri-inject cdi list --cdi-dir /etc/cdi")
@@ -57,14 +60,7 @@ def _unsafe(function: F) -> F:
 
 
 def _directories(function: F) -> F:
-    option = click.option(
-        "--cdi-dir",
-        "directories",
-        multiple=True,
-        metavar="DIR",
-        help=f"Spec directory; a later one wins. {' and '.join(DEFAULT_DIRECTORIES)} unless given.",
-    )
-    return option(_unsafe(function))
+    return directories_option("--cdi-dir", "Spec", DEFAULT_DIRECTORIES)(_unsafe(function))
 
 
 def _registry(directories: Sequence[str], unsafe: bool, *, watched: bool = False) -> CdiRegistry:
@@ -92,7 +88,7 @@ def list_(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
     return 0
 
 
-def _listing(found: Snapshot) -> Json:
+def _listing(found: Snapshot) -> dict[str, Any]:
     return {
         "devices": sorted(found.devices),
         "vendors": [*found.vendors],
@@ -106,14 +102,28 @@ def _listing_lines(found: Snapshot) -> Iterator[str]:
         yield f"{name}  ({plain(found.devices[name].file)})"
     if not found.devices:
         yield f"no devices in {', '.join(map(plain, found.priorities))}"
-    yield from _faults(found)
-
-
-def _faults(found: Snapshot) -> Iterator[str]:
-    for word, faults in (("error", found.errors), ("warning", found.warnings)):
+    for word, faults in (("error", found.errors), ("warning", _warnings(found))):
         for file, sentences in faults.items():
             for sentence in sentences:
                 yield f"{word}: {plain(file)}: {sentence}"
+
+
+def _warnings(found: Snapshot) -> dict[str, list[str]]:
+    """Return the warnings by file: its own, what the host lacks for it, and files not read."""
+    warnings = {file: [*sentences] for file, sentences in found.warnings.items()}
+    for directory in found.priorities:
+        for path, why in unread(directory, EXTENSIONS):
+            warnings[path] = [why]
+    for file in found.files:
+        for problem in on_this_host(file.spec) if file.spec else ():
+            warnings.setdefault(file.path, []).append(str(problem))
+    return {file: warnings[file] for file in sorted(warnings)}
+
+
+def on_this_host(found: Spec) -> Iterator[Problem]:
+    """Return what containers here do not get of a spec: groups, and what is not on this host."""
+    yield from (problem for problem in lint.warnings(found) if problem.code != "hook-without-env")
+    yield from lint.absent(found, HostDevices(), HostFiles(), program_warning)
 
 
 @command.command(epilog="Example: nri-inject cdi dirs --cdi-dir /etc/cdi --cdi-dir /run/cdi")
@@ -128,7 +138,7 @@ def dirs(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
     return FAILED if any(row["errors"] for row in rows) else 0
 
 
-def _directory(found: Snapshot, path: str) -> Json:
+def _directory(found: Snapshot, path: str) -> dict[str, Any]:
     return {
         "path": path,
         "priority": found.priorities[path],
@@ -138,7 +148,7 @@ def _directory(found: Snapshot, path: str) -> Json:
     }
 
 
-def _directory_line(row: Json) -> str:
+def _directory_line(row: dict[str, Any]) -> str:
     state = f"{row['specs']} specs" if row["exists"] else "does not exist"
     errors = "".join(f"; error: {error}" for error in row["errors"])
     return f"{row['priority']}  {plain(row['path'])}  {state}{errors}"
@@ -166,7 +176,7 @@ def _vendor(file: SpecFile) -> str:
     return file.kind.partition("/")[0]
 
 
-def _spec(found: Snapshot, file: SpecFile) -> Json:
+def _spec(found: Snapshot, file: SpecFile) -> dict[str, Any]:
     return {
         "file": file.path,
         "priority": found.priorities[file.directory],
@@ -185,7 +195,7 @@ def _spec(found: Snapshot, file: SpecFile) -> Json:
     }
 
 
-def _spec_lines(row: Json) -> Iterator[str]:
+def _spec_lines(row: dict[str, Any]) -> Iterator[str]:
     version = f", version {row['cdiVersion']}, needs {row['minimumVersion']}"
     yield f"{plain(row['file'])}: {plain(row['kind']) or 'no kind'}" + (
         version if row["cdiVersion"] else ""
@@ -229,7 +239,7 @@ def _show_change(before: Snapshot, found: Snapshot, output: str) -> None:
         sys.stdout.flush()
 
 
-def difference(before: Snapshot, found: Snapshot) -> Json:
+def difference(before: Snapshot, found: Snapshot) -> dict[str, Any]:
     """Return what one snapshot has and the other has not; `errors` are all of the later one."""
     both = before.devices.keys() & found.devices.keys()
     changed = (name for name in both if not _equal(before.devices[name], found.devices[name]))
@@ -248,7 +258,7 @@ def _equal(one: CdiDevice, other: CdiDevice) -> bool:
     return (one.file, one.edits, one.spec_edits) == (other.file, other.edits, other.spec_edits)
 
 
-def _change_lines(change: Json) -> Iterator[str]:
+def _change_lines(change: dict[str, Any]) -> Iterator[str]:
     for word, sign in (("added", "+"), ("removed", "-"), ("changed", "~")):
         for name in change[word]:
             yield f"{sign} {name}"
@@ -295,10 +305,19 @@ def _validated(file: str) -> list[Problem]:
     except OSError as error:
         return [Problem("unreadable", (), f"cannot be read: {error.strerror}")]
     parsed = spec.parse(data)
-    advice = () if parsed.spec is None else lint.warnings(parsed.spec)
+    advice: list[Problem] = []
+    if parsed.spec is not None:
+        advice += lint.warnings(parsed.spec)
+        advice += lint.absent(parsed.spec, HostDevices(), HostFiles(), program_warning)
     schema_faults = _against_schema(data, parsed.problems)
     problems = (*parsed.problems, *advice)
-    return [*spec.located(data, replace(parsed, problems=problems)), *schema_faults]
+    located = spec.located(data, replace(parsed, problems=problems))
+    return [*_name_fault(file), *located, *schema_faults]
+
+
+def _name_fault(file: str) -> Iterator[Problem]:
+    if why := unread_name(Path(file).name, EXTENSIONS):
+        yield Problem("name", (), f"will not be read: {why}", warning=True)
 
 
 def _against_schema(data: bytes, problems: Sequence[Problem]) -> list[Problem]:
@@ -308,7 +327,7 @@ def _against_schema(data: bytes, problems: Sequence[Problem]) -> list[Problem]:
     return schema.check(spec.load(data))
 
 
-def _problem(problem: Problem) -> Json:
+def _problem(problem: Problem) -> dict[str, Any]:
     return {
         "code": problem.code,
         "severity": "warning" if problem.warning else "error",
@@ -341,7 +360,9 @@ def resolve_(
     """
     found = _snapshot(directories, unsafe)
     try:
-        resolution = resolve(names, found, HostDevices(), runtime=_runtime(runtime))
+        resolution = resolve(
+            names, found, HostDevices(), files=HostFiles(), unsafe=unsafe, runtime=_runtime(runtime)
+        )
     except CdiError as error:
         return _refuse(error, output)
     adjust = json_format.MessageToDict(resolution.adjust)
@@ -398,7 +419,7 @@ def inject(*, names: tuple[str, ...], file: str, directories: tuple[str, ...], u
     return 0
 
 
-def _oci_spec(file: str) -> Json:
+def _oci_spec(file: str) -> dict[str, Any]:
     try:
         text = sys.stdin.read() if file == _STDIN else Path(file).read_text("utf-8")
         value = json.loads(text, parse_constant=_no_constant)

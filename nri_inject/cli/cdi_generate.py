@@ -26,8 +26,6 @@ from nri_inject.service.command import FAILED
 from nri_inject.service.options import format_option
 from nri_inject.text.words import plain
 
-Json = dict[str, Any]
-
 MARK: Final = "# Made by nri-inject cdi generate, which replaces and removes this file.\n"
 _GENERATED: Final = tuple(name for name, kind in CLASSES.items() if kind.generated)
 
@@ -147,7 +145,7 @@ def _ended_by_sigterm() -> Iterator[int]:
 
 def texts(
     classes: tuple[str, ...], version: str | None, found: Inventory
-) -> dict[str, tuple[Json | None, str]]:
+) -> dict[str, tuple[dict[str, Any] | None, str]]:
     """Return, by file name, each class's spec and its text; None and nothing without a device.
 
     The text depends on the devices alone: the same ones give the same bytes.
@@ -155,7 +153,7 @@ def texts(
     return {f"nri-inject-{name}.yaml": _text(name, version, found) for name in classes}
 
 
-def _text(name: str, version: str | None, found: Inventory) -> tuple[Json | None, str]:
+def _text(name: str, version: str | None, found: Inventory) -> tuple[dict[str, Any] | None, str]:
     body = spec_of(name, found)
     if body is None:
         return None, ""
@@ -163,7 +161,7 @@ def _text(name: str, version: str | None, found: Inventory) -> tuple[Json | None
     return spec, MARK + yaml.safe_dump(spec, sort_keys=False, allow_unicode=False, width=1000)
 
 
-def _version(name: str, version: str | None, body: Json) -> str:
+def _version(name: str, version: str | None, body: dict[str, Any]) -> str:
     least = specs.check({"cdiVersion": _HIGHEST, **body}).spec
     if least is None:
         raise _Refusal(f"class {name}: a device's name is not valid in CDI")
@@ -178,7 +176,7 @@ def _version(name: str, version: str | None, body: Json) -> str:
 _HIGHEST: Final = "1.1.0"
 
 
-def _print(made: Mapping[str, tuple[Json | None, str]], output: str) -> None:
+def _print(made: Mapping[str, tuple[dict[str, Any] | None, str]], output: str) -> None:
     if output == "json":
         click.echo(json.dumps({file: spec for file, (spec, _) in made.items() if spec is not None}))
     else:
@@ -188,7 +186,9 @@ def _print(made: Mapping[str, tuple[Json | None, str]], output: str) -> None:
 # --- files --------------------------------------------------------------------------------------
 
 
-def _store(directory: Path, made: Mapping[str, tuple[Json | None, str]]) -> dict[str, list[str]]:
+def _store(
+    directory: Path, made: Mapping[str, tuple[dict[str, Any] | None, str]]
+) -> dict[str, list[str]]:
     """Bring the files up to date; say which were written, removed and left as they were."""
     done: dict[str, list[str]] = {"wrote": [], "removed": [], "unchanged": []}
     try:

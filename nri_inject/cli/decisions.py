@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,27 +10,23 @@ from typing import Final
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.capabilities import NEWEST, Runtime, dotted
 from nri_inject.errors import RequestError
-from nri_inject.host import follow
-from nri_inject.policy import document
-from nri_inject.policy.rules import Decision, Policy
+from nri_inject.policy.rules import Decision
 from nri_inject.service import logs
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
 from nri_inject.service.environment import Environment, InjectorSpec
 
 
-def read_policy(file: str, *, unsafe: bool) -> Policy:
-    """Return the policy that a file holds; ConfigError as a plugin would log it."""
-    data = follow.read(file, document.LIMITS.size, unsafe=unsafe)
-    return document.read(data, file)
-
-
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The decisions for one container; `errors` are the faults that fail it, denials included."""
+    """What is decided for one container; `errors` are why it fails, what is denied among them.
+
+    `warnings` are what a plugin would write to its log.
+    """
 
     decisions: Sequence[Decision]
     errors: Sequence[str]
+    warnings: Sequence[str] = ()
 
 
 class Decider:
@@ -42,7 +39,9 @@ class Decider:
         configured: Config,
         runtime: Runtime = NEWEST,
     ) -> None:
-        self._around = Environment(parts, options, configured)
+        # Nothing of the host is changed, its log and its audit included.
+        quiet = dataclasses.replace(configured, log="stderr", audit="off")
+        self._around = Environment(parts, options, quiet)
         self._around.configure(
             ConfigureRequest(
                 runtime_name=runtime.name,
@@ -53,13 +52,15 @@ class Decider:
 
     def decide(self, pod: Pod, container: Container) -> Decided:
         """Return what would be decided for a container; nothing is injected anywhere."""
-        host = self._around.host(pod, container)
+        warnings: list[str] = []
+        host = self._around.host(pod, container, warnings.append)
         errors: Sequence[str] = ()
         try:
             self._around.injector(pod, container, host)
         except RequestError as error:
             errors = error.faults
-        return Decided([] if host.permit is None else host.permit.decisions, errors)
+        decisions = [] if host.permit is None else host.permit.decisions
+        return Decided(decisions, errors, warnings)
 
     def close(self) -> None:
         """Stop watching files."""

@@ -14,8 +14,9 @@ from nri_inject.host.devices import inventory
 from nri_inject.host.devices.device import Device
 from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.devices.naming import classes, stable_selector
+from nri_inject.host.devices.node import way_out
 from nri_inject.host.devices.selectors import Miss, Selector, misses, parse
-from nri_inject.host.model import DeviceNode
+from nri_inject.host.model import DeviceNode, NotADevice
 from nri_inject.host.nodes import HostDevices
 from nri_inject.service.command import FAILED
 from nri_inject.service.options import format_option, show
@@ -23,7 +24,6 @@ from nri_inject.text.fields import Fault
 from nri_inject.text.words import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
-Json = dict[str, Any]
 
 KEY: Final = "devices.noderesource.dev/container.NAME"
 _MOST_NEAR: Final = 3
@@ -89,8 +89,21 @@ def explain(*, selector: str, root: str, output: str) -> int:
         "devices": [{**_row(d, found, nodes), "because": _because(wanted, d)} for d in meant],
         "nearest": [{**_row(m.device, found, nodes), "unmet": _unmet(m)} for m in near],
     }
+    if not meant and (why := _why(wanted, nodes)):
+        document["why"] = why
     show(output, document, _explanation(document, len(found.devices)))
     return 0 if meant else FAILED
+
+
+def _why(selector: Selector, nodes: HostDevices) -> str:
+    """Say why a path means no device, if that is more than that nothing is there."""
+    try:
+        nodes[selector.path or ""]
+    except NotADevice as error:
+        return f"{plain(error.why)}{way_out(selector.path or '', error.why)}"
+    except KeyError:
+        return ""
+    return ""
 
 
 def _parsed(text: str) -> Selector:
@@ -116,7 +129,7 @@ def _distinct(picked: Iterable[Sequence[Device]]) -> list[Device]:
     return [*{device.number: device for devices in picked for device in devices}.values()]
 
 
-def _row(device: Device, found: Inventory, nodes: HostDevices) -> Json:
+def _row(device: Device, found: Inventory, nodes: HostDevices) -> dict[str, Any]:
     node = nodes.get(device.path)
     selector = stable_selector(device, found)
     return {
@@ -133,7 +146,7 @@ def _row(device: Device, found: Inventory, nodes: HostDevices) -> Json:
     }
 
 
-def _owner(node: DeviceNode | None) -> Json:
+def _owner(node: DeviceNode | None) -> dict[str, Any]:
     if node is None:
         return {"mode": None, "uid": None, "gid": None}
     return {"mode": f"{node.mode:04o}", "uid": node.uid, "gid": node.gid}
@@ -145,18 +158,18 @@ def _yaml(selector: str) -> str:
     return selector if usual and selector.isascii() else json.dumps(selector)
 
 
-def _because(selector: Selector, device: Device) -> list[Json]:
+def _because(selector: Selector, device: Device) -> list[dict[str, Any]]:
     return [{"condition": c.says, "is": c.shows(device)} for c in selector.conditions]
 
 
-def _unmet(miss: Miss) -> list[Json]:
+def _unmet(miss: Miss) -> list[dict[str, Any]]:
     return [{"condition": says, "is": shows} for says, shows in miss.unmet]
 
 
 # --- text ---------------------------------------------------------------------------------------
 
 
-def _lines(row: Json) -> Iterator[str]:
+def _lines(row: dict[str, Any]) -> Iterator[str]:
     yield _head(row)
     for link in row["links"]:
         yield f"  also {plain(link)}"
@@ -165,7 +178,7 @@ def _lines(row: Json) -> Iterator[str]:
     )
 
 
-def _head(row: Json) -> str:
+def _head(row: dict[str, Any]) -> str:
     numbers = f"{row['type']} {row['major']}:{row['minor']}"
     if row["mode"] is None:
         return f"{plain(row['path'])}  {numbers}  no node in /dev"
@@ -181,10 +194,11 @@ def _name(of: Callable[[int], Sequence[object]], number: int) -> str:
         return str(number)
 
 
-def _explanation(document: Json, count: int) -> Iterator[str]:
+def _explanation(document: dict[str, Any], count: int) -> Iterator[str]:
     selector, meant = plain(document["selector"]), document["devices"]
     if not meant:
-        yield f"{selector} matches none of {count} devices"
+        why = f": it {document['why']}" if "why" in document else ""
+        yield f"{selector} matches none of {count} devices{why}"
         for row in document["nearest"]:
             yield f"near: {_head(row)}"
             yield from (f"  but {_fact(fact)}" for fact in row["unmet"])
@@ -196,5 +210,5 @@ def _explanation(document: Json, count: int) -> Iterator[str]:
         yield from (f"  for  {_fact(fact)}" for fact in row["because"])
 
 
-def _fact(fact: Json) -> str:
+def _fact(fact: dict[str, Any]) -> str:
     return f"{plain(fact['condition'])} (it is {plain(fact['is'])})"

@@ -7,6 +7,7 @@ import os
 import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -23,10 +24,13 @@ from nri_inject.hooks import (
     decide,
     injection,
 )
-from nri_inject.hooks.registry import DIRECTORIES, HookRegistry, file_reading, program_warning
+from nri_inject.hooks.registry import DIRECTORIES, EXTENSIONS, HookRegistry, file_reading
+from nri_inject.host.programs import program_warning
+from nri_inject.host.unread import unread, unread_name
+from nri_inject.node.files import resolve
 from nri_inject.service import logs
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import format_option
+from nri_inject.service.options import directories_option, format_option
 from nri_inject.text.words import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,14 +52,7 @@ def command() -> None:
 
 
 def _directories(function: F) -> F:
-    option = click.option(
-        "--hooks-dir",
-        "directories",
-        multiple=True,
-        metavar="DIR",
-        help=f"Hook directory; a later one wins. {' and '.join(DIRECTORIES)} unless given.",
-    )
-    return option(_host(function))
+    return directories_option("--hooks-dir", "Hook", DIRECTORIES)(_host(function))
 
 
 def _host(function: F) -> F:
@@ -105,6 +102,10 @@ def list_(*, directories: tuple[str, ...], unsafe: bool, host_root: str, output:
         for warning in _warnings(definition, host_root):
             click.echo(f"  warning: {warning}")
     _echo_errors(errors)
+    for directory in directories or DIRECTORIES:
+        where = str(resolve(host_root, directory))
+        for path, why in unread(where, EXTENSIONS):
+            click.echo(f"warning: {plain(directory.rstrip('/') + path.removeprefix(where))}: {why}")
     return 0
 
 
@@ -164,7 +165,11 @@ def validate(*, files: tuple[str, ...], unsafe: bool, host_root: str, output: st
         reading, faults = file_reading(file, root=host_root, unsafe=unsafe)
         if faults:
             errors[file] = [str(fault) for fault in faults]
-        if reading.definition is not None and (odd := [*_warnings(reading.definition, host_root)]):
+        why = unread_name(Path(file).name, EXTENSIONS)
+        odd = [f"will not be read: {why}"] if why else []
+        if reading.definition is not None:
+            odd += _warnings(reading.definition, host_root)
+        if odd:
             warnings[file] = odd
     if output == "json":
         click.echo(json.dumps({"errors": errors, "warnings": warnings}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Sequence
@@ -12,11 +13,12 @@ from typing import Any, TypeVar
 import click
 
 from nri_inject.errors import ConfigError
-from nri_inject.node import install
-from nri_inject.node.install import PREFIX, Build, PathChange
+from nri_inject.node import install, record, starters
+from nri_inject.node.install import PREFIX, Build
 from nri_inject.node.layout import DISTRIBUTIONS
+from nri_inject.node.record import InstalledPath, PathChange
 from nri_inject.node.runtime import Node, look
-from nri_inject.plugins.programs import SUITE
+from nri_inject.plugins.programs import PROGRAMS, SUITE
 from nri_inject.service.command import FAILED
 from nri_inject.service.options import format_option
 from nri_inject.version import VERSION
@@ -69,7 +71,7 @@ def host_options(function: F) -> F:
     help="Enable NRI with a drop-in file if the runtime's configuration allows it.",
 )
 @click.option("--prefix", default=PREFIX, metavar="DIR", help=f"For the programs, {PREFIX}.")
-@click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
+@click.option("--dry-run", is_flag=True, help="PathChange nothing; show what would change.")
 @host_options
 @format_option
 def command(
@@ -86,22 +88,31 @@ def command(
 ) -> int:
     """Install plugins for this node's runtime, with a policy that allows nothing yet.
 
-    Files that were changed since stay as they are. The runtime's own configuration is
-    not changed. Created files are recorded in /var/lib/nri-inject for uninstall.
+    Files that were changed since stay as they are. The runtime's own configuration is not changed.
+    An installed plugin that would run beside a chosen one is replaced, be it launched or a service.
+    Created files are recorded in /var/lib/nri-inject for uninstall. Ends with status 1 if nothing
+    could be installed.
     """
     try:
         node = look(root, name=runtime or "", config=runtime_config)
         build = _build(root)
-        find_program = [install.find_program(name) for name in plugins or [SUITE]]
-        steps = install.plan(node, build, find_program, prefix=prefix, systemd=systemd)
+        chosen = [install.find_program(name) for name in plugins or [SUITE]]
+        steps = install.plan(node, build, chosen, prefix=prefix, systemd=systemd)
         if enable_nri and node.nri.enabled is not True:
             steps.insert(0, install.enabling(node))
+        planned = [step.path for step in steps]
+        replaced = starters.replaced(node, record.recorded(root), chosen, planned)
         old = [] if dry_run else install.outdated(root, build, prefix=prefix)
-        changes = [*install.install(root, steps, dry=dry_run), *install.forget(root, old)]
+        changes = install.install(root, steps, replaced=replaced, dry=dry_run)
+        changes += install.forget(root, old)
     except (ConfigError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         return FAILED
-    show(changes, _next(node, steps, systemd=systemd, enabling=enable_nri), output, dry=dry_run)
+    todo = [*_unused(changes, replaced), *_enabling(node, enabled=enable_nri)]
+    if any(change.what in ("new", "changed", "removed") for change in changes):
+        todo += _starting(node, changes, systemd=systemd)
+    todo.append(f"check with {_program()} doctor")
+    show(changes, todo, output, dry=dry_run)
     return 0
 
 
@@ -109,30 +120,68 @@ def _build(root: str) -> Build:
     """Return what is to be installed; ConfigError if it would not run on the host."""
     if getattr(sys, "frozen", False):  # PyInstaller says so
         folder = Path(sys.executable).resolve().parent
-        return Build(str(folder), install.release_of(folder, VERSION))
+        return Build(str(folder), install.release_of(folder, VERSION), _programs(folder))
     if root.rstrip("/"):
         raise ConfigError(
             "with --root the programs are copied, and these programs need this Python; use the"
             " self-contained build (make binaries)"
         )
-    return Build(sysconfig.get_path("scripts"))
+    scripts = sysconfig.get_path("scripts")
+    return Build(scripts, programs=_programs(Path(scripts)))
 
 
-def _next(
-    node: Node, steps: Sequence[install.InstallStep], *, systemd: bool, enabling: bool
-) -> list[str]:
-    """Return what is left to do by hand."""
-    todo: list[str] = []
-    if node.nri.enabled is not True and not enabling:
-        todo.append(f"{install.how_to_enable(node)} (or use --enable-nri)")
-    if systemd:
-        units = [Path(step.path).name for step in steps if step.path.startswith(install.UNITS)]
-        todo += ["systemctl daemon-reload", f"systemctl enable --now {' '.join(units)}"]
-        if not node.nri.connections:
-            todo.append("set disable_connections of the runtime's NRI to false")
-    if not systemd or enabling:
-        todo.append(f"restart {node.distribution.unit}")
-    return [*todo, "check with nri-inject doctor"]
+def _programs(folder: Path) -> tuple[str, ...]:
+    return tuple(name for name in PROGRAMS if (folder / name).exists())
+
+
+def _unused(changes: Sequence[PathChange], replaced: Sequence[InstalledPath]) -> list[str]:
+    """Say which configuration somebody has changed and nothing reads any more."""
+    paths = {entry.path for entry in replaced}
+    kept = [change.path for change in changes if change.what == "kept" and change.path in paths]
+    return [f"move your settings out of {path}, which is not read any more" for path in kept]
+
+
+def _enabling(node: Node, *, enabled: bool) -> list[str]:
+    """Return how NRI is switched on, unless it is on or has been switched on."""
+    if enabled or node.nri.enabled is True:
+        return []
+    try:
+        install.enabling(node)
+    except ConfigError:
+        return [install.how_to_enable(node)]
+    return [f"{install.how_to_enable(node)} (or use --enable-nri)"]
+
+
+def _starting(node: Node, changes: Sequence[PathChange], *, systemd: bool) -> list[str]:
+    """Return what starts the plugins, and ends those that they take the place of."""
+    removed = [change.path for change in changes if change.what == "removed"]
+    todo = stopping(removed)
+    restart = f"restart {node.distribution.unit}"
+    if not systemd:
+        return [*todo, restart]
+    if any(path.startswith(node.nri.plugins) for path in removed):
+        todo.append(f"{restart}, which ends the plugin that it has launched")
+    units = [change.path.rpartition("/")[2] for change in changes if is_unit(change)]
+    todo += ["systemctl daemon-reload", f"systemctl enable --now {' '.join(units)}"]
+    if not node.nri.connections:
+        todo.append("set disable_connections of the runtime's NRI to false")
+    return todo
+
+
+def is_unit(change: PathChange) -> bool:
+    """Tell whether this is a unit that is there afterwards."""
+    return change.path.startswith(record.UNITS) and change.what != "removed"
+
+
+def stopping(removed: Iterable[str]) -> list[str]:
+    """Return what stops the services whose units are among the removed paths."""
+    units = [path.rpartition("/")[2] for path in removed if path.startswith(record.UNITS)]
+    return [f"systemctl stop {' '.join(units)}", "systemctl daemon-reload"] if units else []
+
+
+def _program() -> str:
+    """Return how `nri-inject` is called from a shell."""
+    return "nri-inject" if shutil.which("nri-inject") else f"{install.COMMANDS}/nri-inject"
 
 
 def show(changes: Iterable[PathChange], todo: Sequence[str], output: str, *, dry: bool) -> None:

@@ -22,6 +22,7 @@ from nri_inject.text.words import quoted
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST_NAME: Final = 63  # of a DNS label, since annotations begin with it
+_LONGEST_FIRST_LINE: Final = 253  # characters after #!, of the 256 that Linux reads
 _TAKEN: Final = {"click", "google", "jsonschema", "nri_inject", "pytest", "re2", "tests", "yaml"}
 
 _FILES: Final = {
@@ -79,7 +80,7 @@ def write(directory: Path, name: str, index: str) -> None:
         raise ConfigError(f"index {quoted(index)}: two digits expected, as in 10")
     if directory.is_symlink() or directory.exists():
         raise ConfigError(f"{directory.name} already exists")
-    values = {"name": name, "module": _module(name), "index": index}
+    values = {"name": name, "module": _module(name), "index": index, "python": _interpreter()}
     draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=directory.parent))
     try:
         for template, place in _FILES.items():
@@ -89,6 +90,14 @@ def write(directory: Path, name: str, index: str) -> None:
     except BaseException:
         shutil.rmtree(draft)
         raise
+
+
+def _interpreter() -> str:
+    """Return what follows `#!` in a program that a runtime launches, without a PATH."""
+    path = sys.executable
+    if getattr(sys, "frozen", False) or not path or " " in path or len(path) > _LONGEST_FIRST_LINE:
+        return "/usr/bin/env python3"
+    return path
 
 
 def _module(name: str) -> str:

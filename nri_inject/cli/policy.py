@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 import click
 
-from nri_inject.cli.decisions import Decided, Decider, explained, read_policy
-from nri_inject.cli.reading import planned_in
+from nri_inject.capabilities import NEWEST, Runtime
+from nri_inject.cli.decisions import Decided, Decider, explained
+from nri_inject.cli.here import Here, document_of, look_here, root_option
+from nri_inject.cli.reading import Faulty, planned_in, read_policy
+from nri_inject.cli.unread import Unreads
 from nri_inject.errors import ConfigError
 from nri_inject.plugins.suite import PARTS
+from nri_inject.policy import never
 from nri_inject.policy.audit import record
 from nri_inject.policy.rules import Policy
 from nri_inject.runtime.manifests import Planned
+from nri_inject.runtime.trial import as_reported
 from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import FAILED, MISUSED
@@ -33,54 +38,73 @@ def command() -> None:
 @command.command(
     "check", epilog="Example: nri-inject policy check --policy policy.yaml --format json pod.yaml"
 )
-@click.option("--policy", "file", required=True, metavar="FILE", help="The policy (YAML).")
+@click.option(
+    "--policy", "file", metavar="FILE", help="The policy (YAML); the node's unless given."
+)
 @click.option("--config", "config_file", metavar="FILE", help="The plugins' configuration (YAML).")
 @click.option("--cdi-dir", "cdi_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
 @click.option("--hooks-dir", "hooks_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
 @click.option("--unsafe-files", is_flag=True, help="Skip the check of owners and modes of files.")
+@root_option
 @format_option
 @click.argument("pods", nargs=-1, metavar="[POD.yaml]...")
-def check(
-    *,
-    file: str,
-    config_file: str | None,
-    cdi_dirs: tuple[str, ...],
-    hooks_dirs: tuple[str, ...],
-    unsafe_files: bool,
-    output: str,
-    pods: tuple[str, ...],
-) -> int:
+def check(*, output: str, pods: tuple[str, ...], root: str, **flags: Any) -> int:
     """Report the faults of a policy, and its decisions for the containers of pods.
 
-    Ends with status 1 if the policy has a fault, or if a container would fail.
+    The node's own policy and configuration count unless others are given. Ends with status 1 if the
+    policy or the configuration has a fault, if a container would fail, or if nobody reads an
+    annotation of it; with status 2 if nothing was checked.
     """
     logs.configure(verbosity=0)  # what is wrong is part of the answer
     try:
-        policy = read_policy(file, unsafe=unsafe_files)
+        here = look_here(root)
+        file = flags["file"] or _policy_here(here)
+        policy, _ = read_policy(file, unsafe=flags["unsafe_files"], warn=_warn)
+        for warning in never.warnings(policy):
+            _warn(f"{policy.origin}: {warning}")
+        if not pods:
+            return _show_policy(policy, output)
+        configured, runtime = _configured(here, policy, flags)
+        planned = [as_reported(one, runtime) for one in planned_in(pods)]
     except ConfigError as error:
-        click.echo(json.dumps({"error": str(error)}) if output == "json" else f"Error: {error}")
-        return FAILED
-    if not pods:
-        return _show_policy(policy, output)
-    options = Options(
-        idx="10",
-        name="nri-inject",
-        cdi_dir=cdi_dirs,
-        hooks_dir=hooks_dirs,
-        unsafe_files=unsafe_files,
-    )
-    try:
-        configured = (
-            Config() if config_file is None else config.read_file(config_file, unsafe=unsafe_files)
-        )
-        planned = [*planned_in(pods)]
-    except ConfigError as error:
-        click.echo(f"Error: {error}", err=True)
-        return MISUSED
-    configured = dataclasses.replace(configured, policy=policy)
-    with closing(Decider(PARTS, options, configured)) as decider:
+        is_faulty = isinstance(error, Faulty)
+        shown = json.dumps({"error": str(error)}) if output == "json" else f"Error: {error}"
+        click.echo(shown, err=not is_faulty)
+        return FAILED if is_faulty else MISUSED
+    options = Options(idx="10", name="nri-inject")
+    unreads = Unreads(configured.annotations.adopted)
+    with closing(Decider(PARTS, options, configured, runtime)) as decider:
         decided = [decider.decide(one.pod, one.container) for one in planned]
-    return _show([*zip(planned, decided, strict=True)], output)
+    status = _show([*zip(planned, decided, strict=True)], unreads, output)
+    return FAILED if unreads.found_wrong else status
+
+
+def _policy_here(here: Here) -> str:
+    """Return the file of the node's policy; ConfigError if it has none."""
+    document = document_of(here, warn=_warn) if here.file else {}
+    policy = document.get("policy")
+    file = policy.get("file") if isinstance(policy, dict) else None
+    if not isinstance(file, str):
+        where = here.file or "no configuration of a plugin is on this node"
+        raise ConfigError(f"{where}: it names no policy; name one with --policy FILE")
+    return file
+
+
+def _configured(here: Here, policy: Policy, flags: Mapping[str, Any]) -> tuple[Config, Runtime]:
+    document = document_of(
+        here,
+        config_file=flags["config_file"],
+        cdi_dirs=flags["cdi_dirs"],
+        hooks_dirs=flags["hooks_dirs"],
+        unsafe=flags["unsafe_files"],
+        warn=_warn,
+    )
+    configured = config.checked({**document, "policy": config.UNRESTRICTED}, "configuration")
+    return dataclasses.replace(configured, policy=policy), here.runtime or NEWEST
+
+
+def _warn(sentence: str) -> None:
+    click.echo(f"Warning: {logs.one_line(sentence)}", err=True)
 
 
 def _show_policy(policy: Policy, output: str) -> int:
@@ -91,30 +115,40 @@ def _show_policy(policy: Policy, output: str) -> int:
     return 0
 
 
-def _show(decided: Sequence[tuple[Planned, Decided]], output: str) -> int:
+def _show(decided: Sequence[tuple[Planned, Decided]], unreads: Unreads, output: str) -> int:
     for planned, one in decided:
+        unread = [*map(str, unreads.of(planned))]
         as_json = output == "json"
-        for line in [json.dumps(_as_json(planned, one))] if as_json else _as_text(planned, one):
+        for line in (
+            [json.dumps(_as_json(planned, one, unread))]
+            if as_json
+            else _as_text(planned, one, unread)
+        ):
             click.echo(line)
     return FAILED if any(one.errors for _, one in decided) else 0
 
 
-def _as_json(planned: Planned, one: Decided) -> dict[str, Any]:
+def _as_json(planned: Planned, one: Decided, unread: Sequence[str]) -> dict[str, Any]:
     pod, container = planned.pod, planned.container
     line: dict[str, Any] = {
         "pod": f"{pod.namespace}/{pod.name}",
         "container": container.name,
         "decisions": [record(decision) for decision in one.decisions],
     }
-    return line | ({"errors": [*one.errors]} if one.errors else {})
+    more = {"errors": one.errors, "unread": unread, "warnings": one.warnings}
+    return line | {name: [*sentences] for name, sentences in more.items() if sentences}
 
 
-def _as_text(planned: Planned, one: Decided) -> Iterator[str]:
+def _as_text(planned: Planned, one: Decided, unread: Sequence[str]) -> Iterator[str]:
     yield where(planned.pod, planned.container)
     for decision in one.decisions:
         if decision.verdict != "deny":  # that is among the errors, with advice
             yield f"  policy {explained(decision)}"
     for error in one.errors:
         yield f"  fails  {logs.one_line(error)}"
+    for sentence in unread:
+        yield f"  unread {logs.one_line(sentence)}"
+    for warning in one.warnings:
+        yield f"  warns  {logs.one_line(warning)}"
     if not one.decisions and not one.errors:
         yield "  requests nothing that needs a rule"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from nri_inject.cli.install import show
+from nri_inject.cli.install import show, stopping
 from nri_inject.errors import ConfigError
-from nri_inject.node import install
+from nri_inject.node import install, record
 from nri_inject.service.command import FAILED
 from nri_inject.service.options import format_option
 
@@ -21,14 +21,19 @@ from nri_inject.service.options import format_option
 def command(*, root: str, purge: bool, dry_run: bool, output: str) -> int:
     """Remove everything that install wrote on a node, directories included.
 
-    Files that were changed since are kept without --purge. A running plugin keeps running until
-    the runtime restarts.
+    Files that were changed since and logs are kept without --purge. A running plugin keeps running
+    until the runtime restarts. Ends with status 1 if something cannot be removed.
     """
     try:
         changes = install.uninstall(root, purge=purge, dry=dry_run)
     except (ConfigError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         return FAILED
-    todo = ["restart the runtime"] if any(change.what == "removed" for change in changes) else []
+    removed = [change.path for change in changes if change.what == "removed"]
+    kept = [change.path for change in changes if change.what == "kept"]
+    todo = [*stopping(removed), "restart the runtime"] if removed else []
+    if kept:
+        # The program that could purge may have removed itself.
+        todo.append(f"rm -r {' '.join(kept)} {record.RECORD}, if what is kept is not needed")
     show(changes, todo, output, dry=dry_run)
     return 0

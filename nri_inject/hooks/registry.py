@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import stat
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -34,6 +33,9 @@ MAX_FILE: Final = 1 << 20
 
 BUDGET: Final = 1.0
 """How many seconds a request may be kept for reading files. A runtime allows a plugin two."""
+
+EXTENSIONS: Final = (".json",)
+"""The endings of the files in these directories that are hook files."""
 
 RULE: Final = Rule(half_written=True, faulty=False, unbelieved=False, gone=False)
 """The version of a hook file that counts while the newest one cannot be used."""
@@ -67,7 +69,7 @@ class HookRegistry:
             RULE,
             max_size=MAX_FILE,
             directories=tuple(dict.fromkeys(directories)),
-            suffixes=(".json",),
+            suffixes=EXTENSIONS,
             root=self._root,
             unsafe=unsafe,
         )
@@ -241,19 +243,6 @@ def program_fault(path: str, *, root: str = "/", unsafe: bool = False) -> HookFa
     return (
         refused and HookFault(FaultKind.PROGRAM_UNTRUSTED, "hook.path", f"program {refused}")
     ) or None
-
-
-def program_warning(path: str, *, root: str = "/") -> str | None:
-    """Say why a program that is there would not run."""
-    try:
-        *_, end = walk.steps(path, root)
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISREG(end.status.st_mode):
-        return f"program {plain(path)} is not a regular file"
-    if not end.status.st_mode & 0o111:
-        return f"program {plain(path)} is not executable"
-    return None
 
 
 def file_reading(

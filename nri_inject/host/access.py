@@ -17,12 +17,10 @@ that either gives.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, TypeAlias
+from typing import Final
 
 from nri_inject import api
-
-Number: TypeAlias = tuple[str, int, int]
-"""Type, major and minor of a device; in a rule any negative number is a wildcard."""
+from nri_inject.host.model import Number
 
 ALL: Final = frozenset("rwm")
 
@@ -79,7 +77,7 @@ def refusal(number: Number, wanted: Iterable[str]) -> str:
 
 
 def rule_number(rule: api.LinuxDeviceCgroup) -> Number:
-    """Return what a rule is for; a number that it lacks is -1."""
+    """Return what a rule is for; a number that it lacks is -1, and any negative one a wildcard."""
     major = rule.major.value if rule.HasField("major") else -1
     minor = rule.minor.value if rule.HasField("minor") else -1
     return rule.type, major, minor

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 
 from nri_inject.host import sight
 from nri_inject.host.walk import PathStep, Refused, steps
@@ -21,8 +22,9 @@ def untrusted(path: str, *, root: str = "/") -> str | None:
 
     Everything on the path must belong to root, or to the user of this process, and be writable by
     its owner only. A sticky directory such as /tmp may contain a directory, since only its owner
-    can move it; a file right there could be another user's hard link. A missing path has no owner,
-    and the sentence says that it is missing.
+    can move it; a file right there could be another user's hard link, unless only a group may write
+    the directory, as the store of Nix (see `_stays`). A missing path has no owner, and the sentence
+    says that it is missing.
     """
     try:
         return trouble(list(steps(path, root)))
@@ -138,9 +140,34 @@ def _in_sticky(step: PathStep, above: PathStep | None) -> str | None:
     if above is None or stat.S_ISDIR(step.status.st_mode):
         return None
     mode = above.status.st_mode
-    if not mode & (stat.S_IWOTH | stat.S_IWGRP):
+    if not mode & (stat.S_IWOTH | stat.S_IWGRP) or _stays(step, above):
         return None
     return f"{plain(step.path)} is in {plain(above.path)}, where others can put files"
+
+
+def _stays(step: PathStep, above: PathStep) -> bool:
+    """Tell whether a file of root's is safe in a sticky directory that a group may write.
+
+    The store of Nix is such a directory (root:nixbld, mode 1775). The members of the group cannot
+    remove or rename the file, and it must not be another name that they made for a file of root's
+    elsewhere. A directory that everybody may write, such as /tmp, is no place for such files.
+    """
+    mode = above.status.st_mode
+    if (
+        not mode & stat.S_ISVTX
+        or mode & stat.S_IWOTH
+        or step.status.st_uid not in (0, os.geteuid())
+    ):
+        return False
+    return step.status.st_nlink == 1 or hard_links_are_protected()
+
+
+def hard_links_are_protected() -> bool:
+    """Tell whether users can link only to files that they may write (proc_sys_fs(5))."""
+    try:
+        return Path("/proc/sys/fs/protected_hardlinks").read_bytes().strip() == b"1"
+    except OSError:
+        return False
 
 
 def _movable(step: PathStep, above: PathStep | None) -> str | None:

@@ -120,13 +120,13 @@ def nothing_elsewhere() -> Views:
 def look(root: str = "/") -> Views:
     """Look at the mounts of this process's namespace; at none if they cannot be read."""
     try:
-        table = Path(sight.TABLE).read_text(encoding="utf-8", errors="surrogateescape")
+        table = Path(sight.TABLE).read_bytes()
     except OSError:
         return NO_VIEWS
     return _views(table, root)
 
 
 @lru_cache(maxsize=1)
-def _views(table: str, root: str) -> Views:
+def _views(table: bytes, root: str) -> Views:
     """Return what a table of mounts says; between two requests it is mostly the same."""
-    return Views(sight.read(table), root)
+    return Views(sight.read(table.decode("utf-8", "surrogateescape")), root)

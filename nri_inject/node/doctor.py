@@ -13,18 +13,30 @@ from nri_inject import capabilities
 from nri_inject.capabilities import Version
 from nri_inject.errors import ConfigError
 from nri_inject.host.devices.links import DATABASE, first_link, has_database
-from nri_inject.node import files, install, texts
+from nri_inject.node import files, install, starters, texts
 from nri_inject.node.gather import Gathered
 from nri_inject.policy import document as policies
 from nri_inject.policy.rules import Policy
 from nri_inject.service import config
 from nri_inject.text.names import split_plugin
-from nri_inject.text.words import plain
+from nri_inject.text.words import listed, plain
 
 _BARE_START: Final[Version] = (1, 7, 26)
 """The first containerd that survives a launched plugin which fails (its NRI is 0.8.0)."""
 _VALIDATORS: Final[Version] = (0, 10, 0)
 """The first NRI that asks validators, and has one of its own."""
+
+_REQUESTED: Final = {
+    "rlimits": "ulimits",
+    "device rules": "access to a device that is not rw",
+    "io_priority": "io-priority",
+    "scheduler": "scheduling-policy",
+    "net_devices": "network-devices",
+    "sysctl": "sysctl",
+    "memory_policy": "memory-policy",
+}
+"""What pods can request of the fields that a runtime may lack, in the words of annotations."""
+_MOST_ABSENT: Final = 12
 
 _FAILURE_POLICY: Final = capabilities.dotted(capabilities.FAILURE_POLICY)
 
@@ -103,13 +115,13 @@ def _release(seen: Gathered) -> _Found:
     if runtime is None or release is None:
         return
     lacking = [
-        name for name in capabilities.FIELDS if capabilities.unsupported(name, runtime) is not None
+        words for name, words in _REQUESTED.items() if capabilities.unsupported(name, runtime)
     ]
     if lacking:
         yield _note(
-            f"{runtime.name} {runtime.version} does not apply {', '.join(lacking)}",
-            "containers that request these fail, or start without them if the configuration sets"
-            " on_unsupported: warn; a newer runtime applies them",
+            f"{runtime.name} {runtime.version} is too old for {', '.join(lacking)}",
+            "pods that request these fail, or start without where the configuration has"
+            " on_unsupported: warn",
         )
     if runtime.name == "containerd" and release < _BARE_START and seen.ours:
         yield _note(
@@ -203,14 +215,33 @@ def _indexes(seen: Gathered) -> _Found:
             )
 
 
-def _suite_and_parts(seen: Gathered) -> _Found:
-    names = {plugin.name[3:] for plugin in seen.ours}
-    parts = sorted(names & {"device-injector", "cdi-injector", "hook-injector"})
-    if "nri-inject" in names and parts:
+def _installed(seen: Gathered) -> _Found:
+    runs = any(said is not None for said in seen.statuses.values())
+    if not (seen.starters or seen.ours or seen.external or runs):
         yield _problem(
-            f"nri-inject is installed beside {', '.join(parts)}, which it contains: a container"
-            " that gets a device from both fails with a conflict",
-            "install either the suite or the single plugins",
+            f"nri-inject is not installed: {seen.node.nri.plugins} has no plugin of it, there is no"
+            " unit, and no plugin of it runs; pods start without the devices that they request",
+            "nri-inject install; a plugin that the DaemonSet runs is not visible here, ask it with"
+            " kubectl exec",
+        )
+
+
+def _twice(seen: Gathered) -> _Found:
+    """Find plugins that inject the same: the suite and a part, or one installed in two ways."""
+    for number, (path, plugin) in enumerate(seen.starters):
+        for other_path, other in seen.starters[number + 1 :]:
+            if starters.is_same(plugin, other):
+                yield _problem(
+                    f"{path} and {other_path} both start a plugin that injects the same, so every"
+                    " container that requests a device fails with a conflict",
+                    "remove one of them; nri-inject install replaces one that it has installed",
+                )
+    titles = [str(said.get("plugin")) for said in seen.statuses.values() if said is not None]
+    for title in sorted({title for title in titles if titles.count(title) > 1}):
+        yield _problem(
+            f"plugin {title} runs {titles.count(title)} times, so every container that requests a"
+            " device fails with a conflict",
+            f"stop the service or restart {seen.node.distribution.unit}, so that one is left",
         )
 
 
@@ -335,6 +366,18 @@ def _cdi(seen: Gathered) -> _Found:
     for path, sentences in seen.cdi_errors.items():
         for sentence in sentences:
             yield _problem(f"CDI {path}: {sentence}", "nri-inject cdi validate shows the place")
+    for path, sentences in seen.cdi_absent.items():
+        if sentences:
+            yield _problem(
+                f"CDI {path}: {listed(sentences, _MOST_ABSENT)}; containers that request its"
+                " devices fail",
+                "install the driver, generate the file anew, or remove it",
+            )
+
+
+def _unread(seen: Gathered) -> _Found:
+    for path, why in seen.unread.items():
+        yield _note(f"{plain(path)} {why}", "rename it, or move it out of the directory")
 
 
 def _hooks(seen: Gathered) -> _Found:
@@ -355,7 +398,8 @@ CHECKS: Final[Mapping[str, Callable[[Gathered], _Found]]] = {
     "file-names": _file_names,
     "launchable": _launchable,
     "indexes": _indexes,
-    "suite": _suite_and_parts,
+    "installed": _installed,
+    "twice": _twice,
     "owners": _owners,
     "registered": _registered,
     "missed": _missed,
@@ -364,4 +408,5 @@ CHECKS: Final[Mapping[str, Callable[[Gathered], _Found]]] = {
     "policy": _policy,
     "cdi": _cdi,
     "hooks": _hooks,
+    "unread": _unread,
 }

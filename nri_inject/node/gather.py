@@ -11,18 +11,22 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from nri_inject import capabilities
 from nri_inject.capabilities import Runtime
-from nri_inject.cdi import registry
+from nri_inject.cdi import lint, registry
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.errors import ConfigError
-from nri_inject.hooks.registry import DIRECTORIES, HookRegistry
+from nri_inject.hooks.registry import DIRECTORIES, EXTENSIONS, HookRegistry
 from nri_inject.host import trust
-from nri_inject.node import files, install, texts
-from nri_inject.node.install import InstalledPath
+from nri_inject.host.nodes import HostDevices, HostFiles
+from nri_inject.host.programs import program_warning
+from nri_inject.host.unread import unread
+from nri_inject.node import files, record, starters, texts
+from nri_inject.node.record import InstalledPath
 from nri_inject.node.runtime import Node
 from nri_inject.service import config
 from nri_inject.text.yamltext import Value
@@ -55,7 +59,13 @@ class Gathered:
     installed: Sequence[InstalledPath] = ()
     documents: Mapping[str, Mapping[str, Value] | str] = field(default_factory=dict)
     statuses: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    starters: Sequence[tuple[str, str]] = ()
+    """What starts plugins of ours, by any way: path, and the plugin's name."""
     cdi_errors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    cdi_absent: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What CDI specs name and this host does not have, by file."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Files in the directories of CDI specs and hooks that no program reads, and why."""
     hook_errors: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unsafe: Mapping[str, str] = field(default_factory=dict)
     socket: str = ""
@@ -69,7 +79,7 @@ class Gathered:
     @property
     def external(self) -> bool:
         """Whether a unit of ours connects to the socket by itself."""
-        return any(entry.path.startswith(install.UNITS) for entry in self.installed)
+        return any(entry.path.startswith(record.UNITS) for entry in self.installed)
 
     @property
     def runtime(self) -> Runtime | None:
@@ -93,20 +103,31 @@ def gather(
 
     Directories of CDI specs and hooks are those of the configuration unless given.
     """
-    installed = install.recorded(node.root)
+    installed = record.recorded(node.root)
     links = {entry.path for entry in installed if entry.kind == "link"}
     plugins = [*_plugin_files(node, known, links)]
     paths = _configuration_paths(node, plugins, installed)
     documents = {path: _document(node.root, path) for path in paths}
     settings = _settings(documents)
+    cdi = [*(cdi_dirs or settings.cdi.dirs or registry.DEFAULT_DIRECTORIES)]
+    hooks = [*(hooks_dirs or settings.hooks.dirs or DIRECTORIES)]
+    cdi_errors, cdi_absent = _cdi_faults(node.root, cdi)
     return Gathered(
         node=node,
         plugins=plugins,
         installed=installed,
         documents=documents,
         statuses=statuses,
-        cdi_errors=_cdi_errors(node.root, cdi_dirs or settings.cdi.dirs),
-        hook_errors=_hook_errors(node.root, hooks_dirs or settings.hooks.dirs),
+        starters=[*starters.starters(node)],
+        cdi_errors=cdi_errors,
+        cdi_absent=cdi_absent,
+        hook_errors=_hook_errors(node.root, hooks),
+        unread={
+            path: why
+            for directories, endings in ((cdi, registry.EXTENSIONS), (hooks, EXTENSIONS))
+            for directory in directories
+            for path, why in unread(str(files.resolve(node.root, directory)), endings)
+        },
         unsafe={path: why for path in paths if (why := trust.untrusted(path, root=node.root))},
         socket=_socket_fault(node),
     )
@@ -129,6 +150,13 @@ def _plugin_files(node: Node, known: Sequence[str], links: set[str]) -> Iterator
             unsafe=trust.untrusted(path, root=node.root) if end.exists() else None,
             ours=path in links or name[3:] in known,
         )
+
+
+def configurations(node: Node, known: Sequence[str]) -> list[str]:
+    """Return the files that our plugins on a node are configured by, by their paths there."""
+    installed = record.recorded(node.root)
+    links = {entry.path for entry in installed if entry.kind == "link"}
+    return _configuration_paths(node, [*_plugin_files(node, known, links)], installed)
 
 
 def _configuration_paths(
@@ -163,14 +191,28 @@ def _settings(documents: Mapping[str, Mapping[str, Value] | str]) -> config.Conf
     return config.Config()
 
 
-def _cdi_errors(root: str, directories: Sequence[str]) -> Mapping[str, Sequence[str]]:
-    where = [str(files.resolve(root, path)) for path in directories or registry.DEFAULT_DIRECTORIES]
-    with closing(CdiRegistry(where)) as found:
-        return found.current().errors
+_Sentences: TypeAlias = Mapping[str, Sequence[str]]
 
 
-def _hook_errors(root: str, directories: Sequence[str]) -> Mapping[str, Sequence[str]]:
-    with closing(HookRegistry(directories or DIRECTORIES, host_root=root)) as found:
+def _cdi_faults(root: str, directories: Sequence[str]) -> tuple[_Sentences, _Sentences]:
+    """Return the errors of CDI specs by file, and what they name and this host does not have."""
+    where = [str(files.resolve(root, path)) for path in directories]
+    with closing(CdiRegistry(where, watched=False)) as found:
+        specs = found.current()
+    # A root that is only a file tree has no nodes.
+    has_nodes = files.resolve(root, "/dev/null").exists()
+    devices, paths = HostDevices(root) if has_nodes else None, HostFiles(root)
+    runs = partial(program_warning, root=root)
+    absent = {
+        file.path: [problem.sentence for problem in lint.absent(file.spec, devices, paths, runs)]
+        for file in specs.files
+        if file.spec is not None
+    }
+    return specs.errors, absent
+
+
+def _hook_errors(root: str, directories: Sequence[str]) -> _Sentences:
+    with closing(HookRegistry(directories, host_root=root)) as found:
         return found.errors
 
 

@@ -7,28 +7,40 @@ interrupted can be undone as well.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, TypeAlias
 
 from nri_inject.errors import ConfigError
 from nri_inject.node import files, texts
+from nri_inject.node.record import (
+    RECORD,
+    UNITS,
+    InstalledPath,
+    PathChange,
+    digest,
+    digest_of,
+    exists,
+    is_unchanged,
+    record,
+    recorded,
+    remove,
+)
 from nri_inject.node.runtime import Node
 from nri_inject.plugins.programs import PROGRAMS, SUITE, load
 from nri_inject.service.command import Command
 from nri_inject.text.names import split_plugin
 
-RECORD: Final = "/var/lib/nri-inject/installed.json"
 PREFIX: Final = "/opt/nri-inject"
 COMMANDS: Final = "/usr/local/bin"
-UNITS: Final = "/etc/systemd/system"
+JOURNAL: Final = "/run/systemd/journal/socket"
+DROPPED_IN: Final = ("/etc/cdi", "/etc/containers/oci/hooks.d")
+"""Where admins put CDI specs and hook files; few distributions make these directories."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +62,13 @@ class Build:
     """Where the programs are: a self-contained folder to be copied, or scripts to be linked to.
 
     `release` names the content, so that two of them can be there at a time: a running plugin
-    goes on to load its parts from the folder that it was started from.
+    goes on to load its parts from the folder that it was started from. `programs` are to be on
+    PATH.
     """
 
     folder: str
     release: str = ""
+    programs: tuple[str, ...] = (SUITE,)
 
     @property
     def is_copied(self) -> bool:
@@ -86,28 +100,16 @@ class LinkStep:
     to: str
 
 
-InstallStep: TypeAlias = TreeStep | FileStep | LinkStep
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory for files of others; with `logs` for our own, which only a purge removes."""
+
+    path: str
+    logs: bool = False
+
+
+InstallStep: TypeAlias = TreeStep | FileStep | LinkStep | Directory
 What = Literal["new", "same", "changed", "kept"]
-
-
-@dataclass(frozen=True, slots=True)
-class InstalledPath:
-    """An installed file, link or folder; `mark` tells whether it is unchanged.
-
-    It is a file's SHA-256, a link's target, and empty for folders and directories.
-    """
-
-    kind: Literal["directory", "tree", "file", "link"]
-    path: str
-    mark: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PathChange:
-    """What becomes of one path, for people: `what`, and the path as the host sees it."""
-
-    what: str
-    path: str
 
 
 def find_program(name: str) -> Program:
@@ -145,14 +147,19 @@ def plan(
         steps += [
             TreeStep(f"{prefix}/{build.release}", build.folder),
             LinkStep(home, f"{prefix}/{build.release}"),
-            LinkStep(f"{COMMANDS}/nri-inject", f"{home}/nri-inject"),
         ]
+    if home != COMMANDS:
+        steps += [LinkStep(f"{COMMANDS}/{name}", f"{home}/{name}") for name in build.programs]
+    steps += [Directory(path) for path in DROPPED_IN]
     steps.append(FileStep(texts.POLICY_FILE, texts.POLICY))
     if systemd:
         return [*steps, *_service(node, home, programs)]
+    journal = files.resolve(node.root, JOURNAL).exists()
+    if not journal:
+        steps.append(Directory(texts.LOGS, logs=True))
     for program in programs:
         conf = f"{node.nri.configurations}/{program.file_name}.conf"
-        steps.append(FileStep(conf, texts.drop_in(program.file_name)))
+        steps.append(FileStep(conf, texts.drop_in(program.file_name, journal=journal)))
     for program in programs:
         steps.append(
             LinkStep(f"{node.nri.plugins}/{program.file_name}", f"{home}/{program.script}")
@@ -199,22 +206,34 @@ def how_to_enable(node: Node) -> str:
 # --- doing it -----------------------------------------------------------------------------------
 
 
-def install(root: str, steps: Sequence[InstallStep], *, dry: bool = False) -> list[PathChange]:
+def install(
+    root: str,
+    steps: Sequence[InstallStep],
+    *,
+    replaced: Sequence[InstalledPath] = (),
+    dry: bool = False,
+) -> list[PathChange]:
     """Take the steps that are not taken yet, and return what changed; `dry` changes nothing.
 
-    Raises ConfigError before anything has been changed where something that is not ours is in
-    the way, and OSError where the system refuses.
+    `replaced` is removed first, but for what somebody has changed. Raises ConfigError before
+    anything has been changed where something that is not ours is in the way, and OSError where
+    the system refuses.
     """
     before = recorded(root)
     known = {entry.path: entry for entry in before}
     changes = [(step, _what(root, step, known.get(step.path))) for step in steps]
+    gone = [entry for entry in replaced if exists(root, entry)]
+    removed = [
+        PathChange("removed" if is_unchanged(root, one) else "kept", one.path) for one in gone
+    ]
     if not dry:
         made = [step for step, what in changes if what != "kept"]
-        _record(root, _merged(root, before, made))
+        record(root, _merged(root, before, made))
+        forget(root, [entry for entry in gone if is_unchanged(root, entry)])
         for step, what in changes:
             if what in ("new", "changed"):
                 _take(root, step)
-    return [PathChange(what, step.path) for step, what in changes]
+    return [*removed, *(PathChange(what, step.path) for step, what in changes)]
 
 
 def _what(root: str, step: InstallStep, entry: InstalledPath | None) -> What:
@@ -222,18 +241,20 @@ def _what(root: str, step: InstallStep, entry: InstalledPath | None) -> What:
     where = files.resolve_parent(root, step.path)
     if not os.path.lexists(where):
         return "new"
-    if isinstance(step, TreeStep):
-        return "same"  # its name has its content's digest
+    if isinstance(step, TreeStep | Directory):
+        return "same"  # a tree's name has its content's digest
     if isinstance(step, LinkStep):
         if where.is_symlink() and str(where.readlink()) == _target(root, step):
             return "same"
+        if entry is None and step.path.startswith(COMMANDS):
+            return "kept"
         if entry is None:
             raise ConfigError(
                 f"{step.path} exists, and install did not write it; remove it, or use another --idx"
             )
         return "changed"
-    now = _digest_of(where)
-    if now == _digest(step.text):
+    now = digest_of(where)
+    if now == digest(step.text):
         return "same"
     return "changed" if entry is not None and entry.mark == now else "kept"
 
@@ -241,7 +262,9 @@ def _what(root: str, step: InstallStep, entry: InstalledPath | None) -> What:
 def _take(root: str, step: InstallStep) -> None:
     where = files.resolve_parent(root, step.path)
     files.make_directory(where.parent)
-    if isinstance(step, TreeStep):
+    if isinstance(step, Directory):
+        files.make_directory(where, 0o750 if step.logs else 0o755)
+    elif isinstance(step, TreeStep):
         _copy(Path(step.source), where)
     elif isinstance(step, LinkStep):
         files.link(where, _target(root, step))
@@ -295,33 +318,17 @@ def uninstall(root: str, *, purge: bool = False, dry: bool = False) -> list[Path
     left: list[InstalledPath] = []
     changes: list[PathChange] = []
     for entry in reversed(entries):  # the runtime's plugins first, so that no half of one starts
-        what = _removal(root, entry, purge=purge)
-        if what == "removed" and not dry:
-            _remove(root, entry)
-        if what == "kept":
+        if entry.kind == "directory" or not exists(root, entry):
+            continue
+        is_removed = purge or is_unchanged(root, entry)
+        if is_removed and not dry:
+            remove(root, entry)
+        if not is_removed:
             left.append(entry)
-        if what:
-            changes.append(PathChange(what, entry.path))
+        changes.append(PathChange("removed" if is_removed else "kept", entry.path))
     if not dry:
         changes += _remove_directories(root, entries, left)
     return changes
-
-
-def _removal(root: str, entry: InstalledPath, *, purge: bool) -> str:
-    where = files.resolve_parent(root, entry.path)
-    if entry.kind == "directory" or not os.path.lexists(where):
-        return ""
-    if entry.kind == "tree" or purge or _mark(where) == entry.mark:
-        return "removed"
-    return "kept"
-
-
-def _remove(root: str, entry: InstalledPath) -> None:
-    where = files.resolve_parent(root, entry.path)
-    if entry.kind == "tree":
-        shutil.rmtree(where)
-    else:
-        where.unlink()
 
 
 def _remove_directories(
@@ -341,29 +348,11 @@ def _remove_directories(
         except OSError:  # not empty: it has other files, too
             left.append(entry)
     if any(entry.kind != "directory" for entry in left):
-        _record(root, left)
+        record(root, left)
     return removed
 
 
 # --- the record ---------------------------------------------------------------------------------
-
-
-def recorded(root: str) -> list[InstalledPath]:
-    """Return what has been installed; ConfigError if the record cannot be read."""
-    try:
-        document = json.loads(files.read(root, RECORD))
-        return [InstalledPath(**entry) for entry in document["installed"]]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{RECORD} is damaged: {error}") from error
-
-
-def _record(root: str, entries: Iterable[InstalledPath]) -> None:
-    where = files.resolve_parent(root, RECORD)
-    files.make_directory(where.parent)
-    document = {"version": 1, "installed": [asdict(entry) for entry in entries]}
-    files.write(where, json.dumps(document, indent=1).encode() + b"\n", 0o644)
 
 
 def _merged(
@@ -378,8 +367,11 @@ def _merged(
             entries[step.path] = InstalledPath("tree", step.path)
         elif isinstance(step, LinkStep):
             entries[step.path] = InstalledPath("link", step.path, _target(root, step))
+        elif isinstance(step, Directory):
+            if not files.resolve(root, step.path).exists():
+                entries[step.path] = InstalledPath("logs" if step.logs else "directory", step.path)
         elif not _is_foreign(root, step, entries):
-            entries[step.path] = InstalledPath("file", step.path, _digest(step.text))
+            entries[step.path] = InstalledPath("file", step.path, digest(step.text))
     for directory in _missing_directories(root, RECORD):
         entries.setdefault(directory, InstalledPath("directory", directory))
     return list(entries.values())
@@ -394,20 +386,6 @@ def _missing_directories(root: str, path: str) -> Iterator[str]:
     for parent in PurePosixPath(path).parents:
         if not files.resolve(root, str(parent)).exists():
             yield str(parent)
-
-
-def _mark(where: Path) -> str:
-    return str(where.readlink()) if where.is_symlink() else _digest_of(where)
-
-
-def _digest_of(where: Path) -> str:
-    with suppress(OSError):
-        return hashlib.sha256(where.read_bytes()).hexdigest()
-    return ""
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def release_of(folder: Path, version: str) -> str:
@@ -442,9 +420,9 @@ def outdated(root: str, build: Build, *, prefix: str = PREFIX) -> list[Installed
 
 
 def forget(root: str, entries: Sequence[InstalledPath]) -> list[PathChange]:
-    """Remove copies, and what the record says of them."""
+    """Remove things, and what the record says of them."""
     for entry in entries:
-        shutil.rmtree(files.resolve_parent(root, entry.path), ignore_errors=True)
+        remove(root, entry)
     if entries:
-        _record(root, [entry for entry in recorded(root) if entry not in entries])
+        record(root, [entry for entry in recorded(root) if entry not in entries])
     return [PathChange("removed", entry.path) for entry in entries]

@@ -8,19 +8,49 @@ DIRECTORY: Final = "/etc/nri-inject"
 POLICY_FILE: Final = f"{DIRECTORY}/policy.yaml"
 CONFIG_FILE: Final = f"{DIRECTORY}/config.yaml"
 
+LOGS: Final = "/var/log/nri-inject"
+
 POLICY: Final = """\
-# The policy of this node. A request that no rule here allows fails its container, and the error
-# shows the missing rule. The plugin reads this file again when it changes.
-rules: []
+# Which container may have which device, mount or CDI device of this node. Only a rule allows
+# something: a container that requests more fails, and its error in `kubectl describe pod` has the
+# rule that is missing. Append that rule below, with "- " in front.
+#
+# The plugin reads this file when it changes. A version with a fault is not used, and
+# `nri-inject status` reports the fault. Check it: nri-inject policy check --policy FILE
+#
+# Examples; remove the # in front of the lines of a rule to use it:
+rules:
+#- name: builds may mount with fuse
+#  who: {namespaces: [ci]}
+#  allow: {devices: [/dev/fuse]}
+#- name: the stick by its lasting name, in one container of the pods with a label
+#  who: {namespaces: [home], pods: {matchLabels: {app: zigbee}}, containers: [main]}
+#  allow: {devices: ["/dev/serial/by-id/usb-*"]}
+#- name: all GPUs by their CDI names
+#  who: {namespaces: [ml]}
+#  allow: {cdi_devices: ["nvidia.com/gpu=*"]}
+#- name: models, to read only
+#  who: {namespaces: [ml]}
+#  allow: {mounts: ["/srv/models/**"]}
+#- name: an agent's own pods start without its hook
+#  who: {namespaces: [kube-system]}
+#  deny: {hooks: [agent.json]}
 """
 
 
-def drop_in(file_name: str) -> str:
-    """Return the configuration that a runtime hands to the plugin `NN-name`."""
+def drop_in(file_name: str, *, journal: bool = False) -> str:
+    """Return the configuration that a runtime hands to the plugin `NN-name`.
+
+    The log, which has the audit in it, goes to systemd's journal where there is one.
+    """
+    log = f"log: {{file: {LOGS}/{file_name}.log}}"
+    if journal:
+        log = "log: journal  # journalctl -t nri-inject"
     return f"""\
 # Configuration of the plugin {file_name}. The runtime reads it when it starts, and passes it on.
 policy:
   file: {POLICY_FILE}
+{log}
 """
 
 

@@ -38,6 +38,7 @@ def _configured(config: Config, runtime: Runtime) -> Injector:
         lenient=config.on_unsupported == "warn",
         unsafe=config.unsafe_files,
         trusting=trusting,
+        adopted=config.annotations.adopted,
         runtime=runtime,
     )
 

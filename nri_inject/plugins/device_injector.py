@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from nri_inject.injectors.device import injecting
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
 from nri_inject.service.environment import InjectorSpec, Source
 from nri_inject.service.injector import service_of
 
-if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
-    pass
 
-from nri_inject.injectors.device import inject
-
-
-def _inventory(_options: Options, _config: Config) -> Source:
+def _inventory(_options: Options, configured: Config) -> Source:
     from nri_inject.host.devices.source import HostInventory
 
-    return HostInventory()
+    return HostInventory(configured.host_root)
 
 
 PART: Final = InjectorSpec(
-    build=lambda _config, _runtime: inject,
+    build=lambda config, _runtime: injecting(config.annotations.adopted),
     sources={"inventory": _inventory},
 )
 

@@ -21,7 +21,7 @@ from nri_inject.errors import ConfigError
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.differences import Change, differences, fields_of
 from nri_inject.plugins.excerpt import large_fields
-from nri_inject.service import config
+from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
@@ -229,6 +229,7 @@ class Differ:
 
     def reconfigure(self, configured: Config) -> None:
         """Write as a configuration says from now on; the places stay what they were."""
+        logs.send_to(configured.log_target)
         settings = config.with_options(configured.differ, self._options.own)
         self._output.set_path(settings.log_file)
         self._settings = settings

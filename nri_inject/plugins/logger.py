@@ -30,7 +30,7 @@ from nri_inject.api import (
 from nri_inject.errors import ConfigError
 from nri_inject.plugin import ARGUMENTS, EVENTS, Plugin
 from nri_inject.plugins.excerpt import large_fields, without
-from nri_inject.service import config
+from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
@@ -270,6 +270,7 @@ class Logger:
 
     def _settled(self, configured: Config) -> Plugin:
         """Return the plugin for a configuration, and write to where it says."""
+        logs.send_to(configured.log_target)
         settings = config.with_options(configured.logger, self._options)
         handlers: dict[str, Callable[..., Any]] = {
             field: partial(self._tell, field) for field in events_of(settings.events)

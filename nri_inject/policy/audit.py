@@ -7,17 +7,14 @@ MAX_FILE bytes, and as many again for the one before it.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from nri_inject.api import Container, Pod
+from nri_inject.host.appended import AppendedFile
 from nri_inject.policy.failures import OTHERS, Failures, Unwritten
 from nri_inject.text.annotations import container_name
 from nri_inject.text.times import timestamp
@@ -69,16 +66,16 @@ def lines(
         "container_id": _cut(container.id, MAX_NAME),
         "outcome": outcome,
     }
-    as_yaml = length = 0
+    written = length = 0
     for decision in decisions[:_MAX_LINES]:
         line = json.dumps(about | record(decision))
         yield line
-        as_yaml += 1
+        written += 1
         length += len(line)
         if length > _MAX_LENGTH:
             break
-    if len(decisions) > as_yaml:
-        yield json.dumps(about | {"more": len(decisions) - as_yaml})
+    if len(decisions) > written:
+        yield json.dumps(about | {"more": len(decisions) - written})
 
 
 def unwritten_line(unwritten: Unwritten, *, plugin: str, now: float) -> str:
@@ -120,12 +117,9 @@ class AuditLog:
     """
 
     def __init__(self, path: str | None = None, now: Callable[[], float] = time.time) -> None:
-        self._path = path
+        self._file = None if path is None else AppendedFile(path)
         self._now = now
-        self._descriptor = -1
-        self._identity: tuple[int, int] | None = None
         self._is_failing = False
-        self._is_torn = False
         self._failures = Failures()
         self._plugin = ""
 
@@ -142,83 +136,41 @@ class AuditLog:
         now = self._now()
         self._plugin = plugin
         self._write_unwritten(now)
-        as_yaml = [*lines(decisions, pod, container, plugin=plugin, outcome=outcome, now=now)]
+        written = [*lines(decisions, pod, container, plugin=plugin, outcome=outcome, now=now)]
         if outcome in ("failed", "rejected"):
             failed = decisions[:_MAX_LINES]
             of = (pod.namespace, pod.name, pod.uid, container_name(container), plugin)
             failure = (*of, outcome, *(tuple(record(each).values()) for each in failed))
-            length = sum(map(len, as_yaml))
+            length = sum(map(len, written))
             if not self._failures.admits(pod.namespace, failure, length, now):
                 return
-        self.write(as_yaml)
+        self.write(written)
 
     def write(self, record: Iterable[str]) -> None:
         """Write lines."""
-        if self._path is None:
+        if self._file is None:
             for line in record:
                 log.info("%s", line)
             return
         text = "".join(f"{line}\n" for line in record)
         if not text:
             return
+        path = self._file.path
         try:
-            # What a full disk cut off must not take the next line with it.
-            self._append(self._path, ("\n" if self._is_torn else "") + text)
-            self._is_failing = self._is_torn = False
+            if self._file.append(text, MAX_FILE):
+                log.info("the audit file %s has been renamed to %s.1", path, path)
+            self._is_failing = False
         except OSError as error:
             if not self._is_failing:
-                log.error("cannot write the audit file %s: %s", self._path, error.strerror)
+                log.error("cannot write the audit file %s: %s", path, error.strerror)
             self._is_failing = True
 
     def close(self) -> None:
         """Write how many failures were not written, and close the file."""
         self._write_unwritten(float("inf"))
-        self._close()
+        if self._file is not None:
+            self._file.close()
 
     def _write_unwritten(self, until: float) -> None:
         for unwritten in self._failures.ended(until):
             self.write([unwritten_line(unwritten, plugin=self._plugin, now=self._now())])
-
-    def _append(self, path: str, text: str) -> None:
-        """Append in one call, so that lines of several plugins do not mix."""
-        if self._identity is None or self._identity != _identity(path):
-            self._open(path)
-        data = text.encode()
-        if os.fstat(self._descriptor).st_size > MAX_FILE - len(data):
-            self._put_aside(path)
-        as_yaml = os.write(self._descriptor, data)
-        if as_yaml < len(data):
-            self._is_torn = True
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-
-    def _put_aside(self, path: str) -> None:
-        """Rename the full file. Another plugin that writes it, too, may do so at the same time."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return  # it does, so this record is the last one of the old file
-        if self._identity == _identity(path):
-            Path(path).rename(f"{path}.1")
-            log.info("the audit file %s has been renamed to %s.1", path, path)
-        self._open(path)
-
-    def _open(self, path: str) -> None:
-        self._close()
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        self._descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o640)
-        self._identity = _identity(path)
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-            self._identity = None
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Return which file a path is; a rotated one is another."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

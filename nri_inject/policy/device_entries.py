@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nri_inject.host.access import AUTOMATIC, letters
+from nri_inject.policy import impossible
 from nri_inject.policy.entries import entries, read_path_pattern
 from nri_inject.policy.rules import Entry, Item
 from nri_inject.text.fields import (
@@ -16,6 +17,7 @@ from nri_inject.text.fields import (
     integer,
     read_line,
 )
+from nri_inject.text.glob import Pattern
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
@@ -39,6 +41,12 @@ def _selector(value: Value) -> Selector:
     from nri_inject.host.devices import selectors
 
     return selectors.parse(read_line(value))
+
+
+def _path(value: Value) -> Pattern:
+    if isinstance(value, str):
+        impossible.check_device(value)
+    return read_path_pattern(value)
 
 
 class DeviceFacts(NamedTuple):
@@ -127,7 +135,7 @@ _device: Final = entries(
     Field("major", integer(0, 2**12 - 1)),
     Field("minor", integer(0, 2**20 - 1)),
     Field("access", _letters),
-    read=read_path_pattern,
+    read=_path,
 )
 
 

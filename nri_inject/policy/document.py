@@ -6,12 +6,12 @@ docs/allow-a-device.md explains the keys, and editors read them in schema.json.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
 from nri_inject.errors import ConfigError
-from nri_inject.policy.entries import read_pattern
+from nri_inject.policy import impossible
 from nri_inject.policy.kinds import READERS
 from nri_inject.policy.labels import read_selector
 from nri_inject.policy.rules import Effect, Entry, Policy, Rule, Who
@@ -20,6 +20,7 @@ from nri_inject.text.fields import (
     Fault,
     Field,
     Findings,
+    Reader,
     check_count,
     choice,
     list_of,
@@ -64,12 +65,16 @@ def checked(document: Value, place: str, origin: str = "") -> Policy:
 
 def read_rules(document: Value, origin: str) -> Policy:
     """Return the policy that a document is; Fault with everything that is wrong in it."""
+    if isinstance(document, dict) and document.get("rules", ()) is None:
+        # All rules of a new file are comments.
+        document = {key: value for key, value in document.items() if key != "rules"}
     given = _POLICY(document)
     return Policy(**{**given, "rules": tuple(given.get("rules", ()))}, origin=origin)
 
 
-def _patterns(value: Value) -> tuple[Pattern, ...]:
-    return _some(list_of(read_pattern)(value))
+def _patterns(check: Callable[[Pattern], None]) -> Reader[tuple[Pattern, ...]]:
+    read_one = impossible.checked(check)
+    return lambda value: _some(list_of(read_one)(value))
 
 
 def _some(items: list[Any]) -> tuple[Any, ...]:
@@ -80,11 +85,11 @@ def _some(items: list[Any]) -> tuple[Any, ...]:
 
 _WHO: Final = map_of(
     (
-        Field("namespaces", _patterns),
+        Field("namespaces", _patterns(impossible.check_namespace)),
         Field("pods", read_selector),
-        Field("runtime_handlers", _patterns),
-        Field("containers", _patterns),
-        Field("plugins", _patterns),
+        Field("runtime_handlers", _patterns(impossible.check_handler)),
+        Field("containers", _patterns(impossible.check_container)),
+        Field("plugins", _patterns(impossible.check_plugin)),
     ),
     strict=True,
 )

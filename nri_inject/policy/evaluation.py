@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from nri_inject.api import Container
 from nri_inject.host.model import DeviceNode, HostPath, Number
-from nri_inject.host.views import Look
-from nri_inject.text.budget import Budget
+from nri_inject.host.views import Look, nothing_elsewhere
+from nri_inject.text.budget import UNLIMITED, Budget
 
 if TYPE_CHECKING:
     from nri_inject.host.devices.inventory import Inventory
@@ -17,43 +18,21 @@ MayLook = Callable[[str], bool]
 """Tell whether a path of the host may be looked at: not before some rule could allow it."""
 
 
-class HostView(Protocol):
-    """The part of a host that the policy looks at."""
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """The part of a host that the policy reads.
 
-    @property
-    def devices(self) -> Mapping[str, DeviceNode]:
-        """The device nodes by path."""
-
-    @property
-    def numbers(self) -> Mapping[Number, tuple[str, ...]]:
-        """The host's own names of a device, by its number."""
-
-    @property
-    def files(self) -> Mapping[str, HostPath]:
-        """The files and directories by path."""
-
-    @property
-    def inventory(self) -> Callable[[], Inventory] | None:
-        """Looks at all devices of the host, if that is possible."""
-
-    @property
-    def views(self) -> Look:
-        """Looks at the mounts of the host."""
-
-    @property
-    def budget(self) -> Budget:
-        """Bounds what the request may cost."""
-
-
-class Guarded(NamedTuple):
-    """A view of the host with doubts about what containers could have written."""
+    `numbers` has the host's own names of a device, `files` the files by path. `inventory` lists all
+    devices of the host, for selectors. `views` reads the mounts, to find the other paths of a file.
+    `budget` bounds the cost of the request.
+    """
 
     devices: Mapping[str, DeviceNode]
-    numbers: Mapping[Number, tuple[str, ...]]
-    files: Mapping[str, HostPath]
-    inventory: Callable[[], Inventory] | None
-    views: Look
-    budget: Budget
+    numbers: Mapping[Number, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
+    files: Mapping[str, HostPath] = field(default_factory=dict, kw_only=True)
+    inventory: Callable[[], Inventory] | None = field(default=None, kw_only=True)
+    views: Look = field(default=nothing_elsewhere, kw_only=True)
+    budget: Budget = field(default=UNLIMITED, kw_only=True)
 
 
 class Evaluation(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Final
 
 from nri_inject import api
 from nri_inject.api import Adjustment
+from nri_inject.capabilities import RDT_FIELDS, RESOURCE_FIELDS
 from nri_inject.policy import sysctls
 from nri_inject.policy.device_items import devices_of
 from nri_inject.policy.evaluation import Evaluation
@@ -147,60 +148,32 @@ def _program(path: str, evaluation: Evaluation) -> tuple[tuple[str, ...], str]:
 
 
 # Fields of NRI that reach for the host or for what containers share, and that no kind above is
-# about. Those of resources follow from the messages' own fields.
-_FIELDS: Final[Mapping[str, str]] = {
-    "cgroups_path": "CgroupsPath",
-    "oom_score_adj": "OomScoreAdj",
-    "seccomp_policy": "SeccompPolicy",
-    "namespaces": "Namespace",
-}
-_RESOURCES: Final[Mapping[str, str]] = {
-    "hugepage_limits": "HugepageLimits",
-    "blockio_class": "BlockioClass",
-    "rdt_class": "RdtClass",
-    "unified": "CgroupsUnified",
-    "pids": "PidsLimit",
-}
-_MEMORY: Final[Mapping[str, str]] = {
-    "limit": "MemLimit",
-    "reservation": "MemReservation",
-    "swap": "MemSwapLimit",
-    "kernel": "MemKernelLimit",
-    "kernel_tcp": "MemTCPLimit",
-    "swappiness": "MemSwappiness",
-    "disable_oom_killer": "MemDisableOomKiller",
-    "use_hierarchy": "MemUseHierarchy",
-}
-_CPU: Final[Mapping[str, str]] = {
-    "shares": "CPUShares",
-    "quota": "CPUQuota",
-    "period": "CPUPeriod",
-    "realtime_runtime": "CPURealtimeRuntime",
-    "realtime_period": "CPURealtimePeriod",
-    "cpus": "CPUSetCPUs",
-    "mems": "CPUSetMems",
-}
-_RDT: Final[Mapping[str, str]] = {
-    "clos_id": "RdtClosID",
-    "schemata": "RdtSchemata",
-    "enable_monitoring": "RdtEnableMonitoring",
-    "remove": "RdtClosID",
+# about, by their path. Those of resources follow from the messages' own fields.
+_FIELDS: Final[Mapping[str, int]] = {
+    "linux.cgroups_path": api.Field.CgroupsPath,
+    "linux.oom_score_adj": api.Field.OomScoreAdj,
+    "linux.seccomp_policy": api.Field.SeccompPolicy,
+    "linux.namespaces": api.Field.Namespace,
+    **RESOURCE_FIELDS,
+    **{f"rdt.{name}": field for name, field in RDT_FIELDS.items()},
+    "rdt.remove": api.Field.RdtClosID,
 }
 
 
 def _fields(adjustment: Adjustment, _: Evaluation) -> Iterator[Item[object]]:
     linux = adjustment.linux
     resources = linux.resources
-    for message, known in (
-        (linux, _FIELDS),
-        (resources, _RESOURCES),
-        (resources.memory, _MEMORY),
-        (resources.cpu, _CPU),
-        (linux.rdt, _RDT),
+    for prefix, message in (
+        ("linux.", linux),
+        ("", resources),
+        ("memory.", resources.memory),
+        ("cpu.", resources.cpu),
+        ("rdt.", linux.rdt),
     ):
         for descriptor, _value in message.ListFields():
-            if descriptor.name in known:
-                yield named("fields", known[descriptor.name], "field")
+            field = _FIELDS.get(prefix + descriptor.name)
+            if field is not None:
+                yield named("fields", api.Field.Name(field), "field")
 
 
 def _removals(adjustment: Adjustment, _: Evaluation) -> Iterator[Item[object]]:

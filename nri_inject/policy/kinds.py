@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from nri_inject import api
-from nri_inject.policy import sysctls
+from nri_inject.policy import impossible, sysctls
 from nri_inject.policy.device_entries import read_device
 from nri_inject.policy.entries import entries, read_pattern
 from nri_inject.policy.mount_entries import read_mount
@@ -182,13 +182,13 @@ def _field_name(value: Value) -> Pattern:
 
 _POLICIES: Final = tuple(name for name in api.LinuxSchedulerPolicy.keys())  # noqa: SIM118
 
-_BY_NAME: Final = entries(NamedEntry, "name")
-
 READERS: Final[Mapping[str, Reader[Entry[Any]]]] = {
     "devices": read_device,
-    "cdi_devices": _BY_NAME,
+    "cdi_devices": entries(NamedEntry, "name", read=impossible.checked(impossible.check_cdi_name)),
     "mounts": read_mount,
-    "network_devices": _BY_NAME,
+    "network_devices": entries(
+        NamedEntry, "name", read=impossible.checked(impossible.check_interface)
+    ),
     "sysctl": entries(SysctlEntry, "name", read=_sysctl),
     "scheduling_policy": entries(
         SchedulingEntry,
@@ -205,7 +205,7 @@ READERS: Final[Mapping[str, Reader[Entry[Any]]]] = {
     ),
     "memory_policy": entries(NamedEntry, "mode", read=_one_of(api.MpolMode.keys())),
     "ulimits": entries(LimitEntry, "type", Field("hard", _hard), read=_limit_name),
-    "hooks": _BY_NAME,
+    "hooks": entries(NamedEntry, "name"),
     "fields": entries(NamedEntry, "name", read=_field_name),
     "removals": entries(RemovalEntry, "name"),
 }

@@ -13,7 +13,7 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host import user_namespace
 from nri_inject.host.model import HostPath
-from nri_inject.policy.evaluation import Evaluation, Guarded, HostView
+from nri_inject.policy.evaluation import Evaluation, HostView
 from nri_inject.policy.items import items_of
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
 from nri_inject.policy.naming import as_yaml, named
@@ -26,6 +26,22 @@ from nri_inject.text.paths import above, clean
 from nri_inject.text.words import plain
 
 _NO_ORIGINS: Final[Mapping[str, str]] = {}
+
+
+def _lasting(item: Item[object]) -> str:
+    """Return the entry that is suggested for an item, with the name that outlasts a replug.
+
+    That is the name which was asked for, if the host has it for this device, else a link that udev
+    made. The kernel's own name may be another device tomorrow.
+    """
+    if item.kind != "devices" or not item.names:
+        return item.suggestion
+    links = (name for place in _LINKS for name in item.names if place in name)
+    name = item.key if item.key in item.names else next(links, item.names[0])
+    return item.suggestion.replace(as_yaml(item.names[0]), as_yaml(name), 1)
+
+
+_LINKS: Final = ("/by-id/", "/by-uuid/", "/by-path/")
 
 
 class Permit:
@@ -142,19 +158,13 @@ class Permit:
         advice = ""
         if self.policy.newer_fault:
             advice = f"; a newer version of the policy is not in force: {self.policy.newer_fault}"
-        elif could and item.suggestion and self._is_named():
+        elif could and item.suggestion and self._subject.namespace:
             advice = f"; a rule that allows it: {self._rule_for(item)}"
         return f"{place}{item.asked}: {decision.reason}{advice}"
 
-    def _is_named(self) -> bool:
-        """Tell whether a rule can be for this namespace alone."""
-        return self._subject.namespace != ""
-
     def _rule_for(self, item: Item[object]) -> str:
-        namespace = as_yaml(self._subject.namespace)
-        return (
-            f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{item.suggestion}]}}}}"
-        )
+        namespace, entry = as_yaml(self._subject.namespace), _lasting(item)
+        return f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{entry}]}}}}"
 
     # --- the paths of the host that may be read, and those that are trusted ---
 
@@ -172,7 +182,7 @@ class Permit:
         nodes = Counted(host.devices, self._budget, self._steps_of_guarding(host))
         devices = GuardedDevices(nodes, host.numbers, lent, mounts=mounts)
         files = GuardedFiles(self._counted(host), lent)
-        return Guarded(devices, host.numbers, files, host.inventory, host.views, host.budget)
+        return dataclasses.replace(host, devices=devices, files=files)
 
     def guarded_nodes(self, host: HostView) -> Mapping[str, HostPath]:
         """Return the same of its files, for device nodes that only their number is taken of."""

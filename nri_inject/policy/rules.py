@@ -59,6 +59,16 @@ class Who:
             and (self.pods is None or self.pods.matches(subject.labels))
         )
 
+    def differs(self, subject: Subject) -> str:
+        """Say why the rule does not speak of a container in one of its namespaces."""
+        if self.pods is not None and not self.pods.matches(subject.labels):
+            return "it is for pods with other labels"
+        if not _one_matches(self.containers, subject.container):
+            return "it is for other containers"
+        if not _one_matches(self.runtime_handlers, subject.runtime_handler):
+            return "it is for another runtime handler"
+        return "it is for other plugins"
+
 
 def _one_matches(patterns: tuple[Pattern, ...] | None, text: str) -> bool:
     return patterns is None or any(pattern.matches(text) for pattern in patterns)
@@ -266,10 +276,10 @@ def _lent(rules: Iterable[Rule]) -> Lent:
 class Policy:
     """An admin's rules, in order.
 
-    `mode` warn lets pass what enforce would deny, and says so; `on_deny` skip creates the
-    container without what it may not have, where fail does not create it. `origin` names the
-    policy in sentences. `newer_fault` is what is wrong with the version that should be in force in
-    place of this one. `lent` are the places where its rules let containers write.
+    In `mode` warn, a request that enforce would deny passes with a warning; `on_deny` skip creates
+    the container without the denied items, and fail does not create it. `origin` names the policy
+    in sentences. `newer_fault` is the fault of a newer version, which is not in force. `lent` are
+    the places where its rules let containers write.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -334,6 +344,8 @@ class Policy:
         near = ""
         for _, rule, entry in candidates:
             if not rule.who.includes(subject):
+                if not near and rule.effect == "allow" and entry.within(item) is None:
+                    near = f"; the nearest is rule {rule.name!r}, but {rule.who.differs(subject)}"
                 continue
             if rule.effect == "deny":
                 if entry.touches(item):

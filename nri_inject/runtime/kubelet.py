@@ -67,10 +67,24 @@ def pod_of(metadata: Values, template: Values, suffix: str) -> api.Pod:
         linux=api.LinuxPodSandbox(
             cgroup_parent=_cgroup_parent(uid),
             cgroups_path=f"{_cgroup_parent(uid)}/{pod_id}",
-            namespaces=[api.LinuxNamespace(type=kind) for kind in ("pid", "ipc", "uts", "mount")],
+            namespaces=[
+                api.LinuxNamespace(type=kind) for kind in _pod_namespaces(template["spec"])
+            ],
         ),
         pid=_SANDBOX_PID,
     )
+
+
+def _pod_namespaces(spec: Values) -> list[str]:
+    """Return the namespaces that a pod has for itself."""
+    shared = {
+        "pid": spec.get("hostPID"),
+        "ipc": spec.get("hostIPC"),
+        "uts": False,
+        "mount": False,
+        "network": spec.get("hostNetwork"),
+    }
+    return [kind for kind, is_shared in shared.items() if not is_shared]
 
 
 def _pod_name(metadata: Values, suffix: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Final
 
@@ -27,16 +27,24 @@ from nri_inject.text.fields import (
     read_string,
     wrong_type,
 )
-from nri_inject.text.words import quoted
+from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A container of the manifests, and the pod that it belongs to."""
+    """A container that the manifests ask for, and the pod that it belongs to.
+
+    `containers` are the names of all containers of the pod, none if they are not known. `kind` is
+    that of the object that has the pod's template, and `outside` its own annotations, which no
+    pod gets.
+    """
 
     pod: api.Pod
     container: api.Container
+    containers: tuple[str, ...] = ()
+    kind: str = "Pod"
+    outside: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +56,13 @@ class _WorkloadKind:
     suffix: str
 
 
+_CORE = frozenset({""})
 _APPS = frozenset({"apps", "extensions"})
 _BATCH = frozenset({"batch"})
 _KINDS = {
-    "Pod": _WorkloadKind(frozenset({""}), (), ""),
+    "Pod": _WorkloadKind(_CORE, (), ""),
+    "ReplicationController": _WorkloadKind(_CORE, ("spec", "template"), f"-{RANDOM}"),
+    "PodTemplate": _WorkloadKind(_CORE, ("template",), f"-{RANDOM}"),
     "Deployment": _WorkloadKind(_APPS, ("spec", "template"), f"-{RANDOM}"),
     "DaemonSet": _WorkloadKind(_APPS, ("spec", "template"), f"-{RANDOM}"),
     "ReplicaSet": _WorkloadKind(_APPS, ("spec", "template"), f"-{RANDOM}"),
@@ -87,8 +98,9 @@ _LIMITS: Final = replace(yamltext.SPEC_FILE, depth=100)
 def read(text: str, file_name: str) -> list[Planned]:
     """Read every container of the manifests, in the order in which a kubelet creates them.
 
-    A workload counts once, however many replicas it wants. Kinds that hold no pod and empty
-    documents are passed over. ConfigError says what is wrong by file, document and place.
+    A workload counts once, however many replicas it wants. Of a kind that is not known, whatever
+    looks like the template of a pod counts. Kinds that hold no pod and empty documents are passed
+    over. ConfigError says what is wrong by file, document and place.
     """
     try:
         documents = yamltext.load_all(text, _LIMITS)
@@ -102,6 +114,20 @@ def read(text: str, file_name: str) -> list[Planned]:
             sentences = "; ".join(map(str, fault.problems))
             raise ConfigError(f"{file_name}: document {number}: {sentences}") from fault
     return planned
+
+
+def kinds(text: str) -> list[str]:
+    """Return what the objects of manifests are, by kind and name, as in `Service web`."""
+    found: dict[str, None] = {}
+    for document in yamltext.load_all(text, _LIMITS):
+        if isinstance(document, dict):
+            metadata = document.get("metadata")
+            name = metadata.get("name") if isinstance(metadata, dict) else None
+            found[" ".join(plain(str(one)) for one in (document.get("kind"), name) if one)] = None
+    return [each for each in found if each][:_MAX_KINDS]
+
+
+_MAX_KINDS: Final = 8
 
 
 # --- values -------------------------------------------------------------------------------------
@@ -205,6 +231,8 @@ _POD_SPEC: Final = _keys(
     Field("runtimeClassName", read_string),
     Field("shareProcessNamespace", read_flag),
     Field("hostPID", read_flag),
+    Field("hostIPC", read_flag),
+    Field("hostNetwork", read_flag),
     Field("securityContext", _SECURITY),
 )
 
@@ -238,28 +266,97 @@ def _read_object(value: Value, usual_kind: str = "") -> list[Planned]:
     kind = given.get("kind") or usual_kind
     if not kind:
         raise Fault("kind is missing")
-    if kind in _LISTS:
-        read_items = _list_of(lambda item: _read_object(item, _LISTS[kind]))
+    is_list = isinstance(value, dict) and isinstance(value.get("items"), list)
+    if kind in _LISTS or (is_list and kind.endswith("List")):
+        usual = _LISTS.get(kind, kind.removesuffix("List"))
+        read_items = _list_of(lambda item: _read_object(item, usual))
         items = _keys(Field("items", read_items))(value).get("items", ())
         return [planned for item in items for planned in item]
     version = given.get("apiVersion", "")
     if kind in _KINDS and (not version or version.rpartition("/")[0] in _KINDS[kind].groups):
-        return [*_workload(value, _KINDS[kind])]
-    return []
+        return [*_workload(value, kind)]
+    return [
+        planned
+        for number, template in enumerate(_templates(value))
+        for planned in _of_template(value, kind, _TEMPLATE(template), _suffix(number))
+    ]
+
+
+def _suffix(number: int) -> str:
+    return f"-{RANDOM}" if number == 0 else f"-{number}-{RANDOM}"
+
+
+_MAX_TEMPLATES: Final = 100
+_NO_WORKLOADS: Final = frozenset({"CustomResourceDefinition"})
+
+
+def _templates(value: Value) -> list[Value]:
+    """Return what looks like the template of a pod in an object of a kind that is not known.
+
+    A Rollout, a set of workers or a job of several tasks has one or several of them.
+    """
+    found: list[Value] = []
+    pending = [value]
+    while pending and len(found) < _MAX_TEMPLATES:
+        one = pending.pop(0)
+        if isinstance(one, dict) and one.get("kind") in _NO_WORKLOADS:
+            continue
+        if _is_template(one):
+            found.append(one)
+        elif isinstance(one, dict | list):
+            pending += one.values() if isinstance(one, dict) else one
+    return found
+
+
+def _is_template(value: Value) -> bool:
+    spec = value.get("spec") if isinstance(value, dict) else None
+    containers = spec.get("containers") if isinstance(spec, dict) else None
+    if not isinstance(containers, list) or not containers:
+        return False
+    return all(isinstance(each, dict) and "name" in each for each in containers)
 
 
 _TEMPLATE: Final = _keys(Field("metadata", _METADATA), Field("spec", _read_pod_spec, required=True))
 _NAMED: Final = _keys(Field("metadata", _METADATA))
 
 
-def _workload(value: Value, kind: _WorkloadKind) -> Iterator[Planned]:
+def _workload(value: Value, name: str) -> Iterator[Planned]:
+    kind = _KINDS[name]
     read_template = _TEMPLATE
     for key in reversed(kind.template):
         read_template = _keys(Field(key, read_template, required=True))
     template = read_template(value)
     for key in kind.template:
         template = template[key]
-    pod = pod_of(_NAMED(value).get("metadata", {}), template, kind.suffix)
+    return _of_template(
+        value, name, template, kind.suffix, _annotations_above(value, kind.template)
+    )
+
+
+def _annotations_above(value: Value, path: Sequence[str]) -> dict[str, str]:
+    """Return the annotations at the levels above a template: a CronJob has those of its jobs."""
+    found: dict[str, str] = {}
+    for key in path:
+        metadata = value.get("metadata") if isinstance(value, dict) else None
+        annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+        if isinstance(annotations, dict):
+            found |= {each: str(text) for each, text in annotations.items()}
+        value = value.get(key) if isinstance(value, dict) else None
+    return found
+
+
+def _of_template(
+    value: Value,
+    kind: str,
+    template: Values,
+    suffix: str,
+    outside: Mapping[str, str] | None = None,
+) -> Iterator[Planned]:
+    metadata = _NAMED(value).get("metadata", {})
+    pod = pod_of(metadata, template, suffix)
     spec = template["spec"]
-    for container in (*spec.get("initContainers", ()), *spec["containers"]):
-        yield Planned(pod, container_of(pod, spec, container))
+    outside = metadata.get("annotations", {}) if outside is None else outside
+    containers = (*spec.get("initContainers", ()), *spec["containers"])
+    names = tuple(container["name"] for container in containers)
+    for container in containers:
+        yield Planned(pod, container_of(pod, spec, container), names, kind, outside)

@@ -6,7 +6,7 @@ behave so, and a plugin that is tried here has to see it. `owners` has the claim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from nri_inject import api
-from nri_inject.capabilities import NEWEST, Version
+from nri_inject.capabilities import NEWEST, RDT_FIELDS, RESOURCE_FIELDS, Version
 from nri_inject.errors import NriError
 from nri_inject.runtime.owners import MARK, Conflict, Owners, unmarked
 
@@ -307,21 +307,15 @@ def _take_rdt(state: _Merging) -> None:
     asked, collected = state.asked.linux.rdt, state.adjust.linux.rdt
     collected.SetInParent()
     if asked.remove:
-        for field in _RDT.values():
+        for field in RDT_FIELDS.values():
             state.clear(field)
         collected.CopyFrom(api.LinuxRdt(remove=True))
-    for name, field in _RDT.items():
+    for name, field in RDT_FIELDS.items():
         if _is_set(asked, name):
             state.claim(field)
             _set(collected, name, asked)
             collected.remove = False
 
-
-_RDT: dict[str, int] = {
-    "clos_id": api.Field.RdtClosID,
-    "schemata": api.Field.RdtSchemata,
-    "enable_monitoring": api.Field.RdtEnableMonitoring,
-}
 
 _ADJUSTMENT: tuple[_Take, ...] = (
     _Mapping(api.Field.Annotations, "annotations"),
@@ -352,28 +346,9 @@ _ADJUSTMENT: tuple[_Take, ...] = (
 )
 """How each part of an adjustment is merged, in the order in which conflicts are looked for."""
 
-_MEMORY_AND_CPU: dict[str, int] = {
-    "memory.limit": api.Field.MemLimit,
-    "memory.reservation": api.Field.MemReservation,
-    "memory.swap": api.Field.MemSwapLimit,
-    "memory.kernel": api.Field.MemKernelLimit,
-    "memory.kernel_tcp": api.Field.MemTCPLimit,
-    "memory.swappiness": api.Field.MemSwappiness,
-    "memory.disable_oom_killer": api.Field.MemDisableOomKiller,
-    "memory.use_hierarchy": api.Field.MemUseHierarchy,
-    "cpu.shares": api.Field.CPUShares,
-    "cpu.quota": api.Field.CPUQuota,
-    "cpu.period": api.Field.CPUPeriod,
-    "cpu.realtime_runtime": api.Field.CPURealtimeRuntime,
-    "cpu.realtime_period": api.Field.CPURealtimePeriod,
-    "cpu.cpus": api.Field.CPUSetCPUs,
-    "cpu.mems": api.Field.CPUSetMems,
-}
-_CLASSES: dict[str, int] = {
-    "blockio_class": api.Field.BlockioClass,
-    "rdt_class": api.Field.RdtClass,
-}
-_PIDS: dict[str, int] = {"pids": api.Field.PidsLimit}
+_MEMORY_AND_CPU = {path: field for path, field in RESOURCE_FIELDS.items() if "." in path}
+_CLASSES = {path: RESOURCE_FIELDS[path] for path in ("blockio_class", "rdt_class")}
+_PIDS = {"pids": RESOURCE_FIELDS["pids"]}
 
 
 def _update_resources(claim: _Claim, asked: api.ContainerUpdate, draft: api.LinuxResources) -> None:
@@ -401,21 +376,17 @@ def _claim_resources(
 
 def _claim_simple(
     claim: _Claim,
-    fields: dict[str, int],
+    fields: Mapping[str, int],
     asked: api.LinuxResources,
     targets: tuple[api.LinuxResources, ...],
 ) -> None:
     for path, field in fields.items():
         parent, _, name = path.rpartition(".")
-        of = attrgetter(parent) if parent else _itself
+        of: Callable[[Any], Any] = attrgetter(parent) if parent else lambda whole: whole
         if _is_set(of(asked), name):
             claim(field)
             for target in targets:
                 _set(of(target), name, of(asked))
-
-
-def _itself(message: Message) -> Message:
-    return message
 
 
 def _is_set(message: Message, name: str) -> bool:

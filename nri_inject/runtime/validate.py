@@ -9,7 +9,16 @@ from typing import Any, Final
 from nri_inject import api
 from nri_inject.errors import ConfigError, NriError
 from nri_inject.text.annotations import find
-from nri_inject.text.fields import Fault, Field, described, list_of, map_of, read_flag, read_string
+from nri_inject.text.fields import (
+    GO_BOOLEANS,
+    Fault,
+    Field,
+    described,
+    list_of,
+    map_of,
+    read_flag,
+    read_string,
+)
 from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamlscalars import as_text
 from nri_inject.text.yamltext import ANNOTATION, Value, YamlError, load
@@ -19,12 +28,6 @@ REQUIRED_PLUGINS: Final = "required-plugins.noderesource.dev"
 
 # A list of a few names, whatever a pod's author makes of it.
 _PLUGINS: Final = replace(ANNOTATION, nodes=1000)
-
-# What Go's strconv.ParseBool accepts.
-_BOOLEANS = {
-    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +99,13 @@ def validate(rules: Rules, request: api.ValidateContainerAdjustmentRequest) -> N
         check(rules, request)
 
 
-_Request = api.ValidateContainerAdjustmentRequest
-
-
-def _hooks(rules: Rules, request: _Request) -> None:
+def _hooks(rules: Rules, request: api.ValidateContainerAdjustmentRequest) -> None:
     owner = _simple_owner(request, api.Field.OciHooks)
     if rules.reject_oci_hooks and owner and request.HasField("adjust"):
         raise Rejection(f"OCI hooks may not be added, but {_plugins(owner)} did")
 
 
-def _seccomp(rules: Rules, request: _Request) -> None:
+def _seccomp(rules: Rules, request: api.ValidateContainerAdjustmentRequest) -> None:
     owner = _simple_owner(request, api.Field.SeccompPolicy)
     if not owner or not request.HasField("adjust"):
         return
@@ -116,13 +116,13 @@ def _seccomp(rules: Rules, request: _Request) -> None:
         raise Rejection(f"{name} seccomp policy may not be changed, but {_plugins(owner)} did")
 
 
-def _namespaces(rules: Rules, request: _Request) -> None:
+def _namespaces(rules: Rules, request: api.ValidateContainerAdjustmentRequest) -> None:
     owners = _compound_owners(request, api.Field.Namespace)
     if rules.reject_namespaces and owners and request.HasField("adjust"):
         raise Rejection(f"namespaces may not be changed, but {_listed(owners)}")
 
 
-def _required_plugins(rules: Rules, request: _Request) -> None:
+def _required_plugins(rules: Rules, request: api.ValidateContainerAdjustmentRequest) -> None:
     if _tolerates_missing(rules, request):
         return
     known = {name for each in request.plugins for name in (each.name, f"{each.index}-{each.name}")}
@@ -132,7 +132,7 @@ def _required_plugins(rules: Rules, request: _Request) -> None:
         raise Rejection(f"required {_one_or_more('plugin', missing)} not there: {names}")
 
 
-def _sysctl(rules: Rules, request: _Request) -> None:
+def _sysctl(rules: Rules, request: api.ValidateContainerAdjustmentRequest) -> None:
     # A removal passes: its key has a mark in the adjustment, and its owner has none.
     owners = _compound_owners(request, api.Field.Sysctl)
     changed = {key: owners[key] for key in request.adjust.linux.sysctl if key in owners}
@@ -140,17 +140,17 @@ def _sysctl(rules: Rules, request: _Request) -> None:
         raise Rejection(f"sysctl may not be set, but {_listed(changed)}")
 
 
-def _tolerates_missing(rules: Rules, request: _Request) -> bool:
+def _tolerates_missing(rules: Rules, request: api.ValidateContainerAdjustmentRequest) -> bool:
     found = _annotation(request, rules.tolerate_missing_plugins_annotation)
     if found is None:
         return False
     key, text = found
-    if text not in _BOOLEANS:
+    if text not in GO_BOOLEANS:
         raise Rejection(f"annotation {plain(key)}: got {quoted(text)}, expected true or false")
-    return _BOOLEANS[text]
+    return GO_BOOLEANS[text]
 
 
-def _annotated_plugins(request: _Request) -> Iterator[str]:
+def _annotated_plugins(request: api.ValidateContainerAdjustmentRequest) -> Iterator[str]:
     found = _annotation(request, REQUIRED_PLUGINS)
     if found is None:
         return
@@ -172,22 +172,24 @@ def _plugin_name(name: Value, place: str) -> str:
     return "" if name is None else as_text(name)
 
 
-def _annotation(request: _Request, key: str) -> tuple[str, str] | None:
+def _annotation(
+    request: api.ValidateContainerAdjustmentRequest, key: str
+) -> tuple[str, str] | None:
     if not key:
         return None
     return find(request.pod.annotations, key, "", request.container.name)
 
 
-def _owners(request: _Request) -> api.FieldOwners:
+def _owners(request: api.ValidateContainerAdjustmentRequest) -> api.FieldOwners:
     found = request.owners.owners.get(request.container.id)
     return api.FieldOwners() if found is None else found
 
 
-def _simple_owner(request: _Request, field: int) -> str:
+def _simple_owner(request: api.ValidateContainerAdjustmentRequest, field: int) -> str:
     return str(_owners(request).simple.get(field, ""))
 
 
-def _compound_owners(request: _Request, field: int) -> dict[str, str]:
+def _compound_owners(request: api.ValidateContainerAdjustmentRequest, field: int) -> dict[str, str]:
     found = _owners(request).compound.get(field)
     return {} if found is None else {key: found.owners[key] for key in sorted(found.owners)}
 
@@ -205,7 +207,7 @@ def _listed(owners: Mapping[str, str]) -> str:
     return ", ".join(f"plugin {owner} did: {key}" for key, owner in owners.items())
 
 
-_CHECKS: tuple[Callable[[Rules, _Request], None], ...] = (
+_CHECKS: tuple[Callable[[Rules, api.ValidateContainerAdjustmentRequest], None], ...] = (
     _hooks,
     _seccomp,
     _namespaces,

@@ -101,6 +101,7 @@ def run(command: Command, options: Options) -> int:
     try:
         file = ConfigFile(options.config, options) if options.config else None
         configured = file.current() if file else with_options(Config(), options)
+        logs.send_to(configured.log_target)
         service = Supervisor(
             command.service(options, configured),
             config_file=file,

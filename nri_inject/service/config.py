@@ -98,6 +98,25 @@ class Cdi:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnotationsConfig:
+    """Whose annotations are read beside ours, with the same policy and the same audit.
+
+    `crio` are devices.crio.io and io.kubernetes.cri-o.Devices, `gke` devices.gke.io/container.NAME,
+    `nvidia` nvidia.cdi.k8s.io/container.NAME, and `cdi` the keys cdi.k8s.io/... of the pod.
+    """
+
+    crio: bool = False
+    gke: bool = False
+    nvidia: bool = False
+    cdi: bool = True
+
+    @property
+    def adopted(self) -> frozenset[str]:
+        """The words of those that are read."""
+        return frozenset(each.name for each in dataclasses.fields(self) if getattr(self, each.name))
+
+
+@dataclass(frozen=True, slots=True)
 class Hooks:
     """How OCI hooks are had; the words are explained where they act, in oci_hooks.match.
 
@@ -195,7 +214,8 @@ class Config:
     """The settings of an admin.
 
     `policy` is the policy: rules, a file of them, or the word "unrestricted", which allows every
-    request; None means that it is not set, and denies everything. `audit` is the target of each
+    request; None means that it is not set, and denies everything. `log` is the target of the log:
+    standard error, systemd's journal, or a file. `audit` is the target of each
     decision's record: the log, a file, or none. `on_unsupported` is for a container with a request
     that its runtime would drop in silence: it fails, or it starts without and a warning is logged.
     `on_no_answer` is for a request that the plugin does not answer: it fails, or goes on without
@@ -206,6 +226,7 @@ class Config:
     """
 
     policy: Annotated[Literal["unrestricted"] | PolicyFile | Policy | None, _read_policy] = None
+    log: Annotated[Literal["stderr", "journal"] | NodeFile, _read_log] = "stderr"
     audit: Annotated[Literal["log", "off"] | NodeFile, _read_audit] = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
     on_no_answer: Literal["fail", "pass"] = "fail"
@@ -213,11 +234,17 @@ class Config:
     host_root: AbsolutePath = "/"
     metrics_address: Annotated[str, _read_address] = ""
     cdi: Cdi = Cdi()
+    annotations: AnnotationsConfig = AnnotationsConfig()
     hooks: Hooks = Hooks()
     validator: Validator = Validator()
     logger: LoggerConfig = LoggerConfig()
     differ: DifferConfig = DifferConfig()
     resource_assigner: AssignerConfig = AssignerConfig()
+
+    @property
+    def log_target(self) -> str:
+        """Where the log goes, as `logs.send_to` takes it."""
+        return self.log.path if isinstance(self.log, NodeFile) else self.log
 
     @property
     def failure_policy(self) -> FailurePolicy | None:
@@ -258,8 +285,17 @@ def _read_audit(value: Value) -> Literal["log", "off"] | NodeFile:
     raise Fault(not_one_of(value, ("log", "off", _A_FILE)))
 
 
+def _read_log(value: Value) -> Literal["stderr", "journal"] | NodeFile:
+    if value == "stderr":
+        return "stderr"
+    if value == "journal":
+        return "journal"
+    if isinstance(value, dict):
+        return NodeFile(**_FILE(value))
+    raise Fault(not_one_of(value, ("stderr", "journal", _A_FILE)))
+
+
 _A_FILE: Final = "{file: PATH}"
-_RULES: Final = "rules as in docs/allow-a-device.md"
 _PATH: Final = Field("file", _read_path, required=True, to="path")
 _FILE: Final = map_of([_PATH], strict=True)
 _POLICY_FILE: Final = map_of([_PATH, Field("on_fault", one_of("deny", "keep"))], strict=True)

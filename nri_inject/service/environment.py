@@ -28,7 +28,7 @@ from nri_inject.policy.kept import Kept
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import DENY_ALL, PolicyFile, Standing, check_lent
-from nri_inject.service import config
+from nri_inject.service import config, logs
 from nri_inject.service.base import Options, with_options
 from nri_inject.service.config import Config
 from nri_inject.stub import Stub
@@ -123,6 +123,7 @@ class Environment:
             check_lent(configured.policy, self._configurations(), configured.host_root)
         self._build(configured)
         self.config = configured
+        logs.send_to(configured.log_target)
         lenient = configured.on_unsupported == "warn"
         self._host = real_host(NEWEST if lenient else self.runtime, configured.host_root)
         self._open_sources()

@@ -15,15 +15,21 @@ from google.protobuf.message import Message
 
 from nri_inject import capabilities
 from nri_inject.api import Adjustment, ConfigureRequest, Container, Pod
+from nri_inject.injectors import keys
 from nri_inject.plugin import Plugin
 from nri_inject.policy.audit import AuditOutcome
 from nri_inject.policy.permit import Permit
 from nri_inject.service.base import Options, Service
 from nri_inject.service.config import Config
 from nri_inject.service.environment import ConfiguredService, InjectorSpec
-from nri_inject.text.annotations import where
+from nri_inject.text.annotations import container_name, where
+from nri_inject.text.words import plain
 
 log = logging.getLogger(__name__)
+
+
+# What the log has been told of; after so many others one may be told of again.
+_MOST_TOLD: Final = 1024
 
 
 def service_of(*parts: InjectorSpec) -> Callable[[Options, Config], Service]:
@@ -36,6 +42,7 @@ class InjectorService(ConfiguredService):
 
     def __init__(self, parts: Sequence[InjectorSpec], options: Options, configured: Config) -> None:
         super().__init__(parts, options, configured)
+        self._told: dict[str, None] = {}
         self.plugin: Final = Plugin(
             name=options.name,
             index=options.idx,
@@ -66,6 +73,7 @@ class InjectorService(ConfiguredService):
                 warn(capabilities.sentence(loss, environment.runtime))
             capabilities.drop_what_crashes(adjustment, environment.runtime)
         finally:
+            environment.after(partial(self._tell, pod, container))
             environment.after(partial(self._record, pod, container, host.permit, adjustment))
         return adjustment if adjustment.ByteSize() else None
 
@@ -78,6 +86,31 @@ class InjectorService(ConfiguredService):
             self._environment.record(permit, pod, container, outcome)
         if adjustment is not None and adjustment.ByteSize():
             log.info("%s: injected %s", where(pod, container), summary(adjustment))
+
+    def _tell(self, pod: Pod, container: Container) -> None:
+        """Log what of a pod's annotations nobody reads, each once; a pod is known by its id."""
+        if not keys.concern(pod.annotations):
+            return
+        adopted = self._environment.config.annotations.adopted
+        unread = keys.unread(pod.annotations, adopted) if self._is_new(pod.id) else []
+        found = [one for one in unread if one.level != "fault"]  # the container's error has those
+        name = container_name(container)
+        found += (
+            one
+            for one in keys.for_a_container_like(pod.annotations, name)
+            if self._is_new(f"{pod.id} {one.key}")
+        )
+        for one in found:
+            log.warning("pod %s/%s: %s", plain(pod.namespace), plain(pod.name), one)
+
+    def _is_new(self, name: str) -> bool:
+        """Tell whether the log has not been told of this lately."""
+        if name in self._told:
+            return False
+        if len(self._told) >= _MOST_TOLD:
+            del self._told[next(iter(self._told))]
+        self._told[name] = None
+        return True
 
     def _warn(self, pod: Pod, container: Container, sentence: str) -> None:
         told = partial(log.warning, "%s: %s", where(pod, container), sentence)

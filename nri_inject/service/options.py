@@ -15,6 +15,7 @@ from nri_inject.service import config
 from nri_inject.service.base import Options
 from nri_inject.service.logs import USUAL
 from nri_inject.stub import DEFAULT_SOCKET, NRI_VERSION
+from nri_inject.text.fields import GO_BOOLEANS
 from nri_inject.version import VERSION
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,11 +33,6 @@ _SWITCHES: Final = {"--verbose", "--disable-watch"}
 _WITH_VALUE: Final = {
     *(set(_GO_FLAGS.values()) - _SWITCHES),
     *("--config", "--policy", "--cdi-dir", "--hooks-dir", "--log-format", "--metrics-address"),
-}
-# What Go takes for a boolean flag's value, as in `-verbose=true` (strconv.ParseBool).
-_GO_WORDS: Final = {
-    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
 }
 
 
@@ -101,8 +97,8 @@ def translated(arguments: Sequence[str], own: Sequence[click.Parameter] = ()) ->
             return [*result, argument, *rest]
         flag, equals, value = argument.partition("=")
         flag = go_flags.get(flag, flag)
-        if flag in _SWITCHES and equals and value in _GO_WORDS:
-            result += [flag] if _GO_WORDS[value] else []
+        if flag in _SWITCHES and equals and value in GO_BOOLEANS:
+            result += [flag] if GO_BOOLEANS[value] else []
             continue
         result.append(flag + equals + value)
         if flag in _WITH_VALUE | valued and not equals:
@@ -123,6 +119,17 @@ def format_option(function: F) -> F:
         default="text",
         help="text for people, json for programs.",
     )(function)
+
+
+def directories_option(flag: str, what: str, usual: Sequence[str]) -> Callable[[F], F]:
+    """Return the option for directories of files, of which a later one wins."""
+    return click.option(
+        flag,
+        "directories",
+        multiple=True,
+        metavar="DIR",
+        help=f"{what} directory; a later one wins. {' and '.join(usual)} unless given.",
+    )
 
 
 def show(output: str, document: Mapping[str, Any], lines: Iterable[str]) -> None:

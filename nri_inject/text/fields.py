@@ -272,6 +272,12 @@ def check_length(text: str) -> None:
 
 # --- other scalars ------------------------------------------------------------------------------
 
+GO_BOOLEANS: Final = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+"""The texts that Go takes for a boolean (strconv.ParseBool), by what they mean."""
+
 
 def read_flag(value: object) -> bool:
     """Return a boolean."""
@@ -370,12 +376,16 @@ def check_count(count: int, what: str, most: int = MAX_ITEMS) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One key of a map, as it is written in the documentation; `to` names its value in a record."""
+    """One key of a map, as it is written in the documentation; `to` names its value in a record.
+
+    `others` are words that people write for it, folded, since other tools have them.
+    """
 
     name: str
     read: Reader[Any]
     required: bool = False
     to: str = ""
+    others: tuple[str, ...] = ()
 
 
 def folded(key: str) -> str:
@@ -387,6 +397,9 @@ _FOLD: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)} | {
     0x17F: ord("s"),
     0x212A: ord("k"),
 }
+
+
+_NEARLY_SAME: Final = 0.8  # of difflib; path and hostPath have 0.67
 
 
 class Map:
@@ -431,13 +444,13 @@ class Map:
                 self._miss(known, value, found)
         return values
 
-    def _in_other_case(self, key: str, keys: Iterable[str], found: Findings) -> Field | None:
+    def _in_other_case(self, key: str, keys: Mapping[str, Value], found: Findings) -> Field | None:
         """Return the field that a key names in other letters, or None after noting a fault."""
         name = folded(key)
         known = None if self._strict else self._folded.get(name)
         if known is None:
             if not self._ignored:
-                found.add(unknown_key(key, self.names))
+                found.add(self._unknown(key, keys))
             return None
         first = known.name if known.name in keys else next(k for k in keys if folded(k) == name)
         if first != key:
@@ -446,6 +459,22 @@ class Map:
             return None
         found.warn("key-case", f"the key is read as {known.name}; use that spelling", key)
         return known
+
+    def _unknown(self, key: str, value: Mapping[str, Value]) -> Problem:
+        """Return the fault of an unknown key, with the known key that it may mean.
+
+        A key that the map has already is meant only if the two are nearly the same.
+        """
+        given = {
+            folded(other) for other, item in value.items() if item is not None and other != key
+        }
+        free = [field for name, field in self._folded.items() if name not in given]
+        near = next((field.name for field in free if folded(key) in field.others), None)
+        near = near or meant(key, [field.name for field in free])
+        near = near or meant(key, self.names, _NEARLY_SAME)
+        hint = f"did you mean {near!r}?" if near else f"known: {listed(self.names)}"
+        sentence = f"unknown key {quoted(key)}; {hint}"
+        return Problem("unknown-field", (), sentence, {"field": key})
 
     def _miss(self, known: Field, keys: Iterable[str], found: Findings) -> None:
         """Note a missing key, unless an unknown key was meant to be it."""

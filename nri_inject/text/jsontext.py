@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias, Union
 
-from nri_inject.text import yamltext
+from nri_inject.text import jsonfaults, yamltext
 
 # --- as Go's encoding/json reads it -------------------------------------------------------------
 
@@ -22,16 +22,18 @@ class Object:
     members: tuple[tuple[str, JsonValue], ...] = ()
 
 
-JsonValue: TypeAlias = Union[str, int, float, bool, "list[Value]", Object, None]
+JsonValue: TypeAlias = Union[str, int, float, bool, "list[JsonValue]", Object, None]
 
 
 class Malformed(ValueError):
-    """A text that is not JSON; `place` is its line and column from 1, or empty if unknown."""
+    """A text that is not JSON; line and column count from 1, and are 0 if unknown."""
 
-    def __init__(self, sentence: str, place: str = "") -> None:
-        super().__init__(f"{place}: {sentence}" if place else sentence)
+    def __init__(self, sentence: str, line: int = 0, column: int = 0) -> None:
+        self.place = f"line {line}, column {column}" if line else ""
+        super().__init__(f"{self.place}: {sentence}" if line else sentence)
         self.sentence = sentence
-        self.place = place
+        self.line = line
+        self.column = column
 
 
 def load_members(data: bytes) -> JsonValue:
@@ -45,9 +47,9 @@ def load_members(data: bytes) -> JsonValue:
     try:
         value: JsonValue = _MEMBERS.decode(_ESCAPE.sub(_without_half, text))
     except json.JSONDecodeError as error:
-        problem = error.msg.removesuffix(" at").removesuffix(" starting")
-        sentence = f"not JSON: {problem[:1].lower()}{problem[1:]}"
-        raise Malformed(sentence, f"line {error.lineno}, column {error.colno}") from error
+        sentence, at = jsonfaults.explained(error)
+        line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+        raise Malformed(sentence, line, column) from error
     except RecursionError as error:  # raised from some thousand levels on; the C stack is guarded
         raise Malformed("too many levels of lists and objects") from error
     return value

@@ -40,17 +40,18 @@ def suggestion(name: str, known: Sequence[str]) -> str:
     return f"did you mean {near!r}?" if near else f"known: {listed(known)}"
 
 
-def meant(name: str, known: Sequence[str]) -> str | None:
+def meant(name: str, known: Sequence[str], likeness: float = 0.6) -> str | None:
     """Return the known name that looks like `name`, whatever the letter case.
 
     Words that all known names begin with, such as SCHED_, may be missing and make no likeness.
-    No known name looks like a name of more than MAX_EXCERPT characters.
+    No known name looks like a name of more than MAX_EXCERPT characters. `likeness` is the least
+    ratio of difflib.
     """
     if len(name) > MAX_EXCERPT or not known:
         return None
     prefix = _shared_words(known).casefold()
     stems = {candidate.casefold().removeprefix(prefix): candidate for candidate in known}
-    near = difflib.get_close_matches(name.casefold().removeprefix(prefix), stems, n=1)
+    near = difflib.get_close_matches(name.casefold().removeprefix(prefix), stems, 1, likeness)
     return stems[near[0]] if near else None
 
 

@@ -116,7 +116,7 @@ def test_validate_has_a_line_for_each_fault(hooks: Path) -> None:
             f"{bad}: hook.path: program /none does not exist",
             f"{bad}: when.commands[0]: '(' is not a pattern: missing ): (",
             f"{bad}: stages[0]: 'x' must be one of {known}",
-            f"{broken}: line 2, column 11: not JSON: expecting ':' delimiter",
+            f"{broken}: line 2, column 11: a colon is missing before this",
             "/no/such.json: /no/such.json does not exist: there is no '/no'",
         ],
     )

@@ -82,7 +82,11 @@ def test_doctor_says_what_is_wrong_and_what_to_do(host: Path) -> None:
             "problem  NRI socket /var/run/nri/nri.sock: no such file or directory\n"
             "         do: start or restart containerd; mount the socket's directory, not the"
             " socket, into a container\n"
-            "2 problems with NRI on containerd\n"
+            "problem  nri-inject is not installed: /opt/nri/plugins has no plugin of it, there is"
+            " no unit, and no plugin of it runs; pods start without the devices that they request\n"
+            "         do: nri-inject install; a plugin that the DaemonSet runs is not visible here,"
+            " ask it with kubectl exec\n"
+            "3 problems with NRI on containerd\n"
         ),
         "",
     )
@@ -91,6 +95,9 @@ def test_doctor_says_what_is_wrong_and_what_to_do(host: Path) -> None:
 def test_doctor_counts_one_problem_as_one(host: Path) -> None:
     config = host / "etc/containerd/config.toml"
     config.write_text('version = 2\n[plugins."io.containerd.nri.v1.nri"]\ndisable = false\n')
+    (host / "opt/nri/plugins").mkdir(parents=True)
+    (host / "opt/nri/plugins/20-nri-inject").write_text("")
+    (host / "opt/nri/plugins/20-nri-inject").chmod(0o755)
     output = ended("doctor", "--root", host)[1]
     assert output.splitlines()[-1] == "1 problem with NRI on containerd"
 
@@ -99,7 +106,7 @@ def test_doctor_for_programs(host: Path) -> None:
     status, output, _ = ended("doctor", "--root", host, "--format", "json")
     said = json.loads(output)
     assert (status, said["runtime"], said["release"]) == (1, "containerd", None)
-    assert [one["check"] for one in said["findings"]] == ["nri", "socket"]
+    assert [one["check"] for one in said["findings"]] == ["nri", "socket", "installed"]
     assert set(said["findings"][0]) == {"check", "level", "what", "do"}
 
 

@@ -164,3 +164,60 @@ def test_what_cannot_be_written_leaves_nothing_behind(
     status, _, errors = attempt("greeter")
     assert (status, errors) == (1, "Error: cannot write greeter: No such file or directory\n")
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_author_sees_what_the_plugin_prints_and_its_traceback(attempt: New) -> None:
+    attempt("greeter")
+    module = Path("greeter/greeter.py")
+    assert module.read_text().startswith(f"#!{sys.executable}\n")
+    text = module.read_text().replace(
+        "    if greeting is None:", '    print("seen", greeting)\n    if greeting:', 1
+    )
+    module.write_text(text.replace("        return None", '        raise ValueError("mine")', 1))
+    command: list[str | Path] = [
+        BIN / "nri-inject",
+        "try",
+        "--plugin",
+        "./greeter.py",
+        "--idx",
+        "50",
+    ]
+    done = subprocess.run(
+        [*command, "--name", "greeter", "pod.yaml"],
+        cwd="greeter",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "seen good morning" in done.stderr
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "ValueError: mine" in done.stderr
+    assert "plugin greeter failed in CreateContainer" in done.stdout
+
+
+@pytest.mark.slow
+def test_an_author_sees_why_a_plugin_does_not_start(attempt: New) -> None:
+    attempt("greeter")
+    module = Path("greeter/greeter.py")
+    module.write_text(module.read_text().replace("import os", "import no_such_module", 1))
+    command: list[str | Path] = [
+        BIN / "nri-inject",
+        "try",
+        "--plugin",
+        "./greeter.py",
+        "--idx",
+        "50",
+    ]
+    done = subprocess.run(
+        [*command, "--name", "greeter", "pod.yaml"],
+        cwd="greeter",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in done.stderr

@@ -152,11 +152,20 @@ def test_what_resets_is_shown_though_it_is_all_zeros(tmp_path: Path, attempt: Tr
     assert "  gets   IoPriority from 20-nri-inject" in output
 
 
-@pytest.mark.parametrize("text", ["", "---\n---\n", "kind: Service\nmetadata: {name: a}\n"])
-def test_a_manifest_without_pods_is_fine_and_says_nothing(
-    tmp_path: Path, attempt: Try, text: str
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "no object"),
+        ("---\n---\n", "no object"),
+        ("kind: Service\nmetadata: {name: a}\n---\nkind: ConfigMap\n", "Service a, ConfigMap"),
+    ],
+)
+def test_a_manifest_without_pods_is_2_since_nothing_was_tried(
+    tmp_path: Path, attempt: Try, text: str, what: str
 ) -> None:
-    assert attempt("--format", "json", file(tmp_path, "pod.yaml", text)) == (0, "", "")
+    path = file(tmp_path, "pod.yaml", text)
+    expected = f"Error: {path} describes no pod; it has {what}\n"
+    assert attempt("--format", "json", path) == (2, "", expected)
 
 
 # --- text ----------------------------------------------------------------------------------------
@@ -267,10 +276,10 @@ def test_a_runtime_needs_name_and_version(tmp_path: Path, attempt: Try, runtime:
     )
 
 
-def test_a_broken_configuration_is_2(tmp_path: Path, attempt: Try) -> None:
+def test_a_broken_configuration_is_1(tmp_path: Path, attempt: Try) -> None:
     config = file(tmp_path, "nri.yaml", "polcy: 1\non_unsupported: x\n")
     assert attempt("--config", config, file(tmp_path, "pod.yaml", SYSCTL)) == (
-        2,
+        1,
         "",
         (
             f"Error: {config}: unknown key 'polcy'; did you mean 'policy'?;"
@@ -381,8 +390,16 @@ def test_a_broken_line_is_named_by_its_number_and_nothing_is_tried(
     assert errors.count("\n") == 1
 
 
-def test_no_requests_are_fine(tmp_path: Path, attempt: Try) -> None:
-    assert attempt("--requests", file(tmp_path, "requests", "")) == (0, "", "")
+def test_no_requests_are_2_since_nothing_was_tried(tmp_path: Path, attempt: Try) -> None:
+    path = file(tmp_path, "requests", "\n")
+    assert attempt("--requests", path) == (2, "", f"Error: {path} has no request\n")
+
+
+def test_a_faulty_policy_is_1(tmp_path: Path, attempt: Try) -> None:
+    policy = file(tmp_path, "policy.yaml", "rules: [{alow: {}}]")
+    status, output, errors = attempt("--policy", policy, file(tmp_path, "pod.yaml", SYSCTL))
+    assert (status, output) == (1, "")
+    assert errors.startswith(f"Error: {policy}: rules: rule 1: unknown key 'alow'; did you mean")
 
 
 def test_a_request_too_long_for_the_wire_fails_alone(tmp_path: Path, attempt: Try) -> None:

@@ -17,10 +17,11 @@ class External:
     """A plugin command that connects to a runtime's socket by itself."""
 
     def __init__(self, command: str, daemon: Daemon, log_path: Path, *options: str) -> None:
+        program, *words = command.split()
         self._log_path = log_path
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [BIN / command, "--socket-path", str(daemon.nri_socket), *options],
+                [BIN / program, *words, "--socket-path", str(daemon.nri_socket), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -8,9 +8,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from . import hostroot
 from .conftest import NewContainerd
 from .containerd import Containerd
+from .cri import CriError
+from .poll import until
 
 LISTED = ("etc", "opt", "usr", "var", "bin", "lib")
 KEY = "cdi-devices.noderesource.dev/pod"
@@ -149,3 +153,28 @@ def test_single_plugins_are_links_to_the_same_executable(
     said = json.loads(host.inside("/usr/local/bin/nri-inject", "status", "--format", "json"))
     running = [plugin["plugin"] for plugin in said["plugins"]]
     assert running == ["10-device-injector", "30-hook-injector"]
+
+
+def test_a_launched_plugin_has_a_log_with_the_audit_in_it(
+    new_containerd: NewContainerd, build: Path
+) -> None:
+    host = prepared(new_containerd, build)
+    (host.root / "etc/nri/conf.d/20-nri-inject.conf").unlink()
+    host.nri_inject("install")
+    host.daemon.start()
+    pod = host.daemon.cri.run_pod("denied", annotations={DEVICES: "- path: /dev/full"})
+    with pytest.raises(CriError, match=r"no rule of /etc/nri-inject/policy\.yaml allows it"):
+        host.daemon.cri.run(pod, "main")
+    log = host.root / "var/log/nri-inject/20-nri-inject.log"
+    until(lambda: '"decision": "deny"' in log.read_text(), "the decision in the log")
+    policy = host.root / "etc/nri-inject/policy.yaml"
+    policy.write_text(f"{policy.read_text()}rules: []\n")
+    with pytest.raises(CriError, match="a newer version of the policy is not in force"):
+        host.daemon.cri.run(pod, "main")
+    said = json.loads(host.inside("/usr/local/bin/nri-inject", "status", "--format", "json"))
+    assert "/etc/nri-inject/policy.yaml: line " in said["plugins"][0]["config_error"]
+    host.daemon.cri.remove_all()
+    host.daemon.stop()
+    _, answer = host.nri_inject("uninstall")
+    kept = {row["path"] for row in answer["changes"] if row["what"] == "kept"}
+    assert kept == {"/var/log/nri-inject", "/etc/nri-inject/policy.yaml"}

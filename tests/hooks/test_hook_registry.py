@@ -263,7 +263,7 @@ def test_half_written_file_keeps_its_meaning_and_is_called_stale(
     (place / "etc/a.json").write_text('{"version": ')
     assert registry.current() == before
     assert errors(registry, place)["etc/a.json"] == [
-        "line 1, column 13: not JSON: expecting value",
+        "line 1, column 13: the file ends here, before its brackets are closed",
         "stale: the previous version stays in force",
     ]
     define(place / "etc/a.json", when={"always": False})

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.device_rules import OPENINGS, READINGS, Rule, of_message
 
-from nri_inject.host.access import AUTOMATIC, Number, letters, possible_access, refusal, rules
+from nri_inject.host.access import AUTOMATIC, letters, possible_access, refusal, rules
+from nri_inject.host.model import Number
 
 FUSE: Number = ("c", 10, 229)
 DISK: Number = ("b", 8, 0)

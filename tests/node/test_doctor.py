@@ -90,6 +90,32 @@ def nobody(host: Host) -> None:
     host.statuses = {}
 
 
+def uninstalled(host: Host) -> None:
+    unlink(host, f"{PLUGINS}/20-nri-inject")
+    nobody(host)
+
+
+def two_running(host: Host) -> None:
+    host.statuses = {**RUNNING, "20-nri-inject.8": RUNNING["20-nri-inject.7"]}
+
+
+def gone(host: Host) -> None:
+    host.write("etc/cdi/part.yaml", GONE)
+    host.write("dev/null", "")  # the root has nodes
+
+
+GONE = """\
+cdiVersion: "0.5.0"
+kind: example.com/part
+devices:
+- name: "0"
+  containerEdits:
+    deviceNodes: [{path: /dev/part0}]
+    mounts: [{hostPath: /usr/bin/part-smi, containerPath: /usr/bin/part-smi}]
+    hooks: [{hookName: createRuntime, path: /usr/bin/part-hook, env: [A=1]}]
+"""
+
+
 def plain_file_instead_of_socket(host: Host) -> None:
     unlink(host, "run/nri/nri.sock")
     host.write("run/nri/nri.sock", "")
@@ -169,10 +195,45 @@ BROKEN: Mapping[str, tuple[Break, str, str]] = {
     ),
     "suite and part": (
         lambda host: host.write(f"{PLUGINS}/10-device-injector", "", 0o755),
-        "suite",
+        "twice",
         (
-            "nri-inject is installed beside device-injector, which it contains: a container that"
-            " gets a device from both fails with a conflict"
+            "/opt/nri/plugins/10-device-injector and /opt/nri/plugins/20-nri-inject both start a"
+            " plugin that injects the same, so every container that requests a device fails with a"
+            " conflict"
+        ),
+    ),
+    "launched and a service": (
+        lambda host: host.write("etc/systemd/system/nri-inject.service", ""),
+        "twice",
+        (
+            "/opt/nri/plugins/20-nri-inject and /etc/systemd/system/nri-inject.service both start"
+            " a plugin that injects the same, so every container that requests a device fails with"
+            " a conflict"
+        ),
+    ),
+    "two running": (
+        two_running,
+        "twice",
+        (
+            "plugin 20-nri-inject runs 2 times, so every container that requests a device fails"
+            " with a conflict"
+        ),
+    ),
+    "not installed": (
+        uninstalled,
+        "installed",
+        (
+            "nri-inject is not installed: /opt/nri/plugins has no plugin of it, there is no unit,"
+            " and no plugin of it runs; pods start without the devices that they request"
+        ),
+    ),
+    "what a spec names is gone": (
+        gone,
+        "cdi",
+        (
+            "CDI {root}/etc/cdi/part.yaml: this host has no '/dev/part0', /usr/bin/part-smi does"
+            " not exist: there is no '/usr', program /usr/bin/part-hook does not exist: there"
+            " is no '/usr'; containers that request its devices fail"
         ),
     ),
     "plugin writable by others": (
@@ -252,7 +313,7 @@ def test_what_is_broken_is_found_and_nothing_else(host: Host, name: str) -> None
     break_it, check, what = BROKEN[name]
     break_it(host)
     found = host.problems()
-    assert (check, what) in found
+    assert (check, what.replace("{root}", str(host.root))) in found
     # A plugin that cannot be launched is not running either, and so on: one cause, few words.
     assert len(found) <= 2
 
@@ -261,6 +322,16 @@ def test_files_of_cdi_and_hooks_are_read_as_the_plugins_read_them(host: Host) ->
     host.write("etc/cdi/part.json", '{"cdiVersion": "1.1.0"}')
     host.write(f"{HOOKS}/hook.json", '{"version": "1.0.0"}')
     assert {check for check, _ in host.problems()} == {"cdi", "hooks"}
+
+
+def test_a_file_that_no_program_reads_is_a_note(host: Host) -> None:
+    host.write("etc/cdi/part.yml", "")
+    host.write(f"{HOOKS}/hook.conf", "")
+    unread, only = "is not read: its name ends in", "and only files that end in"
+    assert [(one.level, one.what) for one in host.findings()] == [
+        ("note", f"{host.root}/etc/cdi/part.yml {unread} '.yml', {only} .json or .yaml are read"),
+        ("note", f"{host.root}/{HOOKS}/hook.conf {unread} '.conf', {only} .json are read"),
+    ]
 
 
 def test_connections_that_are_off_matter_to_who_connects(host: Host) -> None:
@@ -274,7 +345,10 @@ def test_connections_that_are_off_matter_to_who_connects(host: Host) -> None:
 def test_an_old_runtime_is_a_note_with_what_it_does_not_apply(host: Host) -> None:
     host.write(CONFIG, f"version = 2\n{TABLE}disable = false\n")
     notes = [one.what for one in host.findings((1, 7, 24))]
-    assert notes[0].startswith("containerd 1.7.24 does not apply CDI_devices, oom_score_adj, ")
+    assert notes[0] == (
+        "containerd 1.7.24 is too old for access to a device that is not rw, io-priority,"
+        " scheduling-policy, network-devices, sysctl, memory-policy"
+    )
     assert notes[1] == "containerd 1.7.24 stops if a pre-installed plugin does not start"
 
 
@@ -367,5 +441,5 @@ def test_every_finding_says_what_to_do(host: Host, name: str) -> None:
 
 def test_every_check_has_a_test() -> None:
     tested = {check for _, check, _ in BROKEN.values()}
-    tested |= {"cdi", "hooks", "connections", "release", "notes", "no-answer"}
+    tested |= {"cdi", "hooks", "unread", "connections", "release", "notes", "no-answer"}
     assert tested == set(CHECKS)

@@ -14,13 +14,14 @@ from nri_inject.errors import ConfigError
 from nri_inject.node import files, install, texts
 from nri_inject.node.install import (
     Build,
+    Directory,
     FileStep,
     InstallStep,
     LinkStep,
-    PathChange,
     Program,
     TreeStep,
 )
+from nri_inject.node.record import RECORD, PathChange
 from nri_inject.node.runtime import Node, look
 from nri_inject.service import config
 
@@ -78,7 +79,10 @@ def test_the_plan_ends_with_the_plugin_when_all_it_needs_is_there(host: Path) ->
         TreeStep("/opt/nri-inject/1.0-abc", "/dist"),
         LinkStep("/opt/nri-inject/current", "/opt/nri-inject/1.0-abc"),
         LinkStep("/usr/local/bin/nri-inject", "/opt/nri-inject/current/nri-inject"),
+        Directory("/etc/cdi"),
+        Directory("/etc/containers/oci/hooks.d"),
         FileStep("/etc/nri-inject/policy.yaml", texts.POLICY),
+        Directory("/var/log/nri-inject", logs=True),
         FileStep(CONF, texts.drop_in("20-nri-inject")),
         LinkStep(PLUGIN, "/opt/nri-inject/current/nri-inject"),
     ]
@@ -125,6 +129,7 @@ def test_whatever_the_umask_others_may_read_what_is_installed_and_not_write_it(
         if not path.is_symlink()
     }
     home = f"opt/nri-inject/{build.release}"
+    assert modes.pop("var/log/nri-inject") == 0o750
     assert {path for path, mode in modes.items() if mode not in (0o755, 0o644)} == set()
     assert {"opt", "opt/nri", "opt/nri/plugins", "etc/nri", "var/lib"} <= modes.keys()
     assert (modes[f"{home}/nri-inject"], modes[f"{home}/lib/deep/data"]) == (0o755, 0o644)
@@ -237,17 +242,20 @@ def test_an_install_that_was_interrupted_can_be_undone(
 
 
 def test_a_damaged_record_is_an_error_that_names_it(host: Path) -> None:
-    record = host / install.RECORD.lstrip("/")
+    record = host / RECORD.lstrip("/")
     record.parent.mkdir(parents=True)
     for text in ("{", "[]", "{}", json.dumps({"installed": [{"what": 1}]})):
         record.write_text(text)
-        with pytest.raises(ConfigError, match=f"^{install.RECORD} is damaged: "):
+        with pytest.raises(ConfigError, match=f"^{RECORD} is damaged: "):
             install.uninstall(str(host))
 
 
 def test_a_service_has_a_unit_and_one_configuration(host: Path) -> None:
     planned = install.plan(node(host), Build("/venv/bin"), [SUITE], systemd=True)
     assert [step.path for step in planned] == [
+        "/usr/local/bin/nri-inject",
+        "/etc/cdi",
+        "/etc/containers/oci/hooks.d",
         "/etc/nri-inject/policy.yaml",
         "/etc/nri-inject/config.yaml",
         "/etc/systemd/system/nri-inject.service",

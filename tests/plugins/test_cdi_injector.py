@@ -105,9 +105,12 @@ def test_everything_wrong_with_the_asking_is_told() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("v.com/d=a,v.com/d=b", "'v.com/d=a,v.com/d=b' is not a list of names such as"),
+        (
+            "v.com/d=a,v.com/d=b",
+            "'v.com/d=a,v.com/d=b' is not a list; write [v.com/d=a, v.com/d=b]",
+        ),
         ("[v.com/d=a]]", "line 1, column 12: "),
-        ("['v.com/d=a,v.com/d=b']", "contains a comma; list each name as a separate item"),
+        ("['v.com/d=a,v.com/d=b']", "is one text; write a list: [v.com/d=a, v.com/d=b]"),
         ("['v.com/d=\\e']", "v.com/d=\\\\e"),
         (json.dumps([f"v.com/d={number}" for number in range(1001)]), "at most 1000 allowed"),
     ],
@@ -118,8 +121,8 @@ def test_annotation_that_is_no_list_of_names_says_so(text: str, sentence: str) -
 
 def test_unknown_names_are_told_with_the_container() -> None:
     assert refused({KEY: "[v.com/d=c, v.com/e=a]"}) == (
-        "no CDI device 'v.com/d=c'; known devices of v.com/d: a, b, gids",
-        "no CDI device 'v.com/e=a'; did you mean 'v.com/d=a'?",
+        f"annotation {KEY}: no CDI device 'v.com/d=c'; known devices of v.com/d: a, b, gids",
+        f"annotation {KEY}: no CDI device 'v.com/e=a'; did you mean 'v.com/d=a'?",
     )
 
 
@@ -129,12 +132,19 @@ def test_without_specs_no_device_is_known() -> None:
 
 
 def test_what_cannot_be_carried_fails_the_container_or_is_told() -> None:
-    sentence = "additionalGids 44: NRI cannot add groups to a container"
-    assert refused({KEY: "[v.com/d=gids]"}) == (sentence,)
+    sentence = (
+        "CDI device 'v.com/d=gids' of /etc/cdi/a.json: additionalGids 44: NRI cannot add groups to"
+        " a container; add supplementalGroups: [44] to the pod's securityContext, or set"
+        " on_unsupported: warn or cdi.mode: native in the plugin's configuration"
+    )
+    user = Container(name="main", user=api.User(uid=1000))
+    with pytest.raises(RequestError) as caught:
+        inject(pod(**{KEY: "[v.com/d=gids]"}), user, HOST)
+    assert caught.value.faults == (sentence,)
     lenient = make_injector(lenient=True)
     warnings: list[str] = []
     hearing = dataclasses.replace(HOST, warn=warnings.append)
-    assert lenient(pod(**{KEY: "[v.com/d=gids]"}), MAIN, hearing) == Adjustment()
+    assert lenient(pod(**{KEY: "[v.com/d=gids]"}), user, hearing) == Adjustment()
     assert warnings == [sentence]
 
 
@@ -282,9 +292,11 @@ def test_a_name_has_at_most_1024_characters(annotation: str) -> None:
 def test_a_key_that_the_container_repeats_is_the_pods() -> None:
     annotations = {"cdi.k8s.io/a": "v.com/d=a", "cdi.k8s.io/b": "v.com/d=b"}
     container = Container(annotations={**annotations, "cdi.k8s.io/c": "v.com/d=c"})
-    assert requested(pod(**annotations), container) == (["v.com/d=a", "v.com/d=b"], ["v.com/d=c"])
+    asked = {"v.com/d=a": "cdi.k8s.io/a", "v.com/d=b": "cdi.k8s.io/b"}
+    assert requested(pod(**annotations), container) == (asked, ["v.com/d=c"])
     other = Container(annotations={"cdi.k8s.io/a": "v.com/d=x"})
-    assert requested(pod(**annotations), other)[0] == ["v.com/d=a", "v.com/d=b", "v.com/d=x"]
+    changed = {"v.com/d=x": "cdi.k8s.io/a"}
+    assert requested(pod(**annotations), other)[0] == asked | changed
 
 
 def test_a_reading_costs_the_same_steps_when_it_is_cached() -> None:

@@ -25,8 +25,8 @@ from nri_inject.errors import RequestError
 from nri_inject.host.devices import selectors
 from nri_inject.host.model import DeviceNode
 from nri_inject.host.nodes import HostDevices
+from nri_inject.injectors import texts
 from nri_inject.injectors.device import KINDS, inject
-from nri_inject.injectors.device.injector import _remembered
 from nri_inject.injectors.host import Host
 from nri_inject.text.budget import Budget, OverBudget
 
@@ -105,7 +105,20 @@ SCHEDULER_FLAGS = (
     "SCHED_FLAG_RESET_ON_FORK, SCHED_FLAG_RECLAIM, SCHED_FLAG_DL_OVERRUN, SCHED_FLAG_KEEP_POLICY,"
     " SCHED_FLAG_KEEP_PARAMS, SCHED_FLAG_UTIL_CLAMP_MIN, SCHED_FLAG_UTIL_CLAMP_MAX"
 )
+NOT_A_RANGE = (
+    "access to all devices of a major number cannot be requested: name them, as in"
+    ' {device: "/dev/ttyUSB*", count: all}'
+)
+ENDING = "its end must be /container.NAME or /pod"
+HARD = "hard is missing; soft is what holds at first, hard the most of it"
 DIFFERENCES: dict[str, Adjustment | list[str]] = {
+    "devices/mode-decimal": ["item 1: file_mode: 644 is decimal (01204); write 0644"],
+    "ulimits/zero": [f"item 1: {HARD}"],
+    "precedence/odd-scope": [
+        f"{ENDING}; did you mean devices.noderesource.dev/pod?",
+        f"{ENDING}; did you mean devices.noderesource.dev/container.c0?",
+        f"{ENDING}; did you mean devices.noderesource.dev/pod?",
+    ],
     "devices/path-only": device("/dev/full", 1, 7, 0o666),
     "devices/major-null": device("/dev/null", 1, 3, 0o666),
     "devices/mode-zero": device("/dev/null", 1, 3, 0),
@@ -114,21 +127,21 @@ DIFFERENCES: dict[str, Adjustment | list[str]] = {
     "devices/no-path": ["item 1: path is missing"],
     "devices/mode-greatest": ["item 1: file_mode: 4294967295 is not between 0 and 4095"],
     "devices/major-negative": [
-        "item 1: major: -1 is not between 0 and 4095",
-        "item 1: minor: -1 is not between 0 and 1048575",
+        f"item 1: major: -1 is not between 0 and 4095; {NOT_A_RANGE}",
+        f"item 1: minor: -1 is not between 0 and 1048575; {NOT_A_RANGE}",
     ],
     "devices/type-odd": ["item 1: type: 'x' must be one of b, c, u"],
-    "devices/path-relative": ["item 1: path: 'dev/null' is not an absolute path"],
+    "devices/path-relative": [
+        "item 1: path: 'dev/null' is neither a path nor a selector; write /dev/null"
+    ],
     "devices/path-removal-mark": [
         "item 1: path: '-/dev/null' begins with '-', which NRI reads as a removal"
     ],
     "devices/path-dotdot": ["item 1: path: '/dev/../etc/x' contains '..'"],
     "devices/path-unicode": ["item 1: '/dev/名前' does not exist on the host"],
     "devices/unknown-key": [
-        (
-            "item 1: unknown key 'permissions';"
-            " known: path, type, major, minor, file_mode, uid, gid, access"
-        )
+        "item 1: unknown key 'permissions'; use access",
+        "item 1: write {device: /dev/null, access: rwm} in its place",
     ],
     "devices/duplicate-key": ["line 2, column 3: duplicate key 'path'"],
     "mounts/options-multiline": [
@@ -449,7 +462,7 @@ def test_what_the_host_lacks_is_told_beside_wrong_items() -> None:
     text = "[{path: /dev/none}, {path: a}, {path: /dev/null, major: 2}]"
     assert faults("devices", text) == [
         "item 1: '/dev/none' does not exist on the host",
-        "item 2: path: 'a' is not an absolute path",
+        "item 2: path: 'a' is neither a path nor a selector; write /dev/a",
         "item 3: major: 2 but '/dev/null' has 1",
     ]
 
@@ -473,11 +486,11 @@ def test_at_most_a_hundred_faults_of_a_kind_are_collected(kind: str, text: str) 
 
 
 def test_a_text_with_an_alias_is_not_remembered() -> None:
-    _remembered.cache_clear()
+    texts._remembered.cache_clear()
     assert len(pod_wide("mounts", "[&a {destination: /a}, *a]").mounts) == 1
-    assert _remembered.cache_info().currsize == 0
+    assert texts._remembered.cache_info().currsize == 0
     assert len(pod_wide("mounts", "[{destination: /a}]").mounts) == 1
-    assert _remembered.cache_info().currsize == 1
+    assert texts._remembered.cache_info().currsize == 1
 
 
 # --- finding annotations ------------------------------------------------------------------------
@@ -535,7 +548,7 @@ def test_an_empty_map_lacks_what_it_must_have(kind: str, key: str) -> None:
     ],
 )
 def test_ulimits_may_be_given_for_the_whole_pod(key: str) -> None:
-    assert len(ask({key: "- {type: core}"}).rlimits) == 1
+    assert len(ask({key: "- {type: core, hard: 0}"}).rlimits) == 1
 
 
 def test_there_is_no_old_name_of_the_ulimits_in_nri_io() -> None:
@@ -644,7 +657,7 @@ def test_what_is_no_device_says_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "dev/gone").symlink_to("/x")
     text = "[{path: /dev}, {path: /dev/gone}]"
     assert faults("devices", text, Host(HostDevices(tmp_path))) == [
-        "item 1: '/dev' is a directory",
+        "item 1: '/dev' is a directory; name each device",
         "item 2: '/dev/gone' is a dangling link to /x",
     ]
 
@@ -861,7 +874,10 @@ def test_the_type_of_a_limit_is_in_ascii(name: str) -> None:
 
 
 def test_equal_limits_become_one() -> None:
-    assert len(pod_wide("ulimits", "[{type: core}, {type: RLIMIT_CORE, hard: 0}]").rlimits) == 1
+    assert (
+        len(pod_wide("ulimits", "[{type: core, hard: 0}, {type: RLIMIT_CORE, hard: 0x0}]").rlimits)
+        == 1
+    )
 
 
 # --- runtimes that are too old ------------------------------------------------------------------
@@ -894,7 +910,7 @@ def test_an_old_runtime_does_all_that_it_knows_and_all_that_is_not_asked_for() -
     host = on(identify("containerd", "1.7.24"))
     assert pod_wide("devices", "[{path: /dev/full}]", host) == device("/dev/full", 1, 7, 0o666)
     assert len(pod_wide("mounts", "[{destination: /a}]", host).mounts) == 1
-    assert len(pod_wide("ulimits", "[{type: core}]", host).rlimits) == 1
+    assert len(pod_wide("ulimits", "[{type: core, hard: 0}]", host).rlimits) == 1
     assert pod_wide("sysctl", "{}", host) == Adjustment()
 
 

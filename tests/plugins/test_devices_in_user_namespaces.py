@@ -124,8 +124,8 @@ def test_a_node_that_the_host_keeps_closed_is_warned_of_once_for_what_is_asked()
     ask("[{path: /dev/fuse}, {path: /dev/kvm}]", host=host)
     assert told == [
         (
-            f"device '/dev/kvm': {MOUNTED} (runc does, crun does not), and its mode 0660 denies"
-            " access"
+            f"annotation {KEY}: device '/dev/kvm': {MOUNTED}"
+            " (runc does, crun does not), and its mode 0660 denies access"
             f" to the container; allow others to open the host's node, or {ADVICE}"
         )
     ]

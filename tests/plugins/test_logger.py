@@ -208,7 +208,7 @@ def test_the_command_line_wins_over_the_drop_in_file() -> None:
         ("logFile: x", "drop-in configuration: logger: log_file: 'x' is not an absolute path"),
         (
             "logFile: /x\nlogger: {}",
-            "drop-in configuration: unknown key 'logFile'; did you mean 'logger'?",
+            "drop-in configuration: unknown key 'logFile'; did you mean 'log'?",
         ),
         ("logger: {log_file: /no/such}", "cannot write to '/no/such': No such file or directory"),
     ],

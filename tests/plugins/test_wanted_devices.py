@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from support.machine import machine, write
@@ -16,8 +18,11 @@ from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.model import DeviceNode, Number
 from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import Host
+from nri_inject.plugins import device_injector
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
+from nri_inject.service.base import Options
+from nri_inject.service.config import Config
 
 KEY = "devices.noderesource.dev/container.main"
 USER = Container(name="main", user={"uid": 1000, "gid": 100})
@@ -90,9 +95,10 @@ def test_what_is_asked_for_is_given(text: str, host: Host) -> None:
 
 
 WRONG: dict[str, list[str]] = {
-    "- ttyUSB2": [
+    "- ttyUSB2": ["item 1: 'ttyUSB2' is neither a path nor a selector; write /dev/ttyUSB2"],
+    "- tty:USB2": [
         (
-            "item 1: device: 'ttyUSB2' is not a selector;"
+            "item 1: device: 'tty:USB2' is not a selector;"
             " write a path, usb:VID:PID, udev:KEY=VALUE or class:NAME"
         )
     ],
@@ -221,3 +227,14 @@ print(ask("- {device: 'udev:SUBSYSTEM=mem,ID_NONE=x', optional: true}"))
     assert done.stdout.splitlines() == [
         *("[]", f"['{wanted}']", f"['{wanted}', '{live}']", f"['pyudev', '{wanted}', '{live}']"),
     ]
+
+
+def test_devices_are_found_below_the_host_root_of_the_configuration(tmp_path: Path) -> None:
+    host_root = str(write(tmp_path, machine()))
+    source = device_injector.PART.sources["inventory"](
+        Options(idx="10", name="device-injector"), Config(host_root=host_root)
+    )
+    with closing(source):
+        found = source.current()()
+    assert found.of_path("/dev/ttyUSB2") is not None
+    assert len(found.devices) == len(inventory.read(host_root).devices)

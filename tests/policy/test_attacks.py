@@ -235,7 +235,8 @@ def test_an_unknown_cdi_name_tells_only_of_devices_that_the_container_may_have(
     with pytest.raises(RequestError) as caught:
         cdi.inject(pod, CONTAINER, host)
     (told,) = caught.value.faults
-    assert told == f"no CDI device '{asked}'" + (f"; {hint}" if hint else "")
+    front = "annotation cdi-devices.noderesource.dev: "
+    assert told == f"{front}no CDI device '{asked}'" + (f"; {hint}" if hint else "")
 
 
 def test_who_may_have_nothing_makes_nobody_look() -> None:

@@ -226,7 +226,8 @@ def test_a_cdi_device_with_something_that_containers_could_rewrite(
     with pytest.raises(RequestError) as caught:
         cdi.inject(pod, CONTAINER, guarded)
     (told,) = caught.value.faults
-    assert told.startswith(fault)
+    place = "annotation cdi-devices.noderesource.dev: CDI device 'v.com/d=a' of /opt/cdi/a.json"
+    assert told.startswith(f"{place}: {fault}")
     assert cdi.make_injector(unsafe=True)(pod, CONTAINER, guarded).env
 
 

@@ -103,11 +103,11 @@ RULE = "rule 1: "
             "rules: rule 1: allow: unknown key 'device'; did you mean 'devices'?",
         ),
         (
-            "rules: [{allow: {devices: [dev/x, /dev/../x, /dev//x, /dev/x/]}}]",
+            "rules: [{allow: {devices: [dev/x, /dev/../x, /dev//x, /dev/x/.]}}]",
             "; ".join(
                 f"rules: rule 1: allow: devices: item {number}: {path!r}"
                 " is not an absolute path without '.', '..' and doubled slashes"
-                for number, path in enumerate(["dev/x", "/dev/../x", "/dev//x", "/dev/x/"], 1)
+                for number, path in enumerate(["dev/x", "/dev/../x", "/dev//x", "/dev/x/."], 1)
             ),
         ),
         (
@@ -189,10 +189,13 @@ def test_what_is_wrong_is_told_with_its_place(text: str, sentence: str) -> None:
 
 
 # A value that somebody deleted must not widen a rule.
+def test_rules_that_are_all_comments_are_none() -> None:
+    assert document.read("rules:\n#- {}\n", "policy.yaml").rules == ()
+
+
 WHOLE = {
     "mode": "{mode: }",
     "on_deny": "{on_deny: }",
-    "rules": "{rules: }",
     "name": "{rules: [{name: , allow: {hooks: [a]}}]}",
     "who": "{rules: [{who: , allow: {hooks: [a]}}]}",
     "namespaces": "{rules: [{who: {namespaces: }, allow: {hooks: [a]}}]}",

@@ -257,3 +257,12 @@ def test_a_path_of_more_than_64_slashes_is_not_looked_at() -> None:
     allowing = permit("rules: [{allow: {devices: ['/dev/**']}}]")
     assert allowing.reaches_device("/dev" + "/a" * 63)
     assert not allowing.reaches_device("/dev" + "/a" * 64)
+
+
+def test_a_policy_that_is_out_of_date_says_so_in_place_of_a_rule() -> None:
+    rules = document.read("rules: []", "policy.yaml").outdated("policy.yaml: line 5: bad")
+    with pytest.raises(RequestError) as caught:
+        permit(rules).filter_names("cdi_devices", ["a.com/b=c"], "CDI device")
+    fault = "a newer version of the policy is not in force: policy.yaml: line 5: bad"
+    sentence = f"CDI device 'a.com/b=c': no rule of policy.yaml allows it; {fault}"
+    assert caught.value.faults == (sentence,)

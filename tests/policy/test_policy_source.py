@@ -78,12 +78,13 @@ def test_a_bad_version_leaves_the_one_before_in_force_and_says_so_once(
     assert names(source.current()) == ["one"]
     fault = f"{file}: rules: rule 1: neither allow nor deny"
     assert source.error == fault
+    assert source.current().newer_fault == fault
     os.utime(file)
     source.current()
     front = "policy rejected, the previous version stays in force: "
     assert caplog.messages == [front + fault]
     file.write_text(GOOD)
-    source.current()
+    assert source.current().newer_fault == ""
     assert source.error == ""
 
 

@@ -13,8 +13,8 @@ from nri_inject.service.config import Config
 from nri_inject.text.yamltext import YamlError
 
 KEYS = (
-    "policy, audit, on_unsupported, on_no_answer, unsafe_files, host_root, metrics_address, cdi,"
-    " hooks, validator, logger, differ, resource_assigner"
+    "policy, log, audit, on_unsupported, on_no_answer, unsafe_files, host_root, metrics_address,"
+    " cdi, annotations, hooks, validator, logger, differ, resource_assigner"
 )
 POLICIES = "unrestricted, {file: PATH}, rules as in docs/allow-a-device.md"
 

@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,3 +210,56 @@ def test_a_full_pipe_that_does_not_wait_stops_nothing() -> None:
             check=False,
         )
     assert done.stdout == b"answered\n"
+
+
+# --- other places than standard error -----------------------------------------------------------
+
+
+def sent(target: str, code: str) -> None:
+    """Log in a process of its own, which is sent to another place on its way."""
+    start = (
+        "import logging, sys; from nri_inject.service import logs;"
+        f" logs.configure(); logs.send_to({target!r}); log = logging.getLogger('a'); "
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", start + code], capture_output=True, timeout=BOUND, check=True
+    )
+    assert done.stderr == b""
+
+
+def test_a_file_has_the_log_and_is_put_aside_when_it_is_full(tmp_path: Path) -> None:
+    file = tmp_path / "logs/a.log"
+    sent(str(file), "logs.MAX_FILE = 100; [log.warning('line %d', n) for n in range(3)]")
+    assert re.fullmatch(rf"{TIME} warning line 2\n", file.read_text())
+    assert len((tmp_path / "logs/a.log.1").read_text().splitlines()) == 2
+    assert (file.parent.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o750, 0o640)
+
+
+def test_a_file_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "a.log").mkdir()
+    sent(str(tmp_path / "a.log"), "log.warning('lost')")
+
+
+def test_a_file_that_is_rotated_by_others_is_opened_anew(tmp_path: Path) -> None:
+    file = tmp_path / "a.log"
+    sent(
+        str(file),
+        f"import os; log.info('one'); os.rename({str(file)!r}, {f'{file}.old'!r}); log.info('two')",
+    )
+    assert file.read_text().endswith("two\n")
+
+
+def test_the_journal_gets_each_record_with_its_priority(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "socket"))
+        code = f"logs.JOURNAL = {str(tmp_path / 'socket')!r}; log.error('a\\nb'); log.info('c')"
+        sent("journal", code)
+        records = [journal.recv(1 << 16) for _ in range(2)]
+    assert records == [
+        b"PRIORITY=3\nSYSLOG_IDENTIFIER=nri-inject\nMESSAGE\n" + b"\4\0\0\0\0\0\0\0a\\nb\n",
+        b"PRIORITY=6\nSYSLOG_IDENTIFIER=nri-inject\nMESSAGE\n" + b"\1\0\0\0\0\0\0\0c\n",
+    ]
+
+
+def test_a_journal_that_is_gone_stops_nobody() -> None:
+    sent("journal", "logs.JOURNAL = '/no/such/socket'; log.error('lost')")

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from nri_inject.text.jsontext import Malformed, Object, load_members
 
+MARK = "the file begins with a byte order mark; save it as UTF-8 without one"
+
 
 def malformed(data: bytes) -> str:
     with pytest.raises(Malformed) as caught:
@@ -64,14 +66,14 @@ def test_bad_text_becomes_replacement_characters_as_in_go(data: bytes, text: str
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"", "line 1, column 1: not JSON: expecting value"),
-        (b'{"a": 1', "line 1, column 8: not JSON: expecting ',' delimiter"),
-        (b"[1] x", "line 1, column 5: not JSON: extra data"),
+        (b"", "line 1, column 1: the file is empty"),
+        (b'{"a": 1', "line 1, column 8: the file ends here, before its brackets are closed"),
+        (b"[1] x", "line 1, column 5: the file goes on after the end of its document"),
         (b"[01]", "line 1, column 3: not JSON: expecting ',' delimiter"),
-        (b'"\\ud83d\t"', "line 1, column 8: not JSON: invalid control character"),
+        (b'"\\ud83d\t"', r"line 1, column 8: '\t' cannot stand in a text; write \t"),
         (b'{\n"a": \\x}', "line 2, column 6: not JSON: expecting value"),
-        (b'[\n "a]', "line 2, column 2: not JSON: unterminated string"),
-        (b"\xef\xbb\xbf{}", "line 1, column 1: not JSON: expecting value"),
+        (b'[\n "a]', "line 2, column 2: the text that begins here has no closing double quotes"),
+        (b"\xef\xbb\xbf{}", f"line 1, column 1: {MARK}"),
         (b"[NaN]", "not JSON: NaN is not a value"),
         (b"-Infinity", "not JSON: -Infinity is not a value"),
     ],
@@ -82,7 +84,7 @@ def test_malformed_text_is_reported_with_its_place(data: bytes, sentence: str) -
 
 @pytest.mark.parametrize("data", [b"{'a': 1}", b'{"a": 1,}', b"[1,]", b'"\\q"', b'"a', b"// a\n1"])
 def test_text_that_go_refuses_is_refused(data: bytes) -> None:
-    assert "not JSON: " in malformed(data)
+    assert malformed(data).startswith("line 1, column ")
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])

@@ -5,30 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Generic, Literal, TypeAlias, TypeVar
-
-T = TypeVar("T")
+from typing import Final, Literal, TypeAlias
 
 Type: TypeAlias = Literal["c", "b"]
 SysfsNumber: TypeAlias = tuple[Type, int, int]
 """Type, major and minor: what a node is to the kernel, whatever its path."""
-
-
-class Later(Generic[T]):
-    """A function without arguments; its result is computed at the first call, and then kept."""
-
-    __slots__ = ("_function", "_value")
-
-    def __init__(self, function: Callable[[], T]) -> None:
-        self._function: Callable[[], T] | None = function
-        self._value: T
-
-    def __call__(self) -> T:
-        """Return the result."""
-        if self._function is not None:
-            self._value = self._function()
-            self._function = None
-        return self._value
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The devices of a host at one moment, and which of them has a number.
 
-`read` and `of_number` look at a host once; `source` keeps an inventory current.
+`read` looks at a host once; `source` keeps an inventory current.
 """
 
 from __future__ import annotations
@@ -51,20 +51,6 @@ def read(root: str = "/") -> Inventory:
     sysfs = Sysfs(root)
     found = (sysfs.device(number) for number in sysfs.numbers())
     return assemble([device for device in found if device is not None], walk(root))
-
-
-def of_number(kind: Type, major: int, minor: int, root: str = "/") -> Device | None:
-    """Return the device that the kernel has under a number; None if nothing stands behind it.
-
-    Its links are looked for, too. Nothing else of the host is read.
-    """
-    number = (kind, major, minor)
-    device = Sysfs(root).device(number)
-    if device is None:
-        return None
-    tree = walk(root)
-    own = {path: other for path, other in tree.nodes.items() if other == number}
-    return assemble([device], Tree(tree.links, own)).devices[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,11 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, TypeAlias
 
 from nri_inject.host.devices.classes import CLASSES
-from nri_inject.host.devices.device import Device, Later, Part, natural
+from nri_inject.host.devices.device import Device, Part, natural
 from nri_inject.text.budget import Spend, unlimited
 from nri_inject.text.fields import Fault
 from nri_inject.text.words import quoted, suggestion
@@ -131,6 +132,11 @@ def misses(selector: Selector, devices: Sequence[Device], most: int) -> list[Mis
 
 def _similar(selector: Selector, devices: Sequence[Device], most: int) -> list[Miss]:
     by_path = {path: device for device in devices for path in device.paths}
+    below = f"{selector.path}/"
+    inside = {by_path[path].path: by_path[path] for path in by_path if path.startswith(below)}
+    if inside:  # it is a directory
+        nearest = sorted(inside.values(), key=lambda device: natural(device.path))[:most]
+        return [_miss(device, selector.conditions) for device in nearest]
     paths = difflib.get_close_matches(selector.text, by_path, n=most)
     similar = {by_path[path].path: by_path[path] for path in paths}
     return [_miss(device, selector.conditions) for device in similar.values()]
@@ -246,19 +252,8 @@ def _shown_attribute(part: Part | None, name: str, otherwise: str) -> str:
     return otherwise if part is None else part.attributes.get(name) or "none"
 
 
-def _read_udev(items: Sequence[str]) -> list[Condition]:
-    return _read_conditions(items)
-
-
 def _read_class(items: Sequence[str]) -> list[Condition]:
     return [_class(items[0]), *_read_conditions(items[1:])]
-
-
-_KINDS: Final[Mapping[str, Callable[[Sequence[str]], list[Condition]]]] = {
-    "usb": _read_usb,
-    "udev": _read_udev,
-    "class": _read_class,
-}
 
 
 # --- conditions ---------------------------------------------------------------------------------
@@ -294,6 +289,13 @@ def _read_conditions(items: Sequence[str]) -> list[Condition]:
     if of_parents:
         conditions.append(_one_of_chain(of_parents))
     return conditions
+
+
+_KINDS: Final[Mapping[str, Callable[[Sequence[str]], list[Condition]]]] = {
+    "usb": _read_usb,
+    "udev": _read_conditions,
+    "class": _read_class,
+}
 
 
 def _read_condition(
@@ -436,5 +438,5 @@ def _glob(pattern: str) -> _Matches:
 
     It is compiled when it is first asked: of a thousand selectors in one text few are used.
     """
-    matching = Later(lambda: re.compile(fnmatch.translate(pattern)).match)
+    matching = cache(lambda: re.compile(fnmatch.translate(pattern)).match)
     return lambda text: matching()(text)

@@ -12,11 +12,11 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 from nri_inject.host.devices import udev
-from nri_inject.host.devices.device import Device, Later, Part, SysfsNumber, Type
+from nri_inject.host.devices.device import Device, Part, SysfsNumber, Type
 from nri_inject.text.paths import is_below
 
 _KINDS: Final[Mapping[Type, str]] = {"c": "char", "b": "block"}
@@ -66,13 +66,13 @@ class Sysfs:
             subsystem=self._link_name(syspath, "subsystem"),
             devtype=uevent.get("DEVTYPE", ""),
             syspath=syspath,
-            chain=Later(partial(self._chain, syspath)),
+            chain=cache(partial(self._chain, syspath)),
         )
         return self.renewed(device)
 
     def renewed(self, device: Device) -> Device:
         """Return the device with its udev properties unread, so that the next lookup reads them."""
-        return replace(device, properties=Later(partial(self._properties, device)))
+        return replace(device, properties=cache(partial(self._properties, device)))
 
     def forget(self, syspath: str) -> None:
         """Drop a part, and what is below it, from the cache."""

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from nri_inject import api, capabilities
 from nri_inject.api import Adjustment, Container
 from nri_inject.host import access, user_namespace
-from nri_inject.host.devices.node import node_at
-from nri_inject.host.model import DeviceNode
+from nri_inject.host.devices.node import is_missing, node_at
+from nri_inject.host.model import DeviceNode, Number
+from nri_inject.injectors import habits
 from nri_inject.injectors.host import Host
+from nri_inject.text import modes
 from nri_inject.text.fields import (
     MAX_FAULTS,
     Fault,
     Field,
     Problem,
     Reader,
-    Values,
     check_count,
     choice,
+    described,
     integer,
     map_of,
     read_items,
     read_short_line,
+    wrong_type,
 )
+from nri_inject.text.flow import advice, flow
 from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
@@ -34,6 +39,7 @@ from nri_inject.text.yamltext import Value
 if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     from nri_inject.host.devices.selectors import Selector
 
+from nri_inject.injectors.device.request import DeviceRequest, RequestedDevice, at, device_of
 from nri_inject.injectors.device.wish import Wish, container_path, unique
 
 # --- devices ------------------------------------------------------------------------------------
@@ -57,49 +63,142 @@ _known_device_type: Final = choice(_DEVICE_TYPES)
 
 def _access_letters(value: Value) -> str:
     text = read_short_line(value)
+    if meant := _ACCESS_WORDS.get(text.lower()):
+        raise Fault(f"{quoted(text)} must be some of the letters r, w and m; write {meant}")
     if not text or not {*text} <= {*"rwm"}:
         raise Fault(f"{quoted(text)} must be some of the letters r, w and m")
     return access.letters(text)
 
 
+def _number(read: Reader[int]) -> Reader[int]:
+    """Return a reader of a device's number that says what to do for a whole range of them."""
+
+    def read_number(value: Value) -> int:
+        try:
+            return read(value)
+        except Fault as fault:
+            if value not in _ALL_NUMBERS:
+                raise
+            raise Fault(*(f"{sentence}; {_NOT_A_RANGE}" for sentence in fault.sentences)) from None
+
+    return read_number
+
+
+_ALL_NUMBERS: Final = (-1, "-1", "*", "any", "all")
+_NOT_A_RANGE: Final = (
+    "access to all devices of a major number cannot be requested: name them, as in"
+    ' {device: "/dev/ttyUSB*", count: all}'
+)
+
+
+def _mode(value: Value) -> int:
+    """Read a mode; YAML reads 0666 in octal, and 666 in decimal, which is 01232."""
+    if isinstance(value, str) and (meant := modes.octal_of(value)) is not None:
+        raise Fault(f"{quoted(value)} is text; write {flow(meant)} without quotes")
+    if isinstance(value, str) and {*value} <= {*"rwm"}:
+        raise Fault(f"{quoted(value)} is no mode; write access: {value}")
+    number = _ANY_MODE(value)
+    if (meant := modes.decimal_mode(number)) is not None:
+        raise Fault(f"{number} is decimal (0{number:o}); write {flow(meant)}")
+    return number
+
+
+_ANY_MODE: Final = integer(0, 0o7777)
+
+
+def _owner_id(what: str, other: str) -> Reader[int]:
+    """Return a reader of the number of a user or a group; a name has one only on a node."""
+
+    def read(value: Value) -> int:
+        if not isinstance(value, str) or value.lstrip("-").isdigit():
+            return _UINT32(value)
+        if value == "root":
+            raise Fault(f"'root' is not an integer; write {what}: 0")
+        user, colon, group = value.partition(":")
+        if colon and user.isdigit() and group.isdigit():
+            raise Fault(f"{quoted(value)} is not an integer; write uid: {user}, gid: {group}")
+        raise Fault(
+            f"{quoted(value)} is not an integer; a {other} has its number on each node and in each"
+            " image: write that of the image, or owner: container, which gives the device to the"
+            " user of the container"
+        )
+
+    return read
+
+
+_ACCESS_WORDS: Final = {
+    **dict.fromkeys(("ro", "read", "readonly", "read-only"), "r"),
+    **dict.fromkeys(("write", "readwrite", "read-write", "rwx", "full"), "rw"),
+}
+
 # 12 bits of major and 20 bits of minor: MINORBITS in Linux's kdev_t.h.
 _MORE: Final = (
     Field("type", _device_type),
-    Field("major", integer(0, 2**12 - 1)),
-    Field("minor", integer(0, 2**20 - 1)),
-    Field("file_mode", integer(0, 0o7777)),
-    Field("uid", _UINT32),
-    Field("gid", _UINT32),
+    Field("major", _number(integer(0, 2**12 - 1))),
+    Field("minor", _number(integer(0, 2**20 - 1))),
+    Field("file_mode", _mode),
+    Field("uid", _owner_id("uid", "user")),
+    Field("gid", _owner_id("gid", "group")),
     Field("access", _access_letters),
 )
 _DEVICE: Final = map_of((Field("path", container_path, required=True), *_MORE))
 
-# The keys that Go does not have. An item with one of them is read by `wanted`.
+# The keys that Go does not have. An item with one of them is read by `selected`.
 _OURS: Final = frozenset({"device", "as", "links", "count", "optional", "owner"})
 
 
-def _device(value: Value) -> Values:
+def _device(value: Value) -> DeviceRequest:
     """Read an item: as Go does, or a device that is looked for; a text is its selector."""
     if isinstance(value, str):
+        if not _is_selector(value) and (problem := habits.problem_of_text(value)):
+            raise Fault(problem)
         value = {"device": value}
-    if isinstance(value, dict) and not _OURS.isdisjoint(key.lower() for key in value):
-        return _read_wanted()(value)
-    return _DEVICE(value)
+    if not isinstance(value, dict):
+        raise wrong_type(value, f"a path, a selector or a map with {', '.join(habits.KEYS)}")
+    odd = [*habits.problems_of_map(value)]
+    try:
+        request = _read_map(value)
+    except Fault as fault:
+        if not odd:
+            raise
+        told = {problem.path for problem in odd}
+        others = [
+            problem
+            for problem in fault.problems
+            if problem.code not in ("unknown-field", "missing") and problem.path not in told - {()}
+        ]
+        raise Fault(*others, *odd) from fault
+    if odd:
+        raise Fault(*odd)
+    return request
+
+
+def _read_map(value: dict[str, Value]) -> DeviceRequest:
+    if _OURS.isdisjoint(key.lower() for key in value):
+        return DeviceRequest(**_DEVICE(value))
+    return _read_selected()(value)
+
+
+def _is_selector(text: str) -> bool:
+    """Tell whether a text has the form of a selector; most are a path without a colon."""
+    if text.startswith("/"):
+        return ":" not in text and _ONE_WORD.fullmatch(text) is not None
+    return text.startswith(("usb:", "udev:", "class:"))
+
+
+_ONE_WORD: Final = re.compile(r"[^\s,;{}]+")
 
 
 @cache
-def _read_wanted() -> Reader[Values]:
+def _read_selected() -> Reader[DeviceRequest]:
     # Imported at first use: most nodes have no pod that needs it, and it takes time to start.
-    from nri_inject.host.devices import selected
+    from nri_inject.injectors.device import selected
 
     return selected.reader((Field("path", container_path), Field("as", container_path), *_MORE))
 
 
 # What a selector may mean, as far as a policy can tell without looking.
 _ANY_NODE: Final = "/dev/*"
-
-# A device that may not be looked at.
-_UNKNOWN: Final = {"type": "", "major": 0, "minor": 0}
 
 # A path can take 256 looks at the host, so this many take longer than all that a text may say.
 _MOST_LOOKED_UP: Final = 256
@@ -108,16 +207,22 @@ _STEPS_PER_DEVICE: Final = 20
 _MOST_SEARCHES: Final = 8
 
 
+# What a look at a path of the host gave, for one annotation.
+_Nodes: TypeAlias = dict[str, DeviceNode | Fault]
+
+
 @dataclass(frozen=True, slots=True)
 class _Devices:
     """The valid items of a list of devices, and the faults, by the item's index."""
 
-    items: Mapping[int, Values]
+    items: Mapping[int, DeviceRequest]
     faults: Mapping[int, Sequence[Problem]]
 
 
 def read_devices(value: Value) -> Wish | None:
     """Read a list of devices; None of an empty one. Raises Fault."""
+    if value is not None and not isinstance(value, list):
+        raise _no_list(value)
     if isinstance(value, list):
         check_count(len(value), "items")
         _check_searches(sum(map(_has_selector, value)))
@@ -125,18 +230,28 @@ def read_devices(value: Value) -> Wish | None:
     if not items and not faults:
         return None
     # Aliases can request one device some ten thousand times. Equal ones are one.
-    distinct: dict[object, int] = {}
-    for index, device in items.items():
-        distinct.setdefault(_given(device), index)
+    distinct: dict[DeviceRequest, int] = {}
+    for index, request in items.items():
+        distinct.setdefault(at(request, clean(request.path)), index)
     kept = {index: items[index] for index in distinct.values()}
-    looked_up = [device for device in kept.values() if not _is_complete(device)]
-    paths = {_sought(device) for device in looked_up}
+    looked_up = [request for request in kept.values() if not request.is_complete]
+    paths = {_sought(request) for request in looked_up}
     if len(paths) > _MOST_LOOKED_UP:
         raise Fault(
             f"{len(paths)} devices without type and major, at most {_MOST_LOOKED_UP} allowed"
         )
     _check_searches(sum(map(_searches, looked_up)))
     return partial(_devices, _Devices(kept, faults))
+
+
+def _no_list(value: Value) -> Fault:
+    """Return the fault of a value that is no list, with the list that it was meant to be."""
+    if isinstance(value, str) and (problem := habits.problem_of_text(value)):
+        return Fault(problem)
+    items = value.get("devices") if isinstance(value, dict) else value
+    meant = items if isinstance(items, list) else [value]
+    hint = f"; write {advice(meant)}" if isinstance(value, str | dict) else ""
+    return Fault(f"{described(value)} is not a list{hint}")
 
 
 def _check_searches(searches: int) -> None:
@@ -154,21 +269,14 @@ def _has_selector(item: Value) -> bool:
     return isinstance(item, str) and not item.startswith("/")
 
 
-def _sought(device: Values) -> str:
+def _sought(request: DeviceRequest) -> str:
     """Return the key of a lookup on the host."""
-    if "device" not in device:
-        return clean(device["path"])
-    selector: Selector = device["device"]
-    return selector.path or selector.text
+    selector = request.selector
+    return clean(request.path) if selector is None else selector.path or selector.text
 
 
-def _searches(device: Values) -> bool:
-    return "device" in device and (device["device"].path is None or device.get("links", False))
-
-
-def _given(device: Values) -> object:
-    path = {"path": clean(device["path"])} if "path" in device else {}
-    return frozenset({**device, **path}.items())
+def _searches(request: DeviceRequest) -> bool:
+    return request.selector is not None and (request.selector.path is None or request.links)
 
 
 def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
@@ -176,11 +284,14 @@ def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
     host.budget.spend("completing its devices", len(devices.items) * _STEPS_PER_DEVICE)
     faults: dict[int, Sequence[Problem]] = dict(devices.faults)
     items: list[tuple[str, object, tuple[api.LinuxDevice, str]]] = []
-    nodes: dict[str, DeviceNode | Fault] = {}
+    nodes: _Nodes = {}
     complete = _mounted if user_namespace.is_in_one(container) else _completed
-    for index, device in devices.items.items():
+    for index, request in devices.items.items():
+        if request.is_complete and request.minor is None:
+            what = "minor is missing, and 0 is taken; write minor: 0 if that is meant"
+            host.warn(f"item {index + 1}: {what}; {_NOT_A_RANGE}")
         try:
-            items += map(_device_item, complete(device, host, container, nodes))
+            items += map(_device_item, complete(request, host, container, nodes))
         except Fault as fault:
             faults[index] = [problem.below(index) for problem in fault.problems]
             if len(faults) >= MAX_FAULTS:
@@ -203,7 +314,7 @@ def _access_rules(
 
     Two nodes of one device have the access of both. Raises Fault for access that cannot be had.
     """
-    wanted: dict[access.Number, set[str]] = {}
+    wanted: dict[Number, set[str]] = {}
     for device, given in devices:
         number = (device.type, device.major, device.minor)
         wanted.setdefault(number, set()).update(given or _automatic(number))
@@ -221,44 +332,44 @@ def _access_rules(
     return rules
 
 
-def _automatic(number: access.Number) -> frozenset[str]:
+def _automatic(number: Number) -> frozenset[str]:
     return access.AUTOMATIC.get(number[0], frozenset())
 
 
 def _completed(
-    device: Values, host: Host, container: Container, nodes: dict[str, DeviceNode | Fault]
-) -> list[Values]:
+    request: DeviceRequest, host: Host, container: Container, nodes: _Nodes
+) -> list[RequestedDevice]:
     """Return what an item becomes: one device, or as many as are looked for."""
-    if _OURS.isdisjoint(device):
-        return [_complete(device, host, nodes)]
-    from nri_inject.host.devices import selected
-
-    if "device" in device:
-        found = _found(device, host)
-    elif device.get("optional", False) and _is_missing(device, host):
-        found = []
+    if request.selector is not None:
+        devices = _found(request, request.selector, host)
+    elif request.optional and _is_missing(request, host):
+        devices = []
     else:
-        found = [_complete(device, host, nodes)]
-    given = {"access": device["access"]} if "access" in device else {}
-    return [{**selected.with_owner(each, container, host.runtime), **given} for each in found]
+        devices = [_complete(request, host, nodes)]
+    if request.owner != "container":
+        return devices
+    return [device.owned_by_user_of(container, host.runtime) for device in devices]
 
 
 def _mounted(
-    item: Values, host: Host, container: Container, nodes: dict[str, DeviceNode | Fault]
-) -> list[Values]:
+    request: DeviceRequest, host: Host, container: Container, nodes: _Nodes
+) -> list[RequestedDevice]:
     """Return what an item becomes in a user namespace, where a node is as it is on the host."""
-    asked = ("uid", "gid", "owner")
-    owners = [name for name in asked if name in item and item[name] != "host"]
-    if owners:
-        raise Fault(*map(user_namespace.other_owner, owners))
-    return [_as_on_host(each, host, nodes) for each in _completed(item, host, container, nodes)]
+    given = {
+        "uid": request.uid is not None,
+        "gid": request.gid is not None,
+        "owner": request.owner == "container",
+    }
+    if any(given.values()):
+        raise Fault(*(user_namespace.other_owner(name) for name in given if given[name]))
+    devices = _completed(request, host, container, nodes)
+    return [_as_on_host(device, host, nodes) for device in devices]
 
 
-def _as_on_host(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]) -> Values:
+def _as_on_host(device: RequestedDevice, host: Host, nodes: _Nodes) -> RequestedDevice:
     """Return a device with the mode and owner of the host's node; Fault if it is another one."""
-    path = clean(device["path"])
-    number = (device["type"], device["major"], device.get("minor", 0))
-    if not device["type"] or not _reaches(path, host):
+    path = clean(device.path)
+    if not device.type or not _reaches(path, host):
         return device  # which no rule can allow
     if len(nodes) >= _MOST_LOOKED_UP and path not in nodes:
         raise Fault(f"more than {_MOST_LOOKED_UP} devices in a user namespace")
@@ -266,33 +377,33 @@ def _as_on_host(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]
         node = _node_once(path, host, nodes)
     except Fault as fault:
         raise Fault(*map(user_namespace.not_the_hosts, fault.sentences)) from fault
-    why = user_namespace.other_device(path, number, node) or user_namespace.other_mode(
-        "file_mode", device.get("file_mode"), node
-    )
+    number = (device.type, device.major, device.minor)
+    why = user_namespace.other_device(path, number, node)
+    why = why or user_namespace.other_mode("file_mode", device.file_mode, node)
     if why:
         raise Fault(why)
-    if warning := user_namespace.closed(path, device.get("access", "rw"), node):
+    if warning := user_namespace.closed(path, device.access or "rw", node):
         host.warn(warning)
-    return {"file_mode": node.mode, "uid": node.uid, "gid": node.gid, **device}
+    return device._replace(file_mode=node.mode, uid=node.uid, gid=node.gid)
 
 
-def _found(device: Values, host: Host) -> list[Values]:
-    from nri_inject.host.devices import inventory, selected
+def _found(request: DeviceRequest, selector: Selector, host: Host) -> list[RequestedDevice]:
+    from nri_inject.host.devices import inventory
+    from nri_inject.injectors.device import selected
 
-    selector = device["device"]
     if not _reaches(selector.path or _ANY_NODE, host):
-        return [{**_UNKNOWN, "path": selector.text}]
+        return [device_of(request, selector.text, None)]  # which no rule can allow
     spend = partial(host.budget.spend, f"looking for {quoted(selector.text)} on the host")
-    return selected.find(device, host.devices, host.inventory or inventory.Inventory, spend)
+    look = host.inventory or inventory.Inventory
+    found = selected.find(request, selector, host.devices, look, spend)
+    return [device_of(request, path, node) for path, node in found]
 
 
-def _is_missing(device: Values, host: Host) -> bool:
-    from nri_inject.host.devices import selected
-
-    path = clean(device["path"])
-    if _is_complete(device) or not _reaches(path, host):
+def _is_missing(request: DeviceRequest, host: Host) -> bool:
+    path = clean(request.path)
+    if request.is_complete or not _reaches(path, host):
         return False
-    return selected.is_missing(path, host.devices)
+    return is_missing(path, host.devices)
 
 
 def _reaches(path: str, host: Host) -> bool:
@@ -300,28 +411,27 @@ def _reaches(path: str, host: Host) -> bool:
     return host.permit is None or host.permit.reaches_device(path)
 
 
-def _is_complete(device: Values) -> bool:
-    return "type" in device and "major" in device
-
-
-def _complete(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]) -> Values:
+def _complete(request: DeviceRequest, host: Host, nodes: _Nodes) -> RequestedDevice:
     """Fill in from the host's node what was not given; Go sends type "" and 0:0 instead."""
-    if _is_complete(device):
-        return device
-    path = device["path"]
-    if not _reaches(path, host):
-        return {**_UNKNOWN, **device}  # which no rule can allow
+    path = request.path
+    if request.is_complete or not _reaches(path, host):
+        return device_of(request, path, None)  # without a type no rule can allow it
     node = _node_once(clean(path), host, nodes)
-    is_so = {"type": node.type, "major": node.major, "minor": node.minor}
-    wrong = [name for name, value in is_so.items() if device.get(name, value) != value]
-    if wrong:
-        raise Fault(
-            *(f"{name}: {device[name]} but {quoted(path)} has {is_so[name]}" for name in wrong)
+    wrong = [
+        f"{name}: {given} but {quoted(path)} has {has}"
+        for name, given, has in (
+            ("type", request.type, node.type),
+            ("major", request.major, node.major),
+            ("minor", request.minor, node.minor),
         )
-    return {**is_so, "file_mode": node.mode, "uid": node.uid, "gid": node.gid, **device}
+        if given not in (None, has)
+    ]
+    if wrong:
+        raise Fault(*wrong)
+    return device_of(request, path, node)
 
 
-def _node_once(path: str, host: Host, nodes: dict[str, DeviceNode | Fault]) -> DeviceNode:
+def _node_once(path: str, host: Host, nodes: _Nodes) -> DeviceNode:
     """Look at the host if this call has not yet; `nodes` is what it saw."""
     if path not in nodes:
         try:
@@ -334,19 +444,15 @@ def _node_once(path: str, host: Host, nodes: dict[str, DeviceNode | Fault]) -> D
     return node
 
 
-def _device_item(device: Values) -> tuple[str, object, tuple[api.LinuxDevice, str]]:
-    message = api.LinuxDevice(
-        path=device["path"],
-        type=device["type"],
-        major=device["major"],
-        minor=device.get("minor", 0),
-    )
+def _device_item(device: RequestedDevice) -> tuple[str, object, tuple[api.LinuxDevice, str]]:
+    path, kind, major, minor, mode, uid, gid, letters = device
+    message = api.LinuxDevice(path=path, type=kind, major=major, minor=minor)
     # Zero is a value here: a device of mode 0 or of root's. In Go it cannot be given.
-    if "file_mode" in device:
-        message.file_mode.CopyFrom(api.OptionalFileMode(value=device["file_mode"]))
-    for name in ("uid", "gid"):
-        if name in device:
-            getattr(message, name).CopyFrom(api.OptionalUInt32(value=device[name]))
-    path = clean(message.path)
-    meaning = {**device, "path": path, "minor": message.minor}
-    return path, meaning, (message, device.get("access", ""))
+    if mode is not None:
+        message.file_mode.CopyFrom(api.OptionalFileMode(value=mode))
+    if uid is not None:
+        message.uid.CopyFrom(api.OptionalUInt32(value=uid))
+    if gid is not None:
+        message.gid.CopyFrom(api.OptionalUInt32(value=gid))
+    place = clean(path)
+    return place, at(device, place), (message, letters)

@@ -6,26 +6,16 @@ Some values that those accept by accident are errors here: docs/differences.md l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, TypeAlias
 
 from nri_inject import capabilities
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.injectors.host import Host
-from nri_inject.text import yamltext
-from nri_inject.text.annotations import container_name, find, where
-from nri_inject.text.budget import Budget, Spend
-from nri_inject.text.fields import (
-    Fault,
-    Reader,
-)
-from nri_inject.text.words import plain
-
-if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
-    pass
-
+from nri_inject.injectors import keys
+from nri_inject.injectors.compose import Injector, compose
 from nri_inject.injectors.device.devices import read_devices
 from nri_inject.injectors.device.linux import (
     read_io_priority,
@@ -34,9 +24,17 @@ from nri_inject.injectors.device.linux import (
     read_scheduler,
     read_sysctl,
     read_ulimits,
+    shared_sysctls,
 )
 from nri_inject.injectors.device.mounts import read_mounts
 from nri_inject.injectors.device.wish import Wish
+from nri_inject.injectors.host import Host
+from nri_inject.injectors.keys import Adopted, Other
+from nri_inject.injectors.texts import read_text
+from nri_inject.text.annotations import at_key, container_name, find, where
+from nri_inject.text.fields import Fault, Problem, Reader
+from nri_inject.text.words import plain
+from nri_inject.text.yamltext import Value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,16 +53,40 @@ class AnnotationKind:
     field: str
 
 
+def injecting(adopted: Adopted) -> Injector:
+    """Return the injector for our annotations, and for those of the others that are adopted."""
+    others = [
+        partial(_inject, partial(_asked_as, other, kind))
+        for other, kind in _OF_OTHERS
+        if other.word in adopted
+    ]
+    return compose(inject, *others)
+
+
 def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     """Return what the pod's annotations request for it, and the policy allows.
 
     RequestError has the faults of every annotation; OverBudget comes alone.
     """
-    found = _asked(pod, container)
+    # Most containers ask for nothing, and this runs for each of them.
+    if {key.partition("/")[0] for key in pod.annotations}.isdisjoint(_PREFIXES):
+        return Adjustment()
+    return _inject(_asked, pod, container, host)
+
+
+Effective: TypeAlias = Sequence[tuple["AnnotationKind", str, str]]
+"""Annotations that count for a container: kind, key and text."""
+
+
+def _inject(
+    asked: Callable[[Pod, Container], Effective], pod: Pod, container: Container, host: Host
+) -> Adjustment:
+    found = asked(pod, container)
     adjustment = Adjustment()
-    faults: list[str] = []
+    faults = keys.faults(pod.annotations, _PREFIXES) if asked is _asked else []
     for kind, key, text in found:
         faults += _add(adjustment, kind, key, text, host, container)
+    faults += _unusable(adjustment, found, pod)
     if faults:
         raise RequestError(faults, where=where(pod, container))
     if host.permit is None or not adjustment.ByteSize():
@@ -73,13 +95,23 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     return host.permit.filter(adjustment, host, origins)
 
 
+def _asked_as(other: Other, kind: AnnotationKind, pod: Pod, container: Container) -> Effective:
+    """Return the annotation of another injector that counts for a container."""
+    found = other.find(pod.annotations, container_name(container))
+    return [] if found is None else [(kind, *found)]
+
+
+def _unusable(adjustment: Adjustment, found: Effective, pod: Pod) -> list[str]:
+    """Return what the container cannot have for itself."""
+    wrong = shared_sysctls(adjustment, pod)
+    keys = [key for kind, key, _ in found if kind.name == "sysctl"]
+    return [f"annotation {plain(keys[0])}: {sentence}" for sentence in wrong]
+
+
 def _asked(pod: Pod, container: Container) -> list[tuple[AnnotationKind, str, str]]:
     """Return the annotations that count for a container: kind, key and text."""
     annotations = pod.annotations
-    # Most containers request nothing, and this runs for each of them.
     prefixes = {key.partition("/")[0] for key in annotations}
-    if prefixes.isdisjoint(_PREFIXES):
-        return []
     name = container_name(container)
     found = [
         (kind, find(annotations, kind.prefix, kind.old_prefix, name))
@@ -98,105 +130,60 @@ def _add(
     container: Container,
 ) -> list[str]:
     """Add what one annotation requests, and return its faults."""
-    wish, sentences = _reading(kind, key, text, host.budget)
-    if wish is None and not sentences:
+    spend = partial(host.budget.spend, f"annotation {plain(key)}: reading it")
+    wish = read_text(kind.read, text, spend)
+    if wish is None:
         return []
-    faults = list(sentences)
+    faults = [*wish.problems] if isinstance(wish, Fault) else []
     loss = capabilities.unsupported(kind.field, host.runtime)
     if loss is not None:
-        faults.append(capabilities.sentence(loss, host.runtime))
-    if wish is not None:
+        faults.append(Problem("", (), capabilities.sentence(loss, host.runtime)))
+    if not isinstance(wish, Fault):
         try:
             # Each kind has a field of its own, so there is nothing in the way.
-            adjustment.MergeFrom(wish(host, container))
+            adjustment.MergeFrom(wish(_naming(host, key), container))
         except Fault as fault:
-            faults += fault.sentences
-    return [f"annotation {plain(key)}: {fault}" for fault in faults]
+            faults += fault.problems
+    return [at_key(key, fault) for fault in faults]
 
 
-# --- reading texts ------------------------------------------------------------------------------
-
-# Pods come in replicas, with the same few texts. What is made of a text can be many times as long
-# only by aliases. A text with the mark of one is read again each time, and so is a long one, so
-# that even the worst texts together take no more than some 4 MiB.
-_LONGEST_REMEMBERED: Final = 4096
-_MOST_REMEMBERED: Final = 32
-
-# A wrong word is compared with all known ones, to say which of them was meant.
-_STEPS_PER_FAULT: Final = 50
-
-
-# What a text requests, None if nothing or if something is wrong with it; and what is wrong.
-Reading: TypeAlias = tuple[Wish | None, tuple[str, ...]]
-
-
-def _reading(kind: AnnotationKind, key: str, text: str, budget: Budget) -> Reading:
-    spend = partial(budget.spend, f"annotation {plain(key)}: reading it")
-    if len(text) > _LONGEST_REMEMBERED or "*" in text:
-        return _read(kind, text, spend)
-    reading, steps = _remembered(kind, text)
-    spend(steps)
-    return reading
-
-
-def _read(kind: AnnotationKind, text: str, spend: Spend) -> Reading:
-    try:
-        value = yamltext.load(text, spend=spend)
-        return (None if value is None else kind.read(value)), ()
-    except yamltext.YamlError as error:
-        return None, (str(error),)
-    except Fault as fault:
-        spend(len(fault.sentences) * _STEPS_PER_FAULT)
-        return None, fault.sentences
-
-
-@lru_cache(maxsize=_MOST_REMEMBERED)
-def _remembered(kind: AnnotationKind, text: str) -> tuple[Reading, int]:
-    """Return a reading, and the steps that it costs each container, cached or not."""
-    steps: list[int] = []
-    return _read(kind, text, steps.append), sum(steps)
+def _naming(host: Host, key: str) -> Host:
+    """Return the host with warnings that name the annotation."""
+    return replace(host, warn=lambda sentence: host.warn(f"annotation {plain(key)}: {sentence}"))
 
 
 # --- the table ----------------------------------------------------------------------------------
 
-_NEW: Final = "noderesource.dev"
-_OLD: Final = "nri.io"
+
+def _kind(
+    name: str, read: Reader[Wish | None], field: str = "", old_prefix: str | None = None
+) -> AnnotationKind:
+    """Return a kind; its prefixes are made of its name, and its field is called so, too."""
+    word = name.replace("_", "-")
+    old = f"{word}.nri.io" if old_prefix is None else old_prefix
+    return AnnotationKind(name, f"{word}.noderesource.dev", old, read, field or name)
+
 
 KINDS: Final = (
-    AnnotationKind("devices", f"devices.{_NEW}", f"devices.{_OLD}", read_devices, "devices"),
-    AnnotationKind("mounts", f"mounts.{_NEW}", f"mounts.{_OLD}", read_mounts, "mounts"),
-    AnnotationKind(
-        "io_priority",
-        f"io-priority.{_NEW}",
-        f"io-priority.{_OLD}",
-        read_io_priority,
-        "io_priority",
-    ),
-    AnnotationKind(
-        "scheduling_policy",
-        f"scheduling-policy.{_NEW}",
-        f"scheduling-policy.{_OLD}",
-        read_scheduler,
-        "scheduler",
-    ),
-    AnnotationKind(
-        "network_devices",
-        f"network-devices.{_NEW}",
-        f"network-devices.{_OLD}",
-        read_net_devices,
-        "net_devices",
-    ),
-    AnnotationKind("sysctl", f"sysctl.{_NEW}", "", read_sysctl, "sysctl"),
-    AnnotationKind(
-        "memory_policy",
-        f"memory-policy.{_NEW}",
-        f"memory-policy.{_OLD}",
-        read_memory_policy,
-        "memory_policy",
-    ),
-    AnnotationKind(
-        "ulimits", f"ulimits.{_NEW}", "ulimits.nri.containerd.io", read_ulimits, "rlimits"
-    ),
+    _kind("devices", read_devices),
+    _kind("mounts", read_mounts),
+    _kind("io_priority", read_io_priority),
+    _kind("scheduling_policy", read_scheduler, "scheduler"),
+    _kind("network_devices", read_net_devices, "net_devices"),
+    _kind("sysctl", read_sysctl, old_prefix=""),
+    _kind("memory_policy", read_memory_policy),
+    _kind("ulimits", read_ulimits, "rlimits", "ulimits.nri.containerd.io"),
+)
+
+
+def _read_crio(value: Value) -> Wish | None:
+    """Read CRI-O's list of devices: HOST:CONTAINER:LETTERS with commas between."""
+    return read_devices([*keys.crio_items(value)] if isinstance(value, str) else value)
+
+
+_OF_OTHERS: Final = (
+    (keys.CRIO, AnnotationKind("devices", "", "", _read_crio, "devices")),
+    (keys.GKE, AnnotationKind("devices", "", "", read_devices, "devices")),
 )
 
 _PREFIXES: Final = frozenset(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias, TypeVar
 
 from nri_inject.api import Adjustment, Container
 from nri_inject.injectors.host import Host
@@ -17,9 +17,6 @@ from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
-if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
-    pass
-
 T = TypeVar("T")
 
 # What a text requests, once it has been read. It stays unsaid until a host is there, because a
@@ -30,6 +27,15 @@ Wish: TypeAlias = Callable[[Host, Container], Adjustment]
 
 def constant(adjustment: Adjustment, _host: Host, _container: Container) -> Adjustment:
     """Return the adjustment, which is the same on every host."""
+    return adjustment
+
+
+def warned(
+    adjustment: Adjustment, warnings: Sequence[str], host: Host, _container: Container
+) -> Adjustment:
+    """Return the adjustment, and warn of what was left open in it."""
+    for warning in warnings:
+        host.warn(warning)
     return adjustment
 
 

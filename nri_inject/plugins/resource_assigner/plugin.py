@@ -31,7 +31,7 @@ from nri_inject.plugins.resource_assigner.pools import (
     updates,
 )
 from nri_inject.plugins.resource_assigner.topology import Topology
-from nri_inject.service import config
+from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
@@ -72,6 +72,7 @@ class ResourceAssigner:
     ) -> None:
         self._topology = topology
         self._stub: Stub | None = None
+        logs.send_to(configured.log_target)
         self._failure_policy = configured.failure_policy
         self._pools = Pools(topology(), rules_of(configured))
         self._told_pods = Records(MAX_PODS)

@@ -137,15 +137,15 @@ def test_replugged_in_another_order_the_selector_means_the_same_stick(tmp_path: 
 
 
 def test_which_device_a_number_is(root: Path, found: Inventory) -> None:
-    stick = inventory.of_number("c", 188, 1, str(root))
+    stick = inventory.read(str(root)).of_number("c", 188, 1)
     assert stick == found.of_path("/dev/ttyUSB1") == found.of_number("c", 188, 1)
     assert stick is not None
     assert stick.links == ("/dev/serial/by-path/pci-0000:00:14.0-usb-0:1.2:1.0-port0",)
-    disk = inventory.of_number("b", 259, 0, str(root))
+    disk = inventory.read(str(root)).of_number("b", 259, 0)
     assert disk is not None
     assert (disk.path, disk.devtype) == ("/dev/nvme0n1", "disk")
-    assert inventory.of_number("b", 188, 1, str(root)) is None
-    assert inventory.of_number("c", 99, 0, str(root)) is None
+    assert inventory.read(str(root)).of_number("b", 188, 1) is None
+    assert inventory.read(str(root)).of_number("c", 99, 0) is None
     assert found.of_number("c", 99, 0) is None
 
 
@@ -233,7 +233,7 @@ def test_a_device_without_a_node_of_dev_is_none(tmp_path: Path, fake: Fake) -> N
     (directory / "uevent").write_text(f"MAJOR=1\nMINOR=1\nDEVNAME={fake.node}\nodd line\n")
     (tmp_path / "sys/dev/char").mkdir(parents=True)
     (tmp_path / "sys/dev/char/1:1").symlink_to(f"../..{fake.syspath}")
-    assert inventory.of_number("c", 1, 1, str(tmp_path)) is None
+    assert inventory.read(str(tmp_path)).of_number("c", 1, 1) is None
 
 
 def test_a_link_of_sysfs_that_leads_elsewhere_is_none(tmp_path: Path) -> None:

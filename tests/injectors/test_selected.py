@@ -10,10 +10,12 @@ from support.machine import machine, write
 
 from nri_inject.api import Container
 from nri_inject.capabilities import NEWEST, identify
-from nri_inject.host.devices import inventory, selected
+from nri_inject.host.devices import inventory
 from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.devices.selectors import parse
 from nri_inject.host.model import DeviceNode, NotADevice
+from nri_inject.injectors.device import selected
+from nri_inject.injectors.device.request import DeviceRequest, RequestedDevice, device_of
 from nri_inject.text.fields import Fault, Field, integer, read_line
 
 
@@ -43,56 +45,58 @@ def nodes(found: Inventory) -> Nodes:
     return Nodes(made, **{"/dev/pipe": DeviceNode("/dev/pipe", "p", 0, 0, 0o600, 0, 0)})
 
 
-Find = Callable[..., list[dict[str, Any]]]
+Find = Callable[..., list[RequestedDevice]]
 
 
 @pytest.fixture
 def find(found: Inventory, nodes: Nodes) -> Find:
-    def find(selector: str, **keys: Any) -> list[dict[str, Any]]:
-        return selected.find({"device": parse(selector), **keys}, nodes, lambda: found)
+    def find(selector: str, **keys: Any) -> list[RequestedDevice]:
+        request = DeviceRequest(**keys)
+        pairs = selected.find(request, parse(selector), nodes, lambda: found)
+        return [device_of(request, path, node) for path, node in pairs]
 
     return find
 
 
 BY_ID = "/dev/serial/by-id/usb-0403_A50285BI-if00-port0"
 BY_PATH = "/dev/serial/by-path/pci-0000:00:14.0-usb-0:1.{}:1.0-port0"
-STICK = {"type": "c", "major": 188, "minor": 2, "file_mode": 0o660, "uid": 0, "gid": 20}
+STICK = RequestedDevice("/dev/ttyUSB2", "c", 188, 2, 0o660, 0, 20, "")
 
 
-def paths(devices: list[dict[str, Any]]) -> list[str]:
-    return [device["path"] for device in devices]
+def paths(devices: list[RequestedDevice]) -> list[str]:
+    return [device.path for device in devices]
 
 
 def test_one_device_has_path_numbers_mode_and_owner_of_the_host(find: Find) -> None:
-    assert find("usb:0403:6001:A50285BI") == [{**STICK, "path": "/dev/ttyUSB2"}]
-    assert find(BY_ID) == [{**STICK, "path": BY_ID}]
+    assert find("usb:0403:6001:A50285BI") == [STICK]
+    assert find(BY_ID) == [STICK._replace(path=BY_ID)]
 
 
 def test_the_path_in_the_container_may_be_another(find: Find) -> None:
-    assert find(BY_ID, **{"as": "/dev/zigbee"}) == [{**STICK, "path": "/dev/zigbee"}]
-    several = {"count": "all", "as": "/dev/cam{index}-{name}"}
-    assert paths(find("class:video", **several)) == ["/dev/cam0-video0", "/dev/cam1-video1"]
+    assert find(BY_ID, alias="/dev/zigbee") == [STICK._replace(path="/dev/zigbee")]
+    several = find("class:video", how_many="all", alias="/dev/cam{index}-{name}")
+    assert paths(several) == ["/dev/cam0-video0", "/dev/cam1-video1"]
 
 
 def test_stable_links_become_further_nodes(find: Find) -> None:
     links = [BY_ID, BY_PATH.format(3)]
     assert paths(find("usb:0403:6001", links=True)) == ["/dev/ttyUSB2", *links]
-    assert paths(find("usb:0403:6001", links=True, **{"as": "/dev/z"})) == ["/dev/z", *links]
+    assert paths(find("usb:0403:6001", links=True, alias="/dev/z")) == ["/dev/z", *links]
     assert paths(find(BY_ID, links=True)) == [BY_ID, "/dev/ttyUSB2", links[1]]
-    assert find("/dev/fuse", links=True)[0]["path"] == "/dev/fuse"
+    assert find("/dev/fuse", links=True)[0].path == "/dev/fuse"
 
 
 def test_mode_and_owner_that_are_given_win(find: Find) -> None:
     (device,) = find("class:fuse", file_mode=0o666, uid=0, gid=7)
-    assert (device["file_mode"], device["uid"], device["gid"]) == (0o666, 0, 7)
+    assert (device.file_mode, device.uid, device.gid) == (0o666, 0, 7)
 
 
 def test_a_path_needs_no_inventory(nodes: Nodes) -> None:
     def never() -> Inventory:
         raise AssertionError
 
-    item = {"device": parse("/dev/fuse")}
-    assert paths(selected.find(item, nodes, never)) == ["/dev/fuse"]
+    (found,) = selected.find(DeviceRequest(), parse("/dev/fuse"), nodes, never)
+    assert found == ("/dev/fuse", nodes["/dev/fuse"])
 
 
 def test_what_is_optional_may_be_missing(find: Find) -> None:
@@ -103,9 +107,9 @@ def test_what_is_optional_may_be_missing(find: Find) -> None:
 
 def test_as_many_as_wanted(find: Find) -> None:
     three = ["/dev/ttyUSB0", "/dev/ttyUSB1", "/dev/ttyUSB2"]
-    assert paths(find("class:tty-usb", count="all")) == three
-    assert paths(find("class:tty-usb", count=3)) == three
-    assert paths(find("class:fuse", count="all")) == ["/dev/fuse"]
+    assert paths(find("class:tty-usb", how_many="all")) == three
+    assert paths(find("class:tty-usb", how_many=3)) == three
+    assert paths(find("class:fuse", how_many="all")) == ["/dev/fuse"]
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -118,7 +122,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "/dev/none": ({}, "'/dev/none' does not exist on the host"),
     "/dev/dangling": ({}, "'/dev/dangling' is a dangling link to gone"),
-    "/dev/directory": ({"optional": True}, "'/dev/directory' is a directory"),
+    "/dev/directory": (
+        {"optional": True},
+        "'/dev/directory' is a directory; write {device: \"/dev/directory/*\", count: all}",
+    ),
     "/dev/pipe": ({}, "'/dev/pipe' is a fifo; mount it instead"),
     "usb:1a86:7523": (
         {},
@@ -128,10 +135,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         ),
     ),
     "class:tty-usb": (
-        {"count": 4},
+        {"how_many": 4},
         "'class:tty-usb' matches 3 devices, 4 requested: /dev/ttyUSB0, /dev/ttyUSB1, /dev/ttyUSB2",
     ),
-    "class:fuse": ({"count": 2}, "'class:fuse' matches 1 device, 2 requested: /dev/fuse"),
+    "class:fuse": ({"how_many": 2}, "'class:fuse' matches 1 device, 2 requested: /dev/fuse"),
     "usb:046d:0825": (
         {"optional": True},
         (
@@ -205,16 +212,20 @@ def test_keys_that_do() -> None:
         "count": 2,
         "owner": "container",
     }
-    assert READ_ITEM(item) == {**item, "device": parse("class:fuse")}
+    assert READ_ITEM(item) == DeviceRequest(
+        selector=parse("class:fuse"), alias="/dev/{index}", how_many=2, owner="container"
+    )
     item = {"path": "/dev/x", "optional": True, "owner": "host", "type": "c", "major": 1}
-    assert READ_ITEM(item) == item
+    assert READ_ITEM(item) == DeviceRequest(
+        "/dev/x", optional=True, owner="host", type="c", major=1
+    )
 
 
 READ: dict[str, list[tuple[Any, Any]]] = {
-    "device": [("class:fuse", parse("class:fuse")), (7, None), ("fuse", None)],
+    "selector": [("class:fuse", parse("class:fuse")), (7, None), ("fuse", None)],
     "links": [(True, True), ("yes", None)],
     "optional": [(False, False), (1, None)],
-    "count": [("all", "all"), (256, 256), (0, None), (257, None), ("some", None)],
+    "how_many": [("all", "all"), (256, 256), (0, None), (257, None), ("some", None)],
     "owner": [("host", "host"), ("container", "container"), ("pod", None)],
 }
 
@@ -222,11 +233,12 @@ READ: dict[str, list[tuple[Any, Any]]] = {
 @pytest.mark.parametrize("name", READ)
 def test_the_values_that_a_key_may_have(name: str) -> None:
     for value, expected in READ[name]:
-        item = {"device": "class:fuse", name: value}
+        key = {"selector": "device", "how_many": "count"}.get(name, name)
+        item = {"device": "class:fuse", key: value}
         if expected is not None:
-            assert READ_ITEM(item)[name] == expected
+            assert getattr(READ_ITEM(item), name) == expected
             continue
-        with pytest.raises(Fault, match=f"^{name}: "):
+        with pytest.raises(Fault, match=f"^{key}: "):
             READ_ITEM(item)
 
 
@@ -234,22 +246,15 @@ def test_the_values_that_a_key_may_have(name: str) -> None:
 
 
 def test_the_owner_is_the_user_that_the_container_runs_as() -> None:
-    container = Container(user={"uid": 1000, "gid": 100})
-    device = {**STICK, "owner": "container", "optional": True}
-    assert selected.with_owner(device, container, NEWEST) == {**STICK, "uid": 1000, "gid": 100}
-    root = Container(user={})
-    assert selected.with_owner(device, root, NEWEST) == {**STICK, "uid": 0, "gid": 0}
-
-
-def test_the_owner_of_the_host_stays() -> None:
-    for device in ({**STICK, "owner": "host"}, STICK):
-        assert selected.with_owner(device, Container(), NEWEST) == STICK
+    user = Container(user={"uid": 1000, "gid": 100})
+    assert STICK.owned_by_user_of(user, NEWEST) == STICK._replace(uid=1000, gid=100)
+    assert STICK.owned_by_user_of(Container(user={}), NEWEST) == STICK._replace(uid=0, gid=0)
 
 
 def test_a_runtime_that_does_not_tell_the_user_is_named() -> None:
     runtime = identify("containerd", "2.1.9")
     with pytest.raises(Fault) as caught:
-        selected.with_owner({**STICK, "owner": "container"}, Container(), runtime)
+        STICK.owned_by_user_of(Container(), runtime)
     assert caught.value.sentences == (
         (
             "owner: containerd 2.1.9 does not report the container's user (containerd 2.3.0"

@@ -1,4 +1,4 @@
-"""What an annotation's device item says of a device that is looked for, and what it becomes.
+"""Devices that are looked for by what they are: what an item may say of them, and those found.
 
 Pure but for the mappings that come in: the host's nodes by path, and its inventory, which is
 requested only if a selector is no path. How many devices a selector may match is said by `count`,
@@ -11,16 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
-from nri_inject.api import Container
-from nri_inject.capabilities import Runtime
 from nri_inject.host.devices.device import Device
 from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.devices.naming import stable_selector
-from nri_inject.host.devices.node import node_at
+from nri_inject.host.devices.node import is_missing, node_at
 from nri_inject.host.devices.selectors import Selector, parse
-from nri_inject.host.model import DeviceNode, NotADevice
+from nri_inject.host.model import DeviceNode
+from nri_inject.injectors.device.request import DeviceRequest, Owner
 from nri_inject.text.budget import Spend, unlimited
 from nri_inject.text.fields import (
     Fault,
@@ -28,25 +27,17 @@ from nri_inject.text.fields import (
     Reader,
     Values,
     choice,
-    described,
     integer,
     map_of,
+    read_flag,
     read_short_line,
 )
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
-Owner: TypeAlias = Literal["container", "host"]
 ALL: Final = "all"
 MAX_DEVICES: Final = 256
 """How many devices one item may have, and an annotation may look for."""
-
-
-def _read_flag(value: Value) -> bool:
-    """Read true or false."""
-    if not isinstance(value, bool):
-        raise Fault(f"{described(value)} is not true or false")
-    return value
 
 
 def _read_selector(value: Value) -> Selector:
@@ -62,25 +53,27 @@ _OWNERS: Final[Mapping[str, Owner]] = {"container": "container", "host": "host"}
 
 _OWN: Final = (
     Field("device", _read_selector),
-    Field("links", _read_flag),
+    Field("links", read_flag),
     Field("count", _read_count),
-    Field("optional", _read_flag),
+    Field("optional", read_flag),
     Field("owner", choice(_OWNERS)),
 )
+_NAMES: Final = {"device": "selector", "as": "alias", "count": "how_many"}
 _WITH_DEVICE: Final = ("as", "links", "count")
 _WITH_PATH: Final = ("type", "major", "minor")
 
 
-def reader(fields: Sequence[Field]) -> Reader[Values]:
+def reader(fields: Sequence[Field]) -> Reader[DeviceRequest]:
     """Return a reader of items with our keys and others: `as`, `path` and those that Go has."""
     read = map_of((*_OWN, *fields))
 
-    def read_item(value: Value) -> Values:
+    def read_item(value: Value) -> DeviceRequest:
         item = read(value)
         faults = [*_faults(item)]
         if faults:
             raise Fault(*faults)
-        return item
+        renamed = {_NAMES.get(key, key): given for key, given in item.items()}
+        return DeviceRequest(**renamed)
 
     return read_item
 
@@ -107,7 +100,7 @@ def _faults(item: Values) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class FoundDevice:
     """A selected node of the host, and its other paths if the item needs them.
 
     `device` is its entry in the inventory, if the selector is not a path.
@@ -123,78 +116,51 @@ _STEPS_PER_LISTED: Final = 3
 
 
 def find(
-    item: Values,
+    request: DeviceRequest,
+    selector: Selector,
     nodes: Mapping[str, DeviceNode],
     inventory: Callable[[], Inventory],
     spend: Spend = unlimited,
-) -> list[Values]:
-    """Return the devices that an item requests, each with path, numbers, mode and owner.
+) -> list[tuple[str, DeviceNode]]:
+    """Return the devices that a request looks for, each with its path in the container.
 
     Raises Fault if the host lacks one, unless the item is optional. `spend` is called with the
     steps that a search among all devices costs.
     """
-    selector: Selector = item["device"]
-    optional = item.get("optional", False)
     if selector.path is None:
         devices = inventory().devices
         spend(_STEPS_PER_LISTED * len(devices))
         found = [_of(device, nodes) for device in selector.select(devices, spend)]
-    elif optional and is_missing(selector.path, nodes):
+    elif request.optional and is_missing(selector.path, nodes):
         found = []
     else:
-        found = [_at(selector.path, item.get("links", False), nodes, inventory)]
-    if not found and optional:
+        found = [_at(selector.path, request.links, nodes, inventory)]
+    if not found and request.optional:
         return []
-    _check_count(selector, item.get("count", 1), found)
+    _check_count(selector, request.how_many, found)
     return [
-        {**_facts(each.node), **_given(item), "path": path}
+        (path, each.node)
         for index, each in enumerate(found)
-        for path in _paths(item, index, each)
+        for path in _paths(request, index, each)
     ]
-
-
-def is_missing(path: str, nodes: Mapping[str, DeviceNode]) -> bool:
-    """Tell whether an optional device is not there: nothing is, or a link that leads nowhere."""
-    try:
-        nodes[path]
-    except NotADevice as error:
-        return error.why.startswith(("is a dangling link", "does not exist", "is not visible"))
-    except KeyError:
-        return True
-    return False
 
 
 def _at(
     path: str, linked: bool, nodes: Mapping[str, DeviceNode], inventory: Callable[[], Inventory]
-) -> Match:
+) -> FoundDevice:
     """Return what a path leads to; the inventory is only needed for its links."""
     node = node_at(path, nodes)
     if not linked:
-        return Match(node)
+        return FoundDevice(node)
     known = inventory().of_number("b" if node.type == "b" else "c", node.major, node.minor)
-    return Match(node, () if known is None else tuple(p for p in known.paths if p != path))
+    return FoundDevice(node, () if known is None else tuple(p for p in known.paths if p != path))
 
 
-def _of(device: Device, nodes: Mapping[str, DeviceNode]) -> Match:
+def _of(device: Device, nodes: Mapping[str, DeviceNode]) -> FoundDevice:
     node = node_at(device.path, nodes)
     if (node.type, node.major, node.minor) != device.number:
         raise Fault(f"{quoted(device.path)} is being replaced by another device; try again")
-    return Match(node, device.links, device)
-
-
-def _facts(node: DeviceNode) -> Values:
-    return {
-        "type": node.type,
-        "major": node.major,
-        "minor": node.minor,
-        "file_mode": node.mode,
-        "uid": node.uid,
-        "gid": node.gid,
-    }
-
-
-def _given(item: Values) -> Values:
-    return {key: item[key] for key in ("file_mode", "uid", "gid", "owner") if key in item}
+    return FoundDevice(node, device.links, device)
 
 
 # --- how many -----------------------------------------------------------------------------------
@@ -202,7 +168,7 @@ def _given(item: Values) -> Values:
 _MOST_SHOWN: Final = 4
 
 
-def _check_count(selector: Selector, count: int | str, found: Sequence[Match]) -> None:
+def _check_count(selector: Selector, count: int | str, found: Sequence[FoundDevice]) -> None:
     if not found:
         raise Fault(
             f"{quoted(selector.text)} matches no device; run `nri-inject devices"
@@ -241,34 +207,12 @@ def _alias_faults(path: str, count: int | str) -> Iterator[str]:
         yield f"as: {quoted(path)} needs {{name}} or {{index}} for more than one device"
 
 
-def _paths(item: Values, index: int, found: Match) -> Iterator[str]:
+def _paths(request: DeviceRequest, index: int, found: FoundDevice) -> Iterator[str]:
     """Yield where a device is in the container: its path, or another; and its links'."""
-    alias: str | None = item.get("as")
-    if alias is None:
+    if request.alias is None:
         yield found.node.path
     else:
         values = {"name": found.node.path.rpartition("/")[2], "index": str(index)}
-        yield _PLACE.sub(lambda place: values[place[1]], alias)
-    if item.get("links", False):
+        yield _PLACE.sub(lambda place: values[place[1]], request.alias)
+    if request.links:
         yield from found.links
-
-
-# --- owner --------------------------------------------------------------------------------------
-
-
-def with_owner(device: Values, container: Container, runtime: Runtime) -> Values:
-    """Return a device with the requested owner.
-
-    `container` has the user that the container's process starts as; runtimes report it from NRI
-    0.11.0 on: containerd 2.3.0 and CRI-O 1.36.0. Without it, Fault says what to do.
-    """
-    rest = {key: value for key, value in device.items() if key not in ("owner", "optional")}
-    if device.get("owner") != "container":
-        return rest
-    if not container.HasField("user"):
-        name = f"{runtime.name} {runtime.version}".strip() or "the runtime"
-        raise Fault(
-            f"owner: {name} does not report the container's user (containerd 2.3.0"
-            " and CRI-O 1.36.0 do); set uid and gid instead"
-        )
-    return {**rest, "uid": container.user.uid, "gid": container.user.gid}
