@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from nri_inject.cdi import names, spec
 from nri_inject.cdi.records import Edits, Spec, SpecDevice
-from nri_inject.host.follow import File, Follower, Parsed, Rule, Trouble
+from nri_inject.host.follow import FollowedFile, Follower, FollowRule, ParsedFile, Trouble
 from nri_inject.text import yamltext
 from nri_inject.text.fields import Problem
 from nri_inject.text.words import plain, quoted
@@ -31,7 +31,7 @@ EXTENSIONS: Final = (".json", ".yaml")
 
 _ALMOST: Final = (".yml", ".JSON", ".YAML", ".YML")
 
-RULE: Final = Rule(half_written=True, faulty=True, unbelieved=False, gone=False)
+RULE: Final = FollowRule(half_written=True, faulty=True, unbelieved=False, gone=False)
 """The version of a spec that counts while the newest one cannot be used."""
 
 
@@ -200,12 +200,12 @@ def read(path: str, directory: str, data: bytes) -> SpecFile:
     return SpecFile(path, directory, parsed.spec, parsed.kind, problems, devices)
 
 
-def _parse(path: str, data: bytes) -> Parsed[SpecFile]:
+def _parse(path: str, data: bytes) -> ParsedFile[SpecFile]:
     found = read(path, path.rpartition("/")[0], data)
-    return Parsed(found, "" if found.spec else "faulty")
+    return ParsedFile(found, "" if found.spec else "faulty")
 
 
-def _known(file: File[SpecFile]) -> SpecFile:
+def _known(file: FollowedFile[SpecFile]) -> SpecFile:
     """Return a file that is followed, with the devices that count."""
     now = file.newest or SpecFile(file.path, file.path.rpartition("/")[0], None, "", (), {})
     if not file.trouble:
@@ -274,7 +274,7 @@ class CdiRegistry:
         )
         self._wait = wait or self._follower.wait
         self._given_up: set[tuple[str, Trouble]] = set()
-        self._bad: Sequence[File[SpecFile]] = ()
+        self._bad: Sequence[FollowedFile[SpecFile]] = ()
         self._from: tuple[object, ...] = ()
         self._snapshot: Snapshot = EMPTY
 

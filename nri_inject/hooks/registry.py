@@ -20,7 +20,7 @@ from nri_inject.hooks import (
     read,
 )
 from nri_inject.host import follow, trust, walk
-from nri_inject.host.follow import Follower, Parsed, Rule, Trouble
+from nri_inject.host.follow import Follower, FollowRule, ParsedFile, Trouble
 from nri_inject.text.words import plain
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,10 @@ BUDGET: Final = 1.0
 EXTENSIONS: Final = (".json",)
 """The endings of the files in these directories that are hook files."""
 
-RULE: Final = Rule(half_written=True, faulty=False, unbelieved=False, gone=False)
+RULE: Final = FollowRule(half_written=True, faulty=False, unbelieved=False, gone=False)
 """The version of a hook file that counts while the newest one cannot be used."""
 
-_HookFile = follow.File[HookReading]
+_HookFile = follow.FollowedFile[HookReading]
 
 
 class HookRegistry:
@@ -132,14 +132,14 @@ class HookRegistry:
         self._errors = MappingProxyType(errors)
 
 
-def _parse(path: str, data: bytes, extension_stages: Collection[str]) -> Parsed[HookReading]:
+def _parse(path: str, data: bytes, extension_stages: Collection[str]) -> ParsedFile[HookReading]:
     reading = read(data, extension_stages)
     if any(fault.kind is FaultKind.JSON_SYNTAX for fault in reading.faults):
-        return Parsed(reading, "half written")
+        return ParsedFile(reading, "half written")
     if reading.definition is None:
-        return Parsed(reading, "faulty")
+        return ParsedFile(reading, "faulty")
     definition = dataclasses.replace(reading.definition, file=path)
-    return Parsed(dataclasses.replace(reading, definition=definition))
+    return ParsedFile(dataclasses.replace(reading, definition=definition))
 
 
 class _Choice:

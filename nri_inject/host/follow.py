@@ -1,7 +1,7 @@
 """The follower of files: which version of a file counts while the file changes.
 
 Configuration, policy, CDI specs and hook files are followed here. They differ in what counts while
-the newest version of a file cannot be used: that is the `Rule` which each kind of file has.
+the newest version of a file cannot be used: that is the `FollowRule` which each kind of file has.
 docs/architecture.md has the rules in a table.
 """
 
@@ -27,7 +27,7 @@ Trouble: TypeAlias = Literal["", "half written", "faulty", "untrusted", "unreada
 """Why the newest version of a file does not count; empty if it does."""
 
 
-class Rule(NamedTuple):
+class FollowRule(NamedTuple):
     """Whether the version before counts while the newest one cannot be used; else none does.
 
     `half_written`: a program still writes the file, or its text ends in the middle. `faulty`: it
@@ -51,7 +51,7 @@ class Rule(NamedTuple):
         }[trouble]
 
 
-class Parsed(NamedTuple, Generic[T]):
+class ParsedFile(NamedTuple, Generic[T]):
     """What a text says, and why it does not count, if it does not."""
 
     says: T | None
@@ -70,7 +70,7 @@ class Identity(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class File(Generic[T]):
+class FollowedFile(Generic[T]):
     """A file as it is known.
 
     `newest` is what its newest version says, if it could be read; `counts` is what the version
@@ -86,7 +86,7 @@ class File(Generic[T]):
     error: str = ""
     written: int = field(default=0, compare=False)
     identity: Identity | None = field(default=None, compare=False)
-    content: tuple[int, Parsed[T]] | None = field(default=None, compare=False)
+    content: tuple[int, ParsedFile[T]] | None = field(default=None, compare=False)
 
     @property
     def sentence(self) -> str:
@@ -98,7 +98,7 @@ class File(Generic[T]):
         return f"{plain(self.path)} {self.error}"
 
 
-class Fault(NamedTuple):
+class PathFault(NamedTuple):
     """What is wrong with a directory: `error` is a predicate of it, or a sentence if untrusted."""
 
     trouble: Trouble
@@ -147,8 +147,8 @@ class Follower(Generic[T]):
 
     def __init__(
         self,
-        parse: Callable[[str, bytes], Parsed[T]],
-        rule: Rule,
+        parse: Callable[[str, bytes], ParsedFile[T]],
+        rule: FollowRule,
         *,
         max_size: int,
         files: Sequence[str] = (),
@@ -175,8 +175,8 @@ class Follower(Generic[T]):
         self._also: frozenset[str] = frozenset()
         self._looks_again = True
         self.pending: set[str] = set()
-        self.files: dict[str, File[T]] = {}
-        self.faults: dict[str, Fault] = {}
+        self.files: dict[str, FollowedFile[T]] = {}
+        self.faults: dict[str, PathFault] = {}
         self.names: dict[str, list[str]] = {}
         self._follow()
 
@@ -229,10 +229,10 @@ class Follower(Generic[T]):
         self.faults, self.names, self.pending = {}, {}, set()
         found = {path: (path, None) for path in self._single} | dict(self._listed())
         links: set[str] = set()
-        files: dict[str, File[T]] = {}
+        files: dict[str, FollowedFile[T]] = {}
         ends: dict[str, str] = {}
         for path, (place, directory) in found.items():
-            before = self.files.get(path, File(path))
+            before = self.files.get(path, FollowedFile(path))
             try:
                 walked = self._walked(place, directory, links)
                 file = self._seen(before, walked, until)
@@ -248,7 +248,7 @@ class Follower(Generic[T]):
         writing = self._watch.writing() if self._watch else set()
         for path in ends if writing else ():
             if not writing.isdisjoint(map(os.path.basename, (path, ends[path]))):
-                before = self.files.get(path, File(path))
+                before = self.files.get(path, FollowedFile(path))
                 files[path] = self._bad(files[path], before, "half written", "is being written")
         self.files = files
         return changed
@@ -261,13 +261,15 @@ class Follower(Generic[T]):
                 end = self._directory(directory)
                 names = sorted(os.listdir(self._root + end.path), key=os.fsencode)
             except FileNotFoundError:
-                self.faults[directory] = Fault("gone", "does not exist")
+                self.faults[directory] = PathFault("gone", "does not exist")
                 continue
             except (OSError, ValueError) as error:
-                self.faults[directory] = Fault("unreadable", _predicate(directory, error))
+                self.faults[directory] = PathFault("unreadable", _predicate(directory, error))
                 continue
             except _Unusable as why:
-                self.faults[directory] = Fault(why.trouble, f"{why.error}; its files are not read")
+                self.faults[directory] = PathFault(
+                    why.trouble, f"{why.error}; its files are not read"
+                )
                 continue
             self.names[directory] = names
             for name in names:
@@ -309,7 +311,9 @@ class Follower(Generic[T]):
         except OSError as error:
             raise _Unusable("unreadable", _predicate(place, error)) from error
 
-    def _seen(self, before: File[T], walked: list[PathStep], until: float | None) -> File[T]:
+    def _seen(
+        self, before: FollowedFile[T], walked: list[PathStep], until: float | None
+    ) -> FollowedFile[T]:
         """Return a file as it is now, read only if it is not the one that was read before."""
         status = walked[-1].status
         judged = trust.unsealed(walked) if self._sealed else walked
@@ -327,7 +331,7 @@ class Follower(Generic[T]):
             return before
         return self._read(before, walked[-1])
 
-    def _read(self, before: File[T], end: PathStep) -> File[T]:
+    def _read(self, before: FollowedFile[T], end: PathStep) -> FollowedFile[T]:
         try:
             data, identity = _content(self._root + end.path, end.status, self._max_size)
         except OSError as error:
@@ -337,7 +341,7 @@ class Follower(Generic[T]):
         known = before.content
         is_known = known is not None and known[0] == digest and not known[1].trouble
         parsed = known[1] if known and is_known else self._parse(before.path, data)
-        file = File(
+        file = FollowedFile(
             before.path,
             newest=parsed.says,
             counts=parsed.says,
@@ -347,7 +351,9 @@ class Follower(Generic[T]):
         )
         return self._bad(file, before, parsed.trouble, parsed.error) if parsed.trouble else file
 
-    def _bad(self, file: File[T], before: File[T], trouble: Trouble, error: str) -> File[T]:
+    def _bad(
+        self, file: FollowedFile[T], before: FollowedFile[T], trouble: Trouble, error: str
+    ) -> FollowedFile[T]:
         """Return a file whose newest version does not count."""
         counts = before.counts if self._rule.keeps(trouble) else None
         is_read = trouble in ("half written", "faulty")
@@ -395,8 +401,8 @@ def _content(path: str, expected: os.stat_result, max_size: int) -> tuple[bytes,
 def read(path: str, max_size: int, *, unsafe: bool = False) -> bytes:
     """Return the content of a configuration or policy file; ConfigError if it is not to be had."""
     follower: Follower[bytes] = Follower(
-        lambda _, data: Parsed(data),
-        Rule(half_written=False, faulty=False, unbelieved=False, gone=False),
+        lambda _, data: ParsedFile(data),
+        FollowRule(half_written=False, faulty=False, unbelieved=False, gone=False),
         files=[path],
         max_size=max_size,
         unsafe=unsafe,

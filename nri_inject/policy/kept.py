@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from nri_inject.errors import ConfigError
-from nri_inject.host.follow import File, Follower, Parsed, Rule
+from nri_inject.host.follow import FollowedFile, Follower, FollowRule, ParsedFile
 from nri_inject.policy import document
 from nri_inject.text.words import plain
 
@@ -22,10 +22,10 @@ DIRECTORY: Final = "/var/lib/nri-inject"
 VARIABLE: Final = "NRI_INJECT_STATE_DIR"
 """The environment's word for the directory."""
 
-_NEVER: Final = Rule(half_written=False, faulty=False, unbelieved=False, gone=False)
+_NEVER: Final = FollowRule(half_written=False, faulty=False, unbelieved=False, gone=False)
 
 
-class Kept:
+class LastGoodPolicy:
     """The copy of one policy file; `source` is the absolute path of that."""
 
     def __init__(self, source: str, directory: str | None = None) -> None:
@@ -33,7 +33,7 @@ class Kept:
         self._head = f"# The last good version of {plain(source)}\n".encode()
         self.path: Final = f"{self._directory}/policy-{zlib.crc32(os.fsencode(source)):08x}.yaml"
 
-    def read(self) -> File[bytes]:
+    def read(self) -> FollowedFile[bytes]:
         """Return the copy, as long as it is root's alone; ConfigError if there is none to use."""
         follower: Follower[bytes] = Follower(
             self._parse,
@@ -73,7 +73,7 @@ class Kept:
         if status.st_mode & 0o077:
             directory.chmod(0o700)
 
-    def _parse(self, _: str, data: bytes) -> Parsed[bytes]:
+    def _parse(self, _: str, data: bytes) -> ParsedFile[bytes]:
         if not data.startswith(self._head):
-            return Parsed(None, "faulty", f"{plain(self.path)} is of another policy")
-        return Parsed(data.removeprefix(self._head))
+            return ParsedFile(None, "faulty", f"{plain(self.path)} is of another policy")
+        return ParsedFile(data.removeprefix(self._head))

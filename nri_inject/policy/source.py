@@ -17,11 +17,11 @@ from typing import Final, Literal, NamedTuple
 
 from nri_inject.errors import ConfigError
 from nri_inject.host import walk
-from nri_inject.host.follow import File, Follower, Parsed, Rule
+from nri_inject.host.follow import FollowedFile, Follower, FollowRule, ParsedFile
 from nri_inject.host.model import HostPath
 from nri_inject.host.views import look
 from nri_inject.policy import document
-from nri_inject.policy.kept import Kept
+from nri_inject.policy.kept import LastGoodPolicy
 from nri_inject.policy.rules import Policy
 from nri_inject.text.times import timestamp
 from nri_inject.text.words import plain
@@ -55,7 +55,7 @@ def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
             )
 
 
-RULE: Final = Rule(half_written=True, faulty=True, unbelieved=True, gone=True)
+RULE: Final = FollowRule(half_written=True, faulty=True, unbelieved=True, gone=True)
 """The version of a policy that counts while the newest one cannot be used."""
 
 
@@ -90,7 +90,7 @@ class PolicyFile:
         unsafe: bool = False,
         beside: Sequence[str] = (),
         root: str = "/",
-        kept: Kept | None = None,
+        kept: LastGoodPolicy | None = None,
         before: Policy | None = None,
         on_change: Callable[[], None] = lambda: None,
         later: Callable[[Callable[[], None]], None] = lambda do: do(),
@@ -140,18 +140,18 @@ class PolicyFile:
         """Stop watching."""
         self._follower.close()
 
-    def _parse(self, _: str, data: bytes) -> Parsed[_Version]:
+    def _parse(self, _: str, data: bytes) -> ParsedFile[_PolicyVersion]:
         try:
-            return Parsed(_Version(self._checked(data), data))
+            return ParsedFile(_PolicyVersion(self._checked(data), data))
         except ConfigError as error:
-            return Parsed(None, "faulty", str(error))
+            return ParsedFile(None, "faulty", str(error))
 
     def _checked(self, data: bytes) -> Policy:
         policy = document.read(data, plain(self._path))
         check_lent(policy, self._believed, self._root)
         return policy
 
-    def _take(self, file: File[_Version]) -> None:
+    def _take(self, file: FollowedFile[_PolicyVersion]) -> None:
         """Put in force what counts, and log what is new."""
         before = self.good, self.standing
         if file.trouble or file.counts is None:
@@ -166,7 +166,7 @@ class PolicyFile:
         if (self.good, self.standing) != before:
             self._on_change()
 
-    def _stay(self, file: File[_Version]) -> None:
+    def _stay(self, file: FollowedFile[_PolicyVersion]) -> None:
         """Leave in force what is; else take what was kept, or deny everything."""
         error, before = file.sentence, self.standing
         if before.in_force == "newest":
@@ -220,7 +220,7 @@ class PolicyFile:
             log.error("the policy is not kept in %s: %s", plain(self._kept.path), error.strerror)
 
 
-class _Version(NamedTuple):
+class _PolicyVersion(NamedTuple):
     """A good version of a policy file, and its text."""
 
     policy: Policy

@@ -152,7 +152,7 @@ class NodeFile:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyFile(NodeFile):
+class PolicyPath(NodeFile):
     """A file with the policy.
 
     `on_fault` says what a process does that starts with a file that cannot be used: it denies
@@ -225,7 +225,7 @@ class Config:
     `metrics_address` is the `HOST:PORT` of the Prometheus metrics, empty for none.
     """
 
-    policy: Annotated[Literal["unrestricted"] | PolicyFile | Policy | None, _read_policy] = None
+    policy: Annotated[Literal["unrestricted"] | PolicyPath | Policy | None, _read_policy] = None
     log: Annotated[Literal["stderr", "journal"] | NodeFile, _read_log] = "stderr"
     audit: Annotated[Literal["log", "off"] | NodeFile, _read_audit] = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
@@ -261,11 +261,11 @@ class Config:
 # --- from values to records ---------------------------------------------------------------------
 
 
-def _read_policy(value: Value) -> Literal["unrestricted"] | PolicyFile | Policy:
+def _read_policy(value: Value) -> Literal["unrestricted"] | PolicyPath | Policy:
     if value == UNRESTRICTED:
         return UNRESTRICTED
     if isinstance(value, dict) and "file" in value:
-        return PolicyFile(**_POLICY_FILE(value))
+        return PolicyPath(**_POLICY_FILE(value))
     if not isinstance(value, dict):
         raise Fault(
             not_one_of(value, (UNRESTRICTED, _A_FILE, "rules as in docs/allow-a-device.md"))
@@ -367,9 +367,9 @@ def checked(document: Mapping[str, Value], source: str) -> Config:
     return config
 
 
-def policy_of(text: str) -> Literal["unrestricted"] | PolicyFile:
+def policy_of(text: str) -> Literal["unrestricted"] | PolicyPath:
     """Return the policy that a command line names: a file, or the literal word."""
-    return UNRESTRICTED if text == UNRESTRICTED else PolicyFile(text)
+    return UNRESTRICTED if text == UNRESTRICTED else PolicyPath(text)
 
 
 def with_options(section: Section, own: Mapping[str, Any]) -> Section:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from nri_inject.errors import ConfigError
-from nri_inject.host.follow import File, Follower, Parsed, Rule
+from nri_inject.host.follow import FollowedFile, Follower, FollowRule, ParsedFile
 from nri_inject.service import config
 from nri_inject.service.base import Options, with_options
 from nri_inject.service.config import Config
 from nri_inject.text import yamltext
 
-RULE: Final = Rule(half_written=True, faulty=True, unbelieved=True, gone=True)
+RULE: Final = FollowRule(half_written=True, faulty=True, unbelieved=True, gone=True)
 """The version of a configuration that counts while the newest one cannot be used."""
 
 
@@ -25,7 +25,7 @@ class ConfigFile:
 
     def __init__(self, path: str, options: Options) -> None:
         self.path: Final = os.path.abspath(path)  # links stay
-        self.on_change: Callable[[File[Config]], None] | None = None
+        self.on_change: Callable[[FollowedFile[Config]], None] | None = None
         self._options = options
         self._follower = Follower(
             self._parse,
@@ -58,8 +58,8 @@ class ConfigFile:
         """Stop watching."""
         self._follower.close()
 
-    def _parse(self, path: str, data: bytes) -> Parsed[Config]:
+    def _parse(self, path: str, data: bytes) -> ParsedFile[Config]:
         try:
-            return Parsed(with_options(config.read(data, path), self._options))
+            return ParsedFile(with_options(config.read(data, path), self._options))
         except ConfigError as error:
-            return Parsed(None, "faulty", str(error))
+            return ParsedFile(None, "faulty", str(error))

@@ -24,7 +24,7 @@ from nri_inject.host.views import Views
 from nri_inject.injectors.compose import Injector, compose
 from nri_inject.injectors.host import Host, ignore_warning, real_host
 from nri_inject.policy.audit import AuditLog, AuditOutcome
-from nri_inject.policy.kept import Kept
+from nri_inject.policy.kept import LastGoodPolicy
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import DENY_ALL, PolicyFile, Standing, check_lent
@@ -262,13 +262,15 @@ class Environment:
         if policy == config.UNRESTRICTED:
             log.warning("policy: unrestricted: every pod gets what its annotations request")
             return None
-        if isinstance(policy, config.PolicyFile):
+        if isinstance(policy, config.PolicyPath):
             return PolicyFile(
                 policy.path,
                 unsafe=self.config.unsafe_files,
                 beside=self._configurations(),
                 root=self.config.host_root,
-                kept=Kept(os.path.abspath(policy.path)) if policy.on_fault == "keep" else None,
+                kept=LastGoodPolicy(os.path.abspath(policy.path))
+                if policy.on_fault == "keep"
+                else None,
                 before=good,
                 on_change=self._policy_changed,
                 later=self.after,

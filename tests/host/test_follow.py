@@ -13,21 +13,21 @@ import pytest
 
 from nri_inject.cdi import registry as cdi
 from nri_inject.hooks import registry as hooks
-from nri_inject.host.follow import Follower, Parsed, Rule
+from nri_inject.host.follow import Follower, FollowRule, ParsedFile
 from nri_inject.policy import source as policy
 from nri_inject.service import config_file
 
-KEEP = Rule(half_written=True, faulty=True, unbelieved=True, gone=True)
-DROP = Rule(half_written=False, faulty=False, unbelieved=False, gone=False)
+KEEP = FollowRule(half_written=True, faulty=True, unbelieved=True, gone=True)
+DROP = FollowRule(half_written=False, faulty=False, unbelieved=False, gone=False)
 
 Open = Callable[..., Follower[str]]
 
 
-def parse(_: str, data: bytes) -> Parsed[str]:
+def parse(_: str, data: bytes) -> ParsedFile[str]:
     text = data.decode()
     if text.startswith("bad"):
-        return Parsed(text, "faulty", "it is bad")
-    return Parsed(text, "half written") if text.endswith("...") else Parsed(text)
+        return ParsedFile(text, "faulty", "it is bad")
+    return ParsedFile(text, "half written") if text.endswith("...") else ParsedFile(text)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     tmp_path.chmod(0o755)
     followers: list[Follower[str]] = []
 
-    def open_(rule: Rule = KEEP, **options: Any) -> Follower[str]:
+    def open_(rule: FollowRule = KEEP, **options: Any) -> Follower[str]:
         followers.append(Follower(parse, rule, max_size=100, **options))
         return followers[-1]
 

@@ -15,7 +15,7 @@ import pytest
 from nri_inject.api import ConfigureRequest
 from nri_inject.errors import ConfigError
 from nri_inject.policy import kept
-from nri_inject.policy.kept import Kept
+from nri_inject.policy.kept import LastGoodPolicy
 from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import PolicyFile, Standing
 from nri_inject.service import config
@@ -42,8 +42,8 @@ class HostPath:
         os.utime(new, (written, written))
         new.rename(self.file)
 
-    def kept(self, file: Path | None = None) -> Kept:
-        return Kept(str(file or self.file), str(self.state))
+    def kept(self, file: Path | None = None) -> LastGoodPolicy:
+        return LastGoodPolicy(str(file or self.file), str(self.state))
 
     def started(self, **options: Any) -> PolicyFile:
         """Do what a process does that starts with `on_fault: keep`."""
@@ -122,8 +122,14 @@ def test_what_is_kept_is_roots_alone(place: HostPath) -> None:
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
-        (lambda copy: copy.chmod(0o666), " can be written by everybody (mode 0666); it is not"),
-        (lambda copy: copy.parent.chmod(0o777), " can be written by everybody (mode 0777); it is"),
+        (
+            lambda copy: copy.chmod(0o666),
+            " can be written by everybody (mode 0666); refusing to read it",
+        ),
+        (
+            lambda copy: copy.parent.chmod(0o777),
+            " can be written by everybody (mode 0777); refusing to read it",
+        ),
         (lambda copy: copy.write_text(OTHER), " is of another policy"),
         (lambda copy: copy.write_text(copy.read_text() + "x"), ": line "),
         (lambda copy: copy.unlink(), " does not exist"),
@@ -175,7 +181,7 @@ def test_a_directory_that_cannot_be_made_is_logged_and_the_policy_is_in_force(
 def around(place: HostPath, monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
     monkeypatch.setenv(kept.VARIABLE, str(place.state))
     place.write(GOOD)
-    configured = config.Config(policy=config.PolicyFile(str(place.file)), audit="off")
+    configured = config.Config(policy=config.PolicyPath(str(place.file)), audit="off")
     options = Options(idx="20", name="tested")
     with closing(Environment((), options, configured)) as opened:
         opened.configure(ConfigureRequest())
@@ -202,9 +208,9 @@ def test_configuration_and_policy_that_change_together_do_not_lose_it_either(
     place: HostPath, around: Environment
 ) -> None:
     place.write(BAD)
-    around.reconfigure(config.Config(policy=config.PolicyFile(str(place.file)), audit="log"))
+    around.reconfigure(config.Config(policy=config.PolicyPath(str(place.file)), audit="log"))
     assert in_force(around) == (["one"], "before")
-    around.reconfigure(config.Config(policy=config.PolicyFile(str(place.file), on_fault="keep")))
+    around.reconfigure(config.Config(policy=config.PolicyPath(str(place.file), on_fault="keep")))
     assert in_force(around) == (["one"], "before")
 
 
@@ -213,7 +219,7 @@ def test_another_policy_file_with_a_fault_leaves_the_policy_before_in_force(
 ) -> None:
     other = place.file.with_name("other.yaml")
     other.write_text(BAD)
-    around.reconfigure(config.Config(policy=config.PolicyFile(str(other))))
+    around.reconfigure(config.Config(policy=config.PolicyPath(str(other))))
     assert in_force(around) == (["one"], "before")
     policy = around.policy()
     assert policy is not None
@@ -227,7 +233,7 @@ def test_a_file_with_a_fault_in_place_of_the_unrestricted_policy_denies(
 ) -> None:
     around.reconfigure(config.Config(policy="unrestricted"))
     place.write(BAD)
-    around.reconfigure(config.Config(policy=config.PolicyFile(str(place.file))))
+    around.reconfigure(config.Config(policy=config.PolicyPath(str(place.file))))
     assert in_force(around) == ([], "nothing")
 
 

@@ -78,7 +78,9 @@ def test_a_bad_version_leaves_the_one_before_in_force_and_says_so_once(
     assert names(source.current()) == ["one"]
     fault = f"{file}: rules: rule 1: neither allow nor deny"
     assert source.error == fault
-    assert source.current().newer_fault == fault
+    newer_fault = source.current().newer_fault
+    assert newer_fault.startswith(f"{fault}; the version of 20")
+    assert newer_fault.endswith("Z is in force")
     os.utime(file)
     source.current()
     front = "policy rejected, the previous version stays in force: "

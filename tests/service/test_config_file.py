@@ -13,7 +13,7 @@ import pytest
 from support.launching import BOUND, Running, launched
 
 from nri_inject import api
-from nri_inject.host.follow import File
+from nri_inject.host.follow import FollowedFile
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
 from nri_inject.service.config_file import ConfigFile
@@ -28,7 +28,7 @@ CREATED = "PostCreateContainer"
 def test_a_configuration_is_read_again_when_it_is_whole(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("policy: unrestricted\n")
-    seen: list[File[Config]] = []
+    seen: list[FollowedFile[Config]] = []
     with closing(ConfigFile(str(file), Options(idx="10", name="x"))) as followed:
         followed.on_change = seen.append
         with file.open("w") as half:  # which cuts it off: an empty one would be a good one

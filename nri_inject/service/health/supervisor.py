@@ -22,7 +22,7 @@ from nri_inject.api import (
     Pod,
 )
 from nri_inject.errors import ConfigError, RequestError
-from nri_inject.host.follow import File
+from nri_inject.host.follow import FollowedFile
 from nri_inject.plugin import Plugin, Updates
 from nri_inject.service.base import Service
 from nri_inject.service.config import Config
@@ -167,7 +167,7 @@ class Supervisor:
         except OSError as error:
             log.info("no status socket in %s: %s", where, error.strerror)
 
-    def _follow(self, file: File[Config]) -> None:
+    def _follow(self, file: FollowedFile[Config]) -> None:
         """Put a new version of the configuration file in force; a bad one changes nothing."""
         error = file.sentence
         is_new = file.counts is not self._configured and not error
