@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from nri_inject.errors import ConfigError
-from nri_inject.host import trust
+from nri_inject.host import follow, trust
 from nri_inject.policy import document
 from nri_inject.policy.rules import Policy
 from nri_inject.runtime import manifests
@@ -42,7 +42,7 @@ def read_policy(file: str, *, unsafe: bool, warn: Warn) -> tuple[Policy, bool]:
 
     ConfigError if it cannot be read, Faulty if it has a fault.
     """
-    data, is_trusted = read_bytes(file, document.LIMITS.size + 1, "", unsafe=unsafe, warn=warn)
+    data, is_trusted = read_bytes(file, document.LIMITS.size, "", unsafe=unsafe, warn=warn)
     try:
         return document.read(data, file), is_trusted
     except ConfigError as error:
@@ -55,9 +55,9 @@ def read_bytes(file: str, size: int, what: str, *, unsafe: bool, warn: Warn) -> 
     A trial changes nothing, so it also reads what others than root could have written, and warns.
     """
     try:
-        data = trust.read(file, size, unsafe=True)
-    except OSError as error:
-        raise ConfigError(f"cannot read {what}{file}: {error.strerror}") from error
+        data = follow.read(file, size, unsafe=True)
+    except ConfigError as error:
+        raise ConfigError(f"cannot read {what}{file}: {error}") from error
     why = None if unsafe else trust.untrusted(os.path.abspath(file))
     if why is not None:
         warn(f"{file}: {why}; a plugin refuses to read it (unless with --unsafe-files)")

@@ -30,7 +30,10 @@ _NO_ANSWER: Final = {
     "--plugin", default="", metavar="NAME", help="Only plugins with this name or NN-name."
 )
 @click.option(
-    "--ready", is_flag=True, help="Print nothing; status 0 if all are registered with a runtime."
+    "--ready",
+    is_flag=True,
+    help="Status 0 if a runtime asks them all, by the newest configuration and policy."
+    " Says only which of these is not in force.",
 )
 @click.option("--live", is_flag=True, help="Print nothing; status 0 if all answer.")
 @click.option(
@@ -55,7 +58,9 @@ def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: st
     if live:
         return 0 if sockets and all(map(status.is_alive, sockets.values())) else FAILED
     said = {name: status.ask(path) for name, path in sockets.items()}
-    if not ready:
+    if ready:
+        _tell_faults(said)
+    else:
         _show(said, status_dir, output)
     all_ready = bool(said) and all(document and document["ready"] for document in said.values())
     return 0 if all_ready else FAILED
@@ -64,6 +69,15 @@ def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: st
 def _is_meant(name: str, plugin: str) -> bool:
     title = name.rpartition(".")[0]
     return plugin in ("", title, title[3:])
+
+
+def _tell_faults(said: Mapping[str, StatusDocument | None]) -> None:
+    """Say which version is not in force: the kubelet's event has what a probe says."""
+    for document in said.values():
+        if document is not None:
+            for error in (document["config_error"], (document.get("policy") or {}).get("error")):
+                if error:
+                    click.echo(one_line(f"{document['plugin']}: not in force: {error}"))
 
 
 def _show(said: Mapping[str, StatusDocument | None], where: str, output: str) -> None:
@@ -102,6 +116,8 @@ def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:
         yield from _found(drifted)
     if said["config_error"]:
         yield f"  not in force: {said['config_error']}"
+    if policy := said.get("policy"):
+        yield from _lines_of_policy(policy)
     for note in said.get("notes", ()):
         yield f"  note        {note}"
 
@@ -111,3 +127,27 @@ def _found(containers: StatusDocument) -> Iterator[str]:
         yield f"    {one['pod']} {one['container']} {in_words(one)}"
     if more := containers["count"] - len(containers["containers"]):
         yield f"    and {more} more"
+
+
+_IN_FORCE: Final = {
+    "newest": "in force is the newest version",
+    "before": "in force is the version before",
+    "kept": "in force is the last good version, kept from before the start",
+    "nothing": "everything is denied",
+}
+
+
+def _lines_of_policy(policy: StatusDocument) -> Iterator[str]:
+    written = policy["written"]
+    version = "" if written is None else f", of {written}, {_ago(policy['age'])} ago"
+    yield f"  policy      {policy['file']}: {_IN_FORCE[policy['in_force']]}{version}"
+    if policy["error"]:
+        yield f"  not in force: {policy['error']}"
+
+
+def _ago(seconds: int) -> str:
+    """Write how long something has been, in its largest unit, as in `3 h`."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

@@ -76,30 +76,12 @@ def _parent(step: PathStep) -> str:
     return "" if step.path == "/" else step.path.rpartition("/")[0] or "/"
 
 
-class Untrusted(Exception):
-    """Name the user besides root who could have written a file."""
+def unsealed(walked: Sequence[PathStep]) -> list[PathStep]:
+    """Return the steps without directories of root's that are mounted read-only for us.
 
-
-def read(path: str, size: int, *, unsafe: bool = False) -> bytes:
-    """Return the first `size` bytes of a configuration or policy file.
-
-    A directory of root's that is mounted read-only passes whatever its mode: the kubelet makes the
-    directories of ConfigMaps world-writable, and shows them to no other container. Raises Untrusted
-    if other users could have written the file, unless `unsafe`; OSError if it cannot be read or is
-    not a regular file. It is opened without waiting, so that a fifo in its place does not block.
+    The kubelet makes those of ConfigMaps for everybody, and shows them to nobody else.
     """
-    walked = [] if unsafe else [*steps(path)]
-    refused = trouble([step for step in walked if not _is_sealed(step)])
-    if refused:
-        raise Untrusted(refused)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        if walked and not os.path.samestat(found, walked[-1].status):
-            raise OSError(errno.ESTALE, "replaced while it was checked", path)
-        return file.read(size)
+    return [step for step in walked if not _is_sealed(step)]
 
 
 def _is_sealed(step: PathStep) -> bool:

@@ -101,6 +101,8 @@ TimeoutStartSec=90
 OOMScoreAdjust=-500
 RuntimeDirectory=nri-inject
 RuntimeDirectoryMode=0700
+StateDirectory=nri-inject
+StateDirectoryMode=0700
 
 # It opens no device: it looks at the nodes in /dev, so PrivateDevices= would blind it. Metrics
 # need PrivateNetwork=no, IPAddressAllow= and RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6.

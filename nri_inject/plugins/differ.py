@@ -202,7 +202,7 @@ class Differ:
         self._options = options
         self._output = Output()
         self._traces = Traces()
-        self._settle(configured)
+        self.reconfigure(configured)
         self._indices = checked_indices(self._settings.indices)
         first, *self._others = (self._plugin(place) for place in range(len(self._indices)))
         self.plugin: Final = first
@@ -230,12 +230,14 @@ class Differ:
     def configure(self, request: ConfigureRequest) -> None:
         """Take the drop-in configuration, which wins, but for the command line."""
         if request.config:
-            self._settle(config.read(request.config, "drop-in configuration"))
+            self.reconfigure(config.read(request.config, "drop-in configuration"))
 
-    def _settle(self, configured: Config) -> None:
+    def reconfigure(self, configured: Config) -> None:
+        """Write as a configuration says from now on; the places stay what they were."""
         logs.send_to(configured.log_target)
-        self._settings = config.with_options(configured.differ, self._options.own)
-        self._output.set_path(self._settings.log_file)
+        settings = config.with_options(configured.differ, self._options.own)
+        self._output.set_path(settings.log_file)
+        self._settings = settings
         self._written = self._writer()
 
     def _writer(self) -> Callable[[Step], str]:

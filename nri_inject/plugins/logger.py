@@ -240,7 +240,7 @@ class Logger:
         self._name, self._index = options.name, options.idx
         self._held = Records(MAX_HELD)
         self._output = Output()
-        self.plugin: Final = self._settled(configured)
+        self.plugin = self._settled(configured)
 
     def attach(self, stub: Stub) -> None:
         """Write between two requests, and stop when the reader has closed the pipe."""
@@ -256,33 +256,37 @@ class Logger:
         if self._recording is not None:
             self._recording.close()
 
-    def configure(self, request: ConfigureRequest) -> Plugin | None:
+    def configure(self, request: ConfigureRequest) -> Plugin:
         """Take the drop-in configuration, which wins, but for the command line."""
-        if not request.config:
-            return None
-        source = "drop-in configuration"
-        given = _as_ours(config.read_document(request.config, source))
-        return self._settled(config.checked(given, source))
+        if request.config:
+            source = "drop-in configuration"
+            given = _as_ours(config.read_document(request.config, source))
+            self.reconfigure(config.checked(given, source))
+        return self.plugin
+
+    def reconfigure(self, configured: Config) -> None:
+        """Write as a configuration says from now on; other events are had when registered anew."""
+        self.plugin = self._settled(configured)
 
     def _settled(self, configured: Config) -> Plugin:
         """Return the plugin for a configuration, and write to where it says."""
         logs.send_to(configured.log_target)
-        self._settings = config.with_options(configured.logger, self._options)
-        self._chosen = Chosen(self._settings.namespaces, self._settings.pods)
-        self._written = as_json if self._settings.format == "json" else as_yaml
+        settings = config.with_options(configured.logger, self._options)
         handlers: dict[str, Callable[..., Any]] = {
-            field: partial(self._tell, field) for field in events_of(self._settings.events)
+            field: partial(self._tell, field) for field in events_of(settings.events)
         }
+        self._output.set_path(settings.log_file)
+        self._chosen = Chosen(settings.namespaces, settings.pods)
+        self._written = as_json if settings.format == "json" else as_yaml
         if "synchronize" in handlers:
             handlers["synchronize"] = self._synchronize
             handlers["synchronize_part"] = self._synchronize_part
         if "validate_container_adjustment" in handlers:
             handlers["validate_container_adjustment"] = self._validate
-        adjustment = changes(self._settings, f"logger-pid-{os.getpid()}")
+        adjustment = changes(settings, f"logger-pid-{os.getpid()}")
         if adjustment is not None:
             tell = handlers.get("create_container")
             handlers["create_container"] = partial(_adjusting, adjustment, tell)
-        self._output.set_path(self._settings.log_file)
         return Plugin(
             name=self._name,
             index=self._index,

@@ -4,6 +4,6 @@
 `kinds` has the entries of rules, with `device_entries` and `mount_entries`: records that compare
 themselves with an item. `rules` finds the first rule that matches, `permit` holds one request
 against the policy, `settle` makes the adjustment that is left, `document` and `source` read the
-admin's file, `audit` writes down.
+admin's file, `kept` has its last good version, `audit` writes decisions down.
 This room knows neither CDI specs nor hook files.
 """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nri_inject.plugin import Plugin
-from nri_inject.service import logs
+from nri_inject.service import config, logs
+from nri_inject.service.config import Config
 from nri_inject.stub import DEFAULT_SOCKET, Stub
 
 
@@ -32,6 +34,15 @@ class Options:
     own: Mapping[str, Any] = field(default_factory=dict)
 
 
+def with_options(configured: Config, options: Options) -> Config:
+    """Return a configuration with the values of the command line in place of its own."""
+    if options.unsafe_files:
+        configured = dataclasses.replace(configured, unsafe_files=True)
+    if options.policy is None:
+        return configured
+    return dataclasses.replace(configured, policy=config.policy_of(options.policy))
+
+
 class Service(Protocol):
     """A plugin, and its use of the connection."""
 
@@ -41,6 +52,9 @@ class Service(Protocol):
 
     def attach(self, stub: Stub) -> None:
         """Use the stub before it runs, to watch descriptors or to send updates."""
+
+    def reconfigure(self, configured: Config) -> None:
+        """Use another configuration from now on; ConfigError, and the one before stays, if bad."""
 
     def close(self) -> None:
         """Release everything; called once the stub has ended."""

@@ -6,7 +6,6 @@ option parser is imported then.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import sys
@@ -19,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nri_inject import stub
 from nri_inject.errors import NriError
-from nri_inject.service import config, logs
-from nri_inject.service.base import Options, Service
+from nri_inject.service import logs
+from nri_inject.service.base import Options, Service, with_options
 from nri_inject.service.config import Config
+from nri_inject.service.config_file import ConfigFile
 from nri_inject.service.health.supervisor import Supervisor
 from nri_inject.stub import Stub
 from nri_inject.text.names import split_plugin
@@ -99,10 +99,12 @@ def run(command: Command, options: Options) -> int:
     """Serve until the runtime or a signal ends it; return the exit status."""
     logs.configure(options.log_format, options.verbosity)
     try:
-        configured = config_of(options)
+        file = ConfigFile(options.config, options) if options.config else None
+        configured = file.current() if file else with_options(Config(), options)
         logs.send_to(configured.log_target)
         service = Supervisor(
             command.service(options, configured),
+            config_file=file,
             metrics_address=options.metrics_address or configured.metrics_address,
         )
     except (NriError, ValueError) as error:
@@ -118,22 +120,3 @@ def run(command: Command, options: Options) -> int:
         log.error("%s", error)
         return FAILED
     return 0
-
-
-def config_of(options: Options) -> Config:
-    """Read the configuration that the command line names; raises ConfigError."""
-    configured = (
-        Config()
-        if options.config is None
-        else config.read_file(options.config, unsafe=options.unsafe_files)
-    )
-    return with_options(configured, options)
-
-
-def with_options(configured: Config, options: Options) -> Config:
-    """Return a configuration with the values of the command line in place of its own."""
-    if options.unsafe_files:
-        configured = dataclasses.replace(configured, unsafe_files=True)
-    if options.policy is None:
-        return configured
-    return dataclasses.replace(configured, policy=config.policy_of(options.policy))

@@ -24,7 +24,7 @@ from typing import (
 
 from nri_inject.api import FailurePolicy
 from nri_inject.errors import ConfigError
-from nri_inject.host import trust
+from nri_inject.host import follow
 from nri_inject.text import yamltext
 from nri_inject.text.fields import (
     Fault,
@@ -152,6 +152,17 @@ class NodeFile:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyPath(NodeFile):
+    """A file with the policy.
+
+    `on_fault` says what a process does that starts with a file that cannot be used: it denies
+    everything, or keeps to the last good version.
+    """
+
+    on_fault: Literal["deny", "keep"] = "deny"
+
+
+@dataclass(frozen=True, slots=True)
 class LoggerConfig:
     """What the event logger writes; the words are explained in plugins.logger.
 
@@ -214,7 +225,7 @@ class Config:
     `metrics_address` is the `HOST:PORT` of the Prometheus metrics, empty for none.
     """
 
-    policy: Annotated[Literal["unrestricted"] | NodeFile | Policy | None, _read_policy] = None
+    policy: Annotated[Literal["unrestricted"] | PolicyPath | Policy | None, _read_policy] = None
     log: Annotated[Literal["stderr", "journal"] | NodeFile, _read_log] = "stderr"
     audit: Annotated[Literal["log", "off"] | NodeFile, _read_audit] = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
@@ -250,11 +261,11 @@ class Config:
 # --- from values to records ---------------------------------------------------------------------
 
 
-def _read_policy(value: Value) -> Literal["unrestricted"] | NodeFile | Policy:
+def _read_policy(value: Value) -> Literal["unrestricted"] | PolicyPath | Policy:
     if value == UNRESTRICTED:
         return UNRESTRICTED
     if isinstance(value, dict) and "file" in value:
-        return NodeFile(**_FILE(value))
+        return PolicyPath(**_POLICY_FILE(value))
     if not isinstance(value, dict):
         raise Fault(
             not_one_of(value, (UNRESTRICTED, _A_FILE, "rules as in docs/allow-a-device.md"))
@@ -285,7 +296,9 @@ def _read_log(value: Value) -> Literal["stderr", "journal"] | NodeFile:
 
 
 _A_FILE: Final = "{file: PATH}"
-_FILE: Final = map_of([Field("file", _read_path, required=True, to="path")], strict=True)
+_PATH: Final = Field("file", _read_path, required=True, to="path")
+_FILE: Final = map_of([_PATH], strict=True)
+_POLICY_FILE: Final = map_of([_PATH, Field("on_fault", one_of("deny", "keep"))], strict=True)
 
 
 @cache
@@ -328,17 +341,7 @@ def read_file(path: str, *, unsafe: bool = False) -> Config:
 
     A file that others could have written is refused, unless `unsafe`.
     """
-    return read(read_bytes(path, unsafe=unsafe), path)
-
-
-def read_bytes(path: str, *, unsafe: bool = False) -> bytes:
-    """Return a file's content, a byte more than is allowed at most; ConfigError as `read_file`."""
-    try:
-        return trust.read(path, yamltext.OUR_FILE.size + 1, unsafe=unsafe)
-    except trust.Untrusted as error:
-        raise ConfigError(f"configuration {path}: {error}; refusing to read it") from error
-    except OSError as error:
-        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+    return read(follow.read(path, yamltext.OUR_FILE.size, unsafe=unsafe), path)
 
 
 def read_document(text: str | bytes, source: str) -> dict[str, Value]:
@@ -364,9 +367,9 @@ def checked(document: Mapping[str, Value], source: str) -> Config:
     return config
 
 
-def policy_of(text: str) -> Literal["unrestricted"] | NodeFile:
+def policy_of(text: str) -> Literal["unrestricted"] | PolicyPath:
     """Return the policy that a command line names: a file, or the literal word."""
-    return UNRESTRICTED if text == UNRESTRICTED else NodeFile(text)
+    return UNRESTRICTED if text == UNRESTRICTED else PolicyPath(text)
 
 
 def with_options(section: Section, own: Mapping[str, Any]) -> Section:

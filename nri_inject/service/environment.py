@@ -16,23 +16,21 @@ from typing import Any, Final, Protocol
 from nri_inject import capabilities
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.capabilities import NEWEST, Runtime
-from nri_inject.errors import ConfigError
 from nri_inject.hooks import Definition
 from nri_inject.host import sight
 from nri_inject.host.devices.links import DATABASE, LinkedNumbers, first_link, has_database
 from nri_inject.host.model import DeviceNode, HostPath, Number
 from nri_inject.host.nodes import Remembered
 from nri_inject.host.views import Views
-from nri_inject.host.watch import FileWatch
 from nri_inject.injectors.compose import Injector, compose
 from nri_inject.injectors.host import Host, ignore_warning, real_host
 from nri_inject.policy.audit import AuditLog, AuditOutcome
+from nri_inject.policy.kept import LastGoodPolicy
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
-from nri_inject.policy.source import DENY_ALL, PolicyFile, check_lent
+from nri_inject.policy.source import DENY_ALL, PolicyFile, Standing, check_lent
 from nri_inject.service import config, logs
-from nri_inject.service.base import Options
-from nri_inject.service.command import config_of, with_options
+from nri_inject.service.base import Options, with_options
 from nri_inject.service.config import Config
 from nri_inject.stub import Stub
 from nri_inject.text.annotations import where
@@ -89,12 +87,12 @@ class Environment:
         self._stub: Stub | None = None
         self._host = real_host()
         self._sources: dict[str, Source] = {}
-        self._policy: Source | None = None
+        self._policy: PolicyFile | Fixed | None = None
+        self._policy_made_of: tuple[object, ...] = ()
+        self.on_policy: Callable[[], None] = _nothing
         self._audit: AuditLog | None = None
-        self._file: ConfigFile | None = None
         self._dropped_in = False
         self._noted: Policy | None = None
-        self.config_error = ""
         self.notes: Sequence[str] = ()
 
     @property
@@ -103,11 +101,8 @@ class Environment:
         return f"{self.options.idx}-{self.options.name}"
 
     def attach(self, stub: Stub) -> None:
-        """Watch the files, that of the configuration among them, with this stub."""
+        """Watch the files with this stub."""
         self._stub = stub
-        if self.options.config is not None:
-            self._file = ConfigFile(self.options.config, self._reload)
-            stub.watch(self._file)
 
     def configure(self, request: ConfigureRequest) -> None:
         """Take the drop-in configuration, which wins, and learn which runtime this is.
@@ -121,9 +116,9 @@ class Environment:
                 config.read(request.config, "drop-in configuration"), self.options
             )
         self.runtime = capabilities.of_request(request)
-        self._take(configured)
+        self.reconfigure(configured)
 
-    def _take(self, configured: Config) -> None:
+    def reconfigure(self, configured: Config) -> None:
         """Put a configuration in force; ConfigError, and the one before stays, if it can't be."""
         if isinstance(configured.policy, Policy) and not configured.unsafe_files:
             check_lent(configured.policy, self._configurations(), configured.host_root)
@@ -133,6 +128,7 @@ class Environment:
         lenient = configured.on_unsupported == "warn"
         self._host = real_host(NEWEST if lenient else self.runtime, configured.host_root)
         self._open_sources()
+        self._open_policy()
         self._open_audit()
         self._note(self.policy())
 
@@ -146,22 +142,6 @@ class Environment:
         for note in self.notes:
             if note not in before:
                 log.log(logging.WARNING if note in warnings else logging.INFO, "%s", note)
-
-    def _reload(self) -> None:
-        """Read the configuration file again; a bad one leaves the previous one in force."""
-        try:
-            configured = config_of(self.options)
-            if not self._dropped_in:
-                self._take(configured)
-        except ConfigError as error:
-            self.config_error = str(error)
-            log.error("%s; the previous configuration stays in force", error)
-            return
-        self.config_error = ""
-        if self._dropped_in:
-            log.info("%s has changed; the runtime's drop-in file wins", self.options.config)
-        else:
-            log.info("%s has changed and is in force", self.options.config)
 
     def host(
         self, pod: Pod, container: Container, warn: Callable[[str], object] = ignore_warning
@@ -205,10 +185,9 @@ class Environment:
         return () if source is None else source.current()
 
     @property
-    def fault(self) -> str:
-        """Why the newest version of the configuration or of the policy is not in force."""
-        policy = self._policy.error if isinstance(self._policy, PolicyFile) else ""
-        return "; ".join(fault for fault in (self.config_error, policy) if fault)
+    def policy_standing(self) -> Standing | None:
+        """Which version of the policy file is in force; None without such a file."""
+        return self._policy.standing if isinstance(self._policy, PolicyFile) else None
 
     def after(self, do: Callable[[], None]) -> None:
         """Run a function after the container's response has been sent, or now without a stub."""
@@ -241,10 +220,10 @@ class Environment:
         """Stop watching, and close the audit; the stub has ended."""
         self._stub = None
         self._close_sources()
+        if self._policy is not None:
+            self._close(self._policy)
         if self._audit is not None:
             self._audit.close()
-        if self._file is not None:
-            self._file.close()
 
     def _build(self, configured: Config) -> None:
         self.injector = compose(*(part.build(configured, self.runtime) for part in self._parts))
@@ -265,11 +244,72 @@ class Environment:
             for part in self._parts
             for name, make in part.sources.items()
         }
-        self._policy = policy_source(self.config, self._configurations())
-        for source in self._watched():
+        for source in self._sources.values():
+            self._open(source)
+
+    def _open_policy(self) -> None:
+        """Open where the policy comes from, unless that is the file that is open.
+
+        What is known of the versions of that file must not be lost.
+        """
+        made_of = (
+            *(self.config.policy, self.config.unsafe_files, self.config.host_root),
+            *self._configurations(),
+        )
+        if isinstance(self._policy, PolicyFile) and made_of == self._policy_made_of:
+            return
+        before = self._policy
+        self._policy, self._policy_made_of = self._policy_source(before), made_of
+        if before is not None:
+            self._close(before)
+        if self._policy is not None:
+            self._open(self._policy)
+
+    def _policy_source(self, before: PolicyFile | Fixed | None) -> PolicyFile | Fixed | None:
+        """Return where the policy comes from, None for the unrestricted one; log what is unusual.
+
+        The policy of the source `before` stays in force until a file is good.
+        """
+        policy = self.config.policy
+        good = None if before is None or before.good is DENY_ALL else before.good
+        if policy == config.UNRESTRICTED:
+            log.warning("policy: unrestricted: every pod gets what its annotations request")
+            return None
+        if isinstance(policy, config.PolicyPath):
+            return PolicyFile(
+                policy.path,
+                unsafe=self.config.unsafe_files,
+                beside=self._configurations(),
+                root=self.config.host_root,
+                kept=LastGoodPolicy(os.path.abspath(policy.path))
+                if policy.on_fault == "keep"
+                else None,
+                before=good,
+                on_change=self._policy_changed,
+                later=self.after,
+            )
+        if policy is None:
+            log.warning(
+                "no policy is configured, so every request that needs one is"
+                " denied; set one (policy: {file: PATH}), or policy: %s to allow everything",
+                config.UNRESTRICTED,
+            )
+        return Fixed(policy or DENY_ALL)
+
+    def _policy_changed(self) -> None:
+        self.on_policy()
+
+    def _open(self, source: Source) -> None:
+        if source.fileno() >= 0:
             source.current()
             if self._stub is not None:
                 self._stub.watch(source)
+
+    def _close(self, source: Source) -> None:
+        if source.fileno() >= 0:
+            if self._stub is not None:
+                self._stub.unwatch(source)
+            source.close()
 
     def _configurations(self) -> list[str]:
         """Return the configuration file; a runtime does not say where its drop-in file is."""
@@ -277,14 +317,12 @@ class Environment:
         return [] if file is None else [os.path.abspath(file)]  # links stay
 
     def _close_sources(self) -> None:
-        for source in self._watched():
-            if self._stub is not None:
-                self._stub.unwatch(source)
-            source.close()
+        for source in self._sources.values():
+            self._close(source)
 
-    def _watched(self) -> list[Source]:
-        policy = [] if self._policy is None else [self._policy]
-        return [source for source in (*policy, *self._sources.values()) if source.fileno() >= 0]
+
+def _nothing() -> None:
+    """Do nothing: nobody asks."""
 
 
 def _views_of(host: Host, budget: Budget) -> Views:
@@ -338,57 +376,38 @@ class ConfiguredService:
         """Watch the node's files with this stub."""
         self._environment.attach(stub)
 
+    def reconfigure(self, configured: Config) -> None:
+        """Use another configuration from now on; ConfigError, and the one before stays, if bad."""
+        self._environment.reconfigure(configured)
+
     def close(self) -> None:
         """Stop watching them."""
         self._environment.close()
-
-    @property
-    def config_error(self) -> str:
-        """Why the newest configuration or policy is not in force; empty if it is."""
-        return self._environment.fault
 
     @property
     def notes(self) -> Sequence[str]:
         """What the plugin cannot see of the node, in sentences."""
         return self._environment.notes
 
+    @property
+    def policy_standing(self) -> Standing | None:
+        """Which version of the policy file is in force; None without such a file."""
+        return self._environment.policy_standing
 
-class ConfigFile:
-    """Call `changed` when a configuration file may have; a Watch of the stub's loop.
-
-    While a program writes the file it is left alone: half of it may be a configuration, too.
-    """
-
-    def __init__(self, path: str, changed: Callable[[], None]) -> None:
-        self._path = path
-        self._changed = changed
-        self._watch = FileWatch(())
-        self._watch.follow([path])
-        self._watch.changed()
-
-    def fileno(self) -> int:
-        """Return a descriptor that can be read when the file may have changed."""
-        return self._watch.fileno()
-
-    def ready(self) -> None:
-        """Call, if it has."""
-        if self._watch.changed() and not self._watch.is_writing(self._path):
-            self._changed()
-
-    def close(self) -> None:
-        """Stop watching."""
-        self._watch.close()
+    def on_policy(self, changed: Callable[[], None]) -> None:
+        """Call when another policy is in force."""
+        self._environment.on_policy = changed
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
     """A policy that no file holds, so that it cannot change."""
 
-    policy: Policy
+    good: Policy
 
     def current(self) -> Policy:
         """Return it."""
-        return self.policy
+        return self.good
 
     def fileno(self) -> int:
         """Return that there is no descriptor to wait for."""
@@ -399,28 +418,3 @@ class Fixed:
 
     def close(self) -> None:
         """Need nothing."""
-
-
-def policy_source(configured: Config, beside: Sequence[str] = ()) -> Source | None:
-    """Return the policy's source, None for the unrestricted one; log an unusual setting.
-
-    `beside` are the files of the configuration.
-    """
-    policy = configured.policy
-    if policy == config.UNRESTRICTED:
-        log.warning("policy: unrestricted: every pod gets what its annotations request")
-        return None
-    if isinstance(policy, config.NodeFile):
-        return PolicyFile(
-            policy.path,
-            unsafe=configured.unsafe_files,
-            beside=beside,
-            root=configured.host_root,
-        )
-    if policy is None:
-        log.warning(
-            "no policy is configured, so every request that needs one is"
-            " denied; set one (policy: {file: PATH}), or policy: %s to allow everything",
-            config.UNRESTRICTED,
-        )
-    return Fixed(policy or DENY_ALL)

@@ -58,12 +58,12 @@ def send_to(target: str) -> None:
     if target == "journal":
         handler = _Journal()
     elif target != "stderr":
-        handler = _File(target)
+        handler = _LogFile(target)
     handler.setFormatter(_Text() if before is None else before.formatter)
     logging.basicConfig(handlers=[handler], level=root.level, force=True)
 
 
-class _File(logging.Handler):
+class _LogFile(logging.Handler):
     """Append each record to a file; the directory is made."""
 
     def __init__(self, path: str) -> None:

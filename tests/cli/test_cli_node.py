@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nri_inject.service.health.state import Missed, State, document
+from nri_inject.policy.source import Standing
+from nri_inject.service.health.state import Missed, State, document, when
 from nri_inject.service.health.status import StatusSocket
 
 pytestmark = pytest.mark.slow
@@ -130,7 +132,7 @@ def test_status_for_people(tmp_path: Path) -> None:
     state.notes = ["it sees no database of udev"]
     said = document(state, "synchronized", launched=False)
     assert served(tmp_path, said) == (
-        0,
+        1,
         (
             "20-a  synchronized by containerd 2.1.9 since 1970-01-01T00:01:00Z, process 7\n"
             "  containers  4 asked, 2 changed, 1 failed, 0 denied, 0 late\n"
@@ -185,6 +187,39 @@ def test_status_of_a_plugin_from_before_an_upgrade_is_shown(tmp_path: Path) -> N
     del said["uncompared"], said["notes"], said["drifted"]
     status, output, _ = served(tmp_path, said)
     assert (status, output.splitlines()[-1]) == (0, "  missed      0 of 0 that were running")
+
+
+NOW = datetime.now(UTC).timestamp()
+POLICY = "  policy      /p.yaml: "
+FAULT = "  not in force: /p.yaml: bad"
+KEPT = "in force is the last good version, kept from before the start"
+
+
+def version(age: int) -> str:
+    return f", of {when(NOW - age)}, "
+
+
+@pytest.mark.parametrize(
+    ("in_force", "age", "status", "lines"),
+    [
+        ("newest", 7300, 0, [f"{POLICY}in force is the newest version{version(7300)}2 h ago"]),
+        ("before", 130, 1, [f"{POLICY}in force is the version before{version(130)}2 min ago"]),
+        ("kept", 259_300, 1, [f"{POLICY}{KEPT}{version(259_300)}3 d ago"]),
+        ("nothing", None, 1, [f"{POLICY}everything is denied"]),
+    ],
+)
+def test_status_says_which_version_of_the_policy_is_in_force_and_how_old_it_is(
+    tmp_path: Path, in_force: Any, age: int | None, status: int, lines: list[str]
+) -> None:
+    error = "/p.yaml: bad" if status else ""
+    standing = Standing("/p.yaml", in_force, None if age is None else NOW - age, error)
+    state = State("20", "a", 7, policy=standing)
+    said = document(state, "synchronized", launched=False)
+    shown = served(tmp_path, said)
+    assert (shown[0], shown[1].splitlines()[3:]) == (status, lines + [FAULT] * status)
+    told = f"20-a: not in force: {error}\n" if error else ""
+    assert served(tmp_path, said, "--ready") == (status, told, "")
+    assert served(tmp_path, said, "--live") == (0, "", "")
 
 
 def test_probes_say_nothing_and_tell_ready_from_live(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_a_policy_that_is_none_is_blamed_on_the_option(
     assert attempt("--policy", "/other", *given, file(tmp_path, "pod.yaml", SYSCTL)) == (
         2,
         "",
-        "Error: cannot read /other: No such file or directory\n",
+        "Error: /other does not exist\n",
     )
 
 
@@ -292,18 +292,22 @@ def test_a_broken_configuration_is_1(tmp_path: Path, attempt: Try) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "what"),
-    [([], "manifest"), (["--requests"], "requests"), (["--config"], "configuration")],
+    ("option", "sentence"),
+    [
+        ([], "cannot read manifest {}: No such file or directory"),
+        (["--requests"], "cannot read requests {}: No such file or directory"),
+        (["--config"], "{} does not exist"),
+    ],
 )
 def test_a_file_that_is_missing_is_2(
-    tmp_path: Path, attempt: Try, option: list[str], what: str
+    tmp_path: Path, attempt: Try, option: list[str], sentence: str
 ) -> None:
     path = tmp_path / "none"
     extra = [file(tmp_path, "pod.yaml", SYSCTL)] if option else []
     assert attempt(*option, path, *extra) == (
         2,
         "",
-        f"Error: cannot read {what} {path}: No such file or directory\n",
+        f"Error: {sentence.format(path)}\n",
     )
 
 

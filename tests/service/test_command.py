@@ -24,6 +24,7 @@ from nri_inject.errors import RemoteError
 from nri_inject.plugin import Plugin
 from nri_inject.runtime.peer import Peer
 from nri_inject.service.command import Command, identity
+from nri_inject.service.config import Config
 from nri_inject.service.health.status import ask_all
 from nri_inject.service.injector import summary
 from nri_inject.stub import Stub
@@ -36,6 +37,8 @@ class Handlers:
     plugin: Plugin
 
     def attach(self, stub: Stub) -> None: ...
+
+    def reconfigure(self, configured: Config) -> None: ...
 
     def close(self) -> None: ...
 
@@ -264,7 +267,7 @@ def test_a_hostile_name_stays_on_its_line_in_log_and_status() -> None:
         (["--idx="], "plugin index '': two digits expected, as in 10"),
         (["--name", "a b"], "plugin name 'a b': only letters, digits and . _ + - allowed"),
         (["--name", "a\nb"], "plugin name 'a\\nb': only letters, digits and . _ + - allowed"),
-        (["--config", "/nowhere"], "cannot read configuration /nowhere: No such file or directory"),
+        (["--config", "/nowhere"], "configuration: /nowhere does not exist"),
         (
             ["--unsafe-files", "--idx", "1"],
             "plugin index '1': two digits expected, as in 10",

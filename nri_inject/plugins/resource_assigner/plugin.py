@@ -18,7 +18,6 @@ from nri_inject.api import (
     Pod,
 )
 from nri_inject.errors import ConfigError, NriError
-from nri_inject.host.watch import FileWatch
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.resource_assigner import cpulist, topology
 from nri_inject.plugins.resource_assigner.pools import (
@@ -63,7 +62,7 @@ def rules_of(configured: Config) -> CpuRules:
 
 
 class ResourceAssigner:
-    """The service: the pools as they are now, and the configuration file they depend on."""
+    """The service: the pools as they are now."""
 
     def __init__(
         self,
@@ -72,9 +71,7 @@ class ResourceAssigner:
         topology: Callable[[], Topology] = topology.read,
     ) -> None:
         self._topology = topology
-        self._file = _Followed(options.config, self._reread) if options.config else None
         self._stub: Stub | None = None
-        self._dropped_in = False
         logs.send_to(configured.log_target)
         self._failure_policy = configured.failure_policy
         self._pools = Pools(topology(), rules_of(configured))
@@ -95,16 +92,11 @@ class ResourceAssigner:
         )
 
     def attach(self, stub: Stub) -> None:
-        """Follow the configuration file; without one there is nothing to follow."""
+        """Send updates of containers with this stub."""
         self._stub = stub
-        if self._file is not None:
-            stub.watch(self._file)
-            self._file.ready()
 
     def close(self) -> None:
-        """Give the watch's descriptor back."""
-        if self._file is not None:
-            self._file.close()
+        """Need nothing."""
 
     def configure(self, request: ConfigureRequest) -> Plugin:
         """Take the drop-in configuration, which wins over the file from then on.
@@ -113,24 +105,17 @@ class ResourceAssigner:
         """
         self._told_pods, self._told_containers = Records(MAX_PODS), []
         if request.config:
-            self._dropped_in = True
-            self._take(config.read(request.config, "drop-in configuration"))
+            self.reconfigure(config.read(request.config, "drop-in configuration"))
         return dataclasses.replace(self.plugin, failure_policy=self._failure_policy)
 
-    def _reread(self, path: str) -> None:
-        """Read the configuration file again; an invalid or half-written one is ignored."""
-        try:
-            content = config.read_bytes(path)
-            if content.strip() and not self._dropped_in:
-                self._take(config.read(content, path))
-        except ConfigError as error:
-            log.error("%s; the previous rules stay in force", error)
-
-    def _take(self, configured: Config) -> None:
-        self._failure_policy = configured.failure_policy
+    def reconfigure(self, configured: Config) -> None:
+        """Use other rules from now on; ConfigError, and those before stay, if they are bad."""
         rules = rules_of(configured)
-        if rules == self._pools.rules:
-            return
+        if rules != self._pools.rules:
+            self._place_anew(rules)
+        self._failure_policy = configured.failure_policy
+
+    def _place_anew(self, rules: CpuRules) -> None:
         before = self._pools
         existing = [
             (placed.subject, before.cpus_of(name)) for name, placed in before.placed.items()
@@ -244,29 +229,6 @@ class ResourceAssigner:
         """Have containers updated outside of an answer."""
         if wanted and self._stub is not None:
             self._stub.update(wanted, _updated)
-
-
-class _Followed:
-    """A file, and what to do with its path when it may have changed; a `stub.Watch`."""
-
-    def __init__(self, path: str, changed: Callable[[str], None]) -> None:
-        self._path = path
-        self._changed = changed
-        self._watch = FileWatch([])
-        self._watch.follow([path])
-
-    def __repr__(self) -> str:
-        return f"watch on {self._path}"
-
-    def fileno(self) -> int:
-        return self._watch.fileno()
-
-    def ready(self) -> None:
-        if self._watch.changed():
-            self._changed(self._path)
-
-    def close(self) -> None:
-        self._watch.close()
 
 
 def _essence_of_pod(pod: Pod) -> Pod:

@@ -70,6 +70,22 @@ class _Collector(Collector):
             "Whether the newest version of the configuration file is not in force.",
             bool(said["config_error"]),
         )
+        if said["policy"] is not None:
+            yield from _of_policy(said["policy"])
+
+
+def _of_policy(policy: Mapping[str, Any]) -> Iterator[GaugeMetricFamily]:
+    yield _gauge(
+        "nri_inject_policy_error",
+        "Whether the newest version of the policy file is not in force.",
+        bool(policy["error"]),
+    )
+    if policy["age"] is not None:
+        yield _gauge(
+            "nri_inject_policy_age_seconds",
+            "How long ago the version of the policy that is in force was written.",
+            policy["age"],
+        )
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -117,6 +117,8 @@ class Expected(Protocol):
 class DriftCheck:
     """Compare containers with what is expected of them, a slice at a time; a Watch of the loop."""
 
+    _refused: Records
+
     def __init__(self, state: State, service: Expected) -> None:
         self._state = state
         self._service = service
@@ -145,12 +147,13 @@ class DriftCheck:
         """Compare what was added when the loop has time."""
         self._state.to_compare = len(self._containers)
         self._state.uncompared += self._containers.left_out
-        if (self._containers or self._state.uncompared) and not self._is_armed:
-            os.eventfd_write(self._armed, 1)
-            self._is_armed = True
+        if self._containers or self._state.uncompared:
+            self._arm()
 
     def ready(self) -> None:
         """Compare for a while."""
+        if self._compares_again:
+            self._take_refused()
         until = time.monotonic() + SLICE
         while (record := self._containers.pop_first()) is not None:
             self._state.to_compare -= 1
@@ -165,29 +168,22 @@ class DriftCheck:
 
         `now` is when it was created, if neither the runtime nor the kernel says it.
         """
-        served = mark.is_on(container, self._state.name)
-        lacks: tuple[str, ...] = ()
-        refused = ""
-        try:
-            lacks, is_drift = self._lacks(pod, container, served, now)
-        except RequestError as error:
-            refused, is_drift = str(RequestError(error.faults)), served  # without the container
-        except NriError as error:
-            refused, is_drift = error.reason, served
-        if not lacks and not refused:
-            return None
-        name = f"{plain(pod.namespace)}/{plain(pod.name)}"
-        one = Missed(name, plain(container_name(container)), lacks, refused)
-        if is_drift:
-            self._report_drift(pod, container, one)
-            return None
-        self._report_missed(pod, container, one)
-        return one
+        one, is_drift = self._find(pod, container, now)
+        if one is not None:
+            self._report(pod, container, one, is_drift)
+        return None if is_drift else one
+
+    def compare_again(self) -> None:
+        """Compare those again, in the next turn, whose requests would have been refused."""
+        self._compares_again = len(self._refused) > 0
+        if self._compares_again:
+            self._arm()
 
     def forget(self, container_id: str) -> None:
         """Do not compare a container that has been removed, and report it no longer."""
         self._state.missed.pop(container_id, None)
         self._state.drifted.pop(container_id, None)
+        self._refused.pop(container_id)
         if self._containers.pop(container_id) is not None and self._is_armed:
             self._state.to_compare -= 1
 
@@ -200,6 +196,8 @@ class DriftCheck:
         self._state.compared = self._state.to_compare = self._state.uncompared = 0
         self._pods = Records(MAX_PODS)
         self._containers = Records(MAX_CONTAINERS)
+        self._refused = Records(MAX_CONTAINERS)
+        self._compares_again = False
 
     def _keep(self, container: Container) -> None:
         if len(container.env) > MAX_VARIABLES:
@@ -210,7 +208,8 @@ class DriftCheck:
 
     def _end(self) -> None:
         self._disarm()
-        self._pods = Records(MAX_PODS)
+        if not self._refused:
+            self._pods = Records(MAX_PODS)
         missed, drifted = self._state.missed.count, self._state.drifted.count
         log.info(
             "compared %d running containers, %d missed, %d drifted",
@@ -228,6 +227,11 @@ class DriftCheck:
                 (MAX_PODS + MAX_CONTAINERS) >> 20,
             )
 
+    def _arm(self) -> None:
+        if not self._is_armed:
+            os.eventfd_write(self._armed, 1)
+            self._is_armed = True
+
     def _disarm(self) -> None:
         if self._is_armed:
             os.eventfd_read(self._armed)
@@ -240,7 +244,40 @@ class DriftCheck:
             return
         pod = Pod.FromString(record)
         self._state.compared += 1
-        self.judge(pod, container)
+        one, is_drift = self._find(pod, container)
+        if one is None:
+            return
+        self._report(pod, container, one, is_drift)
+        if one.refused:
+            self._refused.put(container.id, container.SerializeToString())
+
+    def _take_refused(self) -> None:
+        """Compare the refused ones as if they had not been compared."""
+        refused, self._refused = self._refused, Records(MAX_CONTAINERS)
+        self._compares_again = False
+        while (record := refused.pop_first()) is not None:
+            container = Container.FromString(record)
+            served = mark.is_on(container, self._state.name)
+            self._state.compared -= 1
+            (self._state.drifted if served else self._state.missed).take_back(container.id)
+            self._containers.put(container.id, record)
+        self._state.to_compare = len(self._containers)
+
+    def _find(self, pod: Pod, container: Container, now: float = 0.0) -> tuple[Missed | None, bool]:
+        """Return what is wrong with a container, and whether that is so by a change since."""
+        served = mark.is_on(container, self._state.name)
+        lacks: tuple[str, ...] = ()
+        refused = ""
+        try:
+            lacks, is_drift = self._lacks(pod, container, served, now)
+        except RequestError as error:
+            refused, is_drift = str(RequestError(error.faults)), served  # without the container
+        except NriError as error:
+            refused, is_drift = error.reason, served
+        if not lacks and not refused:
+            return None, False
+        name = f"{plain(pod.namespace)}/{plain(pod.name)}"
+        return Missed(name, plain(container_name(container)), lacks, refused), is_drift
 
     def _lacks(
         self, pod: Pod, container: Container, served: bool, now: float
@@ -269,21 +306,18 @@ class DriftCheck:
         }
         return newer.issuperset(lacks)
 
-    def _report_missed(self, pod: Pod, container: Container, one: Missed) -> None:
-        self._state.missed.add(container.id, one)
-        if self._state.missed.count <= SHOWN:
+    def _report(self, pod: Pod, container: Container, one: Missed, is_drift: bool) -> None:
+        found = self._state.drifted if is_drift else self._state.missed
+        found.add(container.id, one)
+        if found.count > SHOWN:
+            return
+        sentence = in_words(one._asdict())
+        if is_drift:
+            log.info("%s: %s, since something has changed", where(pod, container), sentence)
+        else:
             log.warning(
                 "%s: %s; it was created without the plugin, so recreate it",
-                *(where(pod, container), in_words(one._asdict())),
-            )
-
-    def _report_drift(self, pod: Pod, container: Container, one: Missed) -> None:
-        self._state.drifted.add(container.id, one)
-        if self._state.drifted.count <= SHOWN:
-            log.info(
-                "%s: %s, since something has changed",
-                where(pod, container),
-                in_words(one._asdict()),
+                *(where(pod, container), sentence),
             )
 
 

@@ -6,9 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from nri_inject.version import VERSION
+
+if TYPE_CHECKING:  # at run time a plugin without a policy has no use for that room
+    from nri_inject.policy.source import Standing
 
 MAX_MISSED: Final = 1000
 """How many missed containers are remembered; of more, only the number is."""
@@ -77,6 +80,11 @@ class FoundContainers(dict[str, Missed]):
             shortened(one.refused, MAX_REFUSED),
         )
 
+    def take_back(self, container_id: str) -> None:
+        """Count a container no longer, since it is going to be compared again."""
+        if self.pop(container_id, None) is None:
+            self.unlisted -= 1
+
     def document(self, most: int) -> dict[str, Any]:
         """Return how many there are, and the first of them."""
         return {
@@ -105,10 +113,11 @@ class State:
     synchronization and the containers that started since, less those that have been removed.
     Of what the runtime told then, `compared` have been compared, `to_compare` wait for it, and
     `uncompared` cannot be: too much was told of them, or nothing of their pods.
-    `config_error` says why the newest version of the configuration file is not in force. `notes`
-    are on what the plugin cannot see of the node. `no_answer` says what becomes of a request that
-    the plugin does not answer: it fails, or passes over the plugin as its failure policy says, or
-    although the policy is to fail, which the runtime ignores; empty before Configure.
+    `config_error` says why the newest version of the configuration file is not in force. `policy`
+    says which version of the policy file is in force; None without such a file. `notes` are on what
+    the plugin cannot see of the node. `no_answer` says what becomes of a request that the plugin
+    does not answer: it fails, or passes over the plugin as its failure policy says, or although the
+    policy is to fail, which the runtime ignores; empty before Configure.
     """
 
     index: str
@@ -130,6 +139,7 @@ class State:
     missed: FoundContainers = field(default_factory=FoundContainers)
     drifted: FoundContainers = field(default_factory=FoundContainers)
     config_error: str = ""
+    policy: Standing | None = None
     notes: Sequence[str] = ()
 
     @property
@@ -142,14 +152,17 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
     """Return what `nri-inject status` shows of one plugin; `phase` is the stub's.
 
     It is ready when a runtime asks it about containers: once it is synchronized, and where the
-    runtime launched it, once it is configured, since runtimes before NRI 0.7 do no more.
+    runtime launched it, once it is configured, since runtimes before NRI 0.7 do no more. And the
+    newest versions of configuration and policy are in force, so that a rollout of others stops.
     """
+    is_asked = phase == "synchronized" or (launched and phase == "configured")
+    is_current = not state.config_error and not (state.policy and state.policy.error)
     return {
         "plugin": state.title,
         "version": VERSION,
         "pid": state.pid,
         "phase": phase,
-        "ready": phase == "synchronized" or (launched and phase == "configured"),
+        "ready": is_asked and is_current,
         "launched": launched,
         "runtime": shortened(state.runtime, MAX_TEXT),
         "no_answer": state.no_answer,
@@ -169,7 +182,20 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
         "missed": state.missed.document(MAX_SHOWN),
         "drifted": state.drifted.document(MAX_DRIFTED),
         "config_error": shortened(state.config_error, MAX_ERROR),
+        "policy": None if state.policy is None else _policy(state.policy),
         "notes": [shortened(note, MAX_NOTE) for note in state.notes[:MAX_NOTES]],
+    }
+
+
+def _policy(standing: Standing) -> dict[str, Any]:
+    """Return what a document says of the policy; `age` is that of the version in force."""
+    written = standing.written
+    return {
+        "file": shortened(standing.file, MAX_NOTE),
+        "in_force": standing.in_force,
+        "written": when(written),
+        "age": None if written is None else max(0, int(time.time() - written)),
+        "error": shortened(standing.error, MAX_ERROR),
     }
 
 

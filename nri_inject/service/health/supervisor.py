@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, runtime_checkable
 
 from nri_inject import capabilities
 from nri_inject.api import (
@@ -22,9 +22,12 @@ from nri_inject.api import (
     CreateContainerResponse,
     Pod,
 )
-from nri_inject.errors import RequestError
+from nri_inject.errors import ConfigError, RequestError
+from nri_inject.host.follow import FollowedFile
 from nri_inject.plugin import Plugin, Updates
 from nri_inject.service.base import Service
+from nri_inject.service.config import Config
+from nri_inject.service.config_file import ConfigFile
 from nri_inject.service.health import mark, status
 from nri_inject.service.health.missed import DriftCheck, Expected
 from nri_inject.service.health.state import MAX_TEXT, State, document, in_words, shortened
@@ -32,6 +35,9 @@ from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
 from nri_inject.stub import Stub
 from nri_inject.text.annotations import where
+
+if TYPE_CHECKING:  # at run time a plugin without a policy has no use for that room
+    from nri_inject.policy.source import Standing
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +47,24 @@ MAX_ASKED: Final = 10_000
 
 
 @runtime_checkable
-class Reloading(Protocol):
-    """A service whose configuration can change while it runs."""
-
-    config_error: str
-    """Why the newest version of its configuration file is not in force; empty if it is."""
-
-
-@runtime_checkable
 class Noting(Protocol):
     """A service that knows what it cannot see of the node."""
 
     @property
     def notes(self) -> Sequence[str]:
         """Sentences for the node's admin."""
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """A service with a policy."""
+
+    @property
+    def policy_standing(self) -> Standing | None:
+        """Which version of the policy file is in force; None without such a file."""
+
+    def on_policy(self, changed: Callable[[], None]) -> None:
+        """Call when another policy is in force."""
 
 
 class _HeldWatch(Protocol):
@@ -73,9 +83,18 @@ P = TypeVar("P", bound=_HeldWatch)
 class Supervisor:
     """A service that reports its status. `close` it when its stub has ended."""
 
-    def __init__(self, service: Service, *, metrics_address: str = "") -> None:
+    def __init__(
+        self,
+        service: Service,
+        *,
+        config_file: ConfigFile | None = None,
+        metrics_address: str = "",
+    ) -> None:
         self._service = service
         self._inner = service.plugin
+        self._config_file = config_file
+        self._configured = None if config_file is None else config_file.current()
+        self._is_dropped_in = False
         self._metrics_address = metrics_address
         self._stub: Stub | None = None
         self._parts = ExitStack()
@@ -88,8 +107,13 @@ class Supervisor:
         """Attach the service, and open what watches over it."""
         self._stub = stub
         self._service.attach(stub)
+        if self._config_file is not None:
+            self._config_file.on_change = self._follow
+            self._watch(self._config_file)
         if isinstance(self._service, Expected):
             self._comparison = self._watch(DriftCheck(self.state, self._service))
+            if isinstance(self._service, Judging):
+                self._service.on_policy(self._comparison.compare_again)
         pause = watchdog_pause()
         if pause is not None:
             self._watch(Watchdog(pause))
@@ -108,8 +132,8 @@ class Supervisor:
 
     def document(self) -> dict[str, Any]:
         """Return what `nri-inject status` shows."""
-        if isinstance(self._service, Reloading):
-            self.state.config_error = self._service.config_error
+        if isinstance(self._service, Judging):
+            self.state.policy = self._service.policy_standing
         if isinstance(self._service, Noting):
             self.state.notes = self._service.notes
         if self._stub is None:
@@ -144,8 +168,32 @@ class Supervisor:
         except OSError as error:
             log.info("no status socket in %s: %s", where, error.strerror)
 
+    def _follow(self, file: FollowedFile[Config]) -> None:
+        """Put a new version of the configuration file in force; a bad one changes nothing."""
+        error = file.sentence
+        is_new = file.counts is not self._configured and not error
+        try:
+            if is_new and file.counts is not None:
+                self._configured = file.counts
+                if not self._is_dropped_in:
+                    self._service.reconfigure(file.counts)
+        except ConfigError as refused:
+            error = str(refused)
+        if error:
+            if error != self.state.config_error and file.trouble != "half written":
+                log.error("%s; the previous configuration stays in force", error)
+        elif is_new:
+            wins = (
+                "; the runtime's drop-in file wins" if self._is_dropped_in else " and is in force"
+            )
+            log.info("%s has changed%s", file.path, wins)
+        self.state.config_error = error
+
     def _configure(self, request: ConfigureRequest) -> Plugin | None:
         chosen = None
+        if self._is_dropped_in and not request.config and self._configured is not None:
+            self._service.reconfigure(self._configured)
+        self._is_dropped_in = bool(request.config)
         if self._service.plugin.configure is not None:
             chosen = self._service.plugin.configure(request)
         self._inner = chosen or self._service.plugin

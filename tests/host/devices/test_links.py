@@ -156,7 +156,7 @@ def test_a_denied_link_denies_the_device_where_udev_is_not_seen(root: Path, aske
 @contextmanager
 def around(root: Path, rules: str) -> Iterator[Environment]:
     with closing(Environment(suite.PARTS, OPTIONS, configured(root, rules))) as opened:
-        opened._take(opened.config)
+        opened.reconfigure(opened.config)
         yield opened
 
 

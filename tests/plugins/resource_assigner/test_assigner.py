@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,33 +201,19 @@ def test_what_a_runtime_tells_and_is_no_list_is_as_good_as_none() -> None:
 # --- configuration --------------------------------------------------------------------------------
 
 
-def test_a_changed_file_moves_containers_and_a_wrong_or_empty_one_does_not(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    file = tmp_path / "config.yaml"
-    file.write_text("resource_assigner: {memory_nodes: false}")
-    options = Options(idx="80", name="resource-assigner", config=str(file))
-    with assigner(BARE, options) as (tested, stub):
-        assert tested._file is not None
+def test_changed_rules_move_containers_and_wrong_ones_do_not() -> None:
+    with assigner(BARE) as (tested, stub):
         create(tested, "a")
-        for text in ("", "resource_assigner: {reserved: 9}", "resource_assigner: {reserve: 0}"):
-            file.write_text(text)
-            tested._file.ready()
-            assert stub.asked == []
-        file.write_text("resource_assigner: {reserved: 0, memory_nodes: false}")
-        tested._file.ready()
+        with pytest.raises(ConfigError) as caught:
+            tested.reconfigure(Config(resource_assigner=replace(BARE, reserved=9)))
+        assert str(caught.value) == (
+            "reserved CPUs 9 are missing, offline or isolated; available CPUs: 0-3"
+        )
+        assert stub.asked == []
+        tested.reconfigure(Config(resource_assigner=replace(BARE, reserved=0)))
         assert stub.asked == [("id-a", "1-3")]
         tested.configure(api.ConfigureRequest(config="resource_assigner: {memory_nodes: false}"))
         assert stub.asked[1:] == [("id-a", "0-3")]
-        file.write_text("resource_assigner: {reserved: 0-1}")
-        tested._file.ready()
-        assert len(stub.asked) == 2
-    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    stays = "the previous rules stay in force"
-    assert errors == [
-        f"reserved CPUs 9 are missing, offline or isolated; available CPUs: 0-3; {stays}",
-        f"{file}: resource_assigner: unknown key 'reserve'; did you mean 'reserved'?; {stays}",
-    ]
 
 
 def test_reserved_cpus_that_are_no_list_are_refused() -> None:

@@ -348,3 +348,59 @@ def test_a_synchronization_that_broke_off_leaves_nothing_behind() -> None:
         begin(one, [POD], [running(1)])
         finish(one)
     assert (state.compared, list(state.missed)) == (1, ["c1"])
+
+
+class Denying(Service):
+    """A service whose policy denies everything but the first container."""
+
+    denies = True
+
+    def expected(self, pod: Pod, container: Container) -> Adjustment:
+        if self.denies and container.id != "c0":
+            raise RequestError(["denied"])
+        return super().expected(pod, container)
+
+
+def test_what_was_refused_is_compared_again_when_another_policy_is_in_force() -> None:
+    state, service = fresh(), Denying()
+    with closing(DriftCheck(state, service)) as one:
+        begin(one, [POD], [running(0), running(1), running(2)])
+        finish(one)
+        assert [each.refused for each in state.missed.values()] == ["", "denied", "denied"]
+        one.forget("c2")
+        service.denies = False
+        one.compare_again()
+        finish(one)
+        lacks = missing_edits(WANTED, Container())
+        assert [each.lacks for each in state.missed.values()] == [lacks, lacks]
+        assert (list(state.missed), state.missed.count, state.compared) == (["c0", "c1"], 2, 3)
+        one.compare_again()
+        assert not pending(one)
+
+
+def test_a_served_container_that_was_refused_has_not_drifted_once_it_is_allowed() -> None:
+    state, service = fresh(), Denying(Adjustment())
+    with closing(DriftCheck(state, service)) as one:
+        begin(one, [POD], [marked(running(1))])
+        finish(one)
+        assert [each.refused for each in state.drifted.values()] == ["denied"]
+        service.denies = False
+        one.compare_again()
+        finish(one)
+    assert (state.drifted.count, state.missed.count, state.compared) == (0, 0, 1)
+
+
+def test_of_many_that_were_refused_none_is_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nri_inject.service.health.state.MAX_MISSED", 2)
+    state, service = fresh(), Denying()
+    with closing(DriftCheck(state, service)) as one:
+        begin(one, [POD], [running(number) for number in range(6)])
+        finish(one)
+        assert (len(state.missed), state.missed.count) == (2, 6)
+        one.compare_again()
+        finish(one)
+        assert (len(state.missed), state.missed.count) == (2, 6)
+        service.denies = False
+        one.compare_again()
+        finish(one)
+    assert (len(state.missed), state.missed.count) == (2, 6)

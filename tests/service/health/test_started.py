@@ -56,6 +56,9 @@ class Service:
     def attach(self, _stub: Stub) -> None:
         pass
 
+    def reconfigure(self, _configured: Config) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -181,6 +184,9 @@ def test_only_a_plugin_that_injects_subscribes_to_the_start() -> None:
         plugin = Plugin(name="other", index="90", create_container=lambda *_: None)
 
         def attach(self, _stub: Stub) -> None:
+            pass
+
+        def reconfigure(self, _configured: Config) -> None:
             pass
 
         def close(self) -> None:
