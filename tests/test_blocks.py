@@ -313,7 +313,9 @@ def check_command(
     elif word == "nri-inject":
         monkeypatch.chdir(ROOT if "examples/" in command.text else node.root)
         result = node.nri_inject(shlex.split(command.text)[1:])
-        shown = result.stdout.replace(str(node.root), "")
+        # The page's node has the files and devices that its specs name; this machine has not.
+        lines = result.stdout.replace(str(node.root), "").splitlines(keepends=True)
+        shown = "".join(line for line in lines if not line.startswith("warning: "))
         if command.output:
             assert shown == command.output
         else:
