@@ -62,6 +62,7 @@ ON_A_RUNTIME = {
     r"nri-resource-assigner": "test_pin_cpus",
     r"nri-device-injector": "test_a_character_device_named_by_path_alone_can_be_opened",
     r"nri-inject cdi generate": "test_generated_specs_follow_the_hardware",
+    r"nri-inject status": "test_a_faulty_version_never_takes_over_a_service",
     r"nri-inject new": "test_a_project_is_complete_and_its_tests_pass",
     r"make demo": "test_output_has_the_words_of_the_programs",
 }
@@ -313,7 +314,9 @@ def check_command(
     elif word == "nri-inject":
         monkeypatch.chdir(ROOT if "examples/" in command.text else node.root)
         result = node.nri_inject(shlex.split(command.text)[1:])
-        shown = result.stdout.replace(str(node.root), "")
+        # The page's node has the files and devices that its specs name; this machine has not.
+        lines = result.stdout.replace(str(node.root), "").splitlines(keepends=True)
+        shown = "".join(line for line in lines if not line.startswith("warning: "))
         if command.output:
             assert shown == command.output
         else:
