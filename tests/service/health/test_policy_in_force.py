@@ -93,7 +93,7 @@ def test_a_process_that_starts_with_a_faulty_version_denies_unless_the_last_one_
         if is_kept:
             assert plugin.create(FULL).linux.devices[0].path == "/dev/full"
         else:
-            with pytest.raises(RemoteError, match="the policy on this node cannot be used"):
+            with pytest.raises(RemoteError, match="the policy on this node is not usable"):
                 plugin.create(FULL)
         files.swap(GOOD)
         # Those that were missed while no policy was in force are compared again.
