@@ -20,7 +20,7 @@ from nri_inject.api import (
 from nri_inject.errors import ConfigError, NriError
 from nri_inject.host.watch import Watch
 from nri_inject.plugin import Plugin
-from nri_inject.plugins.resource_assigner import cpulist, topology
+from nri_inject.plugins.resource_assigner import cpulist, noting, topology
 from nri_inject.plugins.resource_assigner.pools import (
     ANNOTATION,
     Pools,
@@ -36,6 +36,7 @@ from nri_inject.service import config
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
+from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.records import Records
 from nri_inject.stub import Stub
 from nri_inject.text.annotations import container_name
@@ -74,6 +75,8 @@ class ResourceAssigner:
         self._topology = topology
         self._file = _Followed(options.config, self._reread) if options.config else None
         self._stub: Stub | None = None
+        self._notes: Notes | None = None
+        self._noted: noting.Noted | None = None
         self._dropped_in = False
         self._failure_policy = configured.failure_policy
         self._pools = Pools(topology(), rules_of(configured))
@@ -100,6 +103,17 @@ class ResourceAssigner:
             stub.watch(self._file)
             self._file.ready()
 
+    def remember(self, notes: Notes, *, resumes: bool) -> None:
+        """Note each container's CPUs; one that resumes begins with those that are noted.
+
+        It does so when it is configured: the rules may come with the drop-in configuration.
+        """
+        self._notes = notes
+        if resumes:
+            self._noted = noting.read(notes)
+        else:
+            noting.clear(notes)
+
     def close(self) -> None:
         """Give the watch's descriptor back."""
         if self._file is not None:
@@ -114,7 +128,16 @@ class ResourceAssigner:
         if request.config:
             self._dropped_in = True
             self._take(config.read(request.config, "drop-in configuration"))
+        if self._noted is not None:
+            self._resume(self._noted)
+            self._noted = None
         return dataclasses.replace(self.plugin, failure_policy=self._failure_policy)
+
+    def _resume(self, noted: noting.Noted) -> None:
+        pools, lines = reconcile(self._topology(), self._pools.rules, noted.existing)
+        self._become(dataclasses.replace(pools, pending=noted.pending), lines)
+        if noted.is_asking:  # the worker before may have died with updates that it had not sent
+            self._ask(updates({}, self._pools))
 
     def _reread(self, path: str) -> None:
         """Take the configuration file anew; a wrong one, or one not yet written, is ignored."""
@@ -177,11 +200,13 @@ class ResourceAssigner:
     def create_container(self, pod: Pod, container: Container) -> CreateContainerResponse:
         """Place a container; those that share make room for it in the same answer."""
         before = self._pools
+        # A worker before this one may have died before its answer, and the others' part in it.
+        known = {} if container.id in before.pending else before.cpusets()
         self._become(before.create(subject_of(pod, container)))
         cpuset = self._pools.cpuset(container.id)
         linux = LinuxContainerAdjustment(resources=cpuset.resources())
         return CreateContainerResponse(
-            adjust=Adjustment(linux=linux), update=updates(before.cpusets(), self._pools)
+            adjust=Adjustment(linux=linux), update=updates(known, self._pools)
         )
 
     def post_create_container(self, pod: Pod, container: Container) -> None:
@@ -226,6 +251,8 @@ class ResourceAssigner:
     def _become(self, pools: Pools, notes: Iterable[str] = ()) -> None:
         """Take a new state of things, and log what is new in it."""
         before, self._pools = self._pools, pools
+        if self._notes is not None:
+            noting.write(self._notes, before, pools)
         for note in notes:
             log.warning("%s", note)
         for container_id, placed in pools.placed.items():
@@ -240,7 +267,14 @@ class ResourceAssigner:
     def _ask(self, wanted: list[ContainerUpdate]) -> None:
         """Have containers updated outside of an answer."""
         if wanted and self._stub is not None:
-            self._stub.update(wanted, _updated)
+            if self._notes is not None:
+                noting.ask(self._notes)
+            self._stub.update(wanted, self._updated)
+
+    def _updated(self, outcome: list[ContainerUpdate] | NriError) -> None:
+        if self._notes is not None:
+            noting.answered(self._notes)
+        _updated(outcome)
 
 
 class _Followed:

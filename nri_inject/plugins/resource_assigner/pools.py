@@ -213,7 +213,8 @@ class Pools:
         failed = [
             container_id
             for container_id in self.pending
-            if self._is_same(self.placed[container_id].subject, subject)
+            if container_id != subject.id
+            and self._is_same(self.placed[container_id].subject, subject)
         ]
         pools = self.without(failed).place(subject)
         return dataclasses.replace(pools, pending=pools.pending | {subject.id})

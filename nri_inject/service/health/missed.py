@@ -91,12 +91,13 @@ class Comparison:
     """Compare containers with what is expected of them, a slice at a time; a Watch of the loop.
 
     `expected` returns what a container should have been given, and raises NriError where that
-    cannot be had any more.
+    cannot be had any more. `on_progress` is called after each slice.
     """
 
     def __init__(self, state: State, expected: Expected) -> None:
         self._state = state
         self._expected = expected
+        self.on_progress: Callable[[], None] = lambda: None
         self._armed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_armed = False
         self._start()
@@ -136,6 +137,7 @@ class Comparison:
                 break
         if not self._containers:
             self._end()
+        self.on_progress()
 
     def forget(self, container_id: str) -> None:
         """Do not compare a container that has been removed."""

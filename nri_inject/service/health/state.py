@@ -55,12 +55,15 @@ class State:
     `config_error` says why the newest version of the configuration file is not in force. `notes`
     are on what the plugin cannot see of the node. `no_answer` says what becomes of a request that
     the plugin does not answer: it fails, or passes over the plugin as its failure policy says, or
-    although the policy is to fail, which the runtime ignores; empty before Configure.
+    although the policy is to fail, which the runtime ignores; empty before Configure. `worker` is
+    the process that answers, and `failures` counts those before it that died or hung.
     """
 
     index: str
     name: str
     pid: int
+    worker: int = 0
+    failures: int = 0
     started: float = field(default_factory=time.time)
     runtime: str = ""
     no_answer: Literal["", "fails", "passes", "ignored"] = ""
@@ -106,6 +109,7 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
         "plugin": state.title,
         "version": VERSION,
         "pid": state.pid,
+        "worker": {"pid": state.worker or state.pid, "failures": state.failures},
         "phase": phase,
         "ready": phase == "synchronized" or (launched and phase == "configured"),
         "launched": launched,

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from nri_inject import capabilities
@@ -25,8 +26,10 @@ from nri_inject.errors import RequestError
 from nri_inject.plugin import Plugin, Updates
 from nri_inject.service.base import Service
 from nri_inject.service.health import status
+from nri_inject.service.health.life import Life
 from nri_inject.service.health.missed import Comparison
-from nri_inject.service.health.state import MAX_TEXT, State, document, shortened
+from nri_inject.service.health.notes import Notes
+from nri_inject.service.health.state import MAX_TEXT, document, shortened
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
 from nri_inject.stub import Stub
@@ -59,6 +62,14 @@ class Noting(Protocol):
         """Sentences for the node's admin."""
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """A service that cannot learn again from the runtime what a worker before it has learned."""
+
+    def remember(self, notes: Notes, *, resumes: bool) -> None:
+        """Note what the next worker needs; one that `resumes` begins with what is noted."""
+
+
 class _Part(Protocol):
     """A watch of the stub's loop that holds something to be given back."""
 
@@ -75,22 +86,29 @@ P = TypeVar("P", bound=_Part)
 class Supervised:
     """A service that tells how it is. `close` it when its stub has ended."""
 
-    def __init__(self, service: Service, *, metrics_address: str = "") -> None:
+    def __init__(
+        self, service: Service, *, metrics_address: str = "", life: Life | None = None
+    ) -> None:
+        self._life = life or Life()
         self._service = service
         self._inner = service.plugin
         self._metrics_address = metrics_address
         self._stub: Stub | None = None
         self._parts = ExitStack()
         self._comparison: Comparison | None = None
-        self.state: Final = State(self._inner.index, self._inner.name, os.getpid())
+        self.state: Final = self._life.state(self._inner.index, self._inner.name)
         self.plugin: Final = self._observed(self._inner)
 
     def attach(self, stub: Stub) -> None:
         """Attach the service, and open what watches over it."""
         self._stub = stub
         self._service.attach(stub)
+        if isinstance(self._service, Remembering) and self._life.notes is not None:
+            self._service.remember(self._life.notes, resumes=self._life.resumes)
         if isinstance(self._service, Expecting):
             self._comparison = self._watch(Comparison(self.state, self._service.expected))
+            self._comparison.on_progress = partial(self._life.keep_found, self.state)
+        self._life.restore(self.state)
         pause = watchdog_pause()
         if pause is not None:
             self._watch(Watchdog(pause))
@@ -103,7 +121,8 @@ class Supervised:
 
     def close(self) -> None:
         """Say good-bye, and give everything back."""
-        notify("STOPPING=1")
+        if os.getpid() == self.state.pid:  # a worker may end while its parent goes on
+            notify("STOPPING=1")
         self._parts.close()
         self._service.close()
 
@@ -139,7 +158,7 @@ class Supervised:
 
     def _open_status(self, where: str) -> None:
         try:
-            self._watch(status.StatusSocket(where, self.state.title, self.document))
+            self._watch(status.StatusSocket(where, self.state.title, self.document, self.state.pid))
         except OSError as error:
             log.info("no status socket in %s: %s", where, error.strerror)
 
@@ -148,7 +167,7 @@ class Supervised:
         if self._service.plugin.configure is not None:
             chosen = self._service.plugin.configure(request)
         self._inner = chosen or self._service.plugin
-        if self._comparison is not None:
+        if self._comparison is not None and not self._life.resumes:
             self._comparison.restart()
         runtime = capabilities.of_request(request)
         self.state.runtime = f"{runtime.name} {runtime.version}".strip()
@@ -169,21 +188,29 @@ class Supervised:
 
     def _synchronize(self, pods: Sequence[Pod], containers: Sequence[Container]) -> Updates:
         updates = None
+        if not self._life.resumes:
+            updates = self._told(pods, containers)
+        # systemd reads a line as an assignment, and a datagram has a bound.
+        runtime = one_line(shortened(self.state.runtime, MAX_TEXT))
+        notify(f"READY=1\nSTATUS=synchronized with {runtime}")
+        return updates
+
+    def _told(self, pods: Sequence[Pod], containers: Sequence[Container]) -> Updates:
+        """Take what exists, or the rest of it; one that resumes is told of nothing."""
+        updates = None
         if self._inner.synchronize is not None:
             updates = self._inner.synchronize(pods, containers)
         if self._comparison is not None:
             self._comparison.add(pods, containers)  # none where they came in parts
             self._comparison.begin()
         self.state.synchronized = time.time()
-        # systemd reads a line as an assignment, and a datagram has a bound.
-        runtime = one_line(shortened(self.state.runtime, MAX_TEXT))
-        notify(f"READY=1\nSTATUS=synchronized with {runtime}")
+        self._life.keep_found(self.state)
         return updates
 
     def _counting(
         self, create: Callable[[Pod, Container], Adjustment | CreateContainerResponse | None]
     ) -> Callable[[Pod, Container], Adjustment | CreateContainerResponse | None]:
-        state = self.state
+        state, keep_counts = self.state, self._life.keep_counts
 
         def create_container(
             pod: Pod, container: Container
@@ -195,13 +222,17 @@ class Supervised:
                 state.failed += 1
                 state.denied += isinstance(error, RequestError) and error.denied
                 raise
-            state.changed += result is not None and result.ByteSize() > 0
-            return result
+            else:
+                state.changed += result is not None and result.ByteSize() > 0
+                return result
+            finally:
+                keep_counts(state)
 
         return create_container
 
     def _remove_container(self, pod: Pod, container: Container) -> None:
-        self.state.missed.pop(container.id, None)
+        if self.state.missed.pop(container.id, None) is not None:
+            self._life.keep_found(self.state)
         if self._comparison is not None:
             self._comparison.forget(container.id)
         if self._inner.remove_container is not None:
