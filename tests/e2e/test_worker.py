@@ -50,7 +50,10 @@ WAITED = re.compile(r"worker \d+ .* in (\w+) of pod default/shop(?:, container (
 
 def child_of(pid: int) -> int:
     """Return the one living child of a process, 0 if there is none at the moment."""
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0
     alive = [child for child in listed if _state(child) not in "ZX"]
     return int(alive[0]) if len(alive) == 1 else 0
 
@@ -130,6 +133,8 @@ class Trouble:
         """Make the trouble of all rounds, spread over the time that the creations take."""
         for number in range(ROUNDS * KILLS):
             self._pause(0.25)
+            if self.done.is_set():
+                return
             worker = self._worker()
             if number % 3:  # a request comes meanwhile, and waits
                 os.kill(worker, signal.SIGSTOP)
@@ -166,8 +171,13 @@ def troubled(daemon: Daemon, pid: int) -> Creation:
     trouble = Trouble(pid)
     thread = threading.Thread(target=trouble.run)
     thread.start()
-    creation.run(ROUNDS * CREATED)
-    thread.join()
+    try:
+        creation.run(ROUNDS * CREATED)
+    except CriError:
+        trouble.done.set()
+        raise
+    finally:
+        thread.join()
     assert creation.without == []
     assert failures(pid) == trouble.kills + trouble.stops
     print(  # noqa: T201 - the figures of a soak

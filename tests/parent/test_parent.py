@@ -72,10 +72,12 @@ def program(tmp_path: Path) -> Path:
 PATIENT = Timeouts(request=BOUND)  # a loaded machine may take longer than a runtime's 2 s
 
 
-def begin(running: Running, timeouts: Timeouts = PATIENT) -> None:
+def begin(
+    running: Running, timeouts: Timeouts = PATIENT, config: str = "policy: unrestricted\n"
+) -> None:
     """Let a runtime with these timeouts register, configure and synchronize the plugin."""
     running.peer.register(BOUND)
-    configure = configuration(NEWEST, "policy: unrestricted\n", timeouts)
+    configure = configuration(NEWEST, config, timeouts)
     running.peer.request("Configure", configure, api.ConfigureResponse, BOUND)
     running.peer.synchronize([], [], BOUND)
 
@@ -226,6 +228,24 @@ def test_a_worker_that_wants_to_end_ends_the_service(running: Running) -> None:
     ask(running, "leaves")
     running.process.communicate(timeout=BOUND)
     assert running.process.returncode == 0
+
+
+def test_a_worker_that_finds_a_faulty_configuration_fails_requests_until_it_is_mended(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("policy: unrestricted\n")
+    with launched("nri-device-injector", "--config", str(config), "--unsafe-files") as running:
+        begin(running, config="")
+        ask_nothing(running)
+        config.write_text("polizy: unrestricted\n")
+        os.kill(worker_of(running), signal.SIGKILL)
+        with pytest.raises(
+            RemoteError, match="cannot use its options or its configuration; its log"
+        ):
+            ask_nothing(running)
+        config.write_text("policy: unrestricted\n")
+        ask_nothing(running)
 
 
 # --- what a worker knows from the one before ------------------------------------------------------

@@ -263,14 +263,16 @@ def test_a_notice_that_two_workers_fail_on_is_answered_well(connection: Connecti
     assert [type(event) for event in connection.to_runtime()] == [Answer, Answer]
 
 
-def test_a_worker_that_does_not_start_fails_all_that_waits(connection: Connection) -> None:
+def test_workers_that_do_not_start_fail_all_that_waits(connection: Connection) -> None:
     connection.create("c1", "c2")
     connection.next_worker()  # the one that served
-    connection.next_worker("worker 8 ended with status 2")
-    connection.next_worker("worker 9 ended with status 2")
+    for _ in range(5):
+        assert connection.relay.waits
+        connection.next_worker("worker 8 cannot use its configuration")
     first, second = told(connection.to_runtime())
     assert first.startswith("pod shop/web, container c1: plugin 10-device-injector failed in")
-    assert "worker 9 ended with status 2; its log on the node has more" in second
+    assert "worker 7 was killed, then worker 8 cannot use its configuration; its log" in first
+    assert "CreateContainer: worker 8 cannot use its configuration; its log" in second
     assert not connection.relay.waits
 
 

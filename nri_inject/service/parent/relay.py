@@ -37,6 +37,9 @@ LIMIT: Final = 0.925
 MAX_TRIES: Final = 2
 """How many workers may fail on one request."""
 
+MAX_STARTS: Final = 5
+"""How many workers may die before they have caught up, which is no fault of the request's."""
+
 MAX_PENDING: Final = 1024
 """How many requests may wait for their answers. A runtime has one at a time, or a few if its own
 deadline has passed for some."""
@@ -63,6 +66,7 @@ class Pending:
     told: Message
     arrived: float
     failures: list[str] = field(default_factory=list)
+    failed_starts: int = 0
 
 
 class Relay:
@@ -226,11 +230,17 @@ class Relay:
         self._forget_worker()
         if self._history_bytes > MAX_HISTORY:
             self.lost = True
-        # One that has not caught up has failed on all of them.
-        failed = list(self._pending.values())[: 1 if was_serving else None]
-        for pending in [] if is_excused else failed:
-            pending.failures.append(how)
-            if len(pending.failures) >= MAX_TRIES:
+        if was_serving:
+            first = self._first()
+            if first is not None and not is_excused:
+                first.failures.append(how)
+                if len(first.failures) >= MAX_TRIES:
+                    self._give_up(first)
+            return
+        for pending in list(self._pending.values()):
+            pending.failed_starts += 1
+            if pending.failed_starts >= MAX_STARTS:
+                pending.failures.append(how)
                 self._give_up(pending)
 
     def _forget_worker(self) -> None:

@@ -11,7 +11,7 @@ import socket
 from collections import deque
 from typing import Final
 
-from nri_inject.service.base import CRASHED
+from nri_inject.service.base import CRASHED, MISUSED
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ def words(status: int | None) -> str:
     """Say how a process has ended."""
     if status is None:
         return "closed its connection"
+    if status == MISUSED:
+        return "cannot use its options or its configuration"
     if status >= 0:
         return f"ended with status {status}"
     try:
