@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -334,6 +335,20 @@ def test_prometheus_finds_the_counts(tmp_path: Path) -> None:
     assert 'nri_inject_containers_total{outcome="changed"} 1.0\n' in text
     assert "nri_inject_synchronized 1.0\n" in text
     assert "nri_inject_missed_containers 0.0\n" in text
+    assert "nri_inject_worker_failures_total 0.0\n" in text
+
+
+def test_the_counts_outlive_a_worker(tmp_path: Path) -> None:
+    port = free_port()
+    with launched(tmp_path, "run", "--metrics-address", f"127.0.0.1:{port}") as plugin:
+        taken_in(plugin)
+        plugin.create(FULL)
+        os.kill(family(plugin.process.pid)[1], signal.SIGKILL)
+        plugin.create(FULL)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=LONGEST) as answer:
+            text = answer.read().decode()
+    assert 'nri_inject_containers_total{outcome="changed"} 2.0\n' in text
+    assert "nri_inject_worker_failures_total 1.0\n" in text
 
 
 def test_an_address_that_is_taken_ends_the_start() -> None:
