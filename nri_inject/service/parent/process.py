@@ -15,33 +15,26 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from itertools import chain
 from typing import Final, Protocol
 
-from nri_inject.errors import ProtocolError
 from nri_inject.service.base import CRASHED, FAILED, LOST, MISUSED
 from nri_inject.service.health.systemd import notify, watchdog_pause
-from nri_inject.service.parent.relay import Relay
+from nri_inject.service.parent.link import Link
 from nri_inject.service.parent.system import (
     die_with_parent,
-    received,
     say,
-    send,
     status_of,
     words,
 )
 from nri_inject.stub.dial import dial, pauses
 from nri_inject.stub.limits import DEFAULT_LIMITS, Limits
-from nri_inject.stub.loop import Loop, wait_for_room
+from nri_inject.stub.loop import Loop
 
 log = logging.getLogger(__name__)
 
 GRACE: Final = 5.0
 """How long a worker may take to end, in seconds: it sends and writes what it still holds."""
-
-MAX_UNSENT: Final = 8 << 20
-"""How many bytes may wait for a runtime that does not read; then the worker is not read from."""
 
 _BURIAL: Final = 0.01  # seconds for the kernel to end a process that has closed its descriptors
 _TIMES: Final = ("restart", "look", "handshake", "ping")
@@ -61,21 +54,6 @@ class Work(Protocol):
         With `resumes` the runtime has told a worker before this one what exists. `failures` counts
         the workers so far that died or hung.
         """
-
-
-class _Link:
-    """One connection to the runtime, and the socket of the worker that serves it now."""
-
-    def __init__(self, title: str) -> None:
-        self.relay = Relay(title)
-        self.runtime: socket.socket | None = None
-        self.worker: socket.socket | None = None
-        self.runtime_is_full = self.worker_is_full = self.worker_is_paused = False
-
-    @property
-    def is_congested(self) -> bool:
-        """Whether so much waits for the runtime that nothing more should come from the worker."""
-        return self.runtime_is_full and sum(map(len, self.relay.for_runtime)) > MAX_UNSENT
 
 
 class Parent:
@@ -102,7 +80,7 @@ class Parent:
         self._count = count
         self._limits = limits
         self._loop = Loop(on_wake=lambda: None)
-        self._links: list[_Link] = []
+        self._links: list[Link] = []
         self._pid = 0
         self._status: int | None = None
         self._failures = 0
@@ -177,7 +155,7 @@ class Parent:
 
     def _begin(self) -> None:
         """Make new relays and a worker that registers with them."""
-        self._links = [_Link(self._title) for _ in range(self._count)]
+        self._links = [Link(self._title, self._loop, self) for _ in range(self._count)]
         self._status = None
         self._is_over = self._wants_to_end = False
         self._set_time("handshake", math.inf)
@@ -187,10 +165,7 @@ class Parent:
         """Let the relays talk to the runtime."""
         self._set_time("handshake", time.monotonic() + self._limits.handshake_timeout)
         for link, connection in zip(self._links, sockets, strict=True):
-            connection.setblocking(False)
-            link.runtime = connection
-            self._loop.add(connection.fileno(), partial(self._runtime_ready, link))
-            self._flush(link)
+            link.attach_runtime(connection)
 
     def _serve(self) -> int:
         """Serve until the end; then end the worker, and return its exit status."""
@@ -217,7 +192,7 @@ class Parent:
         now = time.monotonic()
         for link in self._links:
             if why := link.relay.expire(now):
-                self._flush(link)
+                link.flush()
                 self._kill(why)
         if now >= self._times["restart"]:
             self._start_worker()
@@ -245,90 +220,40 @@ class Parent:
             os.kill(self._pid, signal.SIGTERM)
         elif self._pid:
             for link in self._links:
-                _hang_up(link)
-                self._flush(link)
+                link.hang_up()
         self._is_over = True
         until = time.monotonic() + GRACE
         while not self._has_ended() and time.monotonic() < until:
-            self._loop.turn(_LOOK if self._links[0].worker is None else GRACE)
+            self._loop.turn(GRACE if self._links[0].has_worker else _LOOK)
         if self._pid:
             self._kill("did not end")
         for link in self._links:
-            self._close(link)
+            link.close(self._limits.drain_timeout)
         is_killed = self._status is None or self._status < 0
         if is_without or (is_killed and self._loop.stopping):
             return 0
         return CRASHED if self._status is None or is_killed else self._status
 
-    def _close(self, link: _Link) -> None:
-        until = time.monotonic() + self._limits.drain_timeout
-        while link.runtime and link.relay.for_runtime and (left := until - time.monotonic()) > 0:
-            wait_for_room(link.runtime, left)
-            self._flush(link)
-        if link.runtime is not None:
-            self._loop.remove(link.runtime.fileno())
-            link.runtime.close()
-            link.runtime = None
+    # --- what the links report --------------------------------------------------------------------
 
-    # --- bytes ------------------------------------------------------------------------------------
-
-    def _runtime_ready(self, link: _Link) -> None:
-        data = received(link.runtime)
-        if data is not None:
-            if not data:
-                self._runtime_ended(link)
-                return
-            try:
-                link.relay.from_runtime(data, time.monotonic())
-            except ProtocolError as error:
-                say(logging.ERROR, str(error))
-                self._runtime_ended(link)
-                return
-            if link.relay.waits and link.worker is None:
-                self._resume()
-        self._flush(link)
-
-    def _runtime_ended(self, link: _Link) -> None:
-        if link.runtime is not None:
-            self._loop.remove(link.runtime.fileno())
-            link.runtime.close()
-            link.runtime = None
-        link.relay.for_runtime.clear()
+    def runtime_ended(self) -> None:
+        """End what was served on this connection."""
         self._is_over = True
 
-    def _worker_ready(self, link: _Link) -> None:
-        if link.worker is not None and link.is_congested:
-            link.worker_is_paused = True
-            self._loop.remove(link.worker.fileno())
-            return
-        data = received(link.worker)
-        if data is not None:
-            if not data:
-                self._worker_left("")
-                return
-            try:
-                link.relay.from_worker(data, time.monotonic())
-            except ProtocolError as error:
-                self._kill(f"broke the protocol: {error}")
-                return
-        self._flush(link)
+    def worker_left(self) -> None:
+        """Look how the worker ends."""
+        self._worker_left("")
 
-    def _flush(self, link: _Link) -> None:
-        """Send what the sockets take; wait for room where something is left."""
-        relay = link.relay
-        if link.runtime is not None and relay.for_runtime:
-            is_full = not send(link.runtime, relay.for_runtime)
-            if is_full != link.runtime_is_full:
-                link.runtime_is_full = is_full
-                self._loop.wait_for_room(link.runtime.fileno(), is_full, reads=True)
-        if link.worker is not None and link.worker_is_paused and not link.is_congested:
-            link.worker_is_paused = link.worker_is_full = False
-            self._loop.add(link.worker.fileno(), partial(self._worker_ready, link))
-        if link.worker is not None and relay.for_worker and not link.worker_is_paused:
-            is_full = not send(link.worker, relay.for_worker)
-            if is_full != link.worker_is_full:
-                link.worker_is_full = is_full
-                self._loop.wait_for_room(link.worker.fileno(), is_full, reads=True)
+    def worker_is_broken(self, why: str) -> None:
+        """Kill it."""
+        self._kill(f"broke the protocol: {why}")
+
+    def worker_is_missing(self) -> None:
+        """Have a worker for a request that has just come: none lives, or one is about to end."""
+        if self._pid:
+            self._bury("")
+        else:
+            self._start_worker()
 
     # --- the worker -------------------------------------------------------------------------------
 
@@ -352,11 +277,7 @@ class Parent:
         self._pid = pid
         for link, (ours, theirs) in zip(self._links, pairs, strict=True):
             theirs.close()
-            ours.setblocking(False)
-            link.worker, link.worker_is_full, link.worker_is_paused = ours, False, False
-            link.relay.worker_started(now)
-            self._loop.add(ours.fileno(), partial(self._worker_ready, link))
-            self._flush(link)
+            link.attach_worker(ours)
 
     def _be_worker(
         self, parent: int, own: Sequence[socket.socket], others: Sequence[socket.socket]
@@ -370,8 +291,7 @@ class Parent:
             die_with_parent(parent)
             self._loop.close()
             for link in self._links:
-                for held in filter(None, (link.runtime, link.worker)):
-                    held.close()
+                link.close_copies()
             for other in others:
                 other.close()
             status = self._work(own, resumes=self._is_synchronized, failures=self._failures)
@@ -402,10 +322,7 @@ class Parent:
     def _worker_left(self, why: str) -> None:
         """Close the sockets of a worker that has closed its own, or is killed since it `why`."""
         for link in self._links:
-            if link.worker is not None:
-                self._loop.remove(link.worker.fileno())
-                link.worker.close()
-                link.worker = None
+            link.detach_worker()
         until = time.monotonic() + _BURIAL
         while not self._has_ended() and time.monotonic() < until:
             time.sleep(0.0005)
@@ -452,14 +369,7 @@ class Parent:
             return
         self._replace()
         for link in self._links:
-            self._flush(link)
-
-    def _resume(self) -> None:
-        """Have a worker for a request that has just come: none lives, or one is about to end."""
-        if self._pid:
-            self._bury("")
-        else:
-            self._start_worker()
+            link.flush()
 
     def _replace(self) -> None:
         """Start another worker: at once if something waits, and later if none lives long."""
@@ -474,12 +384,3 @@ class Parent:
 
 _TOLD: Final = frozenset({FAILED, MISUSED, LOST})
 """The statuses of a worker that has logged why it can't be of use."""
-
-
-def _hang_up(link: _Link) -> None:
-    if link.worker is not None:
-        link.relay.for_worker.clear()
-        try:
-            link.worker.shutdown(socket.SHUT_WR)
-        except OSError:
-            return  # it has gone
