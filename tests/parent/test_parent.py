@@ -51,6 +51,8 @@ class Service:
             self.stub.stop()
         if container.name == "hangs":
             time.sleep(60)
+        if container.name == "echoes":
+            return Adjustment(env=[KeyValue(key="ECHO", value=container.env[0] * 5)])
         if container.name == "waits" and os.path.exists(container.args[0]):
             open(container.args[0]).read()
         return Adjustment(env=[KeyValue(key="PID", value=str(os.getpid()))])
@@ -222,6 +224,19 @@ def test_a_service_that_cannot_start_ends_as_before(program: Path) -> None:
         _, log = plugin.process.communicate(timeout=BOUND)
     assert plugin.process.returncode == 2
     assert log.count("\n") == 1
+
+
+def test_long_messages_pass_and_wait_for_a_runtime_that_does_not_read(running: Running) -> None:
+    text = "x" * 200_000
+    asked = api.CreateContainerRequest(
+        pod=POD, container=api.Container(id="c", name="echoes", env=[text])
+    )
+    # The answers are more than the parent keeps before it reads no further from its worker.
+    pending = [running.peer.begin("CreateContainer", asked, BOUND) for _ in range(12)]
+    wait(*pending)
+    answers = [one.result(api.CreateContainerResponse) for one in pending]
+    assert {len(answer.adjust.env[0].value) for answer in answers} == {5 * len(text)}
+    ask(running)
 
 
 def test_a_worker_that_wants_to_end_ends_the_service(running: Running) -> None:
