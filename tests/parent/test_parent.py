@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from launching import BOUND, Running, launched
 from nri_inject import api
 from nri_inject.capabilities import NEWEST
 from nri_inject.errors import RemoteError
-from nri_inject.runtime.peer import REQUEST_TIMEOUT, Timeouts, configuration, wait
+from nri_inject.runtime.peer import REQUEST_TIMEOUT, Peer, Timeouts, configuration, wait
 from nri_inject.service.health.status import ask_all
 
 pytestmark = pytest.mark.slow
@@ -213,6 +216,14 @@ def test_a_worker_does_not_outlive_its_parent(running: Running) -> None:
         assert poll.poll(BOUND * 1000)
 
 
+def test_the_kernel_ends_the_worker_first_when_memory_runs_out(running: Running) -> None:
+    def score(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    before = score(running.process.pid)
+    assert score(ask(running)) == min(before + 50, 1000)
+
+
 def test_without_a_worker_the_process_serves_itself(program: Path) -> None:
     with launched(program, "--no-worker") as plugin:
         plugin.configured()
@@ -261,6 +272,34 @@ def test_a_worker_that_finds_a_faulty_configuration_fails_requests_until_it_is_m
             ask_nothing(running)
         config.write_text("policy: unrestricted\n")
         ask_nothing(running)
+
+
+def test_a_service_outlives_its_runtime_and_so_do_its_counts(program: Path, tmp_path: Path) -> None:
+    where, path = tmp_path / "status", tmp_path / "nri.sock"
+    environ = {"NRI_INJECT_STATUS_DIR": str(where)}
+    command = [str(program), "-q", "--socket-path", str(path)]
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, text=True) as process,
+    ):
+        while not (documents := [*filter(None, ask_all(str(where)).values())]):
+            assert process.poll() is None
+        assert [(one["pid"], one["phase"]) for one in documents] == [(process.pid, "disconnected")]
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(BOUND)
+        for count in (1, 2):
+            with closing(Peer(listener.accept()[0])) as peer:
+                begin(Running(process, peer))
+                ask(Running(process, peer))
+                (document,) = filter(None, ask_all(str(where)).values())
+                assert (document["pid"], document["phase"]) == (process.pid, "synchronized")
+                assert (document["containers"]["asked"], document["worker"]["failures"]) == (
+                    count,
+                    0,
+                )
+        process.terminate()
+        assert process.wait(BOUND) == 0
 
 
 # --- what a worker knows from the one before ------------------------------------------------------

@@ -22,6 +22,7 @@ from nri_inject.service.base import CRASHED, FAILED, LOST, MISUSED
 from nri_inject.service.health.systemd import notify, watchdog_pause
 from nri_inject.service.parent.link import Link
 from nri_inject.service.parent.system import (
+    be_the_first_to_go,
     die_with_parent,
     say,
     status_of,
@@ -289,6 +290,7 @@ class Parent:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             die_with_parent(parent)
+            be_the_first_to_go()
             self._loop.close()
             for link in self._links:
                 link.close_copies()
