@@ -58,7 +58,7 @@ coverage: $(VENV)/.developed ## The lines that make quick runs, by package
 	@mkdir -p .cache/coverage
 	@$(QUICK) -m coverage run -m pytest --quick --quiet
 	@$(BIN)/coverage json --quiet -o .cache/coverage/lines.json
-	@$(BIN)/python tests/rooms.py .cache/coverage/lines.json
+	@$(BIN)/python tests/support/rooms.py .cache/coverage/lines.json
 	@$(BIN)/coverage report --include='$(PURE)' --fail-under=85 --skip-covered
 
 test: begin lint types oldest unit e2e ## Everything: half an hour
@@ -80,7 +80,7 @@ types: $(VENV)/.developed ## mypy --strict
 oldest: $(VENV)/oldest/.installed ## The quick tests on the oldest packages that we claim
 	$(SAY) "tests: on the oldest packages that pyproject.toml allows"
 	@NRI_INJECT_EXAMPLES=0.1 $(VENV)/oldest/bin/python -m pytest --quick --quiet
-	@$(VENV)/oldest/bin/python -m pytest --quiet tests/test_protobuf.py tests/test_supervised.py
+	@$(VENV)/oldest/bin/python -m pytest --quiet tests/test_protobuf.py tests/service/health/test_supervisor.py
 
 unit: $(VENV)/.developed ## All tests but the end-to-end tests
 	$(SAY) "tests: all but those on real containerds"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from machine import many, write
+from support.machine import many, write
 
 from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.devices.selectors import Selector, parse

@@ -43,14 +43,14 @@ from nri_inject.plugins import (
     logger,
     suite,
 )
-from nri_inject.plugins.policy_validator import Validating
+from nri_inject.plugins.policy_validator import ValidatorService
 from nri_inject.plugins.resource_assigner.plugin import ResourceAssigner
 from nri_inject.service import logs
 from nri_inject.service.base import Options, Service
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Part
-from nri_inject.service.health.missed import lacking
-from nri_inject.service.injector import Injecting
+from nri_inject.service.environment import InjectorSpec
+from nri_inject.service.health.missed import missing_edits
+from nri_inject.service.injector import InjectorService
 from nri_inject.wire.session import Call, Role, Session
 from nri_inject.wire.ttrpc import Code
 
@@ -148,12 +148,12 @@ def validating(plugin: Plugin, adjusting: Plugin) -> Cost:
     return cost
 
 
-def missing(service: Injecting) -> Cost:
+def missing(service: InjectorService) -> Cost:
     """Return what it costs to find out that a running container lacks what it asks for."""
 
     def look(request: CreateContainerRequest) -> None:
         with suppress(NriError):
-            lacking(service.expected(request.pod, request.container), request.container)
+            missing_edits(service.expected(request.pod, request.container), request.container)
 
     return lambda request: timed(lambda: look(request))
 
@@ -191,8 +191,8 @@ def costs(directory: Path) -> Iterator[tuple[str, Sequence[Reader], Cost]]:
         unsafe_files=True,
     )
 
-    def service(policy: str, *parts: Part) -> closing[Injecting]:
-        made = Injecting(parts, options, Config())
+    def service(policy: str, *parts: InjectorSpec) -> closing[InjectorService]:
+        made = InjectorService(parts, options, Config())
         configured(made.plugin, policy)
         return closing(made)
 
@@ -211,7 +211,7 @@ def costs(directory: Path) -> Iterator[tuple[str, Sequence[Reader], Cost]]:
         with service(rules(count), *suite.PARTS) as made:
             yield f"suite, {count:,} rules", every, creating(made)
         with (
-            closing(Validating(options, Config())) as validator,
+            closing(ValidatorService(options, Config())) as validator,
             service(UNRESTRICTED, *suite.PARTS) as free,
         ):
             plugin = configured(validator.plugin, rules(count))

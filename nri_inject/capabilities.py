@@ -33,7 +33,7 @@ class Runtime(NamedTuple):
     assumed: bool = False
 
 
-class Loss(NamedTuple):
+class Unsupported(NamedTuple):
     """A part of an adjustment that a runtime would drop.
 
     `needs` is the NRI version that carries it, None where the version is not what is missing;
@@ -78,7 +78,7 @@ FIELDS: Final[Mapping[str, _Field]] = {
     "seccomp_policy": _Field(("linux", "seccomp_policy"), (0, 10, 0), _IN_0_10),
     "namespaces": _Field(("linux", "namespaces"), (0, 10, 0), _IN_0_10),
     "device rules": _Field(("linux", "resources", "devices"), (0, 10, 0), _IN_0_10),
-    # NRI 0.11.0 has the field and does not survive it; see `spare`.
+    # NRI 0.11.0 has the field and does not survive it; see `drop_what_crashes`.
     "sysctl": _Field(("linux", "sysctl"), (0, 12, 0), _IN_0_12),
     "net_devices": _Field(("linux", "net_devices"), (0, 11, 0), _IN_0_11),
     "scheduler": _Field(("linux", "scheduler"), (0, 11, 0), _IN_0_11),
@@ -164,12 +164,12 @@ def of_request(request: ConfigureRequest) -> Runtime:
     )
 
 
-def lost(adjustment: Adjustment, runtime: Runtime) -> list[Loss]:
+def unsupported_in(adjustment: Adjustment, runtime: Runtime) -> list[Unsupported]:
     """Return what of `adjustment` this runtime would drop or not survive, ordered as `FIELDS`."""
     return [loss for path, loss in _lacking(runtime) if _is_set(adjustment, path)]
 
 
-def drop_unknown(adjustment: Adjustment, runtime: Runtime) -> list[tuple[Loss, Adjustment]]:
+def drop_unknown(adjustment: Adjustment, runtime: Runtime) -> list[tuple[Unsupported, Adjustment]]:
     """Take out of `adjustment` what this runtime's NRI does not carry, and return each part.
 
     CDI names that are carried and then not resolved stay: that is the runtime's own doing.
@@ -182,7 +182,7 @@ def drop_unknown(adjustment: Adjustment, runtime: Runtime) -> list[tuple[Loss, A
     return [(loss, _taken(adjustment, path)) for path, loss in found]
 
 
-def spare(adjustment: Adjustment, runtime: Runtime) -> None:
+def drop_what_crashes(adjustment: Adjustment, runtime: Runtime) -> None:
     """Take out of `adjustment` what would end the runtime.
 
     NRI 0.11.0 writes a sysctl into a map that it has not made (pkg/adaptation/result.go), and
@@ -207,25 +207,25 @@ def _taken(adjustment: Adjustment, path: tuple[str, ...]) -> Adjustment:
 
 
 @lru_cache(maxsize=8)
-def _lacking(runtime: Runtime) -> tuple[tuple[tuple[str, ...], Loss], ...]:
+def _lacking(runtime: Runtime) -> tuple[tuple[tuple[str, ...], Unsupported], ...]:
     """Return what a runtime lacks, worked out once: this is asked for every container."""
-    losses = ((field.path, lack(name, runtime)) for name, field in FIELDS.items())
+    losses = ((field.path, unsupported(name, runtime)) for name, field in FIELDS.items())
     return tuple((path, loss) for path, loss in losses if loss is not None)
 
 
-def lack(field: str, runtime: Runtime) -> Loss | None:
+def unsupported(field: str, runtime: Runtime) -> Unsupported | None:
     """Return what is lost if an adjustment for `runtime` has `field`, a key of `FIELDS` or not."""
     known = FIELDS.get(field)
     if known is None:
         return None
     if runtime.nri < known.since:
-        return Loss(field, known.since, known.releases)
+        return Unsupported(field, known.since, known.releases)
     if field == "CDI_devices" and not _resolves_cdi_names(runtime):
-        return Loss(field, None, known.releases)
+        return Unsupported(field, None, known.releases)
     return None
 
 
-def sentence(loss: Loss, runtime: Runtime) -> str:
+def sentence(loss: Unsupported, runtime: Runtime) -> str:
     """Say who drops what, and where it would work."""
     name = f"{runtime.name or 'the runtime'} {runtime.version}".rstrip()
     needs = f"needs NRI {dotted(loss.needs)}, " if loss.needs else ""

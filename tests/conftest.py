@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-import properties  # noqa: F401 (registers the profile of hypothesis)
+from support import properties  # noqa: F401 (registers the profile of hypothesis)
 import pytest
-from children import children
+from support.children import children
 
-pytest_plugins = ["skips", "quick", "pytester"]
+pytest_plugins = ["support.skips", "support.quick", "pytester"]
 
 
 @pytest.fixture(autouse=True)

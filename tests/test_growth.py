@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from children import children, family
-from lives import live
+from support.children import children, family
+from support.lives import live
 
 from nri_inject.errors import NriError
 from nri_inject.testing import FakeRuntime, make_container, make_pod

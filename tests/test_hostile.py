@@ -17,11 +17,11 @@ from types import CodeType
 import hostile
 import pytest
 import samples
-from counting import calls_of, lines_of
+from support.counting import calls_of, lines_of
 from hostile import Reader, Text
 from hypothesis import given
 from hypothesis import strategies as st
-from properties import examples
+from support.properties import examples
 
 from nri_inject import api
 from nri_inject.api import ConfigureRequest, Container, CreateContainerRequest
@@ -30,10 +30,10 @@ from nri_inject.errors import NriError, RequestError
 from nri_inject.injectors import cdi, device
 from nri_inject.injectors.host import Host
 from nri_inject.plugins import differ, logger, suite
-from nri_inject.plugins.policy_validator import Validating
+from nri_inject.plugins.policy_validator import ValidatorService
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
-from nri_inject.service.injector import Injecting
+from nri_inject.service.injector import InjectorService
 from nri_inject.text import yamltext
 
 pytestmark = pytest.mark.slow
@@ -85,24 +85,24 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
 
 
 @pytest.fixture(scope="module")
-def service(options: Options) -> Iterator[Injecting]:
+def service(options: Options) -> Iterator[InjectorService]:
     """Return the suite with a policy of 1,000 rules that are all compared."""
-    made = Injecting(suite.PARTS, options, Config())
-    made._surroundings.configure(ConfigureRequest(config=CONFIG))
+    made = InjectorService(suite.PARTS, options, Config())
+    made._environment.configure(ConfigureRequest(config=CONFIG))
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
-def validator(options: Options) -> Iterator[Validating]:
+def validator(options: Options) -> Iterator[ValidatorService]:
     """Return a validator with the same policy."""
-    made = Validating(options, Config())
+    made = ValidatorService(options, Config())
     made.configure(ConfigureRequest(config=CONFIG, runtime_name="containerd"))
     yield made
     made.close()
 
 
-def serving(service: Injecting, request: CreateContainerRequest) -> Callable[[], None]:
+def serving(service: InjectorService, request: CreateContainerRequest) -> Callable[[], None]:
     def serve() -> None:
         with suppress(NriError):
             service.create_container(request.pod, request.container)
@@ -110,7 +110,7 @@ def serving(service: Injecting, request: CreateContainerRequest) -> Callable[[],
     return serve
 
 
-def refusal(service: Injecting, request: CreateContainerRequest) -> str:
+def refusal(service: InjectorService, request: CreateContainerRequest) -> str:
     """Return why a container fails, nothing if it does not."""
     try:
         service.create_container(request.pod, request.container)
@@ -119,7 +119,7 @@ def refusal(service: Injecting, request: CreateContainerRequest) -> str:
     return ""
 
 
-def validating(validator: Validating, request: CreateContainerRequest) -> Callable[[], None]:
+def validating(validator: ValidatorService, request: CreateContainerRequest) -> Callable[[], None]:
     """Return what validates that another plugin gives a container all that it asks for."""
     validated = api.ValidateContainerAdjustmentRequest(pod=request.pod, container=request.container)
     with suppress(NriError):
@@ -161,7 +161,7 @@ def texts(draw: st.DrawFn) -> tuple[Reader, Text]:
 @EXAMPLES
 @given(texts())
 def test_no_text_of_a_pod_takes_more_than_a_bounded_number_of_steps(
-    service: Injecting, validator: Validating, drawn: tuple[Reader, Text]
+    service: InjectorService, validator: ValidatorService, drawn: tuple[Reader, Text]
 ) -> None:
     reader, text = drawn
     request = reader.asked(text)
@@ -171,7 +171,7 @@ def test_no_text_of_a_pod_takes_more_than_a_bounded_number_of_steps(
 
 @pytest.mark.parametrize("reader", SEARCHED, ids=lambda reader: reader.name)
 def test_the_worst_text_that_a_search_finds_takes_a_bounded_number_of_steps(
-    service: Injecting, reader: Reader
+    service: InjectorService, reader: Reader
 ) -> None:
     _, text = hostile.worst(
         reader, lambda request: lines_of(serving(service, request)), size=8192, width=6
@@ -192,7 +192,7 @@ def test_a_report_of_a_container_takes_a_bounded_number_of_steps(reader: Reader)
 @EXAMPLES
 @given(texts())
 def test_whatever_is_wrong_is_said_in_4_kilobytes(
-    service: Injecting, drawn: tuple[Reader, Text]
+    service: InjectorService, drawn: tuple[Reader, Text]
 ) -> None:
     reader, text = drawn
     assert len(refusal(service, reader.asked(text)).encode()) < 4096
@@ -208,12 +208,12 @@ def test_whatever_is_wrong_is_said_in_4_kilobytes(
     ],
 )
 def test_each_text_is_read_once_though_the_container_repeats_it(
-    service: Injecting, key: str, text: str, code: CodeType, times: int
+    service: InjectorService, key: str, text: str, code: CodeType, times: int
 ) -> None:
     assert calls_of(code, serving(service, hostile.asking({key: text}))) == times
 
 
-def test_after_a_hostile_request_the_next_container_has_its_budget(service: Injecting) -> None:
+def test_after_a_hostile_request_the_next_container_has_its_budget(service: InjectorService) -> None:
     hostile_one = hostile.asking({"sysctl.noderesource.dev": "? a\n" * 60_000})
     for _ in range(3):
         with pytest.raises(RequestError):

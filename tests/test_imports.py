@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import NOT_NEEDED
+from support.launching import NOT_NEEDED
 
 import nri_inject
 

@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 SHOW = """
-import properties
+from support import properties
 from hypothesis import settings
 usual, own = settings(), properties.examples(300)
 print(usual.derandomize, usual.deadline, usual.max_examples, own.derandomize, own.max_examples)

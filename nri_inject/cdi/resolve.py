@@ -23,7 +23,7 @@ from nri_inject.cdi.registry import CdiDevice, Snapshot
 from nri_inject.errors import RequestError
 from nri_inject.host import access, user_namespace
 from nri_inject.host.hook_environment import environment
-from nri_inject.host.model import DeviceNode, NotADevice, Place, ProcLinkError
+from nri_inject.host.model import DeviceNode, NotADevice, HostPath, ProcLinkError
 from nri_inject.text.names import interface_fault
 from nri_inject.text.paths import clean
 from nri_inject.text.words import listed, meant, plain, quoted
@@ -273,8 +273,8 @@ class _Work:
     container: Container
     runtime: Runtime
     in_user_namespace: bool
-    files: Mapping[str, Place]
-    node_files: Mapping[str, Place]
+    files: Mapping[str, HostPath]
+    node_files: Mapping[str, HostPath]
     adjust: Adjustment = field(default_factory=Adjustment)
     faults: list[str] = field(default_factory=list)
     nodes: list[NodeFault] = field(default_factory=list)
@@ -284,12 +284,12 @@ class _Work:
 
     def lacks(self, part: str) -> str:
         """Return a sentence on a part that the runtime would drop, or nothing."""
-        loss = capabilities.lack(part, self.runtime)
+        loss = capabilities.unsupported(part, self.runtime)
         return capabilities.sentence(loss, self.runtime) if loss else ""
 
 
 _NO_CONTAINER: Final = Container()
-_NO_FILES: Final[Mapping[str, Place]] = {}
+_NO_FILES: Final[Mapping[str, HostPath]] = {}
 
 
 def resolve(
@@ -297,8 +297,8 @@ def resolve(
     snapshot: Snapshot,
     devices: Mapping[str, DeviceNode],
     *,
-    files: Mapping[str, Place] = _NO_FILES,
-    node_files: Mapping[str, Place] | None = None,
+    files: Mapping[str, HostPath] = _NO_FILES,
+    node_files: Mapping[str, HostPath] | None = None,
     container: Container = _NO_CONTAINER,
     runtime: Runtime = NEWEST,
     is_shown: Callable[[str], bool] = anything,
@@ -349,7 +349,7 @@ def _is_path(text: str, what: str, work: _Work) -> bool:
 
 
 def _check_owners(
-    path: str, what: str, work: _Work, files: Mapping[str, Place], *, runs: bool = False
+    path: str, what: str, work: _Work, files: Mapping[str, HostPath], *, runs: bool = False
 ) -> None:
     """Note that other users than root could change where a path of a spec leads.
 

@@ -15,7 +15,7 @@ from nri_inject.policy.rules import Decision, Policy
 from nri_inject.service import logs
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Part, Surroundings
+from nri_inject.service.environment import InjectorSpec, Environment
 
 
 def read_policy(file: str, *, unsafe: bool) -> Policy:
@@ -42,12 +42,12 @@ class Decider:
 
     def __init__(
         self,
-        parts: Sequence[Part],
+        parts: Sequence[InjectorSpec],
         options: Options,
         configured: Config,
         runtime: Runtime = NEWEST,
     ) -> None:
-        self._around = Surroundings(parts, options, configured)
+        self._around = Environment(parts, options, configured)
         self._around.configure(
             ConfigureRequest(
                 runtime_name=runtime.name,

@@ -12,7 +12,7 @@ from nri_inject.capabilities import dotted
 from nri_inject.cli.install import host_options
 from nri_inject.errors import ConfigError
 from nri_inject.node.doctor import Finding, diagnose
-from nri_inject.node.files import inside
+from nri_inject.node.files import resolve
 from nri_inject.node.gather import gather
 from nri_inject.node.runtime import Node, look
 from nri_inject.plugins.programs import PROGRAMS, SUITE
@@ -51,7 +51,7 @@ def command(
     try:
         node = look(root, name=runtime or "", config=runtime_config)
         known = [name.removeprefix("nri-") for name in PROGRAMS] + [SUITE]
-        said = status.ask_all(status_dir or str(inside(root, status.directory())))
+        said = status.ask_all(status_dir or str(resolve(root, status.directory())))
         findings = diagnose(gather(node, known, said, cdi_dirs=cdi_dirs, hooks_dirs=hooks_dirs))
     except (ConfigError, OSError) as error:
         click.echo(f"Error: {error}", err=True)

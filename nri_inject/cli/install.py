@@ -90,8 +90,8 @@ def command(
     try:
         node = look(root, name=runtime or "", config=runtime_config)
         build = _build(root)
-        chosen = [install.chosen(name) for name in plugins or [SUITE]]
-        steps = install.plan(node, build, chosen, prefix=prefix, systemd=systemd)
+        find_program = [install.find_program(name) for name in plugins or [SUITE]]
+        steps = install.plan(node, build, find_program, prefix=prefix, systemd=systemd)
         if enable_nri and node.nri.enabled is not True:
             steps.insert(0, install.enabling(node))
         old = [] if dry_run else install.outdated(root, build, prefix=prefix)

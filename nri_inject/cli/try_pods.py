@@ -42,7 +42,7 @@ from nri_inject.runtime.world import Made, World
 from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import FAILED, MISUSED
-from nri_inject.service.environment import Part
+from nri_inject.service.environment import InjectorSpec
 from nri_inject.text import yamltext
 from nri_inject.text.annotations import container_name, find, where
 from nri_inject.text.names import is_plugin_index
@@ -52,7 +52,7 @@ from nri_inject.text.yamltext import Value
 _M = TypeVar("_M", bound=Message)
 
 SUITE: Final = "nri-inject"
-PARTS: Final[Mapping[str, Sequence[Part]]] = {
+PARTS: Final[Mapping[str, Sequence[InjectorSpec]]] = {
     SUITE: suite.PARTS,
     "device-injector": (device_injector.PART,),
     "cdi-injector": (cdi_injector.PART,),

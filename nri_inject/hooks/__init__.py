@@ -15,7 +15,7 @@ from nri_inject.hooks.definition import (
     in_order,
 )
 from nri_inject.hooks.hook_file import read
-from nri_inject.hooks.index import Definitions
+from nri_inject.hooks.index import HookIndex
 from nri_inject.hooks.match import (
     AS_GO,
     Choices,
@@ -41,7 +41,7 @@ __all__ = [
     "Choices",
     "Decision",
     "Definition",
-    "Definitions",
+    "HookIndex",
     "Fault",
     "Injection",
     "Kind",

@@ -23,7 +23,7 @@ _USUAL_LENGTH: Final = 4096
 _MOST_REMEMBERED: Final = 512  # texts: the keys of many pods, and no more than 200 kB
 
 
-class Definitions(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have no slots
+class HookIndex(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have no slots
     """Definitions in the order of injection, with an index over the patterns of their conditions.
 
     `candidates` finds those that a container's annotations and command leave in question.
@@ -36,7 +36,7 @@ class Definitions(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have n
     def __new__(cls, definitions: Iterable[Definition] = ()) -> Self:
         """Build the index too; it takes some milliseconds for a thousand."""
         self = super().__new__(cls, definitions)
-        gates = [_gate(definition.when) for definition in self]
+        gates = [_required_patterns(definition.when) for definition in self]
         self._keys = _Index(keys for keys, _ in gates)
         self._commands = _Index(commands for _, commands in gates)
         self._always = frozenset(
@@ -66,7 +66,7 @@ class Definitions(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have n
         return self if len(numbers) == len(self) else [self[number] for number in sorted(numbers)]
 
 
-def _gate(when: When) -> tuple[Sequence[Pattern], Sequence[Pattern]]:
+def _required_patterns(when: When) -> tuple[Sequence[Pattern], Sequence[Pattern]]:
     """Return patterns for keys and for the command one of which must occur for a match.
 
     None at all if there may be a match without. Where all conditions must hold, one is enough to
@@ -95,7 +95,7 @@ class _Index:
             self._instructions[pattern.beginning] += pattern.instructions
         self.everyone: Final = frozenset[int]().union(*self._numbers)
         self._which: Final = which(by_pattern)
-        self.find: Final = remembering(self._find, _MOST_REMEMBERED) if by_pattern else _nobody
+        self.find: Final = remembering(self._find, _MOST_REMEMBERED) if by_pattern else _empty
 
     def steps(self, text: str) -> int:
         """Return what it costs at most to find a text, for a budget."""
@@ -109,5 +109,5 @@ class _Index:
         return frozenset[int]().union(*(self._numbers[slot] for slot in slots))
 
 
-def _nobody(_: str) -> frozenset[int]:
+def _empty(_: str) -> frozenset[int]:
     return frozenset()

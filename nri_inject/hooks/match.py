@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from nri_inject import api
 from nri_inject.hooks.definition import STAGES, Annotation, Definition, When
-from nri_inject.hooks.index import Definitions
+from nri_inject.hooks.index import HookIndex
 from nri_inject.host.hook_environment import environment
 from nri_inject.text.budget import Spend, unlimited
 from nri_inject.text.regex import Pattern, utf8
@@ -295,7 +295,7 @@ def injection_of(
 
 def _in_question(definitions: Iterable[Definition], subject: Subject) -> Iterable[Definition]:
     """Leave out those of which an index says that they cannot match."""
-    if not isinstance(definitions, Definitions):
+    if not isinstance(definitions, HookIndex):
         return definitions
     command = subject.argv[0] if subject.argv else None
     return definitions.candidates(subject.names, command, subject.spend)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
-from nri_inject.hooks import Definition, Definitions, Fault, Kind, Reading, in_order, order, read
+from nri_inject.hooks import Definition, HookIndex, Fault, Kind, Reading, in_order, order, read
 from nri_inject.host import trust, walk
 from nri_inject.host.watch import Watch
 from nri_inject.text.words import plain
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 DIRECTORIES: Final = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
 """Where packages and where admins put hook files (podman, CRI-O); the later one wins."""
 
-LARGEST_FILE: Final = 1 << 20
+MAX_FILE: Final = 1 << 20
 """How many bytes a hook file may have."""
 
 BUDGET: Final = 1.0
@@ -90,12 +90,12 @@ class HookRegistry:
         self._watch = Watch(self._directories, self._root)
         self._files: _Files = {}
         self._pending = False
-        self._definitions = Definitions()
+        self._definitions = HookIndex()
         self._faults: Mapping[str, tuple[Fault, ...]] = MappingProxyType({})
         self._errors: Mapping[str, tuple[str, ...]] = MappingProxyType({})
         self._rescan(None)
 
-    def current(self) -> Definitions:
+    def current(self) -> HookIndex:
         """Return the definitions in order of injection, as the directories are now.
 
         Never raises. After `budget` seconds of reading, further changed files are left for the
@@ -139,7 +139,7 @@ class HookRegistry:
         self._files, self._pending = scan.files, scan.pending
         self._tell(scan)
         if scan.definitions != [*self._definitions]:
-            self._definitions = Definitions(scan.definitions)
+            self._definitions = HookIndex(scan.definitions)
         self._faults = MappingProxyType(scan.faults)
         self._errors = MappingProxyType(scan.errors())
 
@@ -248,8 +248,8 @@ class _Scan:
             self._bad(file, Kind.UNTRUSTED, refused)
         elif not stat.S_ISREG(end.status.st_mode):
             self._bad(file, Kind.UNREADABLE, "is not a regular file")
-        elif end.status.st_size > LARGEST_FILE:
-            sentence = f"has {end.status.st_size} bytes, at most {LARGEST_FILE} allowed"
+        elif end.status.st_size > MAX_FILE:
+            sentence = f"has {end.status.st_size} bytes, at most {MAX_FILE} allowed"
             self._bad(file, Kind.UNREADABLE, sentence)
         elif before is not None and before.version == _version(end.status):
             self.files[file] = before
@@ -375,8 +375,8 @@ def file_reading(
             faults = (Fault(Kind.UNTRUSTED, "", refused),)
             return Reading(None, faults), faults
         end = walked[-1]
-        if not stat.S_ISREG(end.status.st_mode) or end.status.st_size > LARGEST_FILE:
-            raise OSError(errno.EINVAL, f"is not a regular file of at most {LARGEST_FILE} bytes")
+        if not stat.S_ISREG(end.status.st_mode) or end.status.st_size > MAX_FILE:
+            raise OSError(errno.EINVAL, f"is not a regular file of at most {MAX_FILE} bytes")
         data = _content(root.rstrip("/") + end.path, end.status)
     except (OSError, ValueError) as error:
         faults = (Fault(Kind.UNREADABLE, "", trust.unreachable(file, error)),)
@@ -399,9 +399,9 @@ def _content(path: str, expected: os.stat_result) -> bytes:
         found = os.fstat(descriptor)
         if (found.st_dev, found.st_ino) != (expected.st_dev, expected.st_ino):
             raise OSError(errno.ESTALE, "it was replaced meanwhile")
-        data = file.read(LARGEST_FILE + 1)
-    if len(data) > LARGEST_FILE:
-        raise OSError(errno.EFBIG, f"it has more than {LARGEST_FILE} bytes")
+        data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise OSError(errno.EFBIG, f"it has more than {MAX_FILE} bytes")
     return data
 
 

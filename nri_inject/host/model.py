@@ -36,7 +36,7 @@ Number: TypeAlias = tuple[str, int, int]
 """A device's type, c or b, its major and its minor number."""
 
 
-class Place(NamedTuple):
+class HostPath(NamedTuple):
     """A file or directory of the host: its path without links, `doubt` and `links` as for a node.
 
     `writable_by` says the same of who could have written it. `on_procfs` says that the path leads

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from nri_inject.host import sight, trust, walk
-from nri_inject.host.model import DeviceNode, DeviceType, NotADevice, Number, Place, ProcLinkError
+from nri_inject.host.model import DeviceNode, DeviceType, NotADevice, Number, HostPath, ProcLinkError
 from nri_inject.host.walk import Step
 
 K = TypeVar("K")
@@ -91,7 +91,7 @@ def _node(path: str, walked: Sequence[Step]) -> DeviceNode:
         uid=found.st_uid,
         gid=found.st_gid,
         real=real,
-        doubt=trust.planted(walked),
+        doubt=trust.replaceable_by(walked),
         links=_links(walked),
     )
 
@@ -107,11 +107,11 @@ def _why_missing(walked: Sequence[Step]) -> str:
             return f"is a dangling link to {step.target}"
     if not walked or not stat.S_ISDIR(walked[-1].status.st_mode):
         return ""
-    doubt = trust.fillable(walked)
+    doubt = trust.creatable_by(walked)
     return f"does not exist, and {doubt}" if doubt else ""
 
 
-class HostFiles(Mapping[str, Place]):
+class HostFiles(Mapping[str, HostPath]):
     """Map absolute paths to the files and directories below `root`, links followed.
 
     No file is opened for reading. A path that cannot be reached is a KeyError with the reason for
@@ -121,7 +121,7 @@ class HostFiles(Mapping[str, Place]):
     def __init__(self, root: str | os.PathLike[str] = "/") -> None:
         self._root = os.fspath(root)
 
-    def __getitem__(self, path: str) -> Place:
+    def __getitem__(self, path: str) -> HostPath:
         try:
             walked = [*walk.steps(path, self._root, wait=False)]
             end = walked[-1]
@@ -130,9 +130,9 @@ class HostFiles(Mapping[str, Place]):
             raise ProcLinkError(trust.unreachable(path, error)) from error
         except (OSError, ValueError) as error:
             raise KeyError(trust.unreachable(path, error, self._root)) from error
-        return Place(
+        return HostPath(
             end.path,
-            trust.planted(walked),
+            trust.replaceable_by(walked),
             trust.trouble(walked),
             any(step.on_procfs for step in walked),
             (end.status.st_dev, end.status.st_ino),

@@ -40,7 +40,7 @@ def trouble(walked: Sequence[Step]) -> str | None:
     return None
 
 
-def planted(walked: Sequence[Step]) -> str | None:
+def replaceable_by(walked: Sequence[Step]) -> str | None:
     """Say who else could have put the last thing where it is; what it is itself is not asked.
 
     Who may write a directory above it can put another thing there at any moment, also between a
@@ -51,7 +51,7 @@ def planted(walked: Sequence[Step]) -> str | None:
     return trouble(walked[:-1]) or _in_sticky(last, parent) or _movable(last, parent)
 
 
-def fillable(walked: Sequence[Step]) -> str | None:
+def creatable_by(walked: Sequence[Step]) -> str | None:
     """Say who else could put something where a path leads to nothing; None if nobody.
 
     The last thing that the path leads through is the directory in which the next one is missing.

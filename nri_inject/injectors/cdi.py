@@ -42,7 +42,7 @@ _STEPS_PER_NAME: Final = 40
 _KEYS_PER_STEP: Final = 8
 
 
-def injecting(
+def make_injector(
     mode: Mode = "resolve",
     *,
     lenient: bool = False,
@@ -127,14 +127,14 @@ def _granted(
     trusted; a `deny` counts in any case.
     """
     asked = [name for name in wanted if name not in own]
-    granted = {*permit.granted_names("cdi_devices", asked, "CDI device")}
+    granted = {*permit.filter_names("cdi_devices", asked, "CDI device")}
     if own:
-        grant = permit.tolerated_names if trusting else permit.granted_names
+        grant = permit.filter_admin_names if trusting else permit.filter_names
         granted |= {*grant("cdi_devices", sorted(own), "CDI device of the container's annotations")}
     return [name for name in wanted if name in granted]
 
 
-inject: Final = injecting()
+inject: Final = make_injector()
 """Return what the devices that are asked for become; RequestError if any of it cannot be had."""
 
 
@@ -143,7 +143,7 @@ def refusal(mode: Mode, runtime: Runtime) -> str | None:
 
     A runtime that drops names in silence would start containers without their devices.
     """
-    loss = capabilities.lack("CDI_devices", runtime) if mode == "native" else None
+    loss = capabilities.unsupported("CDI_devices", runtime) if mode == "native" else None
     if loss is None:
         return None
     return f"CDI mode native: {capabilities.sentence(loss, runtime)}; use mode resolve"

@@ -14,7 +14,7 @@ from typing import Final
 from nri_inject.api import Adjustment, Container, Mount, Pod
 from nri_inject.errors import RequestError
 from nri_inject.hooks import Choices, Definition, Match, NoCommand, Subject, injection_of, matches
-from nri_inject.host.model import Place
+from nri_inject.host.model import HostPath
 from nri_inject.injectors.compose import Injector
 from nri_inject.injectors.host import Host
 from nri_inject.text.annotations import where
@@ -84,7 +84,7 @@ def _judged(match: Match, doubt: str) -> Match:
     return match._replace(definition=dataclasses.replace(match.definition, unusable=doubt))
 
 
-def _doubt(definition: Definition, files: Mapping[str, Place]) -> str:
+def _doubt(definition: Definition, files: Mapping[str, HostPath]) -> str:
     """Say who could have written a hook's file or its program; empty if only root could."""
     paths = (definition.file, *([definition.path] if definition.runs_on_host else ()))
     places = ((path, files.get(path)) for path in paths)
@@ -107,7 +107,7 @@ def _permitted(found: Sequence[Match], host: Host) -> Sequence[Match]:
     names = [_name(match.definition) for match in found if not match.definition.unusable]
     if host.permit is None or not names:
         return found
-    denied = {*names} - {*host.permit.unrequested_names("hooks", names, "hook")}
+    denied = {*names} - {*host.permit.filter_unrequested_names("hooks", names, "hook")}
     return [match for match in found if _name(match.definition) not in denied]
 
 

@@ -9,7 +9,7 @@ from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.hooks import Definition
 from nri_inject.host.devices.inventory import Inventory
-from nri_inject.host.model import DeviceNode, Number, Place
+from nri_inject.host.model import DeviceNode, Number, HostPath
 from nri_inject.host.nodes import HostDevices, HostFiles, HostNumbers
 from nri_inject.policy.permit import Permit
 from nri_inject.text.budget import UNLIMITED, Budget
@@ -36,7 +36,7 @@ class Host:
     cdi: Snapshot | None = None
     hooks: Sequence[Definition] = ()
     numbers: Mapping[Number, tuple[str, ...]] = field(default_factory=dict)
-    files: Mapping[str, Place] = field(default_factory=dict)
+    files: Mapping[str, HostPath] = field(default_factory=dict)
     permit: Permit | None = None
     budget: Budget = UNLIMITED
     inventory: Callable[[], Inventory] | None = None

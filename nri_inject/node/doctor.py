@@ -102,7 +102,7 @@ def _release(seen: Gathered) -> _Found:
     runtime, release = seen.runtime, seen.node.release
     if runtime is None or release is None:
         return
-    lacking = [name for name in capabilities.FIELDS if capabilities.lack(name, runtime) is not None]
+    lacking = [name for name in capabilities.FIELDS if capabilities.unsupported(name, runtime) is not None]
     if lacking:
         yield _note(
             f"{runtime.name} {runtime.version} does not apply {', '.join(lacking)}",
@@ -283,7 +283,7 @@ def _configurations(seen: Gathered) -> _Found:
             yield _problem(str(error), f"mend {path}")
             continue
         if settings.cdi.mode == "native" and seen.runtime is not None:
-            loss = capabilities.lack("CDI_devices", seen.runtime)
+            loss = capabilities.unsupported("CDI_devices", seen.runtime)
             if loss is not None:
                 sentence = capabilities.sentence(loss, seen.runtime)
                 yield _problem(f"{path}: cdi.mode native: {sentence}", "use cdi.mode: resolve")

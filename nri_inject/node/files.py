@@ -13,11 +13,11 @@ from typing import Final
 from nri_inject.errors import ConfigError
 from nri_inject.host.walk import MAX_LINKS
 
-MOST_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 1 << 20
 """A configuration that is longer is none."""
 
 
-def inside(root: str, path: str) -> Path:
+def resolve(root: str, path: str) -> Path:
     """Return where a host's path is for us, its links followed inside of the root.
 
     What does not exist yet is put where it would come to be. ConfigError for a loop of links.
@@ -46,26 +46,26 @@ def inside(root: str, path: str) -> Path:
     return Path(f"{root}{at}" or "/")
 
 
-def beside(root: str, path: str) -> Path:
+def resolve_parent(root: str, path: str) -> Path:
     """Return where a host's path is for us, its last part not followed if it is a link."""
     pure = PurePosixPath(path)
-    return inside(root, str(pure.parent)) / pure.name
+    return resolve(root, str(pure.parent)) / pure.name
 
 
 def read(root: str, path: str) -> bytes:
     """Return a host's file; ConfigError if that fails, FileNotFoundError if there is none."""
     try:
-        descriptor = os.open(inside(root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(resolve(root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ConfigError(f"{path} is no regular file")
-            data = file.read(MOST_BYTES + 1)
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > MOST_BYTES:
-        raise ConfigError(f"{path} has more than {MOST_BYTES} bytes")
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{path} has more than {MAX_BYTES} bytes")
     return data
 
 
@@ -120,4 +120,4 @@ def sync(directory: Path) -> None:
 def names(root: str, path: str) -> Iterator[str]:
     """Yield the names in a host's directory, in order; none if there is no such directory."""
     with contextlib.suppress(OSError):
-        yield from sorted(os.listdir(inside(root, path)))
+        yield from sorted(os.listdir(resolve(root, path)))

@@ -115,8 +115,8 @@ def gather(
 def _plugin_files(node: Node, known: Sequence[str], links: set[str]) -> Iterator[PluginFile]:
     for name in files.names(node.root, node.nri.plugins):
         path = f"{node.nri.plugins}/{name}"
-        where = files.beside(node.root, path)
-        end = files.inside(node.root, path)
+        where = files.resolve_parent(node.root, path)
+        end = files.resolve(node.root, path)
         status = where.lstat()
         if stat.S_ISDIR(status.st_mode):
             continue
@@ -140,7 +140,7 @@ def _configuration_paths(
         candidates = (f"{plugin.name}.conf", f"{plugin.name[3:]}.conf") if plugin.ours else ()
         for candidate in candidates:
             path = f"{node.nri.configurations}/{candidate}"
-            if files.inside(node.root, path).exists():
+            if files.resolve(node.root, path).exists():
                 paths.append(path)
                 break
     return paths
@@ -164,7 +164,7 @@ def _settings(documents: Mapping[str, Mapping[str, Value] | str]) -> config.Conf
 
 
 def _cdi_errors(root: str, directories: Sequence[str]) -> Mapping[str, Sequence[str]]:
-    where = [str(files.inside(root, path)) for path in directories or registry.DEFAULT_DIRECTORIES]
+    where = [str(files.resolve(root, path)) for path in directories or registry.DEFAULT_DIRECTORIES]
     with closing(CdiRegistry(where)) as found:
         return found.current().errors
 
@@ -176,7 +176,7 @@ def _hook_errors(root: str, directories: Sequence[str]) -> Mapping[str, Sequence
 
 def _socket_fault(node: Node) -> str:
     """Say what is wrong with the NRI socket, without connecting to it."""
-    where = files.inside(node.root, node.nri.socket)
+    where = files.resolve(node.root, node.nri.socket)
     try:
         status = where.stat()
     except OSError as error:
@@ -201,7 +201,7 @@ def _is_listening(where: Path) -> bool:
         return True
     rows = [parts for line in lines if len(parts := line.split(maxsplit=7)) == 8]
     return any(
-        int(flags, 16) & _LISTENS and str(files.inside("/", path)) == str(where)
+        int(flags, 16) & _LISTENS and str(files.resolve("/", path)) == str(where)
         for *_, flags, _type, _state, _inode, path in rows
         if path.startswith("/")
     )

@@ -110,7 +110,7 @@ class Change:
     path: str
 
 
-def chosen(name: str) -> Program:
+def find_program(name: str) -> Program:
     """Return the program that somebody means: a plugin's name, with an index `NN-` if need be.
 
     ConfigError for a name that no plugin of ours has.
@@ -180,7 +180,7 @@ def enabling(node: Node) -> File:
             number = 3 if "version = 3" in version else 2
             text = texts.enabling(runtime, version=number)
             return File(f"{PurePosixPath(pattern).parent}/nri-inject.toml", text)
-    if not node.distribution.template and not files.inside(node.root, config).exists():
+    if not node.distribution.template and not files.resolve(node.root, config).exists():
         return File(config, texts.enabling(runtime, version=2))
     raise ConfigError(
         f"{node.distribution.config} reads no directory that a file could go to; by hand,"
@@ -218,7 +218,7 @@ def install(root: str, steps: Sequence[Step], *, dry: bool = False) -> list[Chan
 
 def _what(root: str, step: Step, entry: Entry | None) -> What:
     """Return what a step would do to what is there now."""
-    where = files.beside(root, step.path)
+    where = files.resolve_parent(root, step.path)
     if not os.path.lexists(where):
         return "new"
     if isinstance(step, Tree):
@@ -236,7 +236,7 @@ def _what(root: str, step: Step, entry: Entry | None) -> What:
 
 
 def _take(root: str, step: Step) -> None:
-    where = files.beside(root, step.path)
+    where = files.resolve_parent(root, step.path)
     files.make_directory(where.parent)
     if isinstance(step, Tree):
         _copy(Path(step.source), where)
@@ -273,10 +273,10 @@ def _seal(folder: Path) -> None:
 
 def _target(root: str, link: Link) -> str:
     """Return a link's text: the way from where it really is to what it is to lead to."""
-    start = files.inside(root, str(PurePosixPath(link.path).parent))
+    start = files.resolve(root, str(PurePosixPath(link.path).parent))
     to = PurePosixPath(link.to)
     # Not through `current`, which is to choose the copy when the link is used.
-    return os.path.relpath(files.beside(root, str(to.parent)) / to.name, start)
+    return os.path.relpath(files.resolve_parent(root, str(to.parent)) / to.name, start)
 
 
 # --- undoing it ---------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def uninstall(root: str, *, purge: bool = False, dry: bool = False) -> list[Chan
 
 
 def _removal(root: str, entry: Entry, *, purge: bool) -> str:
-    where = files.beside(root, entry.path)
+    where = files.resolve_parent(root, entry.path)
     if entry.kind == "directory" or not os.path.lexists(where):
         return ""
     if entry.kind == "tree" or purge or _mark(where) == entry.mark:
@@ -314,7 +314,7 @@ def _removal(root: str, entry: Entry, *, purge: bool) -> str:
 
 
 def _remove(root: str, entry: Entry) -> None:
-    where = files.beside(root, entry.path)
+    where = files.resolve_parent(root, entry.path)
     if entry.kind == "tree":
         shutil.rmtree(where)
     else:
@@ -326,10 +326,10 @@ def _remove_directories(root: str, entries: Sequence[Entry], left: list[Entry]) 
     removed: list[Change] = []
     directories = [entry for entry in entries if entry.kind == "directory"]
     if not left:
-        files.beside(root, RECORD).unlink(missing_ok=True)
+        files.resolve_parent(root, RECORD).unlink(missing_ok=True)
     for entry in sorted(directories, key=lambda entry: entry.path, reverse=True):
         try:
-            files.inside(root, entry.path).rmdir()
+            files.resolve(root, entry.path).rmdir()
             removed.append(Change("removed", entry.path))
         except FileNotFoundError:
             continue
@@ -355,7 +355,7 @@ def recorded(root: str) -> list[Entry]:
 
 
 def _record(root: str, entries: Iterable[Entry]) -> None:
-    where = files.beside(root, RECORD)
+    where = files.resolve_parent(root, RECORD)
     files.make_directory(where.parent)
     document = {"version": 1, "installed": [asdict(entry) for entry in entries]}
     files.write(where, json.dumps(document, indent=1).encode() + b"\n", 0o644)
@@ -380,12 +380,12 @@ def _merged(root: str, before: Sequence[Entry], steps: Sequence[Step]) -> list[E
 
 def _is_foreign(root: str, step: File, entries: Mapping[str, Any]) -> bool:
     """Tell whether a file of the same words was there before us."""
-    return step.path not in entries and files.beside(root, step.path).exists()
+    return step.path not in entries and files.resolve_parent(root, step.path).exists()
 
 
 def _missing_directories(root: str, path: str) -> Iterator[str]:
     for parent in PurePosixPath(path).parents:
-        if not files.inside(root, str(parent)).exists():
+        if not files.resolve(root, str(parent)).exists():
             yield str(parent)
 
 
@@ -422,7 +422,7 @@ def outdated(root: str, build: Build, *, prefix: str = PREFIX) -> list[Entry]:
     That one stays: plugins that run go on to load their parts from it. Call it before `install`.
     """
     try:
-        in_use = files.beside(root, f"{prefix}/current").readlink().name
+        in_use = files.resolve_parent(root, f"{prefix}/current").readlink().name
     except OSError:
         return []
     if in_use == build.release:
@@ -437,7 +437,7 @@ def outdated(root: str, build: Build, *, prefix: str = PREFIX) -> list[Entry]:
 def forget(root: str, entries: Sequence[Entry]) -> list[Change]:
     """Remove copies, and what the record says of them."""
     for entry in entries:
-        shutil.rmtree(files.beside(root, entry.path), ignore_errors=True)
+        shutil.rmtree(files.resolve_parent(root, entry.path), ignore_errors=True)
     if entries:
         _record(root, [entry for entry in recorded(root) if entry not in entries])
     return [Change("removed", entry.path) for entry in entries]

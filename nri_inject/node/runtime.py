@@ -68,7 +68,7 @@ def found(root: str) -> list[Distribution]:
     return [
         one
         for one in DISTRIBUTIONS
-        if any(files.inside(root, path).exists() for path in (one.config, *one.binaries))
+        if any(files.resolve(root, path).exists() for path in (one.config, *one.binaries))
     ]
 
 

@@ -10,12 +10,12 @@ from nri_inject.capabilities import Runtime
 from nri_inject.cdi import registry
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.errors import ConfigError
-from nri_inject.injectors.cdi import injecting, refusal
+from nri_inject.injectors.cdi import make_injector, refusal
 from nri_inject.injectors.compose import Injector
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Part
+from nri_inject.service.environment import InjectorSpec
 from nri_inject.service.injector import service_of
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def _configured(config: Config, runtime: Runtime) -> Injector:
             "cdi: container_annotations: trust: CDI names in a container's annotations need no"
             " rule, whoever wrote them"
         )
-    return injecting(
+    return make_injector(
         config.cdi.mode,
         lenient=config.on_unsupported == "warn",
         unsafe=config.unsafe_files,
@@ -49,7 +49,7 @@ def _source(options: Options, config: Config) -> CdiRegistry:
     )
 
 
-PART: Final = Part(build=_configured, sources={"cdi": _source})
+PART: Final = InjectorSpec(build=_configured, sources={"cdi": _source})
 
 main: Final = Command(
     name="cdi-injector",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Part, Source
+from nri_inject.service.environment import InjectorSpec, Source
 from nri_inject.service.injector import service_of
 
 if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
@@ -22,7 +22,7 @@ def _inventory(_options: Options, _config: Config) -> Source:
     return HostInventory()
 
 
-PART: Final = Part(
+PART: Final = InjectorSpec(
     build=lambda _config, _runtime: inject,
     sources={"inventory": _inventory},
 )

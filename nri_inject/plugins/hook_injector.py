@@ -12,7 +12,7 @@ from nri_inject.injectors.hooks import injector
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Part
+from nri_inject.service.environment import InjectorSpec
 from nri_inject.service.injector import service_of
 
 
@@ -37,7 +37,7 @@ def _source(options: Options, config: Config) -> HookRegistry:
     )
 
 
-PART: Final = Part(build=_configured, sources={"hooks": _source})
+PART: Final = InjectorSpec(build=_configured, sources={"hooks": _source})
 
 main: Final = Command(
     name="hook-injector",

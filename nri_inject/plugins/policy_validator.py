@@ -24,7 +24,7 @@ from nri_inject.injectors.host import Host
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.suite import PARTS
 from nri_inject.policy.audit import Outcome
-from nri_inject.policy.items import World, items_of
+from nri_inject.policy.items import Evaluation, items_of
 from nri_inject.policy.owners import owner
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Item, Policy
@@ -32,7 +32,7 @@ from nri_inject.runtime import validate
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Surrounded
+from nri_inject.service.environment import ConfiguredService
 from nri_inject.text.annotations import where
 from nri_inject.text.budget import OverBudget
 
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 _SINCE: Final = (0, 10, 0)
 
 
-class Validating(Surrounded):
+class ValidatorService(ConfiguredService):
     """The service of the validator."""
 
     def __init__(self, options: Options, configured: Config) -> None:
@@ -55,8 +55,8 @@ class Validating(Surrounded):
 
     def configure(self, request: ConfigureRequest) -> Plugin:
         """Configure, and return the plugin with the failure policy; log if it is never asked."""
-        self._surroundings.configure(request)
-        runtime = self._surroundings.runtime
+        self._environment.configure(request)
+        runtime = self._environment.runtime
         if runtime.nri < _SINCE:
             log.error(
                 "%s %s has NRI %s and never asks a validator, so nothing is validated;"
@@ -66,7 +66,7 @@ class Validating(Surrounded):
                 dotted(runtime.nri),
                 dotted(_SINCE),
             )
-        policy = self._surroundings.config.failure_policy
+        policy = self._environment.config.failure_policy
         return dataclasses.replace(self.plugin, failure_policy=policy)
 
     def validate(self, request: ValidateContainerAdjustmentRequest) -> None:
@@ -76,12 +76,12 @@ class Validating(Surrounded):
             if faults:
                 raise RequestError(faults, where=where(request.pod, request.container))
         except RequestError as error:
-            self._surroundings.after(partial(log.error, "rejected: %s", str(error)))
+            self._environment.after(partial(log.error, "rejected: %s", str(error)))
             raise
 
     def _missing(self, request: ValidateContainerAdjustmentRequest) -> list[str]:
         """Return what is wrong if a plugin that the container needs was not asked."""
-        required = self._surroundings.config.validator
+        required = self._environment.config.validator
         rules = validate.Rules(
             required_plugins=required.required_plugins,
             tolerate_missing_plugins_annotation=required.tolerate_missing_plugins_annotation,
@@ -93,20 +93,20 @@ class Validating(Surrounded):
         return []
 
     def _denied(self, request: ValidateContainerAdjustmentRequest) -> list[str]:
-        host = self._surroundings.host(request.pod, request.container)
+        host = self._environment.host(request.pod, request.container)
         if host.permit is None:
             return []
         owners = request.owners.owners[request.container.id]
         permits = _Permits(host.permit.policy, request, host)
-        items = items_of(request.adjust, permits.world())
-        explained = self._explained(request, host, permits.world()) if items else {}
+        items = items_of(request.adjust, permits.evaluation())
+        explained = self._explained(request, host, permits.evaluation()) if items else {}
         foreign = [item for item in items if item not in explained.get((item.kind, item.key), ())]
         outcome: Outcome = "rejected"
         try:
             faults = permits.denied(foreign, owners)
             outcome = "rejected" if faults else "accepted"
         finally:
-            self._surroundings.after(partial(self._record, request, permits.all(), outcome))
+            self._environment.after(partial(self._record, request, permits.all(), outcome))
         return faults
 
     def _record(
@@ -116,20 +116,20 @@ class Validating(Surrounded):
         outcome: Outcome,
     ) -> None:
         for permit in permits:
-            self._surroundings.record(permit, request.pod, request.container, outcome)
+            self._environment.record(permit, request.pod, request.container, outcome)
 
     def _explained(
-        self, request: ValidateContainerAdjustmentRequest, host: Host, world: World
+        self, request: ValidateContainerAdjustmentRequest, host: Host, evaluation: Evaluation
     ) -> Mapping[tuple[str, str], Sequence[Item]]:
         """Return what the suite itself would give to this container, by kind and key."""
         try:
-            own = self._surroundings.injector(request.pod, request.container, host)
+            own = self._environment.injector(request.pod, request.container, host)
         except OverBudget:
             raise
         except RequestError:
             return {}  # then no injector of ours has had a part in it either
         explained: dict[tuple[str, str], list[Item]] = {}
-        for item in items_of(own, world):
+        for item in items_of(own, evaluation):
             explained.setdefault((item.kind, item.key), []).append(item)
         return explained
 
@@ -145,9 +145,9 @@ class _Permits:
         self._host = host
         self._known: dict[str, Permit] = {}
 
-    def world(self) -> World:
+    def evaluation(self) -> Evaluation:
         """Return what items are looked up in."""
-        return self._permit("").world(self._host)
+        return self._permit("").evaluation(self._host)
 
     def denied(self, items: list[Item], owners: FieldOwners) -> list[str]:
         """Return a sentence for each item that its plugin may not ask for.
@@ -180,7 +180,7 @@ class _Permits:
 main: Final = Command(
     name="policy-validator",
     idx="95",
-    service=Validating,
+    service=ValidatorService,
     help="Reject what any plugin wants for a container and the policy does not allow.",
     example="nri-policy-validator --idx 95 --policy /etc/nri-inject/policy.yaml",
 )

@@ -69,16 +69,16 @@ def lines(
         "container_id": _cut(container.id, MAX_NAME),
         "outcome": outcome,
     }
-    written = length = 0
+    as_yaml = length = 0
     for decision in decisions[:_MAX_LINES]:
         line = json.dumps(about | record(decision))
         yield line
-        written += 1
+        as_yaml += 1
         length += len(line)
         if length > _MAX_LENGTH:
             break
-    if len(decisions) > written:
-        yield json.dumps(about | {"more": len(decisions) - written})
+    if len(decisions) > as_yaml:
+        yield json.dumps(about | {"more": len(decisions) - as_yaml})
 
 
 def unwritten_line(unwritten: Unwritten, *, plugin: str, now: float) -> str:
@@ -142,15 +142,15 @@ class AuditLog:
         now = self._now()
         self._plugin = plugin
         self._write_unwritten(now)
-        written = [*lines(decisions, pod, container, plugin=plugin, outcome=outcome, now=now)]
+        as_yaml = [*lines(decisions, pod, container, plugin=plugin, outcome=outcome, now=now)]
         if outcome in ("failed", "rejected"):
             failed = decisions[:_MAX_LINES]
             of = (pod.namespace, pod.name, pod.uid, container_name(container), plugin)
             failure = (*of, outcome, *(tuple(record(each).values()) for each in failed))
-            length = sum(map(len, written))
+            length = sum(map(len, as_yaml))
             if not self._failures.admits(pod.namespace, failure, length, now):
                 return
-        self.write(written)
+        self.write(as_yaml)
 
     def write(self, record: Iterable[str]) -> None:
         """Write lines."""
@@ -186,8 +186,8 @@ class AuditLog:
         data = text.encode()
         if os.fstat(self._descriptor).st_size > MAX_FILE - len(data):
             self._put_aside(path)
-        written = os.write(self._descriptor, data)
-        if written < len(data):
+        as_yaml = os.write(self._descriptor, data)
+        if as_yaml < len(data):
             self._is_torn = True
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 from nri_inject import api
 from nri_inject.api import Adjustment, Container
 from nri_inject.host.access import letters, possible_access, rule_number
-from nri_inject.host.model import DeviceNode, NotADevice, Number, Place
+from nri_inject.host.model import DeviceNode, NotADevice, Number, HostPath
 from nri_inject.policy import mount_options, sysctls
 from nri_inject.policy.kinds import HARMLESS, PROTECTED
 from nri_inject.policy.rules import Item
@@ -60,7 +60,7 @@ class HostView(Protocol):
         """The host's own names of a device, by its number."""
 
     @property
-    def files(self) -> Mapping[str, Place]:
+    def files(self) -> Mapping[str, HostPath]:
         """The files and directories by path."""
 
     @property
@@ -77,12 +77,12 @@ class Guarded(NamedTuple):
 
     devices: Mapping[str, DeviceNode]
     numbers: Mapping[Number, tuple[str, ...]]
-    files: Mapping[str, Place]
+    files: Mapping[str, HostPath]
     inventory: Callable[[], Inventory] | None
     budget: Budget
 
 
-class World(NamedTuple):
+class Evaluation(NamedTuple):
     """What is known of host and container, and where the host may be looked at."""
 
     host: HostView
@@ -91,15 +91,15 @@ class World(NamedTuple):
     reaches_source: Reach
 
 
-def items_of(adjustment: Adjustment, world: World) -> list[Item]:
+def items_of(adjustment: Adjustment, evaluation: Evaluation) -> list[Item]:
     """Return everything in an adjustment that a policy has a say in.
 
     Variables, arguments and annotations are the container's own affair and are not among it.
     """
     items: list[Item] = []
     for kind in _KINDS:
-        for item in kind(adjustment, world):
-            world.host.budget.spend("finding out what it asks for", _STEPS_PER_ITEM)
+        for item in kind(adjustment, evaluation):
+            evaluation.host.budget.spend("finding out what it asks for", _STEPS_PER_ITEM)
             items.append(item)
     return items
 
@@ -107,7 +107,7 @@ def items_of(adjustment: Adjustment, world: World) -> list[Item]:
 # --- devices ------------------------------------------------------------------------------------
 
 
-def _devices(adjustment: Adjustment, world: World) -> Iterator[Item]:
+def _devices(adjustment: Adjustment, evaluation: Evaluation) -> Iterator[Item]:
     linux = adjustment.linux
     given = [device for device in linux.devices if not device.path.startswith("-")]
     rules = linux.resources.devices
@@ -116,11 +116,11 @@ def _devices(adjustment: Adjustment, world: World) -> Iterator[Item]:
     rules_of = _RulesOf(rules)
     for device in given:
         own = () if crowded else rules_of(_device_number(device))
-        yield _too_many(device.path) if crowded else _device(device, own, world)
+        yield _too_many(device.path) if crowded else _device(device, own, evaluation)
     for rule in rules:
         if rule.allow and rule_number(rule) not in numbers:
             key = _rule_key(rule)
-            yield _too_many(key) if crowded else _access_rule(key, rule, world)
+            yield _too_many(key) if crowded else _access_rule(key, rule, evaluation)
 
 
 class _RulesOf:
@@ -154,13 +154,13 @@ _NO_DEVICE: Final[Mapping[str, object]] = {
 }
 
 
-def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], world: World) -> Item:
+def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], evaluation: Evaluation) -> Item:
     path, number = device.path, _device_number(device)
-    if not world.reaches_device(path):
-        return _unseen_device(path, number, world)
+    if not evaluation.reaches_device(path):
+        return _unseen_device(path, number, evaluation)
     access = possible_access(number, rules)
-    told = _told(number, world)
-    names, trouble = _names(path, number, told, world)
+    told = _told(number, evaluation)
+    names, trouble = _names(path, number, told, evaluation)
     if "\0" in path:  # a runtime written in C would make the device at another path
         trouble = "its path has a NUL"
     resolved = _number(number)
@@ -170,22 +170,22 @@ def _device(device: api.LinuxDevice, rules: Iterable[api.LinuxDeviceCgroup], wor
         path,
         _shown_device(path, resolved, known),
         names,
-        _device_facts(number, access, world),
+        _device_facts(number, access, evaluation),
         f"{resolved} {known}".strip(),
         trouble,
         _suggested_device(path, known, number, access) if names else _by_number(*number, access),
     )
 
 
-def _unseen_device(path: str, number: Number, world: World) -> Item:
+def _unseen_device(path: str, number: Number, evaluation: Evaluation) -> Item:
     """Return a device at a path that may not be looked at.
 
     What the container would get there is not known, so no rule can allow it. Another plugin may
     have looked. What it found is for the audit; the pod's author reads the error, and may learn of
     the host's devices only if some rule allows one.
     """
-    shown = number if _may_learn(world) else ("", -1, -1)
-    known = next(iter(_told(number, world)), "")
+    shown = number if _may_learn(evaluation) else ("", -1, -1)
+    known = next(iter(_told(number, evaluation)), "")
     return Item(
         "devices",
         path,
@@ -198,19 +198,19 @@ def _unseen_device(path: str, number: Number, world: World) -> Item:
     )
 
 
-def _may_learn(world: World) -> bool:
+def _may_learn(evaluation: Evaluation) -> bool:
     """Tell whether a container may have any device, and so may learn which ones there are."""
-    return world.reaches_device("/dev")
+    return evaluation.reaches_device("/dev")
 
 
-def _told(number: Number, world: World) -> tuple[str, ...]:
+def _told(number: Number, evaluation: Evaluation) -> tuple[str, ...]:
     """Return the names that the host has for a number."""
-    return world.host.numbers.get(number, ()) if _may_learn(world) else ()
+    return evaluation.host.numbers.get(number, ()) if _may_learn(evaluation) else ()
 
 
-def _device_facts(number: Number, access: frozenset[str], world: World) -> Mapping[str, object]:
+def _device_facts(number: Number, access: frozenset[str], evaluation: Evaluation) -> Mapping[str, object]:
     kind, major, minor = number
-    look = Look(number, world.host.inventory)
+    look = Look(number, evaluation.host.inventory)
     return {"type": kind, "major": major, "minor": minor, "access": access, "device": look}
 
 
@@ -245,7 +245,7 @@ def _shown_device(path: str, resolved: str, known: str) -> str:
 
 
 def _names(
-    path: str, number: Number, told: tuple[str, ...], world: World
+    path: str, number: Number, told: tuple[str, ...], evaluation: Evaluation
 ) -> tuple[tuple[str, ...], str]:
     """Return the host's names of a device that a container wants at `path`; or what is wrong.
 
@@ -257,7 +257,7 @@ def _names(
     if not path.startswith("/"):
         return (), "its path is not absolute"
     try:
-        node = world.host.devices[path]
+        node = evaluation.host.devices[path]
     except NotADevice as error:
         return (), f"on the host {quoted(path)} {error.why}"
     except KeyError:
@@ -277,7 +277,7 @@ def _number(number: Number) -> str:
     return f"{kind} {major}:{minor}" if kind else ""
 
 
-def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item:
+def _access_rule(key: str, rule: api.LinuxDeviceCgroup, evaluation: Evaluation) -> Item:
     """Return what a rule for the device cgroup gives that comes without a node."""
     kind, major, minor = rule_number(rule)
     trouble = ""
@@ -285,10 +285,10 @@ def _access_rule(key: str, rule: api.LinuxDeviceCgroup, world: World) -> Item:
     if kind not in ("b", "c") or major < 0:
         trouble = "it opens every device of a kind"
     elif minor >= 0:
-        names = _told((kind, major, minor), world)
+        names = _told((kind, major, minor), evaluation)
     access = frozenset(rule.access)
     shown = _shown_rule(rule)
-    facts = _device_facts((kind, major, minor), access, world)
+    facts = _device_facts((kind, major, minor), access, evaluation)
     asked = f"access {quoted(rule.access)} to devices {shown}"
     suggestion = _by_number(kind, major, minor, access)
     return Item("devices", key, asked, names, facts, shown, trouble, suggestion)
@@ -317,7 +317,7 @@ def _suggested_device(path: str, known: str, number: Number, access: Iterable[st
 
 
 def _device_entry(path: str, number: Number, access: Iterable[str]) -> str:
-    more, name = _extra(access), written(path)
+    more, name = _extra(access), as_yaml(path)
     if number[0] == "b":
         return f"{{path: {name}, type: b}}"
     return f"{{path: {name}{more}}}" if more else name
@@ -335,19 +335,19 @@ def _extra(access: Iterable[str]) -> str:
 # --- mounts -------------------------------------------------------------------------------------
 
 
-def _mounts(adjustment: Adjustment, world: World) -> Iterator[Item]:
+def _mounts(adjustment: Adjustment, evaluation: Evaluation) -> Iterator[Item]:
     given = [mount for mount in adjustment.mounts if not mount.destination.startswith("-")]
     for mount in given:
         if len(given) > _MOST_MOUNTS:
             sentence = f"more than {_MOST_MOUNTS} mounts are asked for"
             yield Item("mounts", mount.destination, "mount", (), {}, trouble=sentence)
         else:
-            yield _mount(mount, world)
+            yield _mount(mount, evaluation)
 
 
-def _mount(mount: api.Mount, world: World) -> Item:
+def _mount(mount: api.Mount, evaluation: Evaluation) -> Item:
     kind = mount_options.mount_type(mount)
-    names, real, trouble = _source(mount.source, kind, world)
+    names, real, trouble = _source(mount.source, kind, evaluation)
     trouble = mount_options.fault(mount.options) or _nul_in(mount) or trouble
     writable, why = mount_options.writable(mount)
     destination = clean(mount.destination)
@@ -393,7 +393,7 @@ class _Source(NamedTuple):
     trouble: str = ""
 
 
-def _source(source: str, kind: str, world: World) -> _Source:
+def _source(source: str, kind: str, evaluation: Evaluation) -> _Source:
     """Return the source without links as its only name, or what is wrong with it.
 
     The runtime resolves the path once more when it mounts. So only root may be able to change
@@ -404,10 +404,10 @@ def _source(source: str, kind: str, world: World) -> _Source:
         return _Source(() if bad else (source,), trouble=bad)
     if source.count("/") > MAX_PARTS:
         return _Source((), trouble=f"its source has more than {MAX_PARTS} parts")
-    if not world.reaches_source(clean(source)):
+    if not evaluation.reaches_source(clean(source)):
         return _Source((clean(source),))
     try:
-        place = world.host.files[source]
+        place = evaluation.host.files[source]
     except KeyError as error:
         return _Source((), trouble=str(error.args[0]))
     if place.on_procfs:
@@ -421,21 +421,21 @@ def _suggested_mount(source: str, facts: Mapping[str, Any]) -> str:
     destination, options = facts["destination"], facts["options"]
     if any(is_below(place, destination) and place != destination for place in PROTECTED):
         return ""  # whoever covers /etc/passwd says so, and not /etc
-    parts = [f"source: {written(source)}"] if source.startswith("/") else []
+    parts = [f"source: {as_yaml(source)}"] if source.startswith("/") else []
     if facts["type"] != "bind":
         parts.append(f"type: {_scalar(facts['type'])}")
     if facts["writable"]:
         parts.append("access: rw")
-    parts.append(f"destination: {written(destination)}")
+    parts.append(f"destination: {as_yaml(destination)}")
     if unusual := sorted(options - HARMLESS):
-        parts.append(f"options: [{', '.join(map(written, unusual))}]")
+        parts.append(f"options: [{', '.join(map(as_yaml, unusual))}]")
     return f"{{{', '.join(parts)}}}"
 
 
 # --- the rest -----------------------------------------------------------------------------------
 
 
-def _cdi_devices(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _cdi_devices(adjustment: Adjustment, _: Evaluation) -> Iterator[Item]:
     for device in adjustment.CDI_devices:
         yield named("cdi_devices", device.name, "CDI device")
 
@@ -444,7 +444,7 @@ def named(kind: str, name: str, noun: str, *, key: str = "") -> Item:
     """Return an item that is what it is called."""
     trouble = "it has a NUL" if "\0" in name else ""
     asked = f"{noun} {quoted(name)}"
-    return Item(kind, key or name, asked, (name,), {}, name, trouble, written(name))
+    return Item(kind, key or name, asked, (name,), {}, name, trouble, as_yaml(name))
 
 
 # Nothing in it means anything to YAML, and it does not begin as a number does.
@@ -452,7 +452,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9_./=-]*")
 _WORDS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
-def written(name: str) -> str:
+def as_yaml(name: str) -> str:
     """Write a name for a rule, in YAML, so that the rule is for this name and nothing else.
 
     A pod's author chose the name, and an admin is going to paste the rule.
@@ -465,19 +465,19 @@ def _scalar(text: str) -> str:
     return text if is_plain else json.dumps(text)
 
 
-def _net_devices(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _net_devices(adjustment: Adjustment, _: Evaluation) -> Iterator[Item]:
     for name in adjustment.linux.net_devices:
         if not name.startswith("-"):
             yield named("network_devices", name, "network device")
 
 
-def _sysctl(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _sysctl(adjustment: Adjustment, _: Evaluation) -> Iterator[Item]:
     for key in adjustment.linux.sysctl:
         if not key.startswith("-"):
             yield named("sysctl", sysctls.normal(key), "sysctl", key=key)
 
 
-def _scheduler(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _scheduler(adjustment: Adjustment, _: Evaluation) -> Iterator[Item]:
     if not adjustment.linux.HasField("scheduler"):
         return
     scheduler = adjustment.linux.scheduler
@@ -492,7 +492,7 @@ def _scheduler(adjustment: Adjustment, _: World) -> Iterator[Item]:
     yield Item("scheduling_policy", name, asked, (name,), facts, shown, "", suggestion)
 
 
-def _io_priority(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _io_priority(adjustment: Adjustment, _: Evaluation) -> Iterator[Item]:
     if not adjustment.linux.HasField("io_priority"):
         return
     priority = adjustment.linux.io_priority
@@ -503,7 +503,7 @@ def _io_priority(adjustment: Adjustment, _: World) -> Iterator[Item]:
     yield Item("io_priority", name, asked, (name,), facts, asked[13:], "", suggestion)
 
 
-def _memory_policy(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _memory_policy(adjustment: Adjustment, _: Evaluation) -> Iterator[Item]:
     if adjustment.linux.HasField("memory_policy"):
         yield named(
             "memory_policy",
@@ -518,8 +518,8 @@ def _enum(wrapper: type, number: int) -> str:
     return str(names.get(number, number))
 
 
-def _limits(adjustment: Adjustment, world: World) -> Iterator[Item]:
-    own = {limit.type: limit for limit in world.container.rlimits}
+def _limits(adjustment: Adjustment, evaluation: Evaluation) -> Iterator[Item]:
+    own = {limit.type: limit for limit in evaluation.container.rlimits}
     for limit in adjustment.rlimits:
         before = own.get(limit.type)
         if before and limit.hard <= before.hard and limit.soft <= before.hard:
@@ -542,7 +542,7 @@ def _limits(adjustment: Adjustment, world: World) -> Iterator[Item]:
 _UNLIMITED: Final = 2**64 - 1  # RLIM_INFINITY
 
 
-def _hooks(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _hooks(adjustment: Adjustment, _: Evaluation) -> Iterator[Item]:
     for descriptor, hooks in adjustment.hooks.ListFields():
         for hook in hooks:
             item = named("hooks", hook.path, f"{descriptor.name} hook", key=descriptor.name)
@@ -592,7 +592,7 @@ _RDT: Final[Mapping[str, str]] = {
 }
 
 
-def _fields(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _fields(adjustment: Adjustment, _: Evaluation) -> Iterator[Item]:
     linux = adjustment.linux
     resources = linux.resources
     for message, known in (
@@ -607,7 +607,7 @@ def _fields(adjustment: Adjustment, _: World) -> Iterator[Item]:
                 yield named("fields", known[descriptor.name], "field")
 
 
-def _removals(adjustment: Adjustment, _: World) -> Iterator[Item]:
+def _removals(adjustment: Adjustment, _: Evaluation) -> Iterator[Item]:
     """Yield what is taken away from the container, by a mark in front of its key.
 
     Another mount may have lain below a removed one, and a removed sysctl may have been a limit.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from nri_inject.host.model import DeviceNode, NotADevice, Number, Place
+from nri_inject.host.model import DeviceNode, NotADevice, Number, HostPath
 from nri_inject.text.glob import Pattern, Stems
 from nri_inject.text.paths import above, clean
 
@@ -45,13 +45,13 @@ class Lent:
             return path
         return next((place for place in above(path) if place in self._literal), None)
 
-    def replaceable(self, place: Place) -> str | None:
+    def replaceable(self, place: HostPath) -> str | None:
         """Say that a container could lead a path of the host elsewhere; None if none could."""
         return self._why(place.real, "it") or next(
             (why for link in place.links if (why := self._why(link, f"the link {link!r}"))), None
         )
 
-    def rewritable(self, place: Place) -> str | None:
+    def rewritable(self, place: HostPath) -> str | None:
         """Say that a container could change the file at the end of a path; None if none could."""
         where = self.at(place.real)
         is_itself = where == place.real and self.above(place.real) is None
@@ -62,7 +62,7 @@ class Lent:
         return None if where is None else f"{what} lies in {where!r}, {MAY}"
 
 
-class GuardedFiles(Mapping[str, Place]):
+class GuardedFiles(Mapping[str, HostPath]):
     """The host's files, with a doubt about each that a container could replace or rewrite.
 
     There is none about `devices` that have none.
@@ -70,7 +70,7 @@ class GuardedFiles(Mapping[str, Place]):
 
     def __init__(
         self,
-        files: Mapping[str, Place],
+        files: Mapping[str, HostPath],
         lent: Lent,
         devices: Mapping[str, DeviceNode] = MappingProxyType({}),
     ) -> None:
@@ -78,7 +78,7 @@ class GuardedFiles(Mapping[str, Place]):
         self._lent = lent
         self._devices = devices
 
-    def __getitem__(self, path: str) -> Place:
+    def __getitem__(self, path: str) -> HostPath:
         place = self._files[path]
         node = self._devices.get(path)
         if node is not None and node.doubt is None:

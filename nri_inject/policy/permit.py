@@ -12,16 +12,16 @@ from typing import Final
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host import user_namespace
-from nri_inject.host.model import Place
+from nri_inject.host.model import HostPath
 from nri_inject.policy.items import (
     Guarded,
     HostView,
-    World,
+    Evaluation,
     items_of,
     named,
     with_real_sources,
     without,
-    written,
+    as_yaml,
 )
 from nri_inject.policy.kinds import KINDS
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
@@ -62,7 +62,7 @@ class Permit:
             pod.namespace, pod.labels, pod.runtime_handler, container_name(container), plugin
         )
 
-    def granted(
+    def filter(
         self, adjustment: Adjustment, host: HostView, origins: Mapping[str, str] = _NO_ORIGINS
     ) -> Adjustment:
         """Return what of an adjustment the container may have, with the paths that were judged.
@@ -70,13 +70,13 @@ class Permit:
         `origins` has the annotation that asked, by kind. Raises RequestError with everything
         that is denied, where the policy is to fail the container.
         """
-        decisions = [self.decide(item) for item in items_of(adjustment, self.world(host))]
+        decisions = [self.decide(item) for item in items_of(adjustment, self.evaluation(host))]
         self._refuse(decisions, origins)
         settled = with_real_sources(adjustment, (decision.item for decision in decisions))
         skipped = [decision.item for decision in decisions if decision.verdict == "skip"]
         return without(settled, skipped) if skipped else settled
 
-    def granted_names(
+    def filter_names(
         self, kind: str, names: Iterable[str], noun: str, origins: Mapping[str, str] = _NO_ORIGINS
     ) -> list[str]:
         """Return the names that the container may have, of things that are what they are called.
@@ -87,14 +87,14 @@ class Permit:
         self._refuse(decisions, origins)
         return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
 
-    def tolerated_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
+    def filter_admin_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
         """Do the same for what the node's admin has put there, which only a `deny` forbids."""
         decisions = [self._tolerate(named(kind, name, noun)) for name in names]
         self.decisions += decisions
         self._refuse(decisions, _NO_ORIGINS)
         return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
 
-    def unrequested_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
+    def filter_unrequested_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
         """Return the names that no rule denies, of what the admin adds and nobody requests.
 
         A `deny` leaves such a thing out, and the container is created without it. Raises
@@ -156,17 +156,17 @@ class Permit:
         return self._subject.namespace != ""
 
     def _rule_for(self, item: Item) -> str:
-        namespace = written(self._subject.namespace)
+        namespace = as_yaml(self._subject.namespace)
         return (
             f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{item.suggestion}]}}}}"
         )
 
     # --- where the host may be looked at, and what is believed of it ---
 
-    def world(self, host: HostView) -> World:
+    def evaluation(self, host: HostView) -> Evaluation:
         """Return what a container's items are looked up in."""
         guarded = self.guarded(host)
-        return World(guarded, self._container, self.reaches_device, self.reaches_source)
+        return Evaluation(guarded, self._container, self.reaches_device, self.reaches_source)
 
     def guarded(self, host: HostView) -> HostView:
         """Return the host, with doubts about what containers could have written."""
@@ -179,14 +179,14 @@ class Permit:
         files = GuardedFiles(self._counted(host.files), lent)
         return Guarded(devices, host.numbers, files, host.inventory, host.budget)
 
-    def guarded_nodes(self, host: HostView) -> Mapping[str, Place]:
+    def guarded_nodes(self, host: HostView) -> Mapping[str, HostPath]:
         """Return the same of its files, for device nodes that only their number is taken of."""
         lent = self.policy.lent
         if not lent:
             return host.files
         return GuardedFiles(self._counted(host.files), lent, self.guarded(host).devices)
 
-    def _counted(self, files: Mapping[str, Place]) -> Mapping[str, Place]:
+    def _counted(self, files: Mapping[str, HostPath]) -> Mapping[str, HostPath]:
         return Counted(files, self._budget, self._steps_of_guarding)
 
     def _steps_of_guarding(self, _: str) -> int:

@@ -14,7 +14,7 @@ from typing import Final
 
 from nri_inject.errors import ConfigError
 from nri_inject.host import trust, walk
-from nri_inject.host.model import Place
+from nri_inject.host.model import HostPath
 from nri_inject.host.watch import Watch
 from nri_inject.policy import document
 from nri_inject.policy.rules import Policy
@@ -43,7 +43,7 @@ def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
         except OSError:
             continue
         links = tuple(step.path for step in way if step.target)
-        why = policy.lent.rewritable(Place(end.path, links=links))
+        why = policy.lent.rewritable(HostPath(end.path, links=links))
         if why is not None:
             raise ConfigError(
                 f"{policy.origin}: a rule for mounts lets containers write {plain(file)}, on which"

@@ -38,13 +38,13 @@ from nri_inject.api import (
     UpdatePodSandboxRequest,
     UpdatePodSandboxResponse,
 )
-from nri_inject.capabilities import NEWEST, Loss, Runtime
+from nri_inject.capabilities import NEWEST, Unsupported, Runtime
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
 from nri_inject.runtime import discovery, validators
 from nri_inject.runtime.discovery import Installed
 from nri_inject.runtime.launcher import launch_as
 from nri_inject.runtime.listener import listen
-from nri_inject.runtime.merge import Collected, Merged, Request
+from nri_inject.runtime.merge import Merge, Merged, Request
 from nri_inject.runtime.peer import (
     Late,
     Peer,
@@ -72,7 +72,7 @@ class Lost:
     """A part of a plugin's adjustment that this runtime does not know and drops in silence."""
 
     plugin: str
-    loss: Loss
+    loss: Unsupported
     part: Adjustment
 
 
@@ -436,14 +436,14 @@ class Adaptation:
             request.container.CopyFrom(container)  # type: ignore[attr-defined]  # by its event
         self._request(peer, method, request, getattr(api, f"{method}Response"))
 
-    def _collect(self, request: Request) -> tuple[Collected, list[Lost], list[PluginInstance]]:
+    def _collect(self, request: Request) -> tuple[Merge, list[Lost], list[PluginInstance]]:
         """Ask the subscribed plugins one after the other, each with what those before it did.
 
         Validators are told of the third result: each plugin that was connected at its turn.
         """
         method = type(request).__name__.removesuffix("Request")
         response_type = getattr(api, f"{method}Response")
-        collected = Collected(request, self.runtime.nri)
+        collected = Merge(request, self.runtime.nri)
         lost: list[Lost] = []
         connected: list[PluginInstance] = []
         for peer in self._open():
@@ -456,10 +456,10 @@ class Adaptation:
                 if isinstance(request, CreateContainerRequest):
                     parts = capabilities.drop_unknown(response.adjust, self.runtime)
                     lost.extend(Lost(peer.title, loss, part) for loss, part in parts)
-                collected.take(peer.title, response)
+                collected.add(peer.title, response)
         return collected, lost, connected
 
-    def _validate(self, collected: Collected, connected: list[PluginInstance]) -> None:
+    def _validate(self, collected: Merge, connected: list[PluginInstance]) -> None:
         """Ask all validators at once, as the reference does; raise Rejection with every reason."""
         peers = list(self._subscribed(Event.VALIDATE_CONTAINER_ADJUSTMENT))
         if not peers and self.rules is None:

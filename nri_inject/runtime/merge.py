@@ -103,7 +103,7 @@ class Owners:
         return (owners.simple, field) if key is None else (owners.compound[field].owners, key)
 
 
-class Collected:
+class Merge:
     """The answers to one request, gathered plugin by plugin.
 
     For each plugin in turn: send it `request_for_next()`, and `take` what it answers. After an
@@ -134,7 +134,7 @@ class Collected:
         """Give the request as the plugins so far have changed it."""
         return api.copy_of(self._request)
 
-    def take(self, plugin: str, response: Response) -> None:
+    def add(self, plugin: str, response: Response) -> None:
         """Add a plugin's answer, or raise Conflict or another NriError.
 
         `plugin` is named as runtimes do it, index and name: `10-logger`. Evictions are passed

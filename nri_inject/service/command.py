@@ -28,7 +28,7 @@ from nri_inject.service.base import MISUSED as MISUSED
 from nri_inject.service.config import Config
 from nri_inject.service.health.life import Life
 from nri_inject.service.health.notes import Notes
-from nri_inject.service.health.supervisor import Supervised
+from nri_inject.service.health.supervisor import Supervisor
 from nri_inject.service.parent.process import Parent
 from nri_inject.stub import Stub
 from nri_inject.text.names import split_plugin
@@ -161,7 +161,7 @@ def serve(
     """Make the service and run it on a stub; return the exit status."""
     try:
         configured = config_of(options)
-        service = Supervised(
+        service = Supervisor(
             command.service(options, configured),
             metrics_address=options.metrics_address or configured.metrics_address,
             life=life,

@@ -18,7 +18,7 @@ from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.errors import ConfigError
 from nri_inject.host import sight
 from nri_inject.host.devices.links import DATABASE, LinkedNumbers, first_link, has_database
-from nri_inject.host.model import DeviceNode, Number, Place
+from nri_inject.host.model import DeviceNode, Number, HostPath
 from nri_inject.host.nodes import Remembered
 from nri_inject.host.watch import Watch
 from nri_inject.injectors.compose import Injector, compose
@@ -59,7 +59,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class InjectorSpec:
     """An injector, and what it is made of.
 
     `build` makes the injector for a configuration and a runtime; it raises ConfigError if the
@@ -70,14 +70,14 @@ class Part:
     sources: Mapping[str, Callable[[Options, Config], Source]] = field(default_factory=dict)
 
 
-class Surroundings:
+class Environment:
     """The node as it is now, for what some parts inject.
 
     `injector` is theirs, composed. `runtime` is who applies the adjustment. `notes` say what the
     plugin cannot see of the node.
     """
 
-    def __init__(self, parts: Sequence[Part], options: Options, configured: Config) -> None:
+    def __init__(self, parts: Sequence[InjectorSpec], options: Options, configured: Config) -> None:
         self.config = configured
         self.options = options
         self.runtime = NEWEST
@@ -274,7 +274,7 @@ def _steps_of_device(_: str, found: DeviceNode | None) -> int:
     return 40 if found is None else 40 * len(found.links)
 
 
-def _steps_of_source(_: str, found: Place | None) -> int:
+def _steps_of_source(_: str, found: HostPath | None) -> int:
     """Return the same of a mount's source.
 
     Containers may write where sources lie, and plant links that make 256 parts of two.
@@ -298,29 +298,29 @@ def _warnings(policy: Policy | None, root: str) -> Iterator[str]:
             )
 
 
-class Surrounded:
+class ConfiguredService:
     """A service's use of its surroundings, the same for every service that has them."""
 
-    def __init__(self, parts: Sequence[Part], options: Options, configured: Config) -> None:
-        self._surroundings = Surroundings(parts, options, configured)
+    def __init__(self, parts: Sequence[InjectorSpec], options: Options, configured: Config) -> None:
+        self._environment = Environment(parts, options, configured)
 
     def attach(self, stub: Stub) -> None:
         """Watch the node's files with this stub."""
-        self._surroundings.attach(stub)
+        self._environment.attach(stub)
 
     def close(self) -> None:
         """Stop watching them."""
-        self._surroundings.close()
+        self._environment.close()
 
     @property
     def config_error(self) -> str:
         """Why the newest version of the configuration file is not in force; empty if it is."""
-        return self._surroundings.config_error
+        return self._environment.config_error
 
     @property
     def notes(self) -> Sequence[str]:
         """What the plugin cannot see of the node, in sentences."""
-        return self._surroundings.notes
+        return self._environment.notes
 
 
 class ConfigFile:

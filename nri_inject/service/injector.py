@@ -20,21 +20,21 @@ from nri_inject.policy.audit import Outcome
 from nri_inject.policy.permit import Permit
 from nri_inject.service.base import Options, Service
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Part, Surrounded
+from nri_inject.service.environment import InjectorSpec, ConfiguredService
 from nri_inject.text.annotations import where
 
 log = logging.getLogger(__name__)
 
 
-def service_of(*parts: Part) -> Callable[[Options, Config], Service]:
+def service_of(*parts: InjectorSpec) -> Callable[[Options, Config], Service]:
     """Return how to make the service of a plugin that injects what all of its parts want."""
-    return partial(Injecting, parts)
+    return partial(InjectorService, parts)
 
 
-class Injecting(Surrounded):
+class InjectorService(ConfiguredService):
     """The service of one or several injectors."""
 
-    def __init__(self, parts: Sequence[Part], options: Options, configured: Config) -> None:
+    def __init__(self, parts: Sequence[InjectorSpec], options: Options, configured: Config) -> None:
         super().__init__(parts, options, configured)
         self.plugin: Final = Plugin(
             name=options.name,
@@ -45,28 +45,28 @@ class Injecting(Surrounded):
 
     def configure(self, request: ConfigureRequest) -> Plugin:
         """Configure, and return the plugin with the failure policy of the configuration."""
-        self._surroundings.configure(request)
-        policy = self._surroundings.config.failure_policy
+        self._environment.configure(request)
+        policy = self._environment.config.failure_policy
         return dataclasses.replace(self.plugin, failure_policy=policy)
 
     def expected(self, pod: Pod, container: Container) -> Adjustment:
         """Return what a container is to be given as things are now; RequestError if it can't."""
-        around = self._surroundings
-        return around.injector(pod, container, around.host(pod, container))
+        environment = self._environment
+        return environment.injector(pod, container, environment.host(pod, container))
 
     def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
         """Inject what is allowed, and log what was injected or what is going to be dropped."""
-        around = self._surroundings
+        environment = self._environment
         warn = partial(self._warn, pod, container)
-        host = around.host(pod, container, warn)
+        host = environment.host(pod, container, warn)
         adjustment: Adjustment | None = None
         try:
-            adjustment = around.injector(pod, container, host)
-            for loss in capabilities.lost(adjustment, around.runtime):
-                warn(capabilities.sentence(loss, around.runtime))
-            capabilities.spare(adjustment, around.runtime)
+            adjustment = environment.injector(pod, container, host)
+            for loss in capabilities.unsupported_in(adjustment, environment.runtime):
+                warn(capabilities.sentence(loss, environment.runtime))
+            capabilities.drop_what_crashes(adjustment, environment.runtime)
         finally:
-            around.after(partial(self._record, pod, container, host.permit, adjustment))
+            environment.after(partial(self._record, pod, container, host.permit, adjustment))
         return adjustment if adjustment.ByteSize() else None
 
     def _record(
@@ -75,13 +75,13 @@ class Injecting(Surrounded):
         """Log and audit one request; without an adjustment the container has failed."""
         if permit is not None:
             outcome: Outcome = "failed" if adjustment is None else "injected"
-            self._surroundings.record(permit, pod, container, outcome)
+            self._environment.record(permit, pod, container, outcome)
         if adjustment is not None and adjustment.ByteSize():
             log.info("%s: injected %s", where(pod, container), summary(adjustment))
 
     def _warn(self, pod: Pod, container: Container, sentence: str) -> None:
         told = partial(log.warning, "%s: %s", where(pod, container), sentence)
-        self._surroundings.after(told)
+        self._environment.after(told)
 
 
 def summary(adjustment: Adjustment) -> str:

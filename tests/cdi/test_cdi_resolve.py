@@ -14,7 +14,7 @@ from nri_inject.cdi import registry
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.cdi.resolve import CdiError, Resolution, resolve
 from nri_inject.host.hook_environment import PATH
-from nri_inject.host.model import DeviceNode, Place
+from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.host.nodes import HostFiles
 
 OLD = capabilities.identify("containerd", "1.7.24")
@@ -522,7 +522,7 @@ def test_a_path_of_a_spec_that_others_could_redirect_is_an_error(
     what: str, edits: dict[str, Any]
 ) -> None:
     nodes = {"/srv/data": DEVICES["/dev/null"]}
-    files = {"/srv/data": Place("/srv/data", "/srv belongs to user 7, not to root")}
+    files = {"/srv/data": HostPath("/srv/data", "/srv belongs to user 7, not to root")}
     with pytest.raises(CdiError) as caught:
         resolve(["v.com/d=0"], known(edits), nodes, files=files)
     assert caught.value.faults == (
@@ -531,7 +531,7 @@ def test_a_path_of_a_spec_that_others_could_redirect_is_an_error(
 
 
 def test_a_hook_of_a_spec_that_others_could_rewrite_is_an_error() -> None:
-    files = {"/srv/data": Place("/srv/data", writable_by="/srv/data can be written by everybody")}
+    files = {"/srv/data": HostPath("/srv/data", writable_by="/srv/data can be written by everybody")}
     with pytest.raises(CdiError) as caught:
         resolve(["v.com/d=0"], known(EDITS_OF_THE_HOST["createRuntime hook"]), {}, files=files)
     assert caught.value.faults == (
@@ -543,7 +543,7 @@ def test_a_hook_of_a_spec_that_others_could_rewrite_is_an_error() -> None:
 
 
 def test_a_start_container_hook_is_a_program_of_the_containers_own() -> None:
-    files = {"/srv/data": Place("/srv/data", writable_by="/srv/data can be written by everybody")}
+    files = {"/srv/data": HostPath("/srv/data", writable_by="/srv/data can be written by everybody")}
     edits = {"hooks": [{"hookName": "startContainer", "path": "/srv/data"}]}
     adjustment = resolve(["v.com/d=0"], known(edits), {}, files=files).adjust
     assert [hook.path for hook in adjustment.hooks.start_container] == ["/srv/data"]
@@ -562,7 +562,7 @@ def test_a_path_of_a_spec_through_a_link_on_procfs_is_an_error() -> None:
 
 
 def test_a_path_of_a_spec_keeps_its_text_and_may_be_the_runtimes_to_see() -> None:
-    files = {"/lib": Place("/usr/lib")}
+    files = {"/lib": HostPath("/usr/lib")}
     edits = {
         "mounts": [
             {"hostPath": "/lib", "containerPath": "/in"},

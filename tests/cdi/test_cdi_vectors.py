@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hooks_without_env
+from support import hooks_without_env
 import pytest
 
 from nri_inject.cdi import names, oci, schema, spec

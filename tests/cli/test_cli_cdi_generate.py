@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from machine import Fake, machine, sticks, write
+from support.machine import Fake, machine, sticks, write
 
 from nri_inject.cdi import schema, spec
 from nri_inject.cdi.registry import CdiRegistry

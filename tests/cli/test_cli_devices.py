@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from machine import CH340, USB, Fake, machine, usb_device, write
+from support.machine import CH340, USB, Fake, machine, usb_device, write
 
 from nri_inject.cli.devices import KEY, command
 

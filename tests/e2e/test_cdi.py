@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nri_inject.capabilities import lack, sentence
+from nri_inject.capabilities import unsupported, sentence
 from nri_inject.host.hook_environment import PATH
 
 from .cri import CriError
@@ -229,7 +229,7 @@ def test_names_are_handed_to_a_runtime_that_resolves_them_if_the_admin_says_so(
     config = tmp_path / "config.yaml"
     config.write_text("{policy: unrestricted, cdi: {mode: native, dirs: [/nowhere]}}\n")
     log = tmp_path / "plugin.log"
-    if loss := lack("CDI_devices", runtime.kind):
+    if loss := unsupported("CDI_devices", runtime.kind):
         told = f"CDI mode native: {sentence(loss, runtime.kind)}; use mode resolve"
         command = [str(BIN / "nri-cdi-injector"), "--socket-path", str(runtime.nri_socket)]
         with (

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from device_rules import OPENINGS, READINGS, Number, Rule
+from support.device_rules import OPENINGS, READINGS, Number, Rule
 
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi.registry import CdiRegistry

@@ -32,23 +32,23 @@ def host(tmp_path: Path) -> Path:
     ],
 )
 def test_links_are_followed_inside_of_the_root(host: Path, path: str, place: str) -> None:
-    assert files.inside(str(host), path) == host / place
+    assert files.resolve(str(host), path) == host / place
 
 
 def test_a_link_to_what_is_not_there_stays_inside_too(host: Path) -> None:
     (host / "etc").symlink_to("/nowhere/../else")
-    assert files.inside(str(host), "/etc/passwd") == host / "else/passwd"
+    assert files.resolve(str(host), "/etc/passwd") == host / "else/passwd"
 
 
 def test_a_loop_of_links_is_an_error(host: Path) -> None:
     (host / "a").symlink_to("b")
     (host / "b").symlink_to("a")
     with pytest.raises(ConfigError, match=r"^/a/c leads through too many links$"):
-        files.inside(str(host), "/a/c")
+        files.resolve(str(host), "/a/c")
 
 
 def test_the_last_part_can_be_meant_itself(host: Path) -> None:
-    assert files.beside(str(host), "/var/run") == host / "var/run"
+    assert files.resolve_parent(str(host), "/var/run") == host / "var/run"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_last_part_can_be_meant_itself(host: Path) -> None:
     [
         (lambda path: path.mkdir(), "cannot read /etc/x: Is a directory"),
         (lambda path: os.mkfifo(path), "/etc/x is no regular file"),
-        (lambda path: path.write_bytes(b"x" * (files.MOST_BYTES + 1)), "/etc/x has more than"),
+        (lambda path: path.write_bytes(b"x" * (files.MAX_BYTES + 1)), "/etc/x has more than"),
     ],
     ids=["directory", "fifo", "long"],
 )

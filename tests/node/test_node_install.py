@@ -301,12 +301,12 @@ def test_k3s_is_changed_in_its_template(tmp_path: Path) -> None:
     ],
 )
 def test_a_plugin_is_chosen_by_name_and_perhaps_index(name: str, program: Program) -> None:
-    assert install.chosen(name) == program
+    assert install.find_program(name) == program
 
 
 def test_a_name_that_no_plugin_has_is_an_error_with_those_that_there_are() -> None:
     with pytest.raises(ConfigError, match=r"^no plugin 'fly'; known: nri-inject, cdi-injector, "):
-        install.chosen("fly")
+        install.find_program("fly")
 
 
 def test_the_release_of_a_folder_follows_its_content(build: Build) -> None:

@@ -13,8 +13,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from children import family
-from launching import BOUND, Running, launched
+from support.children import family
+from support.launching import BOUND, Running, launched
 
 from nri_inject import api
 from nri_inject.capabilities import NEWEST

@@ -12,7 +12,7 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.capabilities import NEWEST
 from nri_inject.cdi import registry
 from nri_inject.errors import ConfigError, RequestError
-from nri_inject.injectors.cdi import inject, injecting, refusal, requested
+from nri_inject.injectors.cdi import inject, make_injector, refusal, requested
 from nri_inject.injectors.host import Host
 from nri_inject.plugins.cdi_injector import PART, main
 from nri_inject.policy import document
@@ -131,7 +131,7 @@ def test_without_specs_no_device_is_known() -> None:
 def test_what_cannot_be_carried_fails_the_container_or_is_told() -> None:
     sentence = "additionalGids 44: NRI cannot add groups to a container"
     assert refused({KEY: "[v.com/d=gids]"}) == (sentence,)
-    lenient = injecting(lenient=True)
+    lenient = make_injector(lenient=True)
     warnings: list[str] = []
     hearing = dataclasses.replace(HOST, warn=warnings.append)
     assert lenient(pod(**{KEY: "[v.com/d=gids]"}), MAIN, hearing) == Adjustment()
@@ -139,7 +139,7 @@ def test_what_cannot_be_carried_fails_the_container_or_is_told() -> None:
 
 
 def test_native_mode_hands_the_names_on() -> None:
-    adjustment = injecting("native")(pod(**{KEY: "[v.com/d=x, v.com/d=x]"}), MAIN, HOST)
+    adjustment = make_injector("native")(pod(**{KEY: "[v.com/d=x, v.com/d=x]"}), MAIN, HOST)
     assert adjustment == Adjustment(CDI_devices=[api.CDIDevice(name="v.com/d=x")])
 
 
@@ -179,7 +179,7 @@ def permitted(
     rules: str, asking: Pod, container: Container = MAIN, *, trusting: bool = False
 ) -> Adjustment:
     permit = Permit(document.read(rules, "policy"), asking, container, "20-cdi-injector")
-    injector = injecting(trusting=trusting)
+    injector = make_injector(trusting=trusting)
     return injector(asking, container, dataclasses.replace(HOST, permit=permit))
 
 

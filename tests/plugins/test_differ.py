@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from launching import BOUND, launched
+from support.launching import BOUND, launched
 
 from nri_inject import api
 from nri_inject.errors import ConfigError

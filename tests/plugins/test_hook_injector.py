@@ -8,10 +8,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import hook_vectors
-import hooks_without_env
+from support import hook_vectors
+from support import hooks_without_env
 import pytest
-from counting import calls_of
+from support.counting import calls_of
 
 from nri_inject import api
 from nri_inject.errors import RequestError
@@ -20,7 +20,7 @@ from nri_inject.hooks import (
     Annotation,
     Choices,
     Definition,
-    Definitions,
+    HookIndex,
     When,
     compiled,
     decide,
@@ -233,7 +233,7 @@ def test_a_search_costs_by_the_length_of_the_text_and_of_the_pattern() -> None:
     ],
 )
 def test_matching_over_the_budget_fails_the_container(annotations: Mapping[str, str]) -> None:
-    definitions = Definitions(matching("^feature.*", f"x{n}[a-z]*y") for n in range(300))
+    definitions = HookIndex(matching("^feature.*", f"x{n}[a-z]*y") for n in range(300))
     with pytest.raises(OverBudget) as caught:
         spent_on(annotations, *definitions)
     (sentence,) = caught.value.faults

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from launching import BOUND, launched
+from support.launching import BOUND, launched
 
 from nri_inject import api
 from nri_inject.capabilities import NEWEST, identify

@@ -21,7 +21,7 @@ from nri_inject.plugins import (
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
-from nri_inject.service.health.supervisor import Supervised
+from nri_inject.service.health.supervisor import Supervisor
 from nri_inject.stub import Limits
 from nri_inject.stub.handshake import Handshake
 
@@ -43,7 +43,7 @@ def answered(
 ) -> api.ConfigureResponse:
     """Return what a program answers to Configure: its own configuration, and the runtime's."""
     options = Options(idx=command.idx, name=command.name)
-    service = Supervised(command.service(options, Config(on_no_answer=config)))
+    service = Supervisor(command.service(options, Config(on_no_answer=config)))
     request = api.ConfigureRequest(
         runtime_name="containerd", runtime_version="v2.4.0", NRI_version="v0.12.5", config=drop_in
     )

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from counting import lines_of
+from support.counting import lines_of
 
 from nri_inject import api
 from nri_inject.errors import RequestError
 from nri_inject.plugin import dispatch, subscription
-from nri_inject.plugins.policy_validator import Validating
+from nri_inject.plugins.policy_validator import ValidatorService
 from nri_inject.policy import document
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config, File, Validator
@@ -26,7 +26,7 @@ FULL = api.LinuxDevice(path="/dev/full", type="c", major=1, minor=7)
 NULL_ALLOWED = "rules: [{name: bin, who: {namespaces: [ci]}, allow: {devices: [/dev/null]}}]"
 
 
-OPENED: list[Validating] = []
+OPENED: list[ValidatorService] = []
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +39,12 @@ def services_are_closed() -> Iterator[None]:
 
 def validating(
     policy: str | None = NULL_ALLOWED, tmp: Path | None = None, **more: object
-) -> Validating:
+) -> ValidatorService:
     rules = None if policy is None else document.read(policy, "policy")
     config = Config(policy=rules, **more)  # type: ignore[arg-type]  # fields of Config
     dirs = (str(tmp),) if tmp else ("/nowhere",)
     options = Options(idx="95", name="policy-validator", cdi_dir=dirs, hooks_dir=dirs)
-    service = Validating(options, config)
+    service = ValidatorService(options, config)
     OPENED.append(service)
     service.configure(api.ConfigureRequest(NRI_version="v0.12.0"))
     return service
@@ -79,7 +79,7 @@ def devices(*given: api.LinuxDevice) -> api.Adjustment:
     return api.Adjustment(linux=api.LinuxContainerAdjustment(devices=given))
 
 
-def reason(service: Validating, asked: api.ValidateContainerAdjustmentRequest) -> str:
+def reason(service: ValidatorService, asked: api.ValidateContainerAdjustmentRequest) -> str:
     with pytest.raises(RequestError) as caught:
         service.validate(asked)
     return str(caught.value)
@@ -212,8 +212,8 @@ def test_what_the_suite_itself_gives_needs_no_rule_for_its_parts(tmp_path: Path)
         annotations={"cdi-devices.noderesource.dev/pod": "[v.com/d=a]"},
     )
     service = validating("rules: [{allow: {cdi_devices: [v.com/d=*]}}]", tmp_path)
-    adjust = service._surroundings.injector(
-        pod, CONTAINER, service._surroundings.host(pod, CONTAINER)
+    adjust = service._environment.injector(
+        pod, CONTAINER, service._environment.host(pod, CONTAINER)
     )
     assert adjust.linux.devices[0].path == "/dev/full"
     service.validate(request(adjust, pod=pod))

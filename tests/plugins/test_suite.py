@@ -19,7 +19,7 @@ from nri_inject.runtime import manifests
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
-from nri_inject.service.injector import Injecting
+from nri_inject.service.injector import InjectorService
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests/vectors"
@@ -59,7 +59,7 @@ def options(tmp_path: Path) -> Options:
     )
 
 
-OPENED: list[Injecting] = []
+OPENED: list[InjectorService] = []
 
 
 @pytest.fixture(autouse=True)
@@ -70,9 +70,9 @@ def services_are_closed() -> Iterator[None]:
         OPENED.pop().close()
 
 
-def service(command: Command, options: Options) -> Injecting:
+def service(command: Command, options: Options) -> InjectorService:
     made = command.service(options, Config(policy="unrestricted"))
-    assert isinstance(made, Injecting)
+    assert isinstance(made, InjectorService)
     OPENED.append(made)
     configure = made.plugin.configure
     assert configure is not None
@@ -80,7 +80,7 @@ def service(command: Command, options: Options) -> Injecting:
     return made
 
 
-def outcome(services: Sequence[Injecting], pod: Pod, container: Container) -> Any:
+def outcome(services: Sequence[InjectorService], pod: Pod, container: Container) -> Any:
     """Return what one service wants, or all of a row as a runtime joins them; or the faults."""
     adjustments: list[Adjustment] = []
     faults: list[str] = []

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from machine import machine, write
+from support.machine import machine, write
 
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.capabilities import identify

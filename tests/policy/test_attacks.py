@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from device_rules import Rule
+from support.device_rules import Rule
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import registry
 from nri_inject.errors import RequestError
 from nri_inject.host import sight
-from nri_inject.host.model import DeviceNode, Place
+from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.host.nodes import Remembered
 from nri_inject.host.sight import Mounted, Sight
 from nri_inject.injectors import cdi
@@ -57,7 +57,7 @@ def refusal(kind: str, text: str, rules: str, host: Host | None = None) -> str:
 def refused(adjustment: Adjustment, rules: str, host: Host | None = None) -> str:
     """Return why another plugin may not give this, whose spelling no reader of ours has seen."""
     with pytest.raises(RequestError) as caught:
-        permit(rules).granted(adjustment, host or real_host())
+        permit(rules).filter(adjustment, host or real_host())
     return "; ".join(caught.value.faults)
 
 
@@ -208,7 +208,7 @@ def test_a_terminal_is_given_where_a_rule_names_it(terminal: str) -> None:
         assert annotated("devices", f"[{{path: {terminal}}}]", rules).linux.devices
     rules = "{allow: {devices: [{type: c, major: 136, minor: 77}]}}"
     asked = device("/dev/mine", 77, major=136)
-    assert permit(rules).granted(asked, real_host()) is asked
+    assert permit(rules).filter(asked, real_host()) is asked
 
 
 @pytest.mark.parametrize("number", [(136, 999_999), (1, 3)])
@@ -260,7 +260,7 @@ def test_a_link_out_of_an_allowed_source(place: Path) -> None:
         (place / name).mkdir()
     (place / "models/link").symlink_to("../secret")
     rules = for_source(place / "models")
-    assert permit(rules).granted(mount(place / "models"), real_host()).mounts
+    assert permit(rules).filter(mount(place / "models"), real_host()).mounts
     told = refused(mount(place / "models/link"), rules)
     assert told.startswith(f"mount of '{place}/models/link' ({place}/secret) at '/in': no rule of")
     climbing = refused(mount(f"{place}/models/../secret"), rules)
@@ -373,7 +373,7 @@ def test_a_source_inside_of_what_containers_may_write(place: Path) -> None:
     """Root in a container that writes there is root to the host's files as well."""
     (place / "data/below").mkdir(parents=True)
     rules = for_source(place / "data", access="rw")
-    assert permit(rules).granted(mount(place / "data", "/in", "bind", "rw"), real_host()).mounts
+    assert permit(rules).filter(mount(place / "data", "/in", "bind", "rw"), real_host()).mounts
     assert refused(mount(place / "data/below"), rules).endswith(
         f"it lies in '{place}/data', where containers may write and put a link in its place"
     )
@@ -381,7 +381,7 @@ def test_a_source_inside_of_what_containers_may_write(place: Path) -> None:
 
 @pytest.mark.parametrize("root", ["/", "'/**'", "'/*'"])
 def test_a_source_right_below_a_root_that_containers_may_write(root: str) -> None:
-    host = Host({}, files={"/srv": Place("/srv"), "/srv/a": Place("/srv/a")})
+    host = Host({}, files={"/srv": HostPath("/srv"), "/srv/a": HostPath("/srv/a")})
     asked = mount("/srv" if root != "'/*'" else "/srv/a")
     assert "where containers may write" in refused(asked, for_source(root, access="rw"), host)
 
@@ -479,7 +479,7 @@ def tmpfs(*options: str, **more: str) -> Adjustment:
     ],
 )
 def test_more_options_behind_a_comma_of_an_allowed_one(option: str, reason: str) -> None:
-    assert permit(TMPFS).granted(tmpfs("size=1m"), real_host()).mounts
+    assert permit(TMPFS).filter(tmpfs("size=1m"), real_host()).mounts
     assert reason in refused(tmpfs(option), TMPFS)
 
 
@@ -514,7 +514,7 @@ def test_the_hosts_directories_in_an_option() -> None:
         assert "does not have the options 'lowerdir=" in refused(asked, rules)
     named = "{allow: {mounts: [{type: overlay, options: ['lowerdir=/srv/a:/srv/b']}]}}"
     asked = tmpfs("ro", "lowerdir=/srv/a:/srv/b", type="overlay", source="overlay")
-    assert permit(named).granted(asked, real_host()) is asked
+    assert permit(named).filter(asked, real_host()) is asked
 
 
 @pytest.mark.parametrize("field", ["destination", "source", "type"])
@@ -570,7 +570,7 @@ def test_a_sysctl_that_climbs_out_of_an_allowed_directory() -> None:
     assert "is not a name that a sysctl can have" in refusal("sysctl", f"{{{name}: '1'}}", rules)
     adjustment = Adjustment(linux=api.LinuxContainerAdjustment(sysctl={name: "1"}))
     # Dots are slashes to runc, so what it writes is net//kernel/x, which is below net.
-    assert permit(rules).granted(adjustment, real_host()) is adjustment
+    assert permit(rules).filter(adjustment, real_host()) is adjustment
 
 
 def test_names_that_write_lines_or_move_the_cursor() -> None:
@@ -690,7 +690,7 @@ def test_who_may_have_nothing_learns_nothing_by_asking(rules: str, kind: str, te
     full = Host(
         {disk.path: disk},
         numbers={disk.number: ("/dev/vda", "/dev/SECRET")},
-        files={"/srv/SECRET": Place("/etc")},
+        files={"/srv/SECRET": HostPath("/etc")},
         inventory=lambda: pytest.fail("it looked at the host's devices"),
     )
     told = refusal(kind, text, rules, full)

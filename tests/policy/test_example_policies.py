@@ -9,7 +9,7 @@ import pytest
 
 from nri_inject.api import Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.host.model import DeviceNode, Place
+from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import Host
 from nri_inject.policy import document
@@ -29,11 +29,11 @@ class Everything(dict[str, DeviceNode]):
         return self[path]
 
 
-class Places(dict[str, Place]):
+class Places(dict[str, HostPath]):
     """A host without links."""
 
-    def __missing__(self, path: str) -> Place:
-        return Place(path)
+    def __missing__(self, path: str) -> HostPath:
+        return HostPath(path)
 
 
 def read(name: str) -> Policy:

@@ -18,7 +18,7 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import registry
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.hooks import Choices, Definition, When
-from nri_inject.host.model import DeviceNode, Number, Place
+from nri_inject.host.model import DeviceNode, Number, HostPath
 from nri_inject.host.nodes import HostFiles
 from nri_inject.injectors import cdi, hooks
 from nri_inject.injectors.host import Host
@@ -27,7 +27,7 @@ from nri_inject.policy.permit import Permit
 from nri_inject.policy.source import PolicyFile
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Surroundings
+from nri_inject.service.environment import Environment
 
 POD = Pod(namespace="ci", name="evil")
 CONTAINER = Container(name="main")
@@ -56,7 +56,7 @@ def wanted(path: str, number: Number) -> Adjustment:
 def verdict(rules: str, asked: Adjustment, host: Host, container: Container = CONTAINER) -> str:
     judged = permit(rules, container)
     try:
-        judged.granted(asked, host)
+        judged.filter(asked, host)
     except RequestError as error:
         return "; ".join(error.faults)
     return "allowed"
@@ -127,7 +127,7 @@ def mounted(source: str) -> Adjustment:
 
 
 def test_a_source_behind_a_link_that_a_container_could_have_put_there() -> None:
-    place = Place("/srv/models", links=("/srv/data/link",))
+    place = HostPath("/srv/models", links=("/srv/data/link",))
     host = Host({}, files={"/srv/data/link": place})
     told = verdict(f"{LENT}, {{allow: {{mounts: [/srv]}}}}", mounted("/srv/data/link"), host)
     assert told.endswith(
@@ -139,7 +139,7 @@ def test_a_source_behind_a_link_that_a_container_could_have_put_there() -> None:
 @pytest.mark.parametrize("key", ["upperdir", "workdir"])
 def test_a_source_inside_of_what_an_option_lets_containers_write(key: str) -> None:
     rule = f"{{type: overlay, access: rw, options: ['{key}=/srv/up']}}"
-    host = Host({}, files={"/srv/up/x": Place("/srv/up/x")})
+    host = Host({}, files={"/srv/up/x": HostPath("/srv/up/x")})
     told = verdict(f"{{allow: {{mounts: [{rule}, /srv]}}}}", mounted("/srv/up/x"), host)
     assert "it lies in '/srv/up', where containers may write" in told
 
@@ -168,7 +168,7 @@ PATHS = ["/opt/cdi/a.json", "/opt/lib/x", "/opt/bin/hook", "/opt/dev/mem"]
 OWN = Host(
     {"/opt/dev/mem": node("/opt/dev/mem", MEM)},
     numbers={MEM: ("/dev/mem",)},
-    files={path: Place(path) for path in PATHS},
+    files={path: HostPath(path) for path in PATHS},
 )
 
 
@@ -227,7 +227,7 @@ def test_a_cdi_device_with_something_that_containers_could_rewrite(
         cdi.inject(pod, CONTAINER, guarded)
     (told,) = caught.value.faults
     assert told.startswith(fault)
-    assert cdi.injecting(unsafe=True)(pod, CONTAINER, guarded).env
+    assert cdi.make_injector(unsafe=True)(pod, CONTAINER, guarded).env
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_hook_that_containers_could_rewrite(lent: str, why: str) -> None:
     hook = Definition(
         "/opt/bin/hook", when=When(always=True), stages=("poststart",), file="/opt/hooks/a.json"
     )
-    files = {path: Place(path) for path in ("/opt/bin/hook", "/opt/hooks/a.json")}
+    files = {path: HostPath(path) for path in ("/opt/bin/hook", "/opt/hooks/a.json")}
     rules = f"{{allow: {{mounts: [{{source: {lent}, access: rw}}]}}}}"
     warnings: list[str] = []
     host = Host({}, files=files, hooks=(hook,), permit=permit(rules), warn=warnings.append)
@@ -322,10 +322,10 @@ def test_rules_in_the_configuration_that_let_containers_write_it(tmp_path: Path)
     file = tmp_path / "config.yaml"
     file.touch()
     rules = document.read(lending(tmp_path), "this node's policy")
-    around = Surroundings((), Options(idx="10", name="x", config=str(file)), Config(policy=rules))
+    environment = Environment((), Options(idx="10", name="x", config=str(file)), Config(policy=rules))
     with pytest.raises(ConfigError, match="this node's policy: a rule for mounts lets containers"):
-        around.configure(api.ConfigureRequest())
+        environment.configure(api.ConfigureRequest())
     free = Config(policy=rules, unsafe_files=True, audit="off")
-    unasked = Surroundings((), Options(idx="10", name="x", config=str(file)), free)
+    unasked = Environment((), Options(idx="10", name="x", config=str(file)), free)
     unasked.configure(api.ConfigureRequest())
     unasked.close()

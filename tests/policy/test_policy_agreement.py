@@ -6,16 +6,16 @@ import contextlib
 import dataclasses
 from typing import Any
 
-import naive_policy
+from support import naive_policy
 import yaml
 from hypothesis import event, given
 from hypothesis import strategies as st
-from properties import examples
+from support.properties import examples
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.host.model import DeviceNode, NotADevice, Place
+from nri_inject.host.model import DeviceNode, NotADevice, HostPath
 from nri_inject.injectors.host import Host
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
@@ -54,17 +54,17 @@ HOST = Host(
         ("c", 1, 5): ("/dev/zero",),
     },
     files={
-        "/": Place("/"),
-        "/srv": Place("/srv"),
-        "/srv/a": Place("/srv/a"),
-        "/srv/a/b": Place("/srv/a/b"),
-        "/srv/link": Place("/etc"),
-        "/srv/proc": Place("/srv/proc", on_procfs=True),
-        "/srv/tmp/x": Place("/srv/tmp/x", "/srv/tmp is everybody's"),
-        "/etc": Place("/etc"),
-        "/etc/ssl": Place("/etc/ssl"),
-        "/home/bob": Place("/home/bob"),
-        "/home/bob/.ssh": Place("/home/bob/.ssh"),
+        "/": HostPath("/"),
+        "/srv": HostPath("/srv"),
+        "/srv/a": HostPath("/srv/a"),
+        "/srv/a/b": HostPath("/srv/a/b"),
+        "/srv/link": HostPath("/etc"),
+        "/srv/proc": HostPath("/srv/proc", on_procfs=True),
+        "/srv/tmp/x": HostPath("/srv/tmp/x", "/srv/tmp is everybody's"),
+        "/etc": HostPath("/etc"),
+        "/etc/ssl": HostPath("/etc/ssl"),
+        "/home/bob": HostPath("/home/bob"),
+        "/home/bob/.ssh": HostPath("/home/bob/.ssh"),
     },
 )
 
@@ -336,7 +336,7 @@ def test_what_is_allowed_is_what_the_naive_evaluation_allows(
     expected = naive_policy.allowed(policy, asker, adjustment)
     permit = Permit(document.checked(policy, "policy"), pod, container, "10-injector")
     try:
-        granted = permit.granted(adjustment, HOST)
+        granted = permit.filter(adjustment, HOST)
         denied = False
         handed = {mount.destination: mount.source for mount in granted.mounts}
         assert handed == {
@@ -360,7 +360,7 @@ def test_what_is_left_of_a_request_is_what_the_naive_evaluation_allows(
     skipping = dataclasses.replace(document.checked(policy, "policy"), on_deny="skip")
     asker = naive_policy.Asker(pod, container, "10-injector", HOST)
     expected = naive_policy.allowed(policy, asker, adjustment)
-    left = Permit(skipping, pod, container, "10-injector").granted(adjustment, HOST)
+    left = Permit(skipping, pod, container, "10-injector").filter(adjustment, HOST)
     kept = {key for key, is_allowed in naive_policy.allowed(policy, asker, left).items()}
     assert kept == {key for key, is_allowed in expected.items() if is_allowed}
     assert all(naive_policy.allowed(policy, asker, left).values())
@@ -376,7 +376,7 @@ def test_an_admin_who_takes_each_advice_gets_to_a_policy_that_allows_it(
     for _ in range(5):
         permit = Permit(document.checked(policy, "policy"), Pod(namespace="ci"), Container(), "")
         with contextlib.suppress(RequestError):
-            permit.granted(adjustment, HOST)
+            permit.filter(adjustment, HOST)
         advice = [
             permit.sentence(decision).partition("; a rule that does: ")[2]
             for decision in permit.decisions

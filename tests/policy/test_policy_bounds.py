@@ -11,7 +11,7 @@ import pytest
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.host.model import DeviceNode, Place
+from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.injectors.host import Host
 from nri_inject.policy import document
 from nri_inject.policy.items import named, without
@@ -19,7 +19,7 @@ from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Item, Policy
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
-from nri_inject.service.environment import Surroundings
+from nri_inject.service.environment import Environment
 from nri_inject.text.budget import MAX_STEPS, Budget, OverBudget
 
 POD = Pod(namespace="ci", name="p")
@@ -45,7 +45,7 @@ def test_what_takes_too_many_comparisons_fails_the_container(more: dict[str, str
     permit = permit_of(policy_of(1000, "{sysctl: ['*.x']}", **more))
     names = [f"net.a{number}.x" for number in range(34)]
     with pytest.raises(OverBudget) as caught:
-        permit.granted_names("sysctl", names, "sysctl")
+        permit.filter_names("sysctl", names, "sysctl")
     assert str(caught.value) == f"pod ci/p: {COSTLY}"
     assert [d.verdict for d in permit.decisions] == ["allow"] * 33
 
@@ -53,7 +53,7 @@ def test_what_takes_too_many_comparisons_fails_the_container(more: dict[str, str
 def test_a_comparison_with_a_long_name_costs_more() -> None:
     permit = permit_of(policy_of(1000, "{sysctl: ['*.x']}"))
     with pytest.raises(OverBudget):
-        permit.granted_names("sysctl", [f"{'a' * 1024}{number}.x" for number in range(6)], "sysctl")
+        permit.filter_names("sysctl", [f"{'a' * 1024}{number}.x" for number in range(6)], "sysctl")
     assert len(permit.decisions) == 5
 
 
@@ -61,9 +61,9 @@ def test_a_pod_that_takes_too_many_comparisons_cannot_get_rid_of_a_hook() -> Non
     permit = permit_of(policy_of(1000, "{sysctl: ['*.x'], hooks: ['*.y']}", on_deny="skip"))
     names = [f"net.a{number}.x" for number in range(102)]
     with pytest.raises(OverBudget):
-        permit.granted_names("sysctl", names, "sysctl")
+        permit.filter_names("sysctl", names, "sysctl")
     with pytest.raises(OverBudget):
-        permit.unrequested_names("hooks", ["a.json"], "hook")
+        permit.filter_unrequested_names("hooks", ["a.json"], "hook")
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_rules_for_other_names_take_no_comparison() -> None:
     rules = "\n".join(f"- allow: {{sysctl: [net.a{number}.*]}}" for number in range(2000))
     permit = permit_of(document.read(f"rules:\n{rules}", "policy.yaml"))
     names = [f"net.a{number}.x" for number in range(1000)]
-    assert permit.granted_names("sysctl", names, "sysctl") == names
+    assert permit.filter_names("sysctl", names, "sysctl") == names
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_rules_of_many_sets_of_namespaces_count_as_comparisons() -> None:
     )
     permit = permit_of(document.read(f"rules:\n{rules}", "policy.yaml"))
     with pytest.raises(OverBudget, match=COSTLY):
-        permit.granted_names("sysctl", [f"net.a{number}" for number in range(21)], "sysctl")
+        permit.filter_names("sysctl", [f"net.a{number}" for number in range(21)], "sysctl")
     assert {d.verdict for d in permit.decisions} == {"allow"}
 
 
@@ -125,9 +125,9 @@ def test_the_deepest_source_that_is_looked_at_has_64_parts() -> None:
     def verdicts(source: str) -> list[str]:
         permit = permit_of(policy_of(1, "{mounts: [/srv]}"))
         mount = api.Mount(source=source, destination="/in", type="bind", options=["ro"])
-        host = Host({}, files={source: Place(source)})
+        host = Host({}, files={source: HostPath(source)})
         with contextlib.suppress(RequestError):
-            permit.granted(Adjustment(mounts=[mount]), host)
+            permit.filter(Adjustment(mounts=[mount]), host)
         return [decision.reason for decision in permit.decisions]
 
     assert verdicts("/srv" + "/a" * 63) == [""]
@@ -139,7 +139,7 @@ def test_a_mount_with_more_than_64_options_is_denied() -> None:
     options = ["ro", *(f"o{number}" for number in range(64))]
     mount = api.Mount(source="/srv", destination="/in", type="bind", options=options)
     with pytest.raises(RequestError, match="it has more than 64 options"):
-        permit.granted(Adjustment(mounts=[mount]), Host({}, files={"/srv": Place("/srv")}))
+        permit.filter(Adjustment(mounts=[mount]), Host({}, files={"/srv": HostPath("/srv")}))
 
 
 def test_a_device_is_compared_with_the_rules_of_its_own_number() -> None:
@@ -149,7 +149,7 @@ def test_a_device_is_compared_with_the_rules_of_its_own_number() -> None:
     nodes = {one.path: node(one.path, one.minor) for one in devices}
     budget = Budget()
     permit = Permit(policy_of(1, "{devices: [/dev/**]}"), POD, CONTAINER, "10-injector", budget)
-    assert permit.granted(whole, Host(nodes, budget=budget)) == whole
+    assert permit.filter(whole, Host(nodes, budget=budget)) == whole
     assert budget.spent < MAX_STEPS // 5
 
 
@@ -158,14 +158,14 @@ def test_a_rule_for_many_numbers_concerns_each_device() -> None:
     for minor in (1, -1):
         whole = linux([device("/dev/a", 1)], [rule(True, minor, "rw")])
         with pytest.raises(RequestError, match="access"):
-            permit.granted(whole, Host({"/dev/a": node("/dev/a", 1)}))
+            permit.filter(whole, Host({"/dev/a": node("/dev/a", 1)}))
 
 
 def test_a_look_costs_a_comparison_with_each_pattern_of_what_containers_may_write() -> None:
     sources = ", ".join(f"{{source: '/srv/{number}-*', access: rw}}" for number in range(300))
     budget = Budget()
     permit = Permit(policy_of(1, f"{{mounts: [{sources}]}}"), POD, CONTAINER, "10-a", budget)
-    host = Host({}, files={"/srv/a": Place("/srv/a")}, budget=budget)
+    host = Host({}, files={"/srv/a": HostPath("/srv/a")}, budget=budget)
     assert permit.guarded(host).files["/srv/a"].doubt is None
     assert permit.guarded(host).devices.get("/dev/a") is None
     assert budget.spent == 600
@@ -175,10 +175,10 @@ def test_a_look_costs_a_comparison_with_each_pattern_of_what_containers_may_writ
 def test_the_log_has_33_lines_at_most_of_what_passed_or_was_left_out(
     count: int, expected: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    around = Surroundings((), Options(idx="10", name="injector"), Config(audit="off"))
+    environment = Environment((), Options(idx="10", name="injector"), Config(audit="off"))
     permit = permit_of(policy_of(1, "{hooks: [a]}", mode="warn"))
-    permit.granted_names("sysctl", [f"net.a{number}" for number in range(count)], "sysctl")
-    around.record(permit, POD, CONTAINER, "injected")
+    permit.filter_names("sysctl", [f"net.a{number}" for number in range(count)], "sysctl")
+    environment.record(permit, POD, CONTAINER, "injected")
     lines = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(lines) == expected
     if count > 32:
@@ -231,7 +231,7 @@ def test_a_rule_that_takes_access_away_stays_for_another_device_of_its_number() 
 def test_a_rule_that_came_without_a_device_is_left_out_too() -> None:
     policy = policy_of(1, "{hooks: [a]}", on_deny="skip")
     whole = linux([], [rule(True, 7, "rwm"), rule(False, 7, "w")])
-    assert permit_of(policy).granted(whole, Host({})) == linux([], [rule(False, 7, "w")])
+    assert permit_of(policy).filter(whole, Host({})) == linux([], [rule(False, 7, "w")])
 
 
 def test_a_thousand_things_are_left_out_together() -> None:
@@ -244,5 +244,5 @@ def test_a_thousand_things_are_left_out_together() -> None:
     whole.linux.scheduler.policy = api.LinuxSchedulerPolicy.SCHED_FIFO
     setattr(whole.linux.io_priority, "class", api.IOPrioClass.IOPRIO_CLASS_RT)
     whole.linux.memory_policy.mode = api.MpolMode.MPOL_BIND
-    left = permit_of(policy_of(1, "{hooks: [a]}", on_deny="skip")).granted(whole, Host({}))
+    left = permit_of(policy_of(1, "{hooks: [a]}", on_deny="skip")).filter(whole, Host({}))
     assert left == Adjustment(linux=api.LinuxContainerAdjustment())

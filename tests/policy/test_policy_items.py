@@ -11,9 +11,9 @@ from google.protobuf.message import Message
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container
-from nri_inject.host.model import DeviceNode, Place
+from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.injectors.host import Host
-from nri_inject.policy.items import World, items_of, without
+from nri_inject.policy.items import Evaluation, items_of, without
 from nri_inject.policy.rules import Item
 
 FUSE = DeviceNode("/dev/fuse", "c", 10, 229, 0o666, 0, 0, "/dev/fuse")
@@ -25,16 +25,16 @@ HOST = Host(
         DISK.number: ("/dev/sda", "/dev/by-id/disk"),
         ("c", 1, 1): ("/dev/mem",),
     },
-    files={"/srv": Place("/srv"), "/srv/link": Place("/etc")},
+    files={"/srv": HostPath("/srv"), "/srv/link": HostPath("/etc")},
 )
 
 
-def world(container: Container | None = None, host: Host = HOST) -> World:
-    return World(host, container or Container(name="main"), lambda _: True, lambda _: True)
+def evaluation(container: Container | None = None, host: Host = HOST) -> Evaluation:
+    return Evaluation(host, container or Container(name="main"), lambda _: True, lambda _: True)
 
 
 def only(adjustment: Adjustment, container: Container | None = None) -> Item:
-    (item,) = items_of(adjustment, world(container))
+    (item,) = items_of(adjustment, evaluation(container))
     return item
 
 
@@ -127,18 +127,18 @@ ALL = sorted(leaves(Adjustment()))
 def test_every_field_of_nri_is_an_item_or_the_containers_own_affair(place: str) -> None:
     adjustment = filled(place)
     assert adjustment.ByteSize() > 0
-    found = items_of(adjustment, world())
+    found = items_of(adjustment, evaluation())
     assert len(found) == (0 if place in OWN else 1)
 
 
 def test_every_item_of_a_kind_that_a_pod_can_ask_for_can_be_taken_out() -> None:
     for place in ALL:
         adjustment = filled(place)
-        for item in items_of(adjustment, world()):
+        for item in items_of(adjustment, evaluation()):
             if item.kind not in ("cdi_devices", "hooks", "fields"):
                 left = without(adjustment, [item])
-                assert items_of(left, world()) == [], place
-                assert items_of(adjustment, world()) == [item], "the one given is as it was"
+                assert items_of(left, evaluation()) == [], place
+                assert items_of(adjustment, evaluation()) == [item], "the one given is as it was"
 
 
 def test_what_is_taken_away_is_an_item_of_its_own() -> None:
@@ -150,7 +150,7 @@ def test_what_is_taken_away_is_an_item_of_its_own() -> None:
     )
     adjustment.mounts.add(destination="-/proc//acpi/")
     adjustment.env.add(key="-HOME")
-    found = items_of(adjustment, world())
+    found = items_of(adjustment, evaluation())
     assert [(item.kind, item.asked, item.names) for item in found] == [
         ("removals", "removal of mount at '/proc/acpi'", ("/proc/acpi",)),
         ("removals", "removal of device '/dev/fuse'", ("/dev/fuse",)),
@@ -236,7 +236,7 @@ def test_with_more_than_512_devices_and_rules_nothing_is_looked_at(
         resources=resources(*(access_rule("r", minor=number) for number in range(rules))),
     )
     blind = Host(Unseen(), numbers=Unseen(), files=Unseen())
-    items = items_of(adjustment, world(host=blind))
+    items = items_of(adjustment, evaluation(host=blind))
     assert len(items) == devices + rules
     assert {item.trouble for item in items} == {"more than 512 devices and rules are asked for"}
     assert {item.facts["access"] for item in items} == {frozenset()}
@@ -327,7 +327,7 @@ def test_the_source_is_where_the_links_lead() -> None:
 def test_more_than_1024_mounts_and_more_than_64_options_are_allowed_by_nothing() -> None:
     many = Adjustment(mounts=[api.Mount(destination=f"/{number}") for number in range(1025)])
     blind = Host(Unseen(), files=Unseen())
-    assert {item.trouble for item in items_of(many, world(host=blind))} == {
+    assert {item.trouble for item in items_of(many, evaluation(host=blind))} == {
         "more than 1024 mounts are asked for"
     }
     item = only(mount("/srv", "bind", *(f"o{number}" for number in range(65))))
@@ -335,7 +335,7 @@ def test_more_than_1024_mounts_and_more_than_64_options_are_allowed_by_nothing()
 
 
 def test_a_source_of_more_than_64_parts_is_not_looked_at() -> None:
-    (item,) = items_of(mount("/a" * 65), world(host=Host({}, files=Unseen())))
+    (item,) = items_of(mount("/a" * 65), evaluation(host=Host({}, files=Unseen())))
     assert item.trouble == "its source has more than 64 parts"
 
 
@@ -385,13 +385,13 @@ def test_only_a_limit_above_the_containers_own_is_an_item(
     before: api.POSIXRlimit | None, asked: api.POSIXRlimit, hard: int | None
 ) -> None:
     container = Container(rlimits=[before] if before else [])
-    items = items_of(Adjustment(rlimits=[asked]), world(container))
+    items = items_of(Adjustment(rlimits=[asked]), evaluation(container))
     assert [item.facts["hard"] for item in items] == ([] if hard is None else [hard])
 
 
 def test_hooks_are_told_apart_by_their_whole_command_line() -> None:
     hooks = [api.Hook(path="/bin/x", args=["x", word]) for word in ("a", "b")]
-    first, second = items_of(Adjustment(hooks=api.Hooks(poststop=hooks)), world())
+    first, second = items_of(Adjustment(hooks=api.Hooks(poststop=hooks)), evaluation())
     assert first.names == second.names == ("/bin/x",)
     assert (first.asked, first != second) == ("poststop hook '/bin/x'", True)
 

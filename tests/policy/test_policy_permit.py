@@ -9,7 +9,7 @@ import pytest
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.host.model import DeviceNode, Place
+from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.injectors.host import Host
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
@@ -25,7 +25,7 @@ NODES = [
 HOST = Host(
     {node.path: node for node in NODES},
     numbers={node.number: (node.path,) for node in NODES},
-    files={"/srv": Place("/srv")},
+    files={"/srv": HostPath("/srv")},
 )
 FUSE, MEM = (
     api.LinuxDevice(path=node.path, type=node.type, major=node.major, minor=node.minor)
@@ -57,7 +57,7 @@ def asked(*devices: api.LinuxDevice, rules: tuple[api.LinuxDeviceCgroup, ...] = 
 
 def faults(policy: str | Policy, adjustment: Adjustment, **origins: str) -> list[str]:
     with pytest.raises(RequestError) as caught:
-        permit(policy).granted(adjustment, HOST, origins)
+        permit(policy).filter(adjustment, HOST, origins)
     assert caught.value.where == "pod ci/build, container main"
     assert caught.value.denied
     return list(caught.value.faults)
@@ -66,7 +66,7 @@ def faults(policy: str | Policy, adjustment: Adjustment, **origins: str) -> list
 def test_what_is_allowed_is_returned_as_it_is() -> None:
     adjustment = asked(FUSE)
     granting = permit("rules: [{name: fuse, allow: {devices: [/dev/fuse]}}]")
-    assert granting.granted(adjustment, HOST) is adjustment
+    assert granting.filter(adjustment, HOST) is adjustment
     assert [(d.verdict, d.rule) for d in granting.decisions] == [("allow", "fuse")]
 
 
@@ -99,10 +99,10 @@ def test_the_rule_that_is_suggested_allows_it() -> None:
     # What no rule could allow is not looked at, so its rule comes at the second attempt.
     for _ in range(2):
         with pytest.raises(RequestError) as caught:
-            permit(f"rules: [{policy}]").granted(adjustment, HOST)
+            permit(f"rules: [{policy}]").filter(adjustment, HOST)
         policy += ",".join(s.partition("a rule that does: ")[2] for s in caught.value.faults) + ","
         try:
-            assert permit(f"rules: [{policy}]").granted(adjustment, HOST) is adjustment
+            assert permit(f"rules: [{policy}]").filter(adjustment, HOST) is adjustment
         except RequestError:
             continue
         return
@@ -161,19 +161,19 @@ SKIP = "on_deny: skip\nrules: [{allow: {devices: [/dev/fuse]}}]"
 
 def test_what_is_skipped_takes_its_rules_with_it() -> None:
     adjustment = asked(FUSE, MEM, rules=(access(1, "m"), access(1, "w", allow=False)))
-    left = permit(SKIP).granted(adjustment, HOST)
+    left = permit(SKIP).filter(adjustment, HOST)
     assert [device.path for device in left.linux.devices] == ["/dev/fuse"]
     assert not left.linux.resources.devices
 
 
 def test_a_rule_without_its_device_is_skipped_alone() -> None:
     adjustment = asked(FUSE, rules=(access(1, "rw"), access(229, "w", allow=False)))
-    left = permit(SKIP).granted(adjustment, HOST)
+    left = permit(SKIP).filter(adjustment, HOST)
     assert left == asked(FUSE, rules=(access(229, "w", allow=False),))
 
 
 def test_a_device_with_too_much_access_is_skipped_and_not_trimmed() -> None:
-    left = permit(SKIP).granted(asked(FUSE, rules=(access(229, "m"),)), HOST)
+    left = permit(SKIP).filter(asked(FUSE, rules=(access(229, "m"),)), HOST)
     assert not left.linux.devices
     assert not left.linux.resources.devices
 
@@ -181,20 +181,20 @@ def test_a_device_with_too_much_access_is_skipped_and_not_trimmed() -> None:
 def test_a_second_name_of_a_device_keeps_the_rules_that_take_something_away() -> None:
     other = api.LinuxDevice(path="/dev/mem", type="c", major=10, minor=229)
     limiting = access(229, "w", allow=False)
-    left = permit(SKIP).granted(asked(FUSE, other, rules=(limiting,)), HOST)
+    left = permit(SKIP).filter(asked(FUSE, other, rules=(limiting,)), HOST)
     assert left == asked(FUSE, rules=(limiting,))
 
 
 def test_the_one_given_stays_as_it_was() -> None:
     adjustment = asked(FUSE, MEM)
-    permit(SKIP).granted(adjustment, HOST)
+    permit(SKIP).filter(adjustment, HOST)
     assert adjustment == asked(FUSE, MEM)
 
 
 def test_in_warn_mode_everything_is_returned_and_noted() -> None:
     adjustment = asked(FUSE, MEM)
     warning = permit("mode: warn\nrules: [{allow: {devices: [/dev/fuse]}}]")
-    assert warning.granted(adjustment, HOST) is adjustment
+    assert warning.filter(adjustment, HOST) is adjustment
     assert [decision.verdict for decision in warning.decisions] == ["allow", "warn"]
 
 
@@ -205,9 +205,9 @@ def test_names_are_granted_one_by_one() -> None:
     rules = "on_deny: skip\nrules: [{allow: {cdi_devices: [vendor.com/gpu=*]}}]"
     granting = permit(rules)
     names = ["vendor.com/gpu=0", "vendor.com/net=0", "vendor.com/gpu=all"]
-    assert granting.granted_names("cdi_devices", names, "CDI device") == [names[0], names[2]]
+    assert granting.filter_names("cdi_devices", names, "CDI device") == [names[0], names[2]]
     with pytest.raises(RequestError, match=r"CDI device 'vendor\.com/net=0': no rule of"):
-        permit(rules.removeprefix("on_deny: skip\n")).granted_names(
+        permit(rules.removeprefix("on_deny: skip\n")).filter_names(
             "cdi_devices", names, "CDI device"
         )
 
@@ -217,20 +217,20 @@ HANDED = "CDI device"
 
 def test_devices_of_the_kubelet_need_no_rule_and_a_deny_fails_the_container() -> None:
     tolerating = permit("rules: [{name: never, deny: {cdi_devices: [v.com/*=*]}}]")
-    assert tolerating.tolerated_names("cdi_devices", ["w.com/d=0"], HANDED) == ["w.com/d=0"]
+    assert tolerating.filter_admin_names("cdi_devices", ["w.com/d=0"], HANDED) == ["w.com/d=0"]
     assert [d.reason for d in tolerating.decisions] == ["the node has put it there"]
     with pytest.raises(RequestError, match=r"v\.com/d=0': rule 'never' of policy\.yaml"):
-        tolerating.tolerated_names("cdi_devices", ["v.com/d=0"], HANDED)
+        tolerating.filter_admin_names("cdi_devices", ["v.com/d=0"], HANDED)
     skipping = permit("on_deny: skip\nrules: [{deny: {cdi_devices: [v.com/*=*]}}]")
     names = ["w.com/d=0", "v.com/d=0"]
-    assert skipping.tolerated_names("cdi_devices", names, HANDED) == ["w.com/d=0"]
+    assert skipping.filter_admin_names("cdi_devices", names, HANDED) == ["w.com/d=0"]
 
 
 @pytest.mark.parametrize("on_deny", ["fail", "skip"])
 def test_a_hook_that_a_rule_denies_is_left_out_since_nobody_requested_it(on_deny: str) -> None:
     leaving_out = permit(f"on_deny: {on_deny}\nrules: [{{name: never, deny: {{hooks: [99-*]}}}}]")
     names = ["10-a.json", "99-b.json"]
-    assert leaving_out.unrequested_names("hooks", names, "hook") == ["10-a.json"]
+    assert leaving_out.filter_unrequested_names("hooks", names, "hook") == ["10-a.json"]
     assert [(d.verdict, d.rule, d.reason) for d in leaving_out.decisions] == [
         ("allow", None, "the node has put it there"),
         ("skip", "never", "rule 'never' of policy.yaml denies it"),
@@ -239,7 +239,7 @@ def test_a_hook_that_a_rule_denies_is_left_out_since_nobody_requested_it(on_deny
 
 def test_in_warn_mode_a_hook_that_a_rule_denies_is_returned_and_noted() -> None:
     warning = permit("mode: warn\nrules: [{deny: {hooks: [99-*]}}]")
-    assert warning.unrequested_names("hooks", ["99-b"], "hook") == ["99-b"]
+    assert warning.filter_unrequested_names("hooks", ["99-b"], "hook") == ["99-b"]
     assert [decision.verdict for decision in warning.decisions] == ["warn"]
 
 
@@ -247,7 +247,7 @@ def test_in_warn_mode_a_hook_that_a_rule_denies_is_returned_and_noted() -> None:
 def test_a_hook_is_not_lost_where_no_rule_can_be_consulted(on_deny: Any) -> None:
     broken = permit(Policy(on_deny=on_deny, trouble="it is cut off"))
     with pytest.raises(RequestError, match="hook '10-a': it is cut off"):
-        broken.unrequested_names("hooks", ["10-a"], "hook")
+        broken.filter_unrequested_names("hooks", ["10-a"], "hook")
     assert [decision.verdict for decision in broken.decisions] == ["deny"]
 
 

@@ -23,7 +23,7 @@ def granted(rules: str, *devices: api.LinuxDevice) -> list[str]:
     """Return the paths of the devices that a policy grants; RequestError for any that is not."""
     asked = api.Adjustment(linux=api.LinuxContainerAdjustment(devices=devices))
     permit = Permit(document.read(f"rules: [{rules}]", "policy"), POD, MAIN, "10-device-injector")
-    return [device.path for device in permit.granted(asked, HOST).linux.devices]
+    return [device.path for device in permit.filter(asked, HOST).linux.devices]
 
 
 @pytest.mark.parametrize("entry", ["'udev:SUBSYSTEM=mem'", "{device: 'udev:SUBSYSTEM=mem'}"])

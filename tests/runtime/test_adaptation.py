@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from children import children
+from support.children import children
 
 from nri_inject.api import (
     Adjustment,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lives import live
+from support.lives import live
 
 from nri_inject import api
 from nri_inject.api import ContainerState, Pod

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from nri_inject import api
 from nri_inject.errors import NriError
-from nri_inject.runtime.merge import Collected, Conflict, Merged, Request
+from nri_inject.runtime.merge import Merge, Conflict, Merged, Request
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "nri" / "merge.jsonl"
 CASES = [json.loads(line) for line in VECTORS.read_text(encoding="utf-8").splitlines()]
@@ -62,14 +62,14 @@ def run(case: dict[str, Any]) -> tuple[list[dict[str, Any]], Any]:
     rpc = case["rpc"]
     request: Request = json_format.ParseDict(case["request"], getattr(api, f"{rpc}Request")())
     answers = {each["plugin"]: each for each in case["responses"]}
-    collected, seen = Collected(request), []
+    collected, seen = Merge(request), []
     for plugin in (*PLUGINS, "99-v") if case.get("validator") else PLUGINS:
         seen.append({"plugin": plugin, "request": by_type(plain(collected.request_for_next()))})
         given = answers.get(plugin, {"response": {}})
         if "error" in given:
             return seen, given["error"]
         try:
-            collected.take(plugin, answer(rpc, given["response"]))
+            collected.add(plugin, answer(rpc, given["response"]))
         except NriError as error:
             return seen, error
     if case.get("validator"):
@@ -77,7 +77,7 @@ def run(case: dict[str, Any]) -> tuple[list[dict[str, Any]], Any]:
     return seen, as_response(rpc, collected.result())
 
 
-def validation(collected: Collected) -> Message:
+def validation(collected: Merge) -> Message:
     return collected.validation(
         api.PluginInstance(index=plugin[:2], name=plugin[3:]) for plugin in (*PLUGINS, "99-v")
     )
@@ -122,26 +122,26 @@ UPDATE = api.UpdateContainerRequest(
 )
 
 
-def adjusted(*answers: dict[str, Any], request: Request = CREATE) -> Collected:
+def adjusted(*answers: dict[str, Any], request: Request = CREATE) -> Merge:
     """Collect adjustments of the plugins 10-a, 20-b and so on."""
-    collected = Collected(request)
+    collected = Merge(request)
     for plugin, adjust in zip(PLUGINS, answers, strict=False):
-        collected.take(plugin, answer("CreateContainer", {"adjust": adjust}))
+        collected.add(plugin, answer("CreateContainer", {"adjust": adjust}))
     return collected
 
 
-def updated(*answers: list[dict[str, Any]], request: Request = UPDATE) -> Collected:
-    collected = Collected(request)
+def updated(*answers: list[dict[str, Any]], request: Request = UPDATE) -> Merge:
+    collected = Merge(request)
     for plugin, update in zip(PLUGINS, answers, strict=False):
-        collected.take(plugin, answer("UpdateContainer", {"update": update}))
+        collected.add(plugin, answer("UpdateContainer", {"update": update}))
     return collected
 
 
-def env(collected: Collected) -> list[tuple[str, str]]:
+def env(collected: Merge) -> list[tuple[str, str]]:
     return [(each.key, each.value) for each in collected.result().adjust.env]
 
 
-def owner(collected: Collected, field: int, key: str) -> str:
+def owner(collected: Merge, field: int, key: str) -> str:
     return collected.owners.owners["c"].compound[field].owners[key]
 
 
@@ -233,9 +233,9 @@ def test_what_later_plugins_cannot_know_is_in_the_result_only() -> None:
 
 
 def test_evictions_are_passed_over() -> None:
-    collected = Collected(CREATE)
-    collected.take("10-a", answer("CreateContainer", {"evict": [{"containerId": "x"}]}))
-    assert collected.result() == Collected(CREATE).result()
+    collected = Merge(CREATE)
+    collected.add("10-a", answer("CreateContainer", {"evict": [{"containerId": "x"}]}))
+    assert collected.result() == Merge(CREATE).result()
 
 
 def test_failures_are_ignored_only_if_every_update_says_so() -> None:
@@ -275,10 +275,10 @@ def test_an_update_that_is_dropped_leaves_the_request_as_it_was() -> None:
 # --- older versions -------------------------------------------------------------------------------
 
 
-def of_version(nri: tuple[int, int, int], *answers: dict[str, Any]) -> Collected:
-    collected = Collected(CREATE, nri)
+def of_version(nri: tuple[int, int, int], *answers: dict[str, Any]) -> Merge:
+    collected = Merge(CREATE, nri)
     for plugin, adjust in zip(PLUGINS, answers, strict=False):
-        collected.take(plugin, answer("CreateContainer", {"adjust": adjust}))
+        collected.add(plugin, answer("CreateContainer", {"adjust": adjust}))
     return collected
 
 

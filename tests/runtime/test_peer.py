@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stubs import Running
+from support.stubs import Running
 
 from nri_inject import api
 from nri_inject.api import ContainerUpdate, CreateContainerRequest, CreateContainerResponse, Pod

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from properties import examples
+from support.properties import examples
 
 from nri_inject.api import Container, Pod, SynchronizeRequest
 from nri_inject.errors import NriError

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from lives import live
+from support.lives import live
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, ContainerState, ContainerUpdate, Pod

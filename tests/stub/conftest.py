@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stubs import Heard
+from support.stubs import Heard
 
 
 @pytest.fixture

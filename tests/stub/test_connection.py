@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import Message
-from stubs import (
+from support.stubs import (
     CONTAINER,
     CREATE,
     LONG,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from stubs import CREATE, LONGEST, UPDATES, launched, plugin
+from support.stubs import CREATE, LONGEST, UPDATES, launched, plugin
 
 from nri_inject import api
 from nri_inject.stub import Stub

@@ -7,7 +7,7 @@ import queue
 from typing import Any
 
 import pytest
-from stubs import (
+from support.stubs import (
     CONTAINER,
     CREATE,
     LONGEST,

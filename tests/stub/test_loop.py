@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from stubs import (
+from support.stubs import (
     CREATE,
     LONG,
     LONGEST,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stubs import (
+from support.stubs import (
     LONGEST,
     NAME,
     POD,

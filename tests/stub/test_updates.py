@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
-from stubs import (
+from support.stubs import (
     CREATE,
     UPDATES,
     Asking,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from children import children
+from support.children import children
 
 from nri_inject.api import Adjustment, Container, KeyValue, Pod
 from nri_inject.capabilities import identify

@@ -9,8 +9,8 @@ import tracemalloc
 from google.protobuf.message import Message
 from hypothesis import example, given
 from hypothesis import strategies as st
-from properties import examples
-from strategies import damaged, mux_frame, parts, roles, streams, ttrpc_message, uint32
+from support.properties import examples
+from support.strategies import damaged, mux_frame, parts, roles, streams, ttrpc_message, uint32
 from wirebytes import Raw, messages_in
 
 from nri_inject import api

@@ -33,7 +33,7 @@ from nri_inject.text.fields import Fault
 from nri_inject.text.words import quoted, suggestion
 
 # In characters. A path of Linux may be longer, but no name that anybody looks for is.
-LONGEST: Final = 512
+MAX_SELECTOR: Final = 512
 _MOST_CONDITIONS: Final = 8
 
 _Matches: TypeAlias = Callable[[str], object]
@@ -95,8 +95,8 @@ class Miss:
 
 def parse(text: str) -> Selector:
     """Read a selector; Fault with a sentence if it is none."""
-    if len(text) > LONGEST:
-        raise Fault(f"{quoted(text)} is longer than {LONGEST} characters")
+    if len(text) > MAX_SELECTOR:
+        raise Fault(f"{quoted(text)} is longer than {MAX_SELECTOR} characters")
     if text.startswith("/"):
         return _parse_path(text)
     kind, colon, rest = text.partition(":")

@@ -90,9 +90,9 @@ def _device(value: Value) -> Values:
 @cache
 def _read_wanted() -> Reader[Values]:
     # Loaded when somebody asks: most nodes have no pod that does, and it takes time to start.
-    from nri_inject.host.devices import wanted
+    from nri_inject.host.devices import selected
 
-    return wanted.reader((Field("path", container_path), Field("as", container_path), *_MORE))
+    return selected.reader((Field("path", container_path), Field("as", container_path), *_MORE))
 
 
 # What a selector may mean, as far as a policy can tell without looking.
@@ -215,7 +215,7 @@ def _access_rules(
         for number, letters in wanted.items()
         for rule in access.rules(number, _automatic(number), letters)
     ]
-    loss = capabilities.lack("device rules", host.runtime) if rules else None
+    loss = capabilities.unsupported("device rules", host.runtime) if rules else None
     if loss is not None:
         raise Fault(f"access: {capabilities.sentence(loss, host.runtime)}")
     return rules
@@ -231,7 +231,7 @@ def _completed(
     """Return what an item becomes: one device, or as many as are looked for."""
     if _OURS.isdisjoint(device):
         return [_complete(device, host, nodes)]
-    from nri_inject.host.devices import wanted
+    from nri_inject.host.devices import selected
 
     if "device" in device:
         found = _found(device, host)
@@ -240,7 +240,7 @@ def _completed(
     else:
         found = [_complete(device, host, nodes)]
     given = {"access": device["access"]} if "access" in device else {}
-    return [{**wanted.owned(each, container, host.runtime), **given} for each in found]
+    return [{**selected.with_owner(each, container, host.runtime), **given} for each in found]
 
 
 def _mounted(
@@ -277,22 +277,22 @@ def _as_on_host(device: Values, host: Host, nodes: dict[str, DeviceNode | Fault]
 
 
 def _found(device: Values, host: Host) -> list[Values]:
-    from nri_inject.host.devices import inventory, wanted
+    from nri_inject.host.devices import inventory, selected
 
     selector = device["device"]
     if not _reaches(selector.path or _ANY_NODE, host):
         return [{**_UNKNOWN, "path": selector.text}]
     spend = partial(host.budget.spend, f"looking for {quoted(selector.text)} on the host")
-    return wanted.find(device, host.devices, host.inventory or inventory.Inventory, spend)
+    return selected.find(device, host.devices, host.inventory or inventory.Inventory, spend)
 
 
 def _is_missing(device: Values, host: Host) -> bool:
-    from nri_inject.host.devices import wanted
+    from nri_inject.host.devices import selected
 
     path = clean(device["path"])
     if _is_complete(device) or not _reaches(path, host):
         return False
-    return wanted.is_missing(path, host.devices)
+    return selected.is_missing(path, host.devices)
 
 
 def _reaches(path: str, host: Host) -> bool:

@@ -70,7 +70,7 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     if host.permit is None or not adjustment.ByteSize():
         return adjustment
     origins = {kind.name: key for kind, key, _ in found}
-    return host.permit.granted(adjustment, host, origins)
+    return host.permit.filter(adjustment, host, origins)
 
 
 def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
@@ -97,7 +97,7 @@ def _add(
     if wish is None and not sentences:
         return []
     faults = list(sentences)
-    loss = capabilities.lack(kind.field, host.runtime)
+    loss = capabilities.unsupported(kind.field, host.runtime)
     if loss is not None:
         faults.append(capabilities.sentence(loss, host.runtime))
     if wish is not None:

@@ -27,7 +27,7 @@ def read(text: str) -> Cpus:
     return frozenset(numbers)
 
 
-def written(numbers: Iterable[int]) -> str:
+def format_cpu_list(numbers: Iterable[int]) -> str:
     """Return the list of some numbers, empty for none."""
     # In a run, each number is as far from its place in the order as the others are.
     runs = groupby(enumerate(sorted(numbers)), key=lambda placed: placed[1] - placed[0])

@@ -48,7 +48,7 @@ def write(notes: Notes, before: Pools, now: Pools) -> None:
 def _value(placed: Placed, *, is_pending: bool) -> bytes:
     noted = {
         "subject": dataclasses.asdict(placed.subject),
-        "own": cpulist.written(placed.own),
+        "own": cpulist.format_cpu_list(placed.own),
         "pending": is_pending,
     }
     return json.dumps(noted).encode()

@@ -193,7 +193,7 @@ class ResourceAssigner:
             "%d containers, %d of them with CPUs of their own; shared CPUs are %s",
             len(containers),
             sum(1 for placed in self._pools.placed.values() if placed.own),
-            cpulist.written(self._pools.shared),
+            cpulist.format_cpu_list(self._pools.shared),
         )
         return updates({each.id: cpuset_of(each) for each in containers}, self._pools)
 
@@ -259,10 +259,10 @@ class ResourceAssigner:
             had = before.placed.get(container_id, placed._replace(own=frozenset())).own
             if placed.own and placed.own != had:
                 log.info(
-                    "%s: CPUs %s for itself", placed.subject.where, cpulist.written(placed.own)
+                    "%s: CPUs %s for itself", placed.subject.where, cpulist.format_cpu_list(placed.own)
                 )
         if pools.shared != before.shared:
-            log.info("shared CPUs are %s", cpulist.written(pools.shared))
+            log.info("shared CPUs are %s", cpulist.format_cpu_list(pools.shared))
 
     def _ask(self, wanted: list[ContainerUpdate]) -> None:
         """Have containers updated outside of an answer."""

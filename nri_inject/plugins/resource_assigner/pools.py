@@ -170,8 +170,8 @@ class Pools:
         unknown = self.rules.reserved - self.topology.all
         if unknown:
             raise ConfigError(
-                f"reserved CPUs {cpulist.written(unknown)} are not there, offline or isolated;"
-                f" there are {cpulist.written(self.topology.all)}"
+                f"reserved CPUs {cpulist.format_cpu_list(unknown)} are not there, offline or isolated;"
+                f" there are {cpulist.format_cpu_list(self.topology.all)}"
             )
         if not self.topology.all - self.rules.reserved:
             raise ConfigError("all CPUs are reserved, so there would be no shared pool")
@@ -202,7 +202,7 @@ class Pools:
 
     def _cpuset(self, cpus: Cpus) -> Cpuset:
         nodes = self.topology.nodes_of(cpus) if self.rules.memory_nodes else frozenset()
-        return Cpuset(cpulist.written(cpus), cpulist.written(nodes))
+        return Cpuset(cpulist.format_cpu_list(cpus), cpulist.format_cpu_list(nodes))
 
     def create(self, subject: Subject) -> Pools:
         """Place a container that is to be created; RequestError if it cannot have what it asks for.
@@ -300,8 +300,8 @@ def reconcile(
         if refused:
             notes.append(refused)
         elif own:
-            had = cpulist.written(cpus) or "any"
-            notes.append(f"{subject.where}: had CPUs {had}, gets {cpulist.written(own)} for itself")
+            had = cpulist.format_cpu_list(cpus) or "any"
+            notes.append(f"{subject.where}: had CPUs {had}, gets {cpulist.format_cpu_list(own)} for itself")
     return pools, notes
 
 

@@ -27,7 +27,7 @@ except ImportError as error:
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-MOST_CONNECTIONS: Final = 8
+MAX_CONNECTIONS: Final = 8
 _LONGEST_REQUEST: Final = 1 << 14
 
 Document = Callable[[], Mapping[str, Any]]
@@ -118,7 +118,7 @@ class Endpoint:
             connection, _address = self._socket.accept()
         except OSError:  # it has gone
             return
-        if len(self._open) == MOST_CONNECTIONS:
+        if len(self._open) == MAX_CONNECTIONS:
             self.end(self._open[0])
         connection.setblocking(False)
         scrape = _Scrape(connection, self)

@@ -1,6 +1,6 @@
 """Which running containers lack what their pods ask for: started while no plugin was there.
 
-`lacking` decides, a function of two messages. `Comparison` asks it for each container that a
+`missing_edits` decides, a function of two messages. `DriftCheck` asks it for each container that a
 runtime reports, in slices of time between requests: thousands would not fit into one answer. Until
 then it keeps what is needed of pods and containers, within a bound of bytes.
 """
@@ -28,7 +28,7 @@ SLICE: Final = 0.02
 SHOWN: Final = 20
 """How many missed containers have a line in the log, and how many for which that is not known."""
 
-MOST_NAMED: Final = 5
+MAX_NAMED: Final = 5
 """How many of the things that one container lacks are named."""
 
 MAX_CONTAINERS: Final = 16 << 20
@@ -49,7 +49,7 @@ _ALIVE: Final = frozenset(
 )
 
 
-def lacking(wanted: Adjustment, container: Container) -> tuple[str, ...]:
+def missing_edits(wanted: Adjustment, container: Container) -> tuple[str, ...]:
     """Return what an adjustment asks for and a container does not have, in short names.
 
     The first few are named, and the others counted.
@@ -60,7 +60,7 @@ def lacking(wanted: Adjustment, container: Container) -> tuple[str, ...]:
     which most runtimes tell nothing.
     """
     lacks = tuple(_lacking(wanted, container))
-    named, more = lacks[:MOST_NAMED], len(lacks) - MOST_NAMED
+    named, more = lacks[:MAX_NAMED], len(lacks) - MAX_NAMED
     return (*named, f"{more} more") if more > 0 else named
 
 
@@ -87,7 +87,7 @@ def _lacking(wanted: Adjustment, container: Container) -> Iterator[str]:
 Expected = Callable[[Pod, Container], Adjustment]
 
 
-class Comparison:
+class DriftCheck:
     """Compare containers with what is expected of them, a slice at a time; a Watch of the loop.
 
     `expected` returns what a container should have been given, and raises NriError where that
@@ -194,7 +194,7 @@ class Comparison:
         pod = Pod.FromString(record)
         self._state.compared += 1
         try:
-            lacks = lacking(self._expected(pod, container), container)
+            lacks = missing_edits(self._expected(pod, container), container)
         except NriError as error:
             self._unknown += 1
             if self._unknown <= SHOWN:

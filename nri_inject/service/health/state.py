@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from nri_inject.version import VERSION
 
-MOST_MISSED: Final = 1000
+MAX_MISSED: Final = 1000
 """How many missed containers are remembered; of more, only the number is."""
 
 MAX_SHOWN: Final = 50
@@ -88,7 +88,7 @@ class State:
 
     def miss(self, container_id: str, missed: Missed) -> None:
         """Remember a container that was missed."""
-        if len(self.missed) >= MOST_MISSED:
+        if len(self.missed) >= MAX_MISSED:
             self.unlisted += 1
             return
         self.missed[container_id] = Missed(

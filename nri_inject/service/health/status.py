@@ -25,7 +25,7 @@ DIRECTORY: Final = "/run/nri-inject"
 VARIABLE: Final = "NRI_INJECT_STATUS_DIR"
 """The environment's word for the directory; empty means that no plugin has a status socket."""
 
-PATIENCE: Final = 2.0
+CLIENT_TIMEOUT: Final = 2.0
 """How long a plugin may take to answer, in seconds: a runtime would wait no longer either."""
 
 MAX_READERS: Final = 16
@@ -213,7 +213,7 @@ def _connected(path: str) -> Iterator[socket.socket]:
     Python's own timeout would not do: with it, connecting fails at once while the backlog is full
     (unix(7), EAGAIN), and a busy plugin would pass for a dead one.
     """
-    seconds, fraction = divmod(PATIENCE, 1)
+    seconds, fraction = divmod(CLIENT_TIMEOUT, 1)
     patience = struct.pack("ll", int(seconds), int(fraction * 1e6))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)

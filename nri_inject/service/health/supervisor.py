@@ -27,7 +27,7 @@ from nri_inject.plugin import Plugin, Updates
 from nri_inject.service.base import Service
 from nri_inject.service.health import status
 from nri_inject.service.health.life import Life
-from nri_inject.service.health.missed import Comparison
+from nri_inject.service.health.missed import DriftCheck
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.state import MAX_TEXT, document, shortened
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
@@ -83,7 +83,7 @@ class _Part(Protocol):
 P = TypeVar("P", bound=_Part)
 
 
-class Supervised:
+class Supervisor:
     """A service that tells how it is. `close` it when its stub has ended."""
 
     def __init__(
@@ -95,7 +95,7 @@ class Supervised:
         self._metrics_address = metrics_address
         self._stub: Stub | None = None
         self._parts = ExitStack()
-        self._comparison: Comparison | None = None
+        self._comparison: DriftCheck | None = None
         self.state: Final = self._life.state(self._inner.index, self._inner.name)
         self.plugin: Final = self._observed(self._inner)
 
@@ -106,7 +106,7 @@ class Supervised:
         if isinstance(self._service, Remembering) and self._life.notes is not None:
             self._service.remember(self._life.notes, resumes=self._life.resumes)
         if isinstance(self._service, Expecting):
-            self._comparison = self._watch(Comparison(self.state, self._service.expected))
+            self._comparison = self._watch(DriftCheck(self.state, self._service.expected))
             self._comparison.on_progress = partial(self._life.keep_found, self.state)
         self._life.restore(self.state)
         pause = watchdog_pause()

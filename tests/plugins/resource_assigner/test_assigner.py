@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hardware import container, host, pod, resources
-from launching import BOUND, launched
+from support.launching import BOUND, launched
 
 from nri_inject import api
 from nri_inject.errors import ConfigError, RequestError

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.plugins.resource_assigner.cpulist import read, written
+from nri_inject.plugins.resource_assigner.cpulist import read, format_cpu_list
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_what_is_no_list_is_named(part: str) -> None:
     [(set(), ""), ({5}, "5"), ({0, 1}, "0-1"), ({0, 1, 2, 8, 10, 11}, "0-2,8,10-11")],
 )
 def test_a_list_is_written_as_the_kernel_writes_it(numbers: set[int], text: str) -> None:
-    assert written(numbers) == text
+    assert format_cpu_list(numbers) == text
 
 
 @given(st.sets(st.integers(0, 300)))
 def test_what_was_written_is_read_again(numbers: set[int]) -> None:
-    assert read(written(numbers)) == numbers
+    assert read(format_cpu_list(numbers)) == numbers

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from hardware import container, hosts, pod, resources
 from hypothesis import given
 from hypothesis import strategies as st
-from properties import examples
+from support.properties import examples
 
 from nri_inject.errors import RequestError
 from nri_inject.plugins.resource_assigner.cpulist import Cpus, read

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject.host.trust import planted, untrusted
+from nri_inject.host.trust import replaceable_by, untrusted
 from nri_inject.host.walk import steps
 
 NOBODY = 65534
@@ -132,10 +132,10 @@ def test_place_in_a_sticky_directory_is_its_owners_to_move(root: Path) -> None:
     (root / "tmp/ours").mkdir()
     (root / "tmp").chmod(0o1777)
     os.chown(root / "tmp/theirs", NOBODY, 0)
-    assert planted([*steps("/tmp/theirs", str(root))]) == (
+    assert replaceable_by([*steps("/tmp/theirs", str(root))]) == (
         f"/tmp/theirs belongs to user {NOBODY}, who can move it"
     )
-    assert planted([*steps("/tmp/ours", str(root))]) is None
+    assert replaceable_by([*steps("/tmp/ours", str(root))]) is None
 
 
 @needs_root
@@ -145,9 +145,9 @@ def test_dots_do_not_hide_the_directory_that_others_can_write(root: Path) -> Non
     (root / "tmp/file").touch()
     (root / "tmp").chmod(0o1777)
     os.chown(root / "tmp/theirs", NOBODY, 0)
-    assert planted([*steps("/tmp/ours/../theirs", str(root))]) == (
+    assert replaceable_by([*steps("/tmp/ours/../theirs", str(root))]) == (
         f"/tmp/theirs belongs to user {NOBODY}, who can move it"
     )
     in_tmp = "/tmp/file is in /tmp, where others can put files"
-    assert planted([*steps("/tmp/ours/../file", str(root))]) == in_tmp
+    assert replaceable_by([*steps("/tmp/ours/../file", str(root))]) == in_tmp
     assert verdict(root, "/tmp/ours/../file") == in_tmp

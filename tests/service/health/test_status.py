@@ -129,7 +129,7 @@ def test_a_killed_plugins_socket_is_silent_and_goes_when_the_next_one_comes(
 
 
 def test_one_that_hangs_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "PATIENCE", 0.01)
+    monkeypatch.setattr(status, "CLIENT_TIMEOUT", 0.01)
     with closing(StatusSocket(str(tmp_path), "20-a", dict)) as one:
         assert ask(one.path) is None
 
@@ -160,10 +160,10 @@ def test_a_document_is_bounded_in_bytes_whatever_names_are_in_it(character: str)
     full = State("20", "a", 1, runtime=character * 5000, config_error=character * 5000)
     full.notes = [character * 5000] * 10
     long = character * 5000
-    for number in range(state.MOST_MISSED + 5):
+    for number in range(state.MAX_MISSED + 5):
         full.miss(str(number), Missed(long, long, (long,) * 6))
     said = state.document(full, "synchronized", launched=True)
-    assert said["missed"]["count"] == state.MOST_MISSED + 5
+    assert said["missed"]["count"] == state.MAX_MISSED + 5
     assert len(said["missed"]["containers"]) == state.MAX_SHOWN
     assert len(json.dumps(said)) < state.MAX_DOCUMENT
     kept = sum(

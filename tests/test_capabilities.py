@@ -7,18 +7,18 @@ from nri_inject import api
 from nri_inject.capabilities import (
     FIELDS,
     NEWEST,
-    Loss,
+    Unsupported,
     Runtime,
     Version,
     drop_unknown,
     identify,
     keeps_failure_policy,
     known_events,
-    lack,
-    lost,
+    unsupported,
+    unsupported_in,
     named,
     sentence,
-    spare,
+    drop_what_crashes,
 )
 from nri_inject.errors import ConfigError
 
@@ -64,7 +64,7 @@ def test_of_an_unknown_runtime_nothing_is_lost(name: str, version: str) -> None:
     runtime = identify(name, version)
     assert runtime.nri == NEWEST.nri
     assert runtime.assumed
-    assert lost(everything(), runtime) == []
+    assert unsupported_in(everything(), runtime) == []
 
 
 @pytest.mark.parametrize("version", ["", "garbage", "<unknown>", "one.two", "9" * 5000 + ".1"])
@@ -157,14 +157,14 @@ def everything() -> api.Adjustment:
     ],
 )
 def test_what_a_runtime_drops(runtime: Runtime, fields: list[str]) -> None:
-    assert [loss.field for loss in lost(everything(), runtime)] == fields
+    assert [loss.field for loss in unsupported_in(everything(), runtime)] == fields
 
 
 def test_an_adjustment_that_asks_for_little_loses_nothing() -> None:
     oldest = identify("containerd", "1.7.0")
-    assert lost(api.Adjustment(mounts=[api.Mount(destination="/a")]), oldest) == []
-    assert lost(api.Adjustment(linux=api.LinuxContainerAdjustment()), oldest) == []
-    assert lack("mounts", oldest) is None
+    assert unsupported_in(api.Adjustment(mounts=[api.Mount(destination="/a")]), oldest) == []
+    assert unsupported_in(api.Adjustment(linux=api.LinuxContainerAdjustment()), oldest) == []
+    assert unsupported("mounts", oldest) is None
 
 
 @pytest.mark.parametrize(
@@ -183,19 +183,19 @@ def test_an_adjustment_that_asks_for_little_loses_nothing() -> None:
 def test_cdi_names_are_applied_only_where_the_runtime_has_an_injector(
     name: str, version: str, applied: bool
 ) -> None:
-    assert (lack("CDI_devices", identify(name, version)) is None) is applied
+    assert (unsupported("CDI_devices", identify(name, version)) is None) is applied
 
 
 def test_looking_for_losses_leaves_the_adjustment_as_it_is() -> None:
     adjustment = api.Adjustment()
-    lost(adjustment, identify("containerd", "1.7.0"))
+    unsupported_in(adjustment, identify("containerd", "1.7.0"))
     assert not adjustment.HasField("linux")
 
 
 def test_the_sentence_names_who_drops_what_and_where_it_would_work() -> None:
     old = identify("containerd", "1.7.24~ds1")
-    assert lack("sysctl", old) == Loss("sysctl", (0, 12, 0), "containerd 2.3.0, CRI-O 1.37")
-    assert [sentence(loss, old) for loss in lost(everything(), old)][8] == (
+    assert unsupported("sysctl", old) == Unsupported("sysctl", (0, 12, 0), "containerd 2.3.0, CRI-O 1.37")
+    assert [sentence(loss, old) for loss in unsupported_in(everything(), old)][8] == (
         "containerd 1.7.24~ds1 (NRI 0.6.1) does not apply sysctl: needs NRI 0.12.0, "
         "first in containerd 2.3.0, CRI-O 1.37"
     )
@@ -203,7 +203,7 @@ def test_the_sentence_names_who_drops_what_and_where_it_would_work() -> None:
 
 def test_the_sentence_about_a_missing_injector_names_no_version() -> None:
     runtime = identify("containerd", "2.0.5")
-    loss = lack("CDI_devices", runtime)
+    loss = unsupported("CDI_devices", runtime)
     assert loss is not None
     assert sentence(loss, runtime) == (
         "containerd 2.0.5 (NRI 0.8.0) does not apply CDI_devices: "
@@ -272,7 +272,7 @@ def test_a_runtime_is_named_with_its_version() -> None:
 def test_a_sysctl_is_taken_out_for_the_nri_that_would_end_of_it(release: str, stays: bool) -> None:
     adjustment = api.Adjustment(linux=api.LinuxContainerAdjustment(sysctl={"a": "b"}))
     whole = api.copy_of(adjustment)
-    spare(adjustment, identify("containerd", release))
+    drop_what_crashes(adjustment, identify("containerd", release))
     assert adjustment == (whole if stays else api.Adjustment())
 
 
@@ -280,10 +280,10 @@ def test_only_the_sysctl_is_taken_out() -> None:
     devices = [api.LinuxDevice(path="/dev/fuse")]
     linux = api.LinuxContainerAdjustment(sysctl={"a": "b"}, devices=devices)
     adjustment = api.Adjustment(args=["sh"], linux=linux)
-    spare(adjustment, identify("containerd", "2.2.9"))
+    drop_what_crashes(adjustment, identify("containerd", "2.2.9"))
     assert adjustment == api.Adjustment(
         args=["sh"], linux=api.LinuxContainerAdjustment(devices=devices)
     )
     nothing = api.Adjustment()
-    spare(nothing, identify("containerd", "2.2.9"))
+    drop_what_crashes(nothing, identify("containerd", "2.2.9"))
     assert nothing == api.Adjustment()

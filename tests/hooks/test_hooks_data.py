@@ -21,7 +21,7 @@ from nri_inject.hooks import Subject, decide, read
 
 pytestmark = pytest.mark.slow
 
-HOOKS = Path(__file__).parents[1] / "hooks"
+HOOKS = Path(__file__).parents[2] / "hooks"
 DEFINITIONS = sorted((HOOKS / "definitions").glob("*.json"))
 PROGRAMS = sorted((HOOKS / "bin").iterdir())
 INSTALLED = "/usr/libexec/oci/hooks.d/nri-inject/"

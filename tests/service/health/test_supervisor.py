@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from children import family
+from support.children import family
 
 from nri_inject import api
 from nri_inject.capabilities import Runtime, Version, identify

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from properties import examples
+from support.properties import examples
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = Path(__file__).parents[1] / "hooks/bin/json-text"
+PROGRAM = Path(__file__).parents[2] / "hooks/bin/json-text"
 NOTHING = (1, b"")
 
 

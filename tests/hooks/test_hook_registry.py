@@ -11,12 +11,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import hook_vectors
-import hooks_without_env
+from support import hook_vectors
+from support import hooks_without_env
 import pytest
 
 from nri_inject.hooks import AS_GO, Choices, NoCommand, Subject, injection
-from nri_inject.hooks.registry import LARGEST_FILE, HookRegistry
+from nri_inject.hooks.registry import MAX_FILE, HookRegistry
 
 GROUPS = (
     *("dirs", "extension", "fields", "files", "json", "order", "regex", "stages"),
@@ -210,7 +210,7 @@ def test_fifo_device_and_socket_are_refused_without_waiting(
 
 def test_huge_file_is_not_read(place: Path, registry: HookRegistry) -> None:
     with (place / "etc/a.json").open("wb") as file:
-        file.truncate(LARGEST_FILE + 1)
+        file.truncate(MAX_FILE + 1)
     assert files(registry) == []
     assert errors(registry, place) == {"etc/a.json": ["has 1048577 bytes, at most 1048576 allowed"]}
 

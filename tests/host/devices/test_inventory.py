@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from machine import HUB, PCI, USB, Fake, machine, sticks, write
+from support.machine import HUB, PCI, USB, Fake, machine, sticks, write
 
 from nri_inject.host.devices import inventory
 from nri_inject.host.devices.classes import CLASSES

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import machine, sticks, umockdev
-from umockdev import Umockdev, open_umockdev
+from support.machine import machine, sticks, umockdev
+from support.umockdev import Umockdev, open_umockdev
 
 pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
 PROGRAM = BIN / "nri-inject"
-PAGE = Path(__file__).parents[2] / "docs" / "find-a-device.md"
+PAGE = Path(__file__).parents[3] / "docs" / "find-a-device.md"
 
 
 @pytest.fixture(scope="module")

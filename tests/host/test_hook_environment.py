@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import hooks_without_env
+from support import hooks_without_env
 import pytest
 
 from nri_inject.host.hook_environment import PATH, environment
 
-VECTORS = Path(__file__).parent / "vectors"
+VECTORS = Path(__file__).parents[1] / "vectors"
 
 
 def test_hook_without_environment_gets_roots_path_and_nothing_else() -> None:

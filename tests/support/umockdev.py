@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from e2e.archive import ArchiveUnavailable, open_packages
-from machine import Fake, umockdev
+from support.machine import Fake, umockdev
 
 BOUND = 60
 # Names of one library differ by release, so what a machine lacks is looked for under both.

@@ -16,7 +16,7 @@ from nri_inject.errors import RequestError
 from nri_inject.plugins import device_injector
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
-from nri_inject.service.injector import Injecting, service_of
+from nri_inject.service.injector import InjectorService, service_of
 from nri_inject.stub import Stub
 
 CONFIG = """
@@ -46,10 +46,10 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def service(file: Path) -> Iterator[Injecting]:
+def service(file: Path) -> Iterator[InjectorService]:
     """Return a device injector whose policy allows one device."""
     made = service_of(device_injector.PART)(Options(idx="10", name="injector"), Config())
-    assert isinstance(made, Injecting)
+    assert isinstance(made, InjectorService)
     assert made.plugin.configure is not None
     request = api.ConfigureRequest(
         runtime_name="containerd", runtime_version="1.7.24", config=CONFIG.format(file=file)
@@ -64,7 +64,7 @@ def audited(file: Path) -> list[tuple[str, str]]:
     return [(line["decision"], line["outcome"]) for line in lines]
 
 
-def test_without_a_stub_it_is_written_down_at_once(service: Injecting, file: Path) -> None:
+def test_without_a_stub_it_is_written_down_at_once(service: InjectorService, file: Path) -> None:
     service.create_container(pod("/dev/full"), CONTAINER)
     with pytest.raises(RequestError):
         service.create_container(pod("/dev/null"), CONTAINER)
@@ -72,7 +72,7 @@ def test_without_a_stub_it_is_written_down_at_once(service: Injecting, file: Pat
 
 
 def test_no_container_waits_until_it_is_written_down(
-    service: Injecting, file: Path, caplog: pytest.LogCaptureFixture
+    service: InjectorService, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, theirs = socket.socketpair()
     stub = Stub(service.plugin, connection=theirs)

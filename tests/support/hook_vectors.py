@@ -13,7 +13,7 @@ from typing import Any
 from nri_inject import api
 from nri_inject.hooks import Injection, Subject, injection
 
-VECTORS = Path(__file__).parent / "vectors/oci-hooks"
+VECTORS = Path(__file__).parents[1] / "vectors/oci-hooks"
 FIELDS = {
     "create_runtime": "createRuntime",
     "create_container": "createContainer",

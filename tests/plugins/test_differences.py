@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
-from strategies import containers
+from support.strategies import containers
 
 from nri_inject import api
 from nri_inject.api import Container

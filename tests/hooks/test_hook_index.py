@@ -14,7 +14,7 @@ from nri_inject.hooks import (
     Annotation,
     Choices,
     Definition,
-    Definitions,
+    HookIndex,
     NoCommand,
     Subject,
     When,
@@ -75,7 +75,7 @@ def definitions_of(*whens: When) -> list[Definition]:
     ]
 
 
-def outcome(definitions: list[Definition] | Definitions, subject: Subject) -> object:
+def outcome(definitions: list[Definition] | HookIndex, subject: Subject) -> object:
     try:
         return injection(definitions, subject)
     except NoCommand as error:
@@ -85,7 +85,7 @@ def outcome(definitions: list[Definition] | Definitions, subject: Subject) -> ob
 @given(st.lists(whens, max_size=6), st.lists(subjects, min_size=1, max_size=3))
 def test_an_index_changes_no_answer(all_whens: list[When], asked: list[Subject]) -> None:
     plain = definitions_of(*all_whens)
-    indexed = Definitions(plain)
+    indexed = HookIndex(plain)
     for subject in asked:
         assert outcome(indexed, subject) == outcome(plain, subject)
 
@@ -105,7 +105,7 @@ def test_only_who_could_match_is_a_candidate() -> None:
         annotation = Annotation(compiled(key), compiled("^true$"))
         return When(annotations=(annotation,), commands=tuple(map(compiled, commands)))
 
-    definitions = Definitions(
+    definitions = HookIndex(
         definitions_of(
             about("^one$"),
             about("^two$", "^/bin/other$"),
@@ -121,7 +121,7 @@ def test_only_who_could_match_is_a_candidate() -> None:
 
 
 def test_of_a_long_text_the_index_cannot_tell() -> None:
-    definitions = Definitions(definitions_of(When(commands=(compiled("a+"),)), When(always=True)))
+    definitions = HookIndex(definitions_of(When(commands=(compiled("a+"),)), When(always=True)))
     assert which([compiled("a")])(b"a" * 513) is None
     assert definitions.candidates([], "b" * 513) == definitions
 
@@ -131,12 +131,12 @@ def test_patterns_too_large_together_are_asked_one_by_one() -> None:
     # RE2 takes each of them by itself; together they are over what an index may take.
     large = [compiled(rf"^(?:[\pL{number}]{{1,30}})$") for number in range(40)]
     assert which(large)(b"a") is None
-    definitions = Definitions(definitions_of(*(When(commands=(one,)) for one in large)))
+    definitions = HookIndex(definitions_of(*(When(commands=(one,)) for one in large)))
     assert len(injection(definitions, Subject({}, ["a"], False)).matched) == 40
 
 
 def test_a_pattern_that_is_not_there_yet_is_nobodys() -> None:
-    assert Definitions().candidates(["key"], "/bin/sh") == ()
+    assert HookIndex().candidates(["key"], "/bin/sh") == ()
     assert which([])(b"text") == []
 
 
@@ -144,7 +144,7 @@ def steps_of(patterns: Sequence[str], keys: Sequence[str]) -> int:
     """Return what it costs to find keys among definitions with these patterns."""
     spent: list[int] = []
     whens = [When(annotations=(Annotation(compiled(one), compiled("x")),)) for one in patterns]
-    definitions = Definitions(Definition("/bin/a", when=when) for when in whens)
+    definitions = HookIndex(Definition("/bin/a", when=when) for when in whens)
     definitions.candidates(keys, None, spent.append)
     return sum(spent)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nri_inject.host.devices.classes import CLASSES
 from nri_inject.host.devices.device import Device, Part, natural
-from nri_inject.host.devices.selectors import LONGEST, misses, parse
+from nri_inject.host.devices.selectors import MAX_SELECTOR, misses, parse
 from nri_inject.text.fields import Fault
 
 HUB = Part("1-1", "usb", "usb_device", "usb", {"idVendor": "05e3", "idProduct": "0608"})
@@ -136,7 +136,7 @@ WRONG: dict[str, str] = {
     'udev:ID_MODEL=x"y"': "'x\"y\"' has a double quote in it; put the whole value into quotes",
     "class:vidio": "class 'vidio' is unknown; did you mean 'video'?",
     "udev:CLASS=": "'CLASS' has no value; '*' stands for any",
-    "/dev/" + "x" * LONGEST: "",
+    "/dev/" + "x" * MAX_SELECTOR: "",
     "udev:" + ",".join(["A=b"] * 9): "9 conditions, at most 8 allowed",
 }
 
@@ -145,7 +145,7 @@ WRONG: dict[str, str] = {
 def test_what_is_no_selector_says_why(text: str) -> None:
     with pytest.raises(Fault) as caught:
         parse(text)
-    expected = WRONG[text] or f"{('/dev/' + 'x' * 72)!r}"[:-1] + f"...' is longer than {LONGEST}"
+    expected = WRONG[text] or f"{('/dev/' + 'x' * 72)!r}"[:-1] + f"...' is longer than {MAX_SELECTOR}"
     assert caught.value.sentences[0].startswith(expected)
 
 

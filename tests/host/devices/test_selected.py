@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from machine import machine, write
+from support.machine import machine, write
 
 from nri_inject.api import Container
 from nri_inject.capabilities import NEWEST, identify
-from nri_inject.host.devices import inventory, wanted
+from nri_inject.host.devices import inventory, selected
 from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.devices.selectors import parse
 from nri_inject.host.model import DeviceNode, NotADevice
@@ -49,7 +49,7 @@ Find = Callable[..., list[dict[str, Any]]]
 @pytest.fixture
 def find(found: Inventory, nodes: Nodes) -> Find:
     def find(selector: str, **keys: Any) -> list[dict[str, Any]]:
-        return wanted.find({"device": parse(selector), **keys}, nodes, lambda: found)
+        return selected.find({"device": parse(selector), **keys}, nodes, lambda: found)
 
     return find
 
@@ -92,7 +92,7 @@ def test_a_path_needs_no_inventory(nodes: Nodes) -> None:
         raise AssertionError
 
     item = {"device": parse("/dev/fuse")}
-    assert paths(wanted.find(item, nodes, never)) == ["/dev/fuse"]
+    assert paths(selected.find(item, nodes, never)) == ["/dev/fuse"]
 
 
 def test_what_is_optional_may_be_missing(find: Find) -> None:
@@ -163,7 +163,7 @@ def test_a_device_that_is_replaced_between_two_looks_is_not_given(find: Find, no
 
 OTHERS = [Field(name, read_line) for name in ("as", "path", "type")]
 OTHERS += [Field(name, integer(0, 9999)) for name in ("major", "minor", "file_mode", "uid", "gid")]
-READ_ITEM = wanted.reader(OTHERS)
+READ_ITEM = selected.reader(OTHERS)
 
 
 @pytest.mark.parametrize(
@@ -236,20 +236,20 @@ def test_the_values_that_a_key_may_have(name: str) -> None:
 def test_the_owner_is_the_user_that_the_container_runs_as() -> None:
     container = Container(user={"uid": 1000, "gid": 100})
     device = {**STICK, "owner": "container", "optional": True}
-    assert wanted.owned(device, container, NEWEST) == {**STICK, "uid": 1000, "gid": 100}
+    assert selected.with_owner(device, container, NEWEST) == {**STICK, "uid": 1000, "gid": 100}
     root = Container(user={})
-    assert wanted.owned(device, root, NEWEST) == {**STICK, "uid": 0, "gid": 0}
+    assert selected.with_owner(device, root, NEWEST) == {**STICK, "uid": 0, "gid": 0}
 
 
 def test_the_owner_of_the_host_stays() -> None:
     for device in ({**STICK, "owner": "host"}, STICK):
-        assert wanted.owned(device, Container(), NEWEST) == STICK
+        assert selected.with_owner(device, Container(), NEWEST) == STICK
 
 
 def test_a_runtime_that_does_not_tell_the_user_is_named() -> None:
     runtime = identify("containerd", "2.1.9")
     with pytest.raises(Fault) as caught:
-        wanted.owned({**STICK, "owner": "container"}, Container(), runtime)
+        selected.with_owner({**STICK, "owner": "container"}, Container(), runtime)
     assert caught.value.sentences == (
         (
             "owner: containerd 2.1.9 does not tell which user the container runs as"

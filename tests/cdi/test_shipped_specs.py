@@ -9,7 +9,7 @@ from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.cdi.resolve import resolve
 from nri_inject.host.model import DeviceNode
 
-DIRECTORY = Path(__file__).parents[1] / "cdi_specs"
+DIRECTORY = Path(__file__).parents[2] / "cdi_specs"
 FILES = sorted(DIRECTORY.glob("*.yaml"))
 
 

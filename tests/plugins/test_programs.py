@@ -12,7 +12,7 @@ from nri_inject.plugins.programs import PROGRAMS, SUITE, load, named
 from nri_inject.service.command import Command
 from nri_inject.version import VERSION
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_table_is_that_of_the_project() -> None:

@@ -17,7 +17,7 @@ from nri_inject.host.nodes import HostDevices, HostNumbers
 from nri_inject.plugins import suite
 from nri_inject.service import config
 from nri_inject.service.base import Options
-from nri_inject.service.environment import Surroundings
+from nri_inject.service.environment import Environment
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make devices")
 
@@ -154,8 +154,8 @@ def test_a_denied_link_denies_the_device_where_udev_is_not_seen(root: Path, aske
 
 
 @contextmanager
-def around(root: Path, rules: str) -> Iterator[Surroundings]:
-    with closing(Surroundings(suite.PARTS, OPTIONS, configured(root, rules))) as opened:
+def around(root: Path, rules: str) -> Iterator[Environment]:
+    with closing(Environment(suite.PARTS, OPTIONS, configured(root, rules))) as opened:
         opened._take(opened.config)
         yield opened
 

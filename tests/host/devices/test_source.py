@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from machine import HUB, Fake, machine, sticks, write
+from support.machine import HUB, Fake, machine, sticks, write
 
 from nri_inject.host.devices.inventory import Inventory, read
 from nri_inject.host.devices.live import Live

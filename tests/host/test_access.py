@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from device_rules import OPENINGS, READINGS, Rule, of_message
+from support.device_rules import OPENINGS, READINGS, Rule, of_message
 from hypothesis import given
 from hypothesis import strategies as st
 

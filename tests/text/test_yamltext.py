@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from properties import examples
+from support.properties import examples
 
 from nri_inject.errors import NriError
 from nri_inject.text import yamlevents, yamltext

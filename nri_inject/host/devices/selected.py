@@ -38,7 +38,7 @@ from nri_inject.text.yamltext import Value
 
 Owner: TypeAlias = Literal["container", "host"]
 ALL: Final = "all"
-MOST: Final = 256
+MAX_DEVICES: Final = 256
 """How many devices one item may have, and an annotation may look for."""
 
 
@@ -57,7 +57,7 @@ def _read_count(value: Value) -> int | str:
     return ALL if value == ALL else _NUMBER(value)
 
 
-_NUMBER: Final = integer(1, MOST)
+_NUMBER: Final = integer(1, MAX_DEVICES)
 _OWNERS: Final[Mapping[str, Owner]] = {"container": "container", "host": "host"}
 
 _OWN: Final = (
@@ -103,7 +103,7 @@ def _faults(item: Values) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Match:
     """A node of the host that is meant, and the other paths that lead to it, if those matter.
 
     `device` is what is known of it where a selector is no path.
@@ -162,20 +162,20 @@ def is_missing(path: str, nodes: Mapping[str, DeviceNode]) -> bool:
 
 def _at(
     path: str, linked: bool, nodes: Mapping[str, DeviceNode], inventory: Callable[[], Inventory]
-) -> Found:
+) -> Match:
     """Return what a path leads to; the inventory is only needed for its links."""
     node = node_at(path, nodes)
     if not linked:
-        return Found(node)
+        return Match(node)
     known = inventory().of_number("b" if node.type == "b" else "c", node.major, node.minor)
-    return Found(node, () if known is None else tuple(p for p in known.paths if p != path))
+    return Match(node, () if known is None else tuple(p for p in known.paths if p != path))
 
 
-def _of(device: Device, nodes: Mapping[str, DeviceNode]) -> Found:
+def _of(device: Device, nodes: Mapping[str, DeviceNode]) -> Match:
     node = node_at(device.path, nodes)
     if (node.type, node.major, node.minor) != device.number:
         raise Fault(f"{quoted(device.path)} is being replaced by another device; try again")
-    return Found(node, device.links, device)
+    return Match(node, device.links, device)
 
 
 def _facts(node: DeviceNode) -> Values:
@@ -198,14 +198,14 @@ def _given(item: Values) -> Values:
 _MOST_SHOWN: Final = 4
 
 
-def _check_count(selector: Selector, count: int | str, found: Sequence[Found]) -> None:
+def _check_count(selector: Selector, count: int | str, found: Sequence[Match]) -> None:
     if not found:
         raise Fault(
             f"{quoted(selector.text)} matches no device of the node;"
             " `nri-inject devices explain` there says what comes near"
         )
-    if len(found) > MOST:
-        raise Fault(f"{quoted(selector.text)} matches more than {MOST} devices")
+    if len(found) > MAX_DEVICES:
+        raise Fault(f"{quoted(selector.text)} matches more than {MAX_DEVICES} devices")
     if count in (ALL, len(found)):
         return
     noun = "device" if len(found) == 1 else "devices"
@@ -237,7 +237,7 @@ def _alias_faults(path: str, count: int | str) -> Iterator[str]:
         yield f"as: {quoted(path)} has no place for {{name}} or {{index}} of several devices"
 
 
-def _paths(item: Values, index: int, found: Found) -> Iterator[str]:
+def _paths(item: Values, index: int, found: Match) -> Iterator[str]:
     """Yield where a device is in the container: its path, or another; and its links'."""
     alias: str | None = item.get("as")
     if alias is None:
@@ -252,7 +252,7 @@ def _paths(item: Values, index: int, found: Found) -> Iterator[str]:
 # --- owner --------------------------------------------------------------------------------------
 
 
-def owned(device: Values, container: Container, runtime: Runtime) -> Values:
+def with_owner(device: Values, container: Container, runtime: Runtime) -> Values:
     """Return a device with the owner that is asked for.
 
     `container` is the user that the container's process starts as, which runtimes tell from NRI

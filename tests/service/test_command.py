@@ -14,10 +14,10 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import launching
+from support import launching
 import pytest
-import stubs
-from launching import BOUND, NOT_NEEDED, Running
+from support import stubs
+from support.launching import BOUND, NOT_NEEDED, Running
 
 from nri_inject import api
 from nri_inject.capabilities import NEWEST, Runtime, identify

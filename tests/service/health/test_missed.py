@@ -12,7 +12,7 @@ from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.service.health import missed
-from nri_inject.service.health.missed import Comparison, lacking
+from nri_inject.service.health.missed import DriftCheck, missing_edits
 from nri_inject.service.health.state import Missed, State
 
 POD = Pod(id="p", namespace="ns", name="web")
@@ -34,7 +34,7 @@ COMPLETE = Container(
 
 
 def test_a_container_that_was_passed_over_lacks_all_of_it() -> None:
-    assert lacking(WANTED, Container()) == (
+    assert missing_edits(WANTED, Container()) == (
         "device /dev/fuse",
         "mount /data",
         "variable PART",
@@ -43,29 +43,29 @@ def test_a_container_that_was_passed_over_lacks_all_of_it() -> None:
 
 
 def test_a_container_that_has_it_lacks_nothing_whatever_its_values() -> None:
-    assert lacking(WANTED, COMPLETE) == ()
+    assert missing_edits(WANTED, COMPLETE) == ()
 
 
 def test_a_hook_at_another_stage_is_another_hook() -> None:
     elsewhere = Container(hooks=api.Hooks(prestart=[api.Hook(path="/bin/note")]))
     wanted = Adjustment(hooks=WANTED.hooks)
-    assert lacking(wanted, elsewhere) == ("hook /bin/note",)
+    assert missing_edits(wanted, elsewhere) == ("hook /bin/note",)
 
 
 def test_what_was_to_be_removed_is_not_lacking() -> None:
     marks = Adjustment(mounts=[api.Mount(destination="-/data")], env=[api.KeyValue(key="-PART")])
-    assert lacking(marks, Container()) == ()
+    assert missing_edits(marks, Container()) == ()
 
 
 def test_what_runtimes_do_not_tell_is_not_compared() -> None:
     wanted = Adjustment(linux=api.LinuxContainerAdjustment(sysctl={"kernel.msgmax": "1"}))
-    assert lacking(wanted, Container()) == ()
+    assert missing_edits(wanted, Container()) == ()
 
 
 def test_of_many_things_the_first_are_named() -> None:
     devices = [api.LinuxDevice(path=f"/dev/d{number}") for number in range(9)]
     wanted = Adjustment(linux=api.LinuxContainerAdjustment(devices=devices))
-    assert lacking(wanted, Container())[-2:] == ("device /dev/d4", "4 more")
+    assert missing_edits(wanted, Container())[-2:] == ("device /dev/d4", "4 more")
 
 
 def running(number: int, state: api.ContainerState = RUNNING) -> Container:
@@ -76,7 +76,7 @@ def fresh() -> State:
     return State("20", "tested", 1)
 
 
-def begin(one: Comparison, pods: list[Pod], containers: list[Container]) -> None:
+def begin(one: DriftCheck, pods: list[Pod], containers: list[Container]) -> None:
     """Do what a connection does: configure, one part after the other, the end."""
     one.restart()
     for pod in pods:
@@ -86,11 +86,11 @@ def begin(one: Comparison, pods: list[Pod], containers: list[Container]) -> None
     one.begin()
 
 
-def pending(one: Comparison) -> bool:
+def pending(one: DriftCheck) -> bool:
     return bool(select.select([one], [], [], 0)[0])
 
 
-def finish(one: Comparison) -> None:
+def finish(one: DriftCheck) -> None:
     while pending(one):
         one.ready()
 
@@ -100,7 +100,7 @@ def test_containers_are_compared_between_requests_not_in_one(
 ) -> None:
     monkeypatch.setattr(missed, "SLICE", 0)
     state = fresh()
-    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+    with closing(DriftCheck(state, lambda _pod, _container: WANTED)) as one:
         assert not pending(one)
         begin(one, [POD], [running(0), running(1), running(2, STOPPED)])
         assert (state.compared, state.to_compare) == (0, 2)
@@ -108,12 +108,12 @@ def test_containers_are_compared_between_requests_not_in_one(
         assert (state.compared, state.to_compare, pending(one)) == (1, 1, True)
         finish(one)
     assert (state.compared, state.to_compare) == (2, 0)
-    assert state.missed["c1"] == Missed("ns/web", "n1", lacking(WANTED, Container()))
+    assert state.missed["c1"] == Missed("ns/web", "n1", missing_edits(WANTED, Container()))
 
 
 def test_a_later_synchronization_forgets_what_an_earlier_one_found() -> None:
     state = fresh()
-    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+    with closing(DriftCheck(state, lambda _pod, _container: WANTED)) as one:
         begin(one, [POD], [running(0)])
         finish(one)
         begin(one, [POD], [running(1)])
@@ -129,7 +129,7 @@ def test_a_container_whose_wish_cannot_be_had_any_more_is_told_and_passed_over(
         raise RequestError(["no device /dev/usb"])
 
     state = fresh()
-    with caplog.at_level(logging.INFO), closing(Comparison(state, gone)) as one:
+    with caplog.at_level(logging.INFO), closing(DriftCheck(state, gone)) as one:
         begin(one, [POD], [running(0)])
         finish(one)
     assert state.missed == {}
@@ -145,7 +145,7 @@ def test_of_many_whose_wish_cannot_be_had_the_first_are_named(
     def gone(_pod: Pod, _container: Container) -> Adjustment:
         raise RequestError(["no device /dev/usb"])
 
-    with caplog.at_level(logging.INFO), closing(Comparison(fresh(), gone)) as one:
+    with caplog.at_level(logging.INFO), closing(DriftCheck(fresh(), gone)) as one:
         begin(one, [POD], [running(number) for number in range(100)])
         finish(one)
     assert len(caplog.messages) == missed.SHOWN + 2
@@ -154,7 +154,7 @@ def test_of_many_whose_wish_cannot_be_had_the_first_are_named(
 
 def test_thousands_are_counted_and_the_first_are_named(caplog: pytest.LogCaptureFixture) -> None:
     state = fresh()
-    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+    with closing(DriftCheck(state, lambda _pod, _container: WANTED)) as one:
         begin(one, [POD], [running(number) for number in range(3000)])
         finish(one)
     assert (len(state.missed), state.unlisted) == (1000, 2000)
@@ -163,7 +163,7 @@ def test_thousands_are_counted_and_the_first_are_named(caplog: pytest.LogCapture
 
 
 def compared(state: State, pods: list[Pod], containers: list[Container]) -> None:
-    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+    with closing(DriftCheck(state, lambda _pod, _container: WANTED)) as one:
         begin(one, pods, containers)
         finish(one)
 
@@ -234,7 +234,7 @@ def test_a_container_of_too_many_variables_is_counted_and_not_compared() -> None
 
 def test_a_container_that_is_removed_while_it_waits_is_not_compared() -> None:
     state = fresh()
-    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+    with closing(DriftCheck(state, lambda _pod, _container: WANTED)) as one:
         begin(one, [POD], [running(0), running(1)])
         one.forget("c0")
         assert state.to_compare == 1
@@ -244,7 +244,7 @@ def test_a_container_that_is_removed_while_it_waits_is_not_compared() -> None:
 
 def test_a_synchronization_that_broke_off_leaves_nothing_behind() -> None:
     state = fresh()
-    with closing(Comparison(state, lambda _pod, _container: WANTED)) as one:
+    with closing(DriftCheck(state, lambda _pod, _container: WANTED)) as one:
         one.add([POD], [running(0)])
         begin(one, [POD], [running(1)])
         finish(one)

@@ -1,0 +1,1 @@
+"""Helpers of the tests: containers, policies and processes that several tests use."""
