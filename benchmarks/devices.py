@@ -34,7 +34,7 @@ STARTS = (
     ("the device injector, launched", "import nri_inject.plugins.device_injector"),
     (
         "and the first selector",
-        "import nri_inject.host.devices.wanted, nri_inject.host.devices.live",
+        "import nri_inject.host.devices.selected, nri_inject.host.devices.live",
     ),
     (
         "and libudev, for a property",

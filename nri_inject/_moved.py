@@ -20,6 +20,16 @@ MOVED: Final = {
 ALSO_FROM: Final = {"nri_inject.annotations": ("nri_inject.text.fields", "nri_inject.text.words")}
 """The other modules that names of an old module have gone to."""
 
+RENAMED: Final = {
+    "nri_inject.runtimes": {
+        "Loss": "Unsupported",
+        "lack": "unsupported",
+        "lost": "unsupported_in",
+        "spare": "drop_what_crashes",
+    }
+}
+"""The old names in an old module, and what they are called now."""
+
 
 class _Finder(MetaPathFinder):
     def find_spec(
@@ -42,6 +52,8 @@ class _Loader(Loader):
         for other in ALSO_FROM.get(spec.name, ()):
             names = vars(importlib.import_module(other)).items()
             vars(module).update({name: value for name, value in names if name[0] != "_"})
+        for old, name in RENAMED.get(spec.name, {}).items():
+            setattr(module, old, getattr(module, name))
         return module
 
     def exec_module(self, module: ModuleType) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nri_inject._moved import MOVED
+from nri_inject._moved import MOVED, RENAMED
 from nri_inject.text import fields, words
 from nri_inject.text.annotations import find
 
@@ -28,3 +28,14 @@ def test_an_old_module_has_the_names_that_have_gone_to_others() -> None:
         old = importlib.import_module("nri_inject.annotations")
     assert (old.Fault, old.map_of) == (fields.Fault, fields.map_of)
     assert (old.quoted, old.find) == (words.quoted, find)
+
+
+@pytest.mark.parametrize(("module", "names"), RENAMED.items())
+def test_an_old_module_has_what_is_called_differently_now(
+    module: str, names: dict[str, str]
+) -> None:
+    sys.modules.pop(module, None)
+    with pytest.warns(DeprecationWarning, match=f"^{module} is now "):
+        old = importlib.import_module(module)
+    for before, now in names.items():
+        assert getattr(old, before) is getattr(old, now)

@@ -31,11 +31,13 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Py
 
 
 def test_a_test_that_starts_a_process_fails(run: pytest.Pytester) -> None:
-    result = run.runpytest_subprocess("-p", "quick", "--quick")
+    result = run.runpytest_subprocess("-p", "support.quick", "--quick")
     result.assert_outcomes(passed=1, failed=1, deselected=1)
     result.stdout.fnmatch_lines(["*starts a process (subprocess.Popen '*'): mark the test slow"])
 
 
 def test_without_the_option_all_tests_run(run: pytest.Pytester) -> None:
-    result = run.runpytest_subprocess("-p", "quick", "--deselect", "test_some.py::test_slow")
+    result = run.runpytest_subprocess(
+        "-p", "support.quick", "--deselect", "test_some.py::test_slow"
+    )
     result.assert_outcomes(passed=2, deselected=1)

@@ -32,7 +32,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Py
 
 
 def outcome(run: pytest.Pytester) -> pytest.RunResult:
-    return run.runpytest_inprocess("-p", "skips", "-ra", "--no-fold-skipped")
+    return run.runpytest_inprocess("-p", "support.skips", "-ra", "--no-fold-skipped")
 
 
 def test_a_test_is_skipped_for_what_the_machine_lacks(run: pytest.Pytester) -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "Definition",
     "HookIndex",
     "Fault",
+    "HookIndex",
     "Injection",
     "Kind",
     "Match",

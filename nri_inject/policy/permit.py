@@ -14,6 +14,7 @@ from nri_inject.errors import RequestError
 from nri_inject.host import user_namespace
 from nri_inject.host.model import HostPath
 from nri_inject.policy.items import (
+    Evaluation,
     Guarded,
     HostView,
     Evaluation,

@@ -13,6 +13,7 @@ from typing import Any
 
 from support import hooks_without_env
 import pytest
+from support import hooks_without_env
 
 from nri_inject.cdi import names, oci, schema, spec
 from nri_inject.cdi.registry import CdiRegistry, Snapshot

@@ -14,6 +14,7 @@ from typing import Any
 from support import hook_vectors
 from support import hooks_without_env
 import pytest
+from support import hook_vectors, hooks_without_env
 
 from nri_inject.hooks import AS_GO, Choices, NoCommand, Subject, injection
 from nri_inject.hooks.registry import MAX_FILE, HookRegistry

@@ -6,6 +6,7 @@ import pytest
 from support.device_rules import OPENINGS, READINGS, Rule, of_message
 from hypothesis import given
 from hypothesis import strategies as st
+from support.device_rules import OPENINGS, READINGS, Rule, of_message
 
 from nri_inject.host.access import AUTOMATIC, Number, letters, possible_access, refusal, rules
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from support import hooks_without_env
 import pytest
+from support import hooks_without_env
 
 from nri_inject.host.hook_environment import PATH, environment
 

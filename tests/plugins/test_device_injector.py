@@ -17,6 +17,7 @@ from support.counting import calls_of
 from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
+from support.counting import calls_of
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
