@@ -29,8 +29,13 @@ def devices(bench: Bench) -> Iterator[Measure]:
         "Go stand-in": bench.stand_in("devices"),
     }
     against = {NOTHING: "does nothing (Go stub)", DEVICES: _neighbour(bench, GO_DEVICES)}
-    for title, asked in (("no annotation", {}), ("2 devices, a mount", samples.DEVICES)):
-        yield bench.latency(f"devices: {title}", [request_of(asked)], peers, against)
+    three = request_of(samples.THREE_DEVICES)
+    for title, requests in (
+        ("no annotation", [request_of({})]),
+        ("2 devices, a mount", [request_of(samples.DEVICES)]),
+        ("3 devices, in new words", samples.different(three, DIFFERENT)),
+    ):
+        yield bench.latency(f"devices: {title}", requests, peers, against)
 
 
 def connected(bench: Bench) -> Iterator[Measure]:

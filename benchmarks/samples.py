@@ -20,6 +20,11 @@ DEVICES = {
     "mounts.noderesource.dev/pod": "- {source: /etc, destination: /host/etc, type: bind,"
     " options: [rbind, rro]}\n",
 }
+THREE_DEVICES = {
+    "devices.noderesource.dev/container.main": "- path: /dev/full\n"
+    "- path: /dev/zero\n"
+    "- {path: /dev/null2, type: c, major: 1, minor: 3}\n",
+}
 HOOKED = {f"team.example.com/label-{number}": f"value {number}" for number in range(9)} | {
     "feature7.example.com/enabled": "true"
 }

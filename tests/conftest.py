@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 from support import properties  # noqa: F401 (registers the profile of hypothesis)
 import pytest
 from support.children import children
+from support.worlds import new_runtime  # noqa: F401 (a fixture)
 
 pytest_plugins = ["support.skips", "support.quick", "pytester"]
 
@@ -28,3 +30,11 @@ def no_process_is_left() -> Iterator[None]:
     before = children()
     yield
     assert children() == before
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Return a directory that only we can write, and nobody can lead elsewhere."""
+    place = tmp_path / "place"
+    place.mkdir(mode=0o755)
+    return place

@@ -13,13 +13,18 @@ import yaml
 
 from nri_inject.node import texts
 from nri_inject.plugins import suite
+from nri_inject.policy.document import read as read_policy
 from nri_inject.service import config
 from nri_inject.service.base import Options
 from nri_inject.service.command import parser
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 BASE = DEPLOY / "kubernetes" / "base"
-MANIFESTS = sorted(path for path in BASE.glob("*.yaml") if path.name != "kustomization.yaml")
+MANIFESTS = [
+    *sorted(path for path in BASE.glob("*.yaml") if path.name != "kustomization.yaml"),
+    DEPLOY / "kubernetes" / "policy.yaml",
+]
+POLICY = DEPLOY / "kubernetes" / "policy.yaml"
 UNIT = DEPLOY / "systemd" / "nri-inject.service"
 HARDENED = 2.0
 """Below this `systemd-analyze security` calls a unit OK; 10 is a unit without any setting."""
@@ -27,6 +32,12 @@ HARDENED = 2.0
 
 def manifest(name: str) -> Any:
     return yaml.safe_load((BASE / name).read_text())
+
+
+def config_maps(pod: Any) -> set[str]:
+    """Return the names of the maps that a pod mounts."""
+    (volume,) = [one["projected"] for one in pod["volumes"] if "projected" in one]
+    return {source["configMap"]["name"] for source in volume["sources"]}
 
 
 def check(document: Any, version: str) -> None:
@@ -62,7 +73,7 @@ def test_kustomize_puts_them_together() -> None:
     assert pod["containers"][0]["image"] == "registry.example.com/nri-inject:0.1.0"
     # The pod finds the map by the name that kustomize gave it.
     maps = {one["metadata"]["name"] for one in documents if one["kind"] == "ConfigMap"}
-    assert {one["configMap"]["name"] for one in pod["volumes"] if "configMap" in one} == maps
+    assert config_maps(pod) == {*maps, "nri-inject-policy"}
 
 
 def test_the_pod_mounts_the_sockets_directory_and_has_no_powers() -> None:
@@ -70,6 +81,7 @@ def test_the_pod_mounts_the_sockets_directory_and_has_no_powers() -> None:
     (container,) = pod["containers"]
     paths = {one["name"]: one["hostPath"] for one in pod["volumes"] if "hostPath" in one}
     assert paths["nri"] == {"path": "/var/run/nri", "type": "DirectoryOrCreate"}
+    assert paths["usr"] == {"path": "/usr", "type": "Directory"}
     assert paths["udev"] == {"path": "/run/udev", "type": "DirectoryOrCreate"}
     writable = {one["name"] for one in container["volumeMounts"] if not one.get("readOnly")}
     assert writable == {"nri", "status"}
@@ -95,7 +107,38 @@ def test_the_configuration_of_the_map_is_one() -> None:
     document = config.read_document(data["config.yaml"], "config.yaml")
     assert document["policy"] == {"file": "/etc/nri-inject/policy.yaml"}
     assert document["host_root"] == "/host"
-    assert config.read_document(data["policy.yaml"], "policy.yaml") == {"rules": []}
+
+
+def test_an_upgrade_leaves_the_policy_as_it_is() -> None:
+    base = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
+    policy = yaml.safe_load(POLICY.read_text())
+    name = policy["metadata"]["name"]
+    assert f"{name}.yaml" not in base
+    pod = manifest("daemonset.yaml")["spec"]["template"]["spec"]
+    assert name in config_maps(pod)
+    assert name not in [manifest(path)["metadata"]["name"] for path in base]
+
+
+@pytest.mark.parametrize("commented", [False, True])
+def test_the_policy_to_begin_with_is_one_and_so_are_its_examples(commented: bool) -> None:
+    text = yaml.safe_load(POLICY.read_text())["data"]["policy.yaml"]
+    if commented:
+        text = "\n".join(line.removeprefix("# ") for line in text.splitlines()[1:])
+    policy = read_policy(text, "policy.yaml")
+    assert len(policy.rules) == (2 if commented else 0)
+
+
+def test_a_rollout_has_the_new_pod_before_the_old_one_goes() -> None:
+    strategy = manifest("daemonset.yaml")["spec"]["updateStrategy"]
+    assert strategy["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_the_pod_starts_where_the_runtime_requires_it() -> None:
+    template = manifest("daemonset.yaml")["spec"]["template"]
+    key = "tolerate-missing-plugins.noderesource.dev"
+    assert template["metadata"]["annotations"][key] == "true"
+    page = (DEPLOY.parent / "docs/when-it-is-down.md").read_text()
+    assert page.count(f'annotation = "{key}"') == 2
 
 
 def test_the_unit_is_what_install_writes() -> None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import pytest
+
 PICTURES = Path(__file__).parents[1] / "docs/pictures"
 
 
-def test_the_drawing_of_the_rooms_is_current() -> None:
-    drawn = runpy.run_path(str(PICTURES / "rooms.py"))["picture"]()
-    assert (PICTURES / "rooms.svg").read_text() == drawn
+@pytest.mark.parametrize(
+    "name", ["rooms", "request", pytest.param("recording", marks=pytest.mark.slow)]
+)
+def test_a_drawing_is_what_its_script_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PICTURES)
+    drawn = runpy.run_path(str(PICTURES / f"{name}.py"))["picture"]()
+    assert (PICTURES / f"{name}.svg").read_text() == drawn

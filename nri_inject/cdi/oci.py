@@ -11,10 +11,11 @@ import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
+from nri_inject.cdi.lookup import CdiError, collect, look_up
+from nri_inject.cdi.nodes import Completed, NodeFault, complete
 from nri_inject.cdi.records import DeviceNode as SpecNode
 from nri_inject.cdi.records import Edits, IntelRdt, Mount
 from nri_inject.cdi.registry import Snapshot
-from nri_inject.cdi.resolve import CdiError, Node, NodeFault, collect, complete, look_up
 from nri_inject.host.hook_environment import environment
 from nri_inject.host.model import DeviceNode
 from nri_inject.text.fields import wrong_type
@@ -47,18 +48,12 @@ def inject(
     return result
 
 
-def _completed(given: Sequence[SpecNode], devices: Mapping[str, DeviceNode]) -> list[Node]:
-    nodes: list[Node] = []
-    faults: list[NodeFault] = []
-    for one in given:
-        node, fault, _ = complete(one, devices)
-        if node is not None:
-            nodes.append(node)
-        if fault is not None:
-            faults.append(fault)
+def _completed(given: Sequence[SpecNode], devices: Mapping[str, DeviceNode]) -> list[Completed]:
+    nodes = [complete(node, devices) for node in given]
+    faults = [node for node in nodes if isinstance(node, NodeFault)]
     if faults:
         raise CdiError([fault.sentence for fault in faults], nodes=faults)
-    return nodes
+    return [node for node in nodes if isinstance(node, Completed)]
 
 
 _WORDS: Final = {dict: "a map", list: "a list", str: "text", int: "a number"}
@@ -116,7 +111,7 @@ def _env(oci: Oci, edits: Edits) -> None:
             env.append(entry)
 
 
-def _node(oci: Oci, node: Node) -> None:
+def _node(oci: Oci, node: Completed) -> None:
     devices = _items(oci, dict, "linux", "devices")
     devices[:] = [device for device in devices if device.get("path") != node.path]
     owners = {

@@ -8,248 +8,25 @@ does when CDI itself edits a container.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Final, NamedTuple
+from typing import Final, TypeVar
 
 from nri_inject import api, capabilities
 from nri_inject.api import Adjustment, Container
 from nri_inject.capabilities import NEWEST, Runtime
-from nri_inject.cdi import names
-from nri_inject.cdi import records as specs
+from nri_inject.cdi.lookup import CdiError, anything, collect, look_up
+from nri_inject.cdi.nodes import Completed, NodeFault, complete
 from nri_inject.cdi.records import Edits, Hook, IntelRdt, Mount
-from nri_inject.cdi.registry import CdiDevice, Snapshot
-from nri_inject.errors import RequestError
+from nri_inject.cdi.registry import Snapshot
 from nri_inject.host import access, user_namespace
 from nri_inject.host.hook_environment import environment
-from nri_inject.host.model import DeviceNode, NotADevice, HostPath, ProcLinkError
+from nri_inject.host.model import DeviceNode, HostPath, ProcLinkError
 from nri_inject.text.names import interface_fault
 from nri_inject.text.paths import clean
-from nri_inject.text.words import listed, meant, plain, quoted
+from nri_inject.text.words import plain, quoted
 
-
-@dataclass(frozen=True, slots=True)
-class NodeFault:
-    """Why a device node cannot be made.
-
-    `code` is host-device-missing, not-a-device or type-mismatch, `path` the one in the
-    container, `host_path` the one that was looked at; the types are set for a mismatch.
-    """
-
-    code: str
-    path: str
-    host_path: str
-    sentence: str
-    spec_type: str = ""
-    host_type: str = ""
-
-
-class CdiError(RequestError):
-    """Say why devices cannot be given: which names are unknown, or which nodes are wrong."""
-
-    def __init__(
-        self,
-        faults: Iterable[str],
-        *,
-        unresolved: Sequence[str] = (),
-        nodes: Sequence[NodeFault] = (),
-    ) -> None:
-        super().__init__(faults)
-        self.unresolved = tuple(unresolved)
-        self.nodes = tuple(nodes)
-
-
-# --- names --------------------------------------------------------------------------------------
-
-# A hint compares a name with many known ones, a tenth of a millisecond each.
-_MAX_HINTS: Final = 3
-_MAX_COMPARED: Final = 100
-_MAX_LISTED: Final = 8
-
-
-def anything(_name: str) -> bool:
-    """Show every device to the reader of an error: the node's admin, or a test."""
-    return True
-
-
-def look_up(
-    wanted: Iterable[str], snapshot: Snapshot, is_shown: Callable[[str], bool] = anything
-) -> list[CdiDevice]:
-    """Return the devices of these names, each once; CdiError names all that are unknown.
-
-    `is_shown` tells whether the reader of an error may learn that the node has a device.
-    """
-    asked = [*wanted]
-    devices = snapshot.devices
-    unknown = [name for name in asked if name not in devices]
-    if not unknown:
-        return [devices[name] for name in dict.fromkeys(asked)]
-    shown = cache(is_shown)
-    hints = (_hint(name, snapshot, shown) for name in dict.fromkeys(unknown))
-    sentences = [
-        f"no CDI device {quoted(name)}{next(hints) if number < _MAX_HINTS else ''}"
-        for number, name in enumerate(dict.fromkeys(unknown))
-    ]
-    raise CdiError(sentences, unresolved=unknown)
-
-
-def _hint(name: str, snapshot: Snapshot, is_shown: Callable[[str], bool]) -> str:
-    """Say what may have been meant, and what may be the cause."""
-    if name in snapshot.conflicts:
-        files = " and ".join(map(plain, snapshot.conflicts[name]))
-        return f": {files} both define it, so neither counts"
-    if "," in name:
-        return "; make each name an item of its own"
-    parts = names.split(name)
-    if not parts.vendor:
-        return "; a name looks like vendor.com/class=name"
-    clauses = [_near(parts, snapshot, is_shown), *_causes(parts, snapshot)]
-    return "".join(f"; {clause}" for clause in clauses if clause)
-
-
-def _near(parts: names.QualifiedName, snapshot: Snapshot, is_shown: Callable[[str], bool]) -> str:
-    kind = f"{parts.vendor}/{parts.class_}"
-    siblings = sorted(known for known in snapshot.devices if known.startswith(f"{kind}="))
-    shown = filter(is_shown, siblings[:_MAX_COMPARED])
-    stems = [sibling.partition("=")[2] for sibling in shown]
-    if stems:
-        near = meant(parts.device, stems)
-        if near:
-            return f"did you mean {kind + '=' + near!r}?"
-        return f"known of {plain(kind)}: {listed(stems, _MAX_LISTED)}"
-    if not snapshot.devices:
-        return "no device is known at all"
-    # One device of each kind is asked for: there can be ten thousand.
-    one_of = {known.partition("=")[0]: known for known in sorted(snapshot.devices, reverse=True)}
-    kinds = [one for one in sorted(one_of)[:_MAX_COMPARED] if is_shown(one_of[one])]
-    near = meant(kind, kinds)
-    if near:
-        return f"did you mean {near + '=' + parts.device!r}?"
-    return f"known kinds: {listed(kinds, _MAX_LISTED)}" if kinds else ""
-
-
-def _causes(parts: names.QualifiedName, snapshot: Snapshot) -> Iterator[str]:
-    """Name the files that might have the device if they were sound, and directories likewise."""
-    kind = f"{parts.vendor}/{parts.class_}"
-    for file in snapshot.files:
-        errors = file.errors
-        if errors and file.kind in ("", kind):
-            yield f"{plain(file.path)} is in error: {errors[0]}"
-    for directory in snapshot.priorities:
-        if directory in snapshot.errors:
-            yield f"{plain(directory)} {snapshot.errors[directory][0]}"
-        elif directory in snapshot.missing:
-            yield f"{plain(directory)} does not exist"
-
-
-# --- edits --------------------------------------------------------------------------------------
-
-
-def collect(devices: Iterable[CdiDevice]) -> Edits:
-    """Join the edits of devices: those of a file once, before its first device.
-
-    Of several intelRdt objects the last counts, as a whole.
-    """
-    parts: list[Edits] = []
-    files: set[str] = set()
-    for device in devices:
-        if device.file not in files:
-            files.add(device.file)
-            parts.append(device.spec_edits)
-        parts.append(device.edits)
-    rdt = [part.intel_rdt for part in parts if part.intel_rdt is not None]
-    return Edits(
-        env=tuple(entry for part in parts for entry in part.env),
-        device_nodes=tuple(node for part in parts for node in part.device_nodes),
-        net_devices=tuple(device for part in parts for device in part.net_devices),
-        mounts=tuple(mount for part in parts for mount in part.mounts),
-        hooks=tuple(hook for part in parts for hook in part.hooks),
-        intel_rdt=rdt[-1] if rdt else None,
-        additional_gids=tuple(gid for part in parts for gid in part.additional_gids),
-    )
-
-
-class Node(NamedTuple):
-    """A device node with all that the host had to tell; `source` is its path there.
-
-    `host` is the node there, if the host has one. `access` has letters of rwm, in the spec's order.
-    """
-
-    path: str
-    source: str
-    type: str
-    major: int
-    minor: int
-    file_mode: int | None
-    uid: int | None
-    gid: int | None
-    access: str
-    host: DeviceNode | None
-
-
-def complete(
-    node: specs.DeviceNode, devices: Mapping[str, DeviceNode]
-) -> tuple[Node | None, NodeFault | None, str]:
-    """Return a node with what the host adds to it, or why not; and a warning or nothing.
-
-    The host is asked each time: what stood there yesterday is not remembered. A major number of
-    0 counts as absent. Type and numbers that are given stay, even if the host has others.
-    """
-    source = node.host_path or node.path
-    given = node.type
-    whole = given == "p" or bool(given and node.major)
-    fault: NodeFault | None = None
-    host: DeviceNode | None = None
-    try:
-        host = devices[source]
-    except NotADevice as error:
-        sentence = f"device node {quoted(node.path)}: {quoted(source)} {plain(error.why)}"
-        fault = NodeFault("not-a-device", node.path, source, sentence)
-    except KeyError:
-        sentence = f"device node {quoted(node.path)}: the host has no {quoted(source)}"
-        fault = NodeFault("host-device-missing", node.path, source, sentence)
-    if host is None:
-        return (_made(node, source, None), None, "") if whole else (None, fault, "")
-    # `u` is a character device without a buffer, which Linux does not tell from others.
-    if given and host.type != given.replace("u", "c") and not whole:
-        sentence = (
-            f"device node {quoted(node.path)}: the spec has type {given},"
-            f" but {quoted(source)} on the host has {host.type}"
-        )
-        return (
-            None,
-            NodeFault("type-mismatch", node.path, source, sentence, given, host.type),
-            "",
-        )
-    return _made(node, source, host), None, _difference(node, source, host)
-
-
-def _made(node: specs.DeviceNode, source: str, host: DeviceNode | None) -> Node:
-    kind = node.type or (host.type if host else "")
-    major, minor = node.major, node.minor
-    if host and not major and kind != "p":
-        major, minor = host.major, host.minor
-    mode = node.file_mode if node.file_mode is not None or host is None else host.mode
-    access = "" if node.permissions == "none" else node.permissions or "rwm"
-    uid, gid = node.uid, node.gid
-    return Node(node.path, source, kind, major, minor, mode, uid, gid, access, host)
-
-
-def _difference(node: specs.DeviceNode, source: str, host: DeviceNode) -> str:
-    """Warn of a node that is another device than the host's of that path."""
-    if not node.major or node.type == "p":
-        return ""
-    kind = (node.type or host.type).replace("u", "c")
-    if (kind, node.major, node.minor) == (host.type, host.major, host.minor):
-        return ""
-    return (
-        f"device node {quoted(node.path)} is {kind} {node.major}:{node.minor}, but"
-        f" {quoted(source)} on the host is {host.type} {host.major}:{host.minor}"
-    )
-
-
-# --- the adjustment -----------------------------------------------------------------------------
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +40,18 @@ class Resolution:
     adjust: Adjustment
     unsupported: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Access:
+    """The letters that a device has by NRI's own rule, and those that the spec wants."""
+
+    has: set[str] = field(default_factory=set)
+    wants: set[str] = field(default_factory=set)
+
+    def add(self, has: Iterable[str], wants: Iterable[str]) -> None:
+        self.has.update(has)
+        self.wants.update(wants)
 
 
 @dataclass(slots=True)
@@ -281,6 +70,7 @@ class _Work:
     unsupported: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     binds: dict[str, Mount] = field(default_factory=dict)
+    access: dict[access.Number, _Access] = field(default_factory=dict)
 
     def lacks(self, part: str) -> str:
         """Return a sentence on a part that the runtime would drop, or nothing."""
@@ -348,6 +138,17 @@ def _is_path(text: str, what: str, work: _Work) -> bool:
     return True
 
 
+def _by_place(given: Iterable[tuple[str, T]], what: str, work: _Work) -> dict[str, T]:
+    """Return things by their paths in the container, in order; of several at one the last."""
+    by_place: dict[str, T] = {}
+    for path, thing in given:
+        if _is_path(path, what, work):
+            place = clean(path)
+            by_place.pop(place, None)
+            by_place[place] = thing
+    return by_place
+
+
 def _check_owners(
     path: str, what: str, work: _Work, files: Mapping[str, HostPath], *, runs: bool = False
 ) -> None:
@@ -382,28 +183,22 @@ def _env(edits: Edits, work: _Work) -> None:
 
 
 def _nodes(edits: Edits, work: _Work) -> None:
-    last: dict[str, specs.DeviceNode] = {}
-    for given in edits.device_nodes:
-        if _is_path(given.path, "device node", work):
-            place = clean(given.path)
-            last.pop(place, None)
-            last[place] = given
-    rules: dict[access.Number, list[tuple[str, str]]] = {}
-    for place, given in last.items():
-        node, fault, warning = complete(given, work.devices)
-        if fault is not None:
-            work.faults.append(fault.sentence)
-            work.nodes.append(fault)
-        if warning:
-            work.warnings.append(warning)
-        if node is not None and node.host is not None:
+    nodes = _by_place(((node.path, node) for node in edits.device_nodes), "device node", work)
+    for place, given in nodes.items():
+        node = complete(given, work.devices)
+        if isinstance(node, NodeFault):
+            work.faults.append(node.sentence)
+            work.nodes.append(node)
+            continue
+        if node.warning:
+            work.warnings.append(node.warning)
+        if node.host is not None:
             _check_owners(node.source, f"device node {quoted(node.path)}", work, work.node_files)
-        if node is not None:
-            _node(node if node.path == place else node._replace(path=place), work, rules)
-    _access(rules, work)
+        _node(node if node.path == place else node._replace(path=place), work)
+    _set_access(work)
 
 
-def _node(node: Node, work: _Work, rules: dict[access.Number, list[tuple[str, str]]]) -> None:
+def _node(node: Completed, work: _Work) -> None:
     """Add a node, as a device or as a mount of the host's, and note the access it is to have."""
     kind = node.type.replace("u", "c")
     if kind == "p":
@@ -427,7 +222,7 @@ def _node(node: Node, work: _Work, rules: dict[access.Number, list[tuple[str, st
             return
         if clean(node.source) != node.path:
             _bind(node, work)
-            rules.setdefault(number, []).append(("", node.access))
+            work.access.setdefault(number, _Access()).add("", node.access)
             return
     device = api.LinuxDevice(path=node.path, type=kind, major=node.major, minor=node.minor)
     if node.file_mode is not None:
@@ -437,10 +232,10 @@ def _node(node: Node, work: _Work, rules: dict[access.Number, list[tuple[str, st
         if owner is not None:
             getattr(device, name).value = owner
     work.adjust.linux.devices.append(device)
-    rules.setdefault(number, []).append((access.letters(access.AUTOMATIC[kind]), node.access))
+    work.access.setdefault(number, _Access()).add(access.AUTOMATIC[kind], node.access)
 
 
-def _is_as_on_host(node: Node, number: access.Number, work: _Work) -> bool:
+def _is_as_on_host(node: Completed, number: access.Number, work: _Work) -> bool:
     """Note what keeps a node from being the host's own in a user namespace; tell if it is."""
     host, front = node.host, f"device node {quoted(node.path)}: "
     if host is None:
@@ -463,36 +258,34 @@ def _is_as_on_host(node: Node, number: access.Number, work: _Work) -> bool:
     return True
 
 
-def _owner(node: Node, name: str, container: Container) -> int | None:
+def _owner(node: Completed, name: str, container: Container) -> int | None:
     """Return the spec's owner, or else the container's user if that is not root."""
     given: int | None = getattr(node, name)
     return given if given is not None else getattr(container.user, name) or None
 
 
-def _bind(node: Node, work: _Work) -> None:
+def _bind(node: Completed, work: _Work) -> None:
     work.binds[node.path] = Mount(node.source, node.path, ("bind",), "bind")
 
 
-def _access(rules: Mapping[access.Number, list[tuple[str, str]]], work: _Work) -> None:
+def _set_access(work: _Work) -> None:
     """Make the access to each device what its spec says.
 
     NRI's own rule allows rw, for block devices rwm. Two nodes of one device have the access of
     both.
     """
     loss = work.lacks("device rules")
-    for number, pairs in rules.items():
-        automatic = set().union(*(has for has, _ in pairs))
-        wanted = set().union(*(wants for _, wants in pairs))
-        why = access.refusal(number, wanted)
+    for number, letters in work.access.items():
+        why = access.refusal(number, letters.wants)
         # Making nodes (m) is what runc and crun allow any container, for each device there is.
-        if loss and (automatic - wanted or wanted - automatic - {"m"}):
+        if loss and (letters.has - letters.wants or letters.wants - letters.has - {"m"}):
             why = loss
         if why:
             kind, major, minor = number
-            allowed = access.letters(wanted) or "none"
+            allowed = access.letters(letters.wants) or "none"
             work.unsupported.append(f"access {allowed} to {kind} {major}:{minor}: {why}")
         elif not loss:
-            rules_of = access.rules(number, automatic, wanted)
+            rules_of = access.rules(number, letters.has, letters.wants)
             work.adjust.linux.resources.devices.extend(rules_of)
 
 
@@ -502,13 +295,9 @@ _PROPAGATIONS: Final = frozenset({"rprivate", "rshared", "rslave"})
 
 
 def _mounts(edits: Edits, work: _Work) -> None:
-    last = dict(work.binds)
-    for given in edits.mounts:
-        if _is_path(given.container_path, "mount to", work):
-            place = clean(given.container_path)
-            last.pop(place, None)
-            last[place] = given
-    mounts = [_mount(place, mount, work) for place, mount in last.items()]
+    given = (*work.binds.values(), *edits.mounts)
+    by_place = _by_place(((mount.container_path, mount) for mount in given), "mount to", work)
+    mounts = [_mount(place, mount, work) for place, mount in by_place.items()]
     # NRI 0.12 takes the propagation of one mount for that of the ones after it that have none.
     mounts.sort(key=lambda mount: not _PROPAGATIONS.isdisjoint(mount.options))
     work.adjust.mounts.extend(mounts)

@@ -17,6 +17,7 @@ from google.protobuf import json_format
 from nri_inject import capabilities
 from nri_inject.capabilities import Runtime
 from nri_inject.cdi import lint, oci, schema, spec
+from nri_inject.cdi.lookup import CdiError
 from nri_inject.cdi.registry import (
     DEFAULT_DIRECTORIES,
     CdiDevice,
@@ -24,7 +25,7 @@ from nri_inject.cdi.registry import (
     Snapshot,
     SpecFile,
 )
-from nri_inject.cdi.resolve import CdiError, resolve
+from nri_inject.cdi.resolve import resolve
 from nri_inject.cli import cdi_generate
 from nri_inject.host.nodes import HostDevices
 from nri_inject.service.command import FAILED

@@ -15,6 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from nri_inject.text.paths import is_below
 from nri_inject.text.words import plain
 
 TABLE: Final = "/proc/self/mountinfo"
@@ -28,12 +29,13 @@ class Mounted(NamedTuple):
     """A mount: where it is, and which directory of its file system is there.
 
     `follows` is whether it follows a mount of another namespace (`master:`), as the host's own
-    mounts do in the namespace of a service.
+    mounts do in the namespace of a service. `device` is the number of the file system.
     """
 
     point: str
     root: str
     follows: bool = False
+    device: str = ""
 
 
 class Sight(NamedTuple):
@@ -54,7 +56,7 @@ class Sight(NamedTuple):
         if not root:
             how = self._how(cover)
             return f"is not visible to the plugin: {how}" if how else ""
-        if _is_within(cover.point, root) or not self._shown(root):
+        if is_below(cover.point, root) or not self._shown(root):
             return ""
         return f"is not visible to the plugin, which {self._sees(root)}"
 
@@ -62,7 +64,7 @@ class Sight(NamedTuple):
         """Say which directories of the host the plugin does not see; empty if it sees all."""
         root = root.rstrip("/")
         others = [one.point for one in self._topmost() if not root and self._how(one)]
-        others = [point for point in others if not any(_is_within(point, one) for one in _USUAL)]
+        others = [point for point in others if not any(is_below(point, one) for one in _USUAL)]
         if others:
             what = f"does not see the host's {_listed(others)}"
         elif root and (shown := self._shown(root)) and "/" not in shown:
@@ -76,7 +78,7 @@ class Sight(NamedTuple):
 
     def _cover(self, path: str) -> Mounted | None:
         """Return the mount that a path is in: the deepest, and of several the last."""
-        covers = [one for one in self.mounts if _is_within(path, one.point)]
+        covers = [one for one in self.mounts if is_below(path, one.point)]
         return max(reversed(covers), key=lambda one: len(one.point), default=None)
 
     def _topmost(self) -> Sequence[Mounted]:
@@ -93,7 +95,7 @@ class Sight(NamedTuple):
 
     def _shown(self, root: str) -> list[str]:
         """Return what is mounted below `root`, as paths of the host."""
-        points = [one.point for one in self.mounts if _is_within(one.point, root)]
+        points = [one.point for one in self.mounts if is_below(one.point, root)]
         return sorted({point.removeprefix(root) or "/" for point in points})
 
     def _sees(self, root: str) -> str:
@@ -123,7 +125,8 @@ def read(text: str) -> list[Mounted]:
         if len(fields) > 6:
             optional = takewhile(lambda field: field != "-", fields[6:])
             follows = any(field.startswith("master:") for field in optional)
-            mounts.append(Mounted(_unescaped(fields[4]), _unescaped(fields[3]), follows))
+            point, root = _unescaped(fields[4]), _unescaped(fields[3])
+            mounts.append(Mounted(point, root, follows, fields[2]))
     return mounts
 
 
@@ -142,10 +145,6 @@ def _is_own(mounts: Sequence[Mounted]) -> bool:
 def _unescaped(field: str) -> str:
     """Return a path whose spaces, tabs, line feeds and backslashes are written in octal."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
-
-
-def _is_within(path: str, directory: str) -> bool:
-    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
 def _listed(paths: Sequence[str]) -> str:

@@ -16,7 +16,8 @@ from nri_inject import api, capabilities
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.capabilities import Runtime
 from nri_inject.cdi import names, registry
-from nri_inject.cdi.resolve import anything, resolve
+from nri_inject.cdi.lookup import anything
+from nri_inject.cdi.resolve import resolve
 from nri_inject.errors import RequestError
 from nri_inject.injectors.compose import Injector
 from nri_inject.injectors.host import Host

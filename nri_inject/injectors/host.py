@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.cdi.registry import Snapshot
@@ -11,6 +12,7 @@ from nri_inject.hooks import Definition
 from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.model import DeviceNode, Number, HostPath
 from nri_inject.host.nodes import HostDevices, HostFiles, HostNumbers
+from nri_inject.host.views import Look, look, nothing_elsewhere
 from nri_inject.policy.permit import Permit
 from nri_inject.text.budget import UNLIMITED, Budget
 
@@ -26,9 +28,10 @@ class Host:
     `cdi` and `hooks` are what the node's spec and hook directories held when the container
     asked; a plugin that reads none of them has None and nothing. `numbers` has the host's own
     names of a device, `files` what is at a path. `inventory` looks at all devices of the host, for
-    who asks for one by what it is. `permit` is what the policy grants the
-    container that asks; None grants all of it. `budget` bounds what the request costs. `warn` is
-    told, without the container's name, what somebody should look at.
+    who asks for one by what it is, and `views` at the mounts, for who asks where else a file is.
+    `permit` is what the policy grants the container that asks; None grants all of it. `budget`
+    bounds what the request costs. `warn` is told, without the container's name, what somebody
+    should look at.
     """
 
     devices: Mapping[str, DeviceNode]
@@ -40,9 +43,16 @@ class Host:
     permit: Permit | None = None
     budget: Budget = UNLIMITED
     inventory: Callable[[], Inventory] | None = None
+    views: Look = nothing_elsewhere
     warn: Callable[[str], object] = ignore_warning
 
 
 def real_host(runtime: Runtime = NEWEST, root: str = "/") -> Host:
     """Return the host whose file tree is below `root`, looked at when asked."""
-    return Host(HostDevices(root), runtime, numbers=HostNumbers(root), files=HostFiles(root))
+    return Host(
+        HostDevices(root),
+        runtime,
+        numbers=HostNumbers(root),
+        files=HostFiles(root),
+        views=partial(look, root),
+    )

@@ -24,7 +24,8 @@ from nri_inject.injectors.host import Host
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.suite import PARTS
 from nri_inject.policy.audit import Outcome
-from nri_inject.policy.items import Evaluation, items_of
+from nri_inject.policy.evaluation import Evaluation
+from nri_inject.policy.items import items_of
 from nri_inject.policy.owners import owner
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Item, Policy
@@ -120,7 +121,7 @@ class ValidatorService(ConfiguredService):
 
     def _explained(
         self, request: ValidateContainerAdjustmentRequest, host: Host, evaluation: Evaluation
-    ) -> Mapping[tuple[str, str], Sequence[Item]]:
+    ) -> Mapping[tuple[str, str], Sequence[Item[object]]]:
         """Return what the suite itself would give to this container, by kind and key."""
         try:
             own = self._environment.injector(request.pod, request.container, host)
@@ -128,7 +129,7 @@ class ValidatorService(ConfiguredService):
             raise
         except RequestError:
             return {}  # then no injector of ours has had a part in it either
-        explained: dict[tuple[str, str], list[Item]] = {}
+        explained: dict[tuple[str, str], list[Item[object]]] = {}
         for item in items_of(own, evaluation):
             explained.setdefault((item.kind, item.key), []).append(item)
         return explained
@@ -149,7 +150,7 @@ class _Permits:
         """Return what items are looked up in."""
         return self._permit("").evaluation(self._host)
 
-    def denied(self, items: list[Item], owners: FieldOwners) -> list[str]:
+    def denied(self, items: list[Item[object]], owners: FieldOwners) -> list[str]:
         """Return a sentence for each item that its plugin may not ask for.
 
         A validator cannot take anything out: what a policy says to skip is rejected as well.

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any, Final
 
 from nri_inject.errors import ConfigError
-from nri_inject.policy.kinds import READERS, read_pattern
+from nri_inject.policy.entries import read_pattern
+from nri_inject.policy.kinds import READERS
 from nri_inject.policy.labels import read_selector
 from nri_inject.policy.rules import Effect, Entry, Policy, Rule, Who
 from nri_inject.text import yamltext
@@ -93,8 +94,8 @@ def _who(value: Value) -> Who:
     return Who(**_WHO(value))
 
 
-def _what(value: Value) -> Mapping[str, tuple[Entry, ...]]:
-    what: dict[str, tuple[Entry, ...]] = _WHAT(value)
+def _what(value: Value) -> Mapping[str, tuple[Entry[Any], ...]]:
+    what: dict[str, tuple[Entry[Any], ...]] = _WHAT(value)
     if not what:
         raise Fault(f"at least one of {', '.join(READERS)} must be there")
     return what

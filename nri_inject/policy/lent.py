@@ -7,10 +7,12 @@ another one or by a link, and make device nodes. So the owner of a file does not
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from types import MappingProxyType
 from typing import Final
 
-from nri_inject.host.model import DeviceNode, NotADevice, Number, HostPath
+from nri_inject.host.model import DeviceNode, HostPath, NotADevice, Number
+from nri_inject.host.views import Look, nothing_elsewhere
 from nri_inject.text.glob import Pattern, Stems
 from nri_inject.text.paths import above, clean
 
@@ -29,9 +31,16 @@ class Lent:
         self._literal = frozenset(one.literal for one in given if one.literal is not None)
         self._others = Stems((one, one) for one in given if one.literal is None)
         self._is_empty = not given
+        self._views: Look = nothing_elsewhere
 
     def __bool__(self) -> bool:
         return not self._is_empty
+
+    def on(self, views: Look) -> Lent:
+        """Return the same places of a host whose mounts may show them at other paths, too."""
+        other = copy(self)
+        other._views = views
+        return other
 
     def above(self, path: str) -> str | None:
         """Return a directory that a clean path lies in and containers may write; None for none."""
@@ -41,6 +50,13 @@ class Lent:
 
     def at(self, path: str) -> str | None:
         """Return the same of a path that may be such a directory, or such a file, itself."""
+        if self._is_empty:
+            return None
+        where = self._named(path)
+        others = () if where is not None else self._views().of_file(path)
+        return where or next(filter(None, map(self._named, others)), None)
+
+    def _named(self, path: str) -> str | None:
         if any(one.covers(path) for one in self._others.near([path])):
             return path
         return next((place for place in above(path) if place in self._literal), None)
@@ -53,9 +69,9 @@ class Lent:
 
     def rewritable(self, place: HostPath) -> str | None:
         """Say that a container could change the file at the end of a path; None if none could."""
-        where = self.at(place.real)
-        is_itself = where == place.real and self.above(place.real) is None
-        return f"containers may write {where!r}" if is_itself else self.replaceable(place)
+        why = self.replaceable(place)
+        where = self.at(place.real) if why is None else None
+        return why if where is None else f"containers may write {where!r}"
 
     def _why(self, path: str, what: str) -> str | None:
         where = self.above(path)

@@ -61,12 +61,16 @@ def writable(mount: api.Mount) -> tuple[bool, str]:
     modes = [word for option in mount.options for word in _modes(option)]
     if not modes or modes[-1] in _WRITABLE:
         return True, ""
-    recursive = "rbind" in (mount.type, *words(mount.options))
-    if recursive and "rro" not in modes:
+    if recursive(mount) and "rro" not in modes:
         return True, "with rbind, ro leaves what is mounted below writable; say rro, or bind"
     if not _WRITABLE.isdisjoint(modes):
         return True, "it has ro and rw"
     return False, ""
+
+
+def recursive(mount: api.Mount) -> bool:
+    """Tell whether a mount has what is mounted below its source, too."""
+    return "rbind" in (mount.type, *words(mount.options))
 
 
 def _modes(option: str) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from nri_inject.api import Field, FieldOwners
+from nri_inject.policy.kinds import Removal
 from nri_inject.policy.rules import Item
 
 # Kind of item -> the field of NRI that tells owners by the item's key.
@@ -32,16 +33,16 @@ UNKNOWN: Final = "unknown"
 """Stands for the plugin where NRI does not name it, as for cgroup rules and most removals."""
 
 
-def owner(item: Item, owners: FieldOwners) -> str:
+def owner(item: Item[object], owners: FieldOwners) -> str:
     """Return the plugin that asked for an item, as `NN-name`.
 
     Several plugins that added hooks stand beside each other, with commas.
     """
     if item.kind in _COMPOUND:
         return _of_key(_COMPOUND[item.kind], item.key, owners)
-    if item.kind == "removals":
+    if isinstance(item.facts, Removal):
         # NRI names the plugin, with a mark, if it removed what an earlier plugin had added.
-        return _of_key(item.facts["field"], item.facts["entry"], owners).removeprefix("-")
+        return _of_key(item.facts.field, item.facts.key, owners).removeprefix("-")
     if item.kind in _SIMPLE:
         return owners.simple.get(_SIMPLE[item.kind]) or UNKNOWN
     return _of_field(_BY_NAME[item.key], owners)

@@ -6,27 +6,19 @@ A permit belongs to one request. It notes every decision, for the audit to write
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host import user_namespace
 from nri_inject.host.model import HostPath
-from nri_inject.policy.items import (
-    Evaluation,
-    Guarded,
-    HostView,
-    Evaluation,
-    items_of,
-    named,
-    with_real_sources,
-    without,
-    as_yaml,
-)
-from nri_inject.policy.kinds import KINDS
+from nri_inject.policy.evaluation import Evaluation, Guarded, HostView
+from nri_inject.policy.items import items_of
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
+from nri_inject.policy.naming import as_yaml, named
 from nri_inject.policy.rules import Decision, Item, Policy, Reach, Subject
+from nri_inject.policy.settle import with_real_sources, without
 from nri_inject.text.annotations import container_name, where
 from nri_inject.text.budget import UNLIMITED, Budget, Counted
 from nri_inject.text.glob import MAX_PARTS
@@ -115,19 +107,19 @@ class Permit:
         """Tell whether the container may have a thing of that name; that is no decision."""
         return self._decided(named(kind, name, "")).verdict in ("allow", "warn")
 
-    def decide(self, item: Item) -> Decision:
+    def decide(self, item: Item[object]) -> Decision:
         """Return what becomes of an item, and note it."""
         decision = self._decided(item)
         self.decisions.append(decision)
         return decision
 
-    def _decided(self, item: Item) -> Decision:
+    def _decided(self, item: Item[object]) -> Decision:
         candidates = self._rules.candidates(item)
         steps = self.policy.steps(item, max(len(candidates), self._rules.lookups))
         self._budget.spend(f"comparing it with the rules of {self.policy.origin}", steps)
-        return self.policy.decide(KINDS[item.kind], self._subject, item, candidates)
+        return self.policy.decide(self._subject, item, candidates)
 
-    def _tolerate(self, item: Item) -> Decision:
+    def _tolerate(self, item: Item[object]) -> Decision:
         decision = self._decided(item)
         if decision.rule is None and not (self.policy.trouble or decision.item.trouble):
             decision = Decision(item, "allow", None, "the node has put it there")
@@ -156,7 +148,7 @@ class Permit:
         """Tell whether a rule can be for this namespace alone."""
         return self._subject.namespace != ""
 
-    def _rule_for(self, item: Item) -> str:
+    def _rule_for(self, item: Item[object]) -> str:
         namespace = as_yaml(self._subject.namespace)
         return (
             f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{item.suggestion}]}}}}"
@@ -171,28 +163,28 @@ class Permit:
 
     def guarded(self, host: HostView) -> HostView:
         """Return the host, with doubts about what containers could have written."""
-        lent = self.policy.lent
-        if not lent:
+        if not self.policy.lent:
             return host
+        lent = self.policy.lent.on(host.views)
         mounts = user_namespace.is_in_one(self._container)
-        nodes = Counted(host.devices, self._budget, self._steps_of_guarding)
+        nodes = Counted(host.devices, self._budget, self._steps_of_guarding(host))
         devices = GuardedDevices(nodes, host.numbers, lent, mounts=mounts)
-        files = GuardedFiles(self._counted(host.files), lent)
-        return Guarded(devices, host.numbers, files, host.inventory, host.budget)
+        files = GuardedFiles(self._counted(host), lent)
+        return Guarded(devices, host.numbers, files, host.inventory, host.views, host.budget)
 
     def guarded_nodes(self, host: HostView) -> Mapping[str, HostPath]:
         """Return the same of its files, for device nodes that only their number is taken of."""
-        lent = self.policy.lent
-        if not lent:
+        if not self.policy.lent:
             return host.files
-        return GuardedFiles(self._counted(host.files), lent, self.guarded(host).devices)
+        lent = self.policy.lent.on(host.views)
+        return GuardedFiles(self._counted(host), lent, self.guarded(host).devices)
 
-    def _counted(self, files: Mapping[str, HostPath]) -> Mapping[str, HostPath]:
-        return Counted(files, self._budget, self._steps_of_guarding)
+    def _counted(self, host: HostView) -> Mapping[str, HostPath]:
+        return Counted(host.files, self._budget, self._steps_of_guarding(host))
 
-    def _steps_of_guarding(self, _: str) -> int:
+    def _steps_of_guarding(self, host: HostView) -> Callable[[str], int]:
         """Return what it costs to hold a path against all that containers may write."""
-        return self.policy.lent.wildcards
+        return lambda _: self.policy.lent.wildcards + len(host.views()) // 4
 
     def reaches_device(self, path: str) -> bool:
         """Tell whether a device's path may be looked at.

@@ -11,18 +11,19 @@ asks for the whole of a directory is stopped by a rule against a part of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from nri_inject.policy.labels import LabelSelector
 from nri_inject.policy.lent import Lent
-from nri_inject.text.glob import Pattern, Stems, pattern
-from nri_inject.text.paths import clean
+from nri_inject.text.glob import Pattern, Stems
 
 Effect: TypeAlias = Literal["allow", "deny"]
 Verdict: TypeAlias = Literal["allow", "deny", "skip", "warn"]
+F_contra = TypeVar("F_contra", contravariant=True)
+F_co = TypeVar("F_co", covariant=True)
 
 
 class Subject(NamedTuple):
@@ -63,14 +64,56 @@ def _one_matches(patterns: tuple[Pattern, ...] | None, text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One thing that a rule names: a pattern of its names, and what else must hold.
+class Item(Generic[F_co]):
+    """One thing that a container asks for, as it is on the host.
 
-    Without a pattern the conditions alone tell.
+    `asked` is it in the container's words, `resolved` in the host's. `names` are what patterns
+    are held against: every name that the host itself has for it. `facts` are held against what
+    else a rule says of the kind, and `length` is that of their texts. `key` finds it in the
+    adjustment. `trouble` says why no rule whatever can allow it. `suggestion` is the entry of a
+    rule that would. `real` is the path without links of a mount's source, which the runtime gets
+    in place of the one that was asked for.
     """
 
-    pattern: Pattern | None
-    conditions: Mapping[str, Any]
+    kind: str
+    key: str
+    asked: str
+    names: tuple[str, ...]
+    facts: F_co
+    resolved: str = ""
+    trouble: str = ""
+    suggestion: str = ""
+    real: str = ""
+    length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[F_contra]):
+    """One thing that a rule names, by a pattern of its names; a kind can add what else must hold.
+
+    Without a pattern the rest alone tells.
+    """
+
+    pattern: Pattern | None = None
+
+    def within(self, item: Item[F_contra]) -> str | None:
+        """Return None if an item lies in what the entry names, or else what is in the way.
+
+        That is an empty text if the entry does not name it at all.
+        """
+        return None if self.names(item) else ""
+
+    def touches(self, item: Item[F_contra]) -> bool:
+        """Tell whether an item meets what the entry names."""
+        return self.names(item)
+
+    def names(self, item: Item[F_contra]) -> bool:
+        """Tell whether the pattern stands for one of the item's names."""
+        return self.pattern is None or any(map(self.pattern.matches, item.names))
+
+    def lends(self) -> Iterable[Pattern]:
+        """Yield the host's paths that the entry lets containers write."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,49 +123,17 @@ class Rule:
     name: str
     effect: Effect
     who: Who
-    what: Mapping[str, tuple[Entry, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One thing that a container asks for, as it is on the host.
-
-    `asked` is it in the container's words, `resolved` in the host's. `names` are what patterns
-    are held against: every name that the host itself has for it. `facts` are held against the
-    conditions of the kind. `key` finds it in the adjustment. `trouble` says why no rule whatever
-    can allow it. `suggestion` is the entry of a rule that would. `real` is the path without links
-    of a mount's source, which the runtime gets in place of the one that was asked for.
-    """
-
-    kind: str
-    key: str
-    asked: str
-    names: tuple[str, ...]
-    facts: Mapping[str, Any]
-    resolved: str = ""
-    trouble: str = ""
-    suggestion: str = ""
-    real: str = ""
+    what: Mapping[str, tuple[Entry[Any], ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What becomes of an item, by which rule, and why if it is not allowed."""
 
-    item: Item
+    item: Item[object]
     verdict: Verdict
     rule: str | None
     reason: str = ""
-
-
-class Kind(NamedTuple):
-    """How entries of one kind are held against an item; each says None, or what is in the way.
-
-    `within` tells whether the item lies in what the entry names, `touches` whether it meets it.
-    """
-
-    within: Callable[[Entry, Item], str | None]
-    touches: Callable[[Entry, Item], bool]
 
 
 class Reference(NamedTuple):
@@ -130,7 +141,7 @@ class Reference(NamedTuple):
 
     order: int
     rule: Rule
-    entry: Entry
+    entry: Entry[Any]
 
 
 class _Index(NamedTuple):
@@ -220,7 +231,7 @@ class Local:
         """How many places `candidates` looks at, each for about the time of a comparison."""
         return len(self._scopes)
 
-    def candidates(self, item: Item) -> list[Reference]:
+    def candidates(self, item: Item[object]) -> list[Reference]:
         """Return the entries that `Policy.decide` has to compare with an item, in rules' order."""
         found: list[Reference] = []
         for index in self._of(item.kind):
@@ -247,20 +258,7 @@ class Local:
 
 def _lent(rules: Iterable[Rule]) -> Lent:
     entries = [e for rule in rules if rule.effect == "allow" for e in rule.what.get("mounts", ())]
-    return Lent(
-        place
-        for entry in entries
-        if entry.conditions.get("access")
-        for place in (*_option_paths(entry), *([entry.pattern] if entry.pattern else ()))
-    )
-
-
-def _option_paths(entry: Entry) -> Iterator[Pattern]:
-    """Yield the host's directories that a rule's mount options let containers write."""
-    for option in entry.conditions.get("options", ()):
-        key, _, path = option.text.partition("=")
-        if key in ("upperdir", "workdir") and path.startswith("/"):
-            yield pattern(clean(path))
+    return Lent(place for entry in entries for place in entry.lends())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -296,20 +294,19 @@ class Policy:
         """Return the rules that may speak of a container in a namespace."""
         return Local(self._scopes.of(namespace))
 
-    def steps(self, item: Item, candidates: int) -> int:
+    def steps(self, item: Item[object], candidates: int) -> int:
         """Return what deciding on an item costs, by the number of its candidates.
 
-        A comparison takes some microseconds, and longer for long names and many options.
+        A comparison takes some microseconds, and longer for long texts.
         """
-        length = sum(map(len, item.names)) + len(item.facts.get("destination", ""))
-        each = 3 + length // 64 + len(item.facts.get("options", ())) // 4
-        return 1 + candidates * each
+        length = sum(map(len, item.names)) + item.length
+        return 1 + candidates * (3 + length // 64)
 
     def decide(
-        self, kind: Kind, subject: Subject, item: Item, candidates: Iterable[Reference]
+        self, subject: Subject, item: Item[object], candidates: Iterable[Reference]
     ) -> Decision:
         """Return what becomes of an item that a container asks for."""
-        rule, reason = self._first(kind, subject, item, candidates)
+        rule, reason = self._first(subject, item, candidates)
         if rule is not None and rule.effect == "allow":
             return Decision(item, "allow", rule.name)
         verdict: Verdict = "deny" if self.on_deny == "fail" else "skip"
@@ -318,7 +315,7 @@ class Policy:
         return Decision(item, verdict, rule.name if rule else None, reason)
 
     def _first(
-        self, kind: Kind, subject: Subject, item: Item, candidates: Iterable[Reference]
+        self, subject: Subject, item: Item[object], candidates: Iterable[Reference]
     ) -> tuple[Rule | None, str]:
         """Return the first rule that speaks of the item, and why it is not allowed."""
         if self.trouble:
@@ -330,10 +327,10 @@ class Policy:
             if not rule.who.includes(subject):
                 continue
             if rule.effect == "deny":
-                if kind.touches(entry, item):
+                if entry.touches(item):
                     return rule, f"rule {rule.name!r} of {self.origin} denies it"
                 continue
-            missing = kind.within(entry, item)
+            missing = entry.within(item)
             if missing is None:
                 return rule, ""
             near = near or (f"; rule {rule.name!r} comes near, but {missing}" if missing else "")

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from functools import cache, partial
 from typing import Final
 
 from nri_inject.errors import ConfigError
 from nri_inject.host import trust, walk
 from nri_inject.host.model import HostPath
+from nri_inject.host.views import look
 from nri_inject.host.watch import Watch
 from nri_inject.policy import document
 from nri_inject.policy.rules import Policy
@@ -34,6 +36,7 @@ def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
 
     Only files of the host count, whose tree is below `root`: a plugin in a container has others.
     """
+    lent = policy.lent.on(cache(partial(look, root)))
     for file in files:
         try:
             below = root.rstrip("/") + file
@@ -43,7 +46,7 @@ def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
         except OSError:
             continue
         links = tuple(step.path for step in way if step.target)
-        why = policy.lent.rewritable(HostPath(end.path, links=links))
+        why = lent.rewritable(HostPath(end.path, links=links))
         if why is not None:
             raise ConfigError(
                 f"{policy.origin}: a rule for mounts lets containers write {plain(file)}, on which"

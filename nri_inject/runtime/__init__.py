@@ -16,8 +16,9 @@ from nri_inject.capabilities import Runtime, identify
 from nri_inject.runtime.adaptation import Adaptation, Created
 from nri_inject.runtime.apply import Resolvers, apply
 from nri_inject.runtime.launcher import launch, launch_as
-from nri_inject.runtime.merge import Conflict, Merged
+from nri_inject.runtime.merge import Merged
 from nri_inject.runtime.oci_spec import oci_spec
+from nri_inject.runtime.owners import Conflict
 from nri_inject.runtime.peer import Peer, Timeouts, Unanswered
 from nri_inject.runtime.validate import Rejection, Rules, read_rules
 from nri_inject.runtime.world import Made, World

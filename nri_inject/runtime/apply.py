@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 
 from nri_inject import api
 from nri_inject.errors import NriError
-from nri_inject.runtime.merge import unmarked
+from nri_inject.runtime.owners import unmarked
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FieldDescriptor

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Protocol
 
 from nri_inject import capabilities
@@ -20,6 +20,7 @@ from nri_inject.host import sight
 from nri_inject.host.devices.links import DATABASE, LinkedNumbers, first_link, has_database
 from nri_inject.host.model import DeviceNode, Number, HostPath
 from nri_inject.host.nodes import Remembered
+from nri_inject.host.views import Views
 from nri_inject.host.watch import Watch
 from nri_inject.injectors.compose import Injector, compose
 from nri_inject.injectors.host import Host, ignore_warning, real_host
@@ -186,6 +187,7 @@ class Environment:
             files=Remembered(Counted(host.files, budget, _steps_of_path, _steps_of_source)),
             permit=permit,
             budget=budget,
+            views=cache(partial(_views_of, host, budget)),
             warn=warn,
             **{name: source.current() for name, source in self._sources.items()},
         )
@@ -262,6 +264,13 @@ class Environment:
     def _watched(self) -> list[Source]:
         policy = [] if self._policy is None else [self._policy]
         return [source for source in (*policy, *self._sources.values()) if source.fileno() >= 0]
+
+
+def _views_of(host: Host, budget: Budget) -> Views:
+    """Look at the mounts, which takes a few microseconds for each."""
+    views = host.views()
+    budget.spend("looking at the mounts of the host", 3 * len(views))
+    return views
 
 
 def _steps_of_path(path: str) -> int:

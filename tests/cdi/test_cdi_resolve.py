@@ -11,8 +11,9 @@ from nri_inject import api, capabilities
 from nri_inject.api import Adjustment, Container
 from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.cdi import registry
+from nri_inject.cdi.lookup import CdiError
 from nri_inject.cdi.registry import Snapshot
-from nri_inject.cdi.resolve import CdiError, Resolution, resolve
+from nri_inject.cdi.resolve import Resolution, resolve
 from nri_inject.host.hook_environment import PATH
 from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.host.nodes import HostFiles

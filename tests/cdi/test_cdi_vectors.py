@@ -16,8 +16,8 @@ import pytest
 from support import hooks_without_env
 
 from nri_inject.cdi import names, oci, schema, spec
+from nri_inject.cdi.lookup import CdiError
 from nri_inject.cdi.registry import CdiRegistry, Snapshot
-from nri_inject.cdi.resolve import CdiError
 from nri_inject.host.nodes import HostDevices
 from nri_inject.text.fields import Fault
 from nri_inject.text.yamltext import Value, YamlError

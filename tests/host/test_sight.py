@@ -49,8 +49,8 @@ def seen(table: str, *, is_own: bool = False) -> Sight:
 
 
 def test_a_table_is_read_with_its_escapes() -> None:
-    assert sight.read(HOST)[-1] == Mounted("/srv/with space", "/")
-    assert sight.read(SERVICE)[0] == Mounted("/", "/", follows=True)
+    assert sight.read(HOST)[-1] == Mounted("/srv/with space", "/", device="0:31")
+    assert sight.read(SERVICE)[0] == Mounted("/", "/", follows=True, device="254:0")
     assert sight.read("no line of a table\n\n") == []
 
 

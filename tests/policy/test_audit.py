@@ -23,12 +23,12 @@ from nri_inject.service.logs import MAX_MESSAGE
 POD = Pod(name="build-1", namespace="ci", uid="u-1")
 CONTAINER = Container(id="c-1", name="build")
 ALLOWED = Decision(
-    Item("devices", "/dev/fuse", "device '/dev/fuse' (c 10:229)", (), {}, "c 10:229 /dev/fuse"),
+    Item("devices", "/dev/fuse", "device '/dev/fuse' (c 10:229)", (), None, "c 10:229 /dev/fuse"),
     "allow",
     "fuse",
 )
 DENIED = Decision(
-    Item("mounts", "/m", "mount of '/' at '/m'", (), {}, "/ bind rw"), "deny", None, "no rule"
+    Item("mounts", "/m", "mount of '/' at '/m'", (), None, "/ bind rw"), "deny", None, "no rule"
 )
 
 
@@ -97,7 +97,7 @@ def test_a_request_writes_256_lines_at_most_and_says_how_many_more_there_were() 
 
 
 def test_a_request_with_long_names_writes_fewer_lines() -> None:
-    long = Decision(Item("mounts", "/m", "m", (), {}, "\u4e00" * 4096), "deny", None, "no rule")
+    long = Decision(Item("mounts", "/m", "m", (), None, "\u4e00" * 4096), "deny", None, "no rule")
     records = [*lines(*[long] * 100)]
     assert sum(map(len, records)) < 160 * 1024
     assert json.loads(records[-1])["more"] == 100 - len(records) + 1
@@ -105,7 +105,7 @@ def test_a_request_with_long_names_writes_fewer_lines() -> None:
 
 def test_names_and_values_are_cut_so_that_a_line_has_a_bound() -> None:
     long = "\U0001f600" * (1 << 20)
-    item = Item("mounts", "/m", long, (), {}, long)
+    item = Item("mounts", "/m", long, (), None, long)
     (line,) = audit.lines(
         [Decision(item, "deny", None, long)],
         Pod(name=long, namespace=long, uid=long),

@@ -13,7 +13,7 @@ from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import Host
 from nri_inject.policy import document
-from nri_inject.policy.items import named
+from nri_inject.policy.naming import named
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 

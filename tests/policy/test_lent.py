@@ -258,6 +258,28 @@ def test_a_hook_that_containers_could_rewrite(lent: str, why: str) -> None:
     assert hooks.inject(POD, CONTAINER, elsewhere).hooks.poststart
 
 
+@pytest.mark.parametrize(
+    ("stage", "lent", "told"),
+    [
+        ("create_runtime", "/opt/bin", "others could rewrite it: it lies in '/opt/bin', where"),
+        (
+            "poststop",
+            "/opt/bin/hook",
+            "others could rewrite it: containers may write '/opt/bin/hook'",
+        ),
+        ("start_container", "/opt/bin", "allowed"),
+        ("create_runtime", "/srv", "allowed"),
+    ],
+)
+def test_a_hook_of_another_plugin_whose_program_containers_could_rewrite(
+    stage: str, lent: str, told: str
+) -> None:
+    host = Host({}, files={"/opt/bin/hook": HostPath("/opt/bin/hook")})
+    hooks = api.Hooks(**{stage: [api.Hook(path="/opt/bin/hook")]})
+    rules = f"{{allow: {{hooks: ['/opt/bin/*'], mounts: [{{source: {lent}, access: rw}}]}}}}"
+    assert told in verdict(rules, Adjustment(hooks=hooks), host)
+
+
 def lending(place: Path | str) -> str:
     return f"rules: [{{name: free, allow: {{mounts: [{{source: {place}, access: rw}}]}}}}]"
 

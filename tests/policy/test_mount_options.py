@@ -6,7 +6,7 @@ import pytest
 
 from nri_inject import api
 from nri_inject.policy import mount_options
-from nri_inject.policy.kinds import read_mount
+from nri_inject.policy.mount_entries import read_mount
 from nri_inject.text.fields import Fault
 from nri_inject.text.glob import pattern
 

@@ -14,9 +14,10 @@ from nri_inject.errors import RequestError
 from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.injectors.host import Host
 from nri_inject.policy import document
-from nri_inject.policy.items import named, without
+from nri_inject.policy.naming import named
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Item, Policy
+from nri_inject.policy.settle import without
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
 from nri_inject.service.environment import Environment
@@ -115,9 +116,9 @@ def test_a_namespace_that_asks_takes_no_memory() -> None:
 
 def test_a_source_is_compared_once_with_an_entry_however_deep_it_lies() -> None:
     policy = policy_of(500, "{mounts: ['/srv/**']}")
-    deep = Item("mounts", "/in", "mount", ("/srv" + "/a" * 60,), {})
+    deep = Item("mounts", "/in", "mount", ("/srv" + "/a" * 60,), None)
     assert len(policy.local("ci").candidates(deep)) == 500
-    several = Item("mounts", "/in", "mount", ("/srv/a", "/srv/b"), {})
+    several = Item("mounts", "/in", "mount", ("/srv/a", "/srv/b"), None)
     assert len(policy.local("ci").candidates(several)) == 500
 
 
@@ -211,7 +212,7 @@ def linux(devices: list[api.LinuxDevice], rules: list[api.LinuxDeviceCgroup]) ->
     return Adjustment(linux=api.LinuxContainerAdjustment(devices=devices, resources=resources))
 
 
-def item(key: str) -> Item:
+def item(key: str) -> Item[object]:
     return named("devices", key, "device")
 
 

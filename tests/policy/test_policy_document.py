@@ -6,8 +6,10 @@ import pytest
 
 from nri_inject.errors import ConfigError
 from nri_inject.policy import document
+from nri_inject.policy.device_entries import DeviceEntry
 from nri_inject.policy.kinds import READERS
 from nri_inject.policy.rules import Who
+from nri_inject.text.glob import pattern
 
 WHAT = ", ".join(READERS)
 
@@ -39,7 +41,8 @@ def test_a_policy_is_read_whole() -> None:
         "/dev/ttyUSB*",
         "/dev/sda",
     ]
-    assert first.what["devices"][1].conditions == {"type": "b", "access": frozenset("r")}
+    disk = DeviceEntry(pattern("/dev/sda"), type="b", access=frozenset("r"))
+    assert first.what["devices"][1] == disk
     assert (second.name, second.effect, second.who) == ("#2", "deny", Who())
 
 

@@ -13,8 +13,10 @@ from nri_inject import api
 from nri_inject.api import Adjustment, Container
 from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.injectors.host import Host
-from nri_inject.policy.items import Evaluation, items_of, without
+from nri_inject.policy.evaluation import Evaluation
+from nri_inject.policy.items import items_of
 from nri_inject.policy.rules import Item
+from nri_inject.policy.settle import without
 
 FUSE = DeviceNode("/dev/fuse", "c", 10, 229, 0o666, 0, 0, "/dev/fuse")
 DISK = DeviceNode("/dev/by-id/disk", "b", 8, 0, 0o660, 0, 6, "/dev/sda")
@@ -33,7 +35,7 @@ def evaluation(container: Container | None = None, host: Host = HOST) -> Evaluat
     return Evaluation(host, container or Container(name="main"), lambda _: True, lambda _: True)
 
 
-def only(adjustment: Adjustment, container: Container | None = None) -> Item:
+def only(adjustment: Adjustment, container: Container | None = None) -> Item[Any]:
     (item,) = items_of(adjustment, evaluation(container))
     return item
 
@@ -195,12 +197,12 @@ def test_a_device_has_the_access_that_the_rules_beside_it_leave(
 ) -> None:
     given = [device("/dev/fuse", "c", 10, 229)]
     item = only(linux(devices=given, resources=resources(*rules)))
-    assert item.facts["access"] == frozenset(access)
+    assert item.facts.access == frozenset(access)
 
 
 def test_a_block_device_may_be_made_anew_unless_a_rule_takes_that_away() -> None:
     item = only(linux(devices=[device("/dev/sda", "b", 8, 0)]))
-    assert item.facts["access"] == frozenset("rwm")
+    assert item.facts.access == frozenset("rwm")
     assert item.suggestion == "{path: /dev/sda, type: b}"
 
 
@@ -236,10 +238,10 @@ def test_with_more_than_512_devices_and_rules_nothing_is_looked_at(
         resources=resources(*(access_rule("r", minor=number) for number in range(rules))),
     )
     blind = Host(Unseen(), numbers=Unseen(), files=Unseen())
-    items = items_of(adjustment, evaluation(host=blind))
+    items: list[Item[Any]] = [*items_of(adjustment, evaluation(host=blind))]
     assert len(items) == devices + rules
     assert {item.trouble for item in items} == {"more than 512 devices and rules are asked for"}
-    assert {item.facts["access"] for item in items} == {frozenset()}
+    assert {item.facts.access for item in items} == {frozenset()}
 
 
 class Unseen(Mapping[Any, Any]):
@@ -278,7 +280,7 @@ def mount(source: str, kind: str = "bind", *options: str, to: str = "/in") -> Ad
 def test_a_mount_is_a_bind_mount_or_of_its_file_systems_type(
     kind: str, options: list[str], expected: str
 ) -> None:
-    assert only(mount("/srv", kind, *options)).facts["type"] == expected
+    assert only(mount("/srv", kind, *options)).facts.type == expected
 
 
 @pytest.mark.parametrize(
@@ -306,7 +308,7 @@ def test_a_mount_is_read_only_if_nothing_below_it_can_be_written(
     options: list[str], writable: bool, why: str
 ) -> None:
     facts = only(mount("/srv", "bind", *options)).facts
-    assert (facts["writable"], facts["why_writable"]) == (writable, why)
+    assert (facts.writable, facts.why_writable) == (writable, why)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +316,7 @@ def test_a_mount_is_read_only_if_nothing_below_it_can_be_written(
     [("/in", "/in"), ("//etc/./passwd/", "/etc/passwd"), ("etc/passwd", "/etc/passwd")],
 )
 def test_a_destination_is_what_its_spelling_means(destination: str, clean: str) -> None:
-    assert only(mount("/srv", to=destination)).facts["destination"] == clean
+    assert only(mount("/srv", to=destination)).facts.destination == clean
 
 
 def test_the_source_is_where_the_links_lead() -> None:
@@ -358,10 +360,10 @@ def test_a_network_device_is_the_hosts() -> None:
 def test_priorities_and_policies_have_their_numbers() -> None:
     scheduler = api.LinuxScheduler(policy="SCHED_FIFO", nice=-3, priority=4)
     item = only(linux(scheduler=scheduler))
-    assert (item.names, item.facts) == (("SCHED_FIFO",), {"nice": -3, "priority": 4})
+    assert (item.names, item.facts) == (("SCHED_FIFO",), (-3, 4))
     assert item.suggestion == "{policy: SCHED_FIFO, min_nice: -3, max_priority: 4}"
     item = only(linux(io_priority={"class": "IOPRIO_CLASS_RT", "priority": 2}))
-    assert (item.names, item.facts) == (("IOPRIO_CLASS_RT",), {"priority": 2})
+    assert (item.names, item.facts) == (("IOPRIO_CLASS_RT",), 2)
     item = only(linux(memory_policy=api.LinuxMemoryPolicy(mode="MPOL_BIND")))
     assert item.names == ("MPOL_BIND",)
 
@@ -386,7 +388,32 @@ def test_only_a_limit_above_the_containers_own_is_an_item(
 ) -> None:
     container = Container(rlimits=[before] if before else [])
     items = items_of(Adjustment(rlimits=[asked]), evaluation(container))
-    assert [item.facts["hard"] for item in items] == ([] if hard is None else [hard])
+    assert [item.facts for item in items] == ([] if hard is None else [hard])
+
+
+@pytest.mark.parametrize(
+    ("path", "names", "trouble"),
+    [
+        ("/bin/hook", ("/bin/hook", "/usr/bin/hook"), ""),
+        ("/bin//hook", ("/bin/hook", "/usr/bin/hook"), ""),
+        ("/opt/x/../../srv/evil", ("/srv/evil",), ""),
+        ("/opt/shared", (), "others could rewrite it: /opt/shared can be written by everybody"),
+        ("/opt/../unseen", ("/unseen",), "/opt/../unseen, and it has a '..' in it"),
+        ("/unseen", ("/unseen",), ""),
+    ],
+)
+def test_a_program_of_a_hook_is_where_its_path_leads(
+    path: str, names: tuple[str, ...], trouble: str
+) -> None:
+    files = {
+        "/bin/hook": HostPath("/usr/bin/hook"),
+        "/bin//hook": HostPath("/usr/bin/hook"),
+        "/opt/x/../../srv/evil": HostPath("/srv/evil"),
+        "/opt/shared": HostPath("/opt/shared", None, "/opt/shared can be written by everybody"),
+    }
+    asked = Adjustment(hooks=api.Hooks(poststop=[api.Hook(path=path)]))
+    (item,) = items_of(asked, evaluation(host=Host({}, files=files)))
+    assert (item.names, item.trouble) == (names, trouble)
 
 
 def test_hooks_are_told_apart_by_their_whole_command_line() -> None:

@@ -9,36 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nri_inject.policy import document
-from nri_inject.policy.items import named
-from nri_inject.policy.kinds import KINDS
+from nri_inject.policy.device_entries import DeviceFacts
+from nri_inject.policy.kinds import Scheduling
+from nri_inject.policy.mount_entries import MountFacts
+from nri_inject.policy.naming import named
 from nri_inject.policy.rules import Decision, Item, Policy, Rule, Subject
 from nri_inject.text.yamltext import Value
 
 SUBJECT = Subject("ci", {"app": "web"}, "runc", "main", "10-injector")
 
 
-def decide(text: str, item: Item, subject: Subject = SUBJECT) -> Decision:
+def decide(text: str, item: Item[object], subject: Subject = SUBJECT) -> Decision:
     policy = document.read(text, "policy.yaml")
-    return policy.decide(
-        KINDS[item.kind], subject, item, policy.local(subject.namespace).candidates(item)
-    )
+    return policy.decide(subject, item, policy.local(subject.namespace).candidates(item))
 
 
 def device(
     *names: str, kind: str = "c", major: int = 10, minor: int = 1, access: str = "rw"
-) -> Item:
-    facts = {"type": kind, "major": major, "minor": minor, "access": frozenset(access)}
+) -> Item[DeviceFacts]:
+    facts = DeviceFacts(kind, major, minor, frozenset(access))
     return Item("devices", names[0] if names else "", "device", names, facts)
 
 
-def mount(source: str, destination: str = "/in", *options: str, why: str = "") -> Item:
-    facts = {
-        "type": "bind",
-        "writable": "rw" in options,
-        "why_writable": why,
-        "destination": destination,
-        "options": frozenset(options),
-    }
+def mount(source: str, destination: str = "/in", *options: str, why: str = "") -> Item[MountFacts]:
+    facts = MountFacts("bind", "rw" in options, why, destination, frozenset(options))
     return Item("mounts", destination, "mount", (source,), facts)
 
 
@@ -127,28 +121,28 @@ NEAR = "; rule '#1' comes near, but "
         ),
         (
             "{scheduling_policy: [SCHED_RR]}",
-            Item("scheduling_policy", "", "", ("SCHED_RR",), {"nice": -1, "priority": 0}),
+            Item("scheduling_policy", "", "", ("SCHED_RR",), Scheduling(-1, 0)),
             NEAR + "its min_nice is 0, and -1 is asked for",
         ),
         (
             "{scheduling_policy: [{policy: SCHED_RR, max_priority: 5}]}",
-            Item("scheduling_policy", "", "", ("SCHED_RR",), {"nice": 0, "priority": 9}),
+            Item("scheduling_policy", "", "", ("SCHED_RR",), Scheduling(0, 9)),
             NEAR + "its max_priority is 5, and 9 is asked for",
         ),
         (
             "{io_priority: [{class: IOPRIO_CLASS_BE, priority: 4}]}",
-            Item("io_priority", "", "", ("IOPRIO_CLASS_BE",), {"priority": 2}),
+            Item("io_priority", "", "", ("IOPRIO_CLASS_BE",), 2),
             NEAR + "its priority is 4, and 2, a higher one, is asked for",
         ),
         (
             "{ulimits: [{type: MEMLOCK, hard: 5}]}",
-            Item("ulimits", "", "", ("RLIMIT_MEMLOCK",), {"hard": 6}),
+            Item("ulimits", "", "", ("RLIMIT_MEMLOCK",), 6),
             NEAR + "its hard limit is 5, and 6 is asked for",
         ),
     ],
 )
 def test_a_rule_that_comes_near_is_told_with_what_is_in_the_way(
-    entry: str, item: Item, reason: str
+    entry: str, item: Item[object], reason: str
 ) -> None:
     decision = decide(f"rules: [{{allow: {entry}}}]", item)
     assert (decision.verdict, decision.rule) == ("deny", None)
@@ -182,8 +176,8 @@ def test_a_denied_destination_is_also_what_covers_it_and_what_lies_in_it() -> No
 
 
 def test_a_rule_for_a_file_system_without_a_source_is_not_for_paths() -> None:
-    tmpfs = Item("mounts", "", "", ("tmpfs",), {**mount("x").facts, "type": "tmpfs"})
-    disk = Item("mounts", "", "", ("/dev/sda",), {**mount("x").facts, "type": "tmpfs"})
+    tmpfs = Item("mounts", "", "", ("tmpfs",), mount("x").facts._replace(type="tmpfs"))
+    disk = Item("mounts", "", "", ("/dev/sda",), mount("x").facts._replace(type="tmpfs"))
     text = "rules: [{allow: {mounts: [{type: tmpfs}]}}]"
     assert (decide(text, tmpfs).verdict, decide(text, disk).verdict) == ("allow", "deny")
     both = f"rules: [{{name: stop, deny: {{mounts: [{{type: tmpfs}}]}}}}, {text[8:]}"
@@ -288,7 +282,7 @@ def _is_in(rule: Rule, namespace: str) -> bool:
     return listed is None or any(pattern.matches(namespace) for pattern in listed)
 
 
-def searched(policy: Policy, item: Item) -> str | None:
+def searched(policy: Policy, item: Item[object]) -> str | None:
     """Return the name of the rule that decides, found by going through all of them."""
     for rule in policy.rules:
         for entry in rule.what["hooks"]:
@@ -314,5 +308,5 @@ def test_the_index_finds_what_going_through_all_rules_finds(
         for name in ("a", "".join(letters), "abc"):
             item = named("hooks", name, "hook")
             candidates = policy.local(SUBJECT.namespace).candidates(item)
-            decision = policy.decide(KINDS["hooks"], SUBJECT, item, candidates)
+            decision = policy.decide(SUBJECT, item, candidates)
             assert decision.rule == searched(policy, item)

@@ -21,7 +21,7 @@ from nri_inject.capabilities import identify
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
 from nri_inject.runtime.adaptation import Adaptation
 from nri_inject.runtime.launcher import launch
-from nri_inject.runtime.merge import Conflict
+from nri_inject.runtime.owners import Conflict
 from nri_inject.runtime.peer import Updater
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,8 @@ from google.protobuf.message import Message
 
 from nri_inject import api
 from nri_inject.errors import NriError
-from nri_inject.runtime.merge import Merge, Conflict, Merged, Request
+from nri_inject.runtime.merge import Merge, Merged, Request
+from nri_inject.runtime.owners import Conflict
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "nri" / "merge.jsonl"
 CASES = [json.loads(line) for line in VECTORS.read_text(encoding="utf-8").splitlines()]

@@ -2,66 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.stubs import Running
+from support.peers import BOUND, SHORT, connected, create, next_call, served
 
 from nri_inject import api
 from nri_inject.api import ContainerUpdate, CreateContainerRequest, CreateContainerResponse, Pod
 from nri_inject.capabilities import NEWEST, Runtime, identify
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
 from nri_inject.plugin import Plugin
-from nri_inject.runtime.launcher import launch, launch_as
 from nri_inject.runtime.peer import Peer, wait
-from nri_inject.stub import Stub
-from nri_inject.wire.session import Answer, Call, Failure, Role, Session
+from nri_inject.wire.session import Role, Session
 from nri_inject.wire.ttrpc import Code
 
-BOUND = 10.0
-SHORT = 0.05
 OLD = identify("containerd", "v1.7.24")
 EVENT = api.Event
-
-
-# --- a plugin at the other end of a socket pair ---------------------------------------------------
-
-
-@contextmanager
-def connected(title: str = "10-web") -> Iterator[tuple[Peer, socket.socket]]:
-    """Give a peer that knows its plugin's name, and the plugin's end of the connection."""
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(BOUND)
-    peer = Peer(ours)
-    peer.index, _, peer.name = title.partition("-")
-    with closing(peer), theirs:
-        yield peer, theirs
-
-
-@contextmanager
-def served(
-    plugin: Plugin, update: Callable[..., list[ContainerUpdate]] | None = None
-) -> Iterator[tuple[Peer, Stub]]:
-    """Run our own stub in a thread; give the runtime's side of it."""
-    ours, theirs = socket.socketpair()
-    peer = Peer(ours, update)
-    with Running(Stub(plugin, connection=theirs)) as running:
-        try:
-            yield peer, running.stub
-        finally:
-            peer.close()
-            running.outcome()  # its errors are for other tests
 
 
 @contextmanager
@@ -73,19 +35,6 @@ def meanwhile(action: Callable[[], None]) -> Iterator[None]:
     finally:
         thread.join(BOUND)
         assert not thread.is_alive()
-
-
-def next_call(theirs: socket.socket, session: Session) -> Call:
-    """Read as a plugin until the runtime calls."""
-    while True:
-        for event in session.receive(theirs.recv(1 << 16)):
-            if isinstance(event, Call):
-                return event
-
-
-def create(peer: Peer, timeout: float = BOUND) -> CreateContainerResponse:
-    request = CreateContainerRequest(pod=Pod(name="web"))
-    return peer.request("CreateContainer", request, CreateContainerResponse, timeout)
 
 
 def test_a_plugin_says_who_it_is() -> None:
@@ -352,122 +301,6 @@ def test_an_answer_to_another_request_is_passed_over() -> None:
             create(peer, SHORT)
 
 
-# --- updates that a plugin wants -----------------------------------------------------------------
-
-UPDATES = [ContainerUpdate(container_id="c1"), ContainerUpdate(container_id="c2")]
-Outcome = list[ContainerUpdate] | NriError
-
-
-def updated(
-    update: Callable[[list[ContainerUpdate]], list[ContainerUpdate]] | None,
-    wanted: list[ContainerUpdate] = UPDATES,
-) -> Outcome:
-    """Let a plugin ask for updates while it handles a request; return what it learns."""
-    outcomes: list[Outcome] = []
-    learned = threading.Event()
-    stubs: list[Stub] = []
-
-    def then(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        learned.set()
-
-    def ask(pod: Pod, _: api.Container) -> None:
-        if pod.name == "web":
-            stubs[0].update(wanted, then)
-
-    with served(Plugin(name="web", index="10", create_container=ask), update) as (peer, stub):
-        stubs.append(stub)
-        peer.register(BOUND)
-        peer.configure(NEWEST, timeout=BOUND)
-        create(peer)
-        other = CreateContainerRequest(pod=Pod(name="db"))
-        for _ in range(100):  # a peer reads while it waits for something
-            peer.request("CreateContainer", other, CreateContainerResponse, BOUND)
-            if learned.wait(SHORT):
-                break
-    (outcome,) = outcomes
-    return outcome
-
-
-def test_updates_reach_the_runtime() -> None:
-    reached: list[list[ContainerUpdate]] = []
-
-    def take(updates: list[ContainerUpdate]) -> list[ContainerUpdate]:
-        reached.append(updates)
-        return []
-
-    assert updated(take) == []
-    assert reached == [UPDATES]
-
-
-def test_an_update_that_fails_becomes_a_status() -> None:
-    outcome = updated(lambda updates: updates[1:])
-    assert isinstance(outcome, RemoteError)
-    assert (outcome.code, outcome.message) == (
-        Code.UNKNOWN,
-        "NRI update of some containers failed: c2",
-    )
-
-
-def test_an_update_that_may_fail_is_told_in_the_answer() -> None:
-    lenient = [ContainerUpdate(container_id="c1", ignore_failure=True)]
-    assert updated(lambda updates: updates, lenient) == lenient
-
-
-def test_a_runtime_without_updates_fails_all_of_them() -> None:
-    assert isinstance(updated(None), RemoteError)
-
-
-def test_an_update_from_a_handler_waits_for_the_end_of_the_request() -> None:
-    """A handler that waits for its answer is late, as at every runtime."""
-    made: list[list[ContainerUpdate]] = []
-    with connected() as (peer, theirs):
-
-        def update(updates: list[ContainerUpdate]) -> list[ContainerUpdate]:
-            made.append(updates)
-            return []
-
-        peer.update = update
-        pending = peer.begin("CreateContainer", CreateContainerRequest(), BOUND)
-        session = Session(Role.PLUGIN)
-        call = next_call(theirs, session)
-        stream = session.call("UpdateContainers", api.UpdateContainersRequest(update=UPDATES))
-        theirs.sendall(session.outgoing())
-        peer.ready()
-        assert (made, pending.done) == ([], False)
-        session.answer(call, CreateContainerResponse())
-        theirs.sendall(session.outgoing())
-        wait(pending)
-        assert made == [UPDATES]
-        (answer,) = session.receive(theirs.recv(1 << 16))
-        assert (answer.stream, type(answer)) == (stream, Answer)
-
-
-def test_few_updates_may_wait_for_the_end_of_a_request() -> None:
-    with connected() as (peer, theirs):
-        peer.begin("CreateContainer", CreateContainerRequest(), BOUND)
-        session = Session(Role.PLUGIN)
-        for _ in range(18):
-            session.call("UpdateContainers", api.UpdateContainersRequest())
-        theirs.sendall(session.outgoing())
-        peer.ready()
-        failures = [
-            event for event in session.receive(theirs.recv(1 << 16)) if isinstance(event, Failure)
-        ]
-    assert [(failure.stream, failure.text) for failure in failures] == [
-        (stream, "at most 16 updates may wait for the end of a request") for stream in (33, 35)
-    ]
-
-
-def test_a_peer_that_has_heard_of_its_plugins_end_does_not_ask_any_more() -> None:
-    with connected() as (peer, theirs):
-        theirs.close()
-        peer.ready()
-        with pytest.raises(ConnectionLost) as caught:
-            create(peer)
-    assert str(caught.value) == "plugin 10-web ended"
-
-
 @pytest.mark.slow
 def test_what_exists_is_told_in_parts_where_it_is_long() -> None:
     pods = [Pod(id=str(number), name="x" * 1_000_000) for number in range(9)]
@@ -569,176 +402,3 @@ def test_all_bytes_are_told_to_a_tap() -> None:
         theirs.sendall(registration)
         peer.register(BOUND)
         assert said == [(Role.PLUGIN, registration), (Role.RUNTIME, theirs.recv(1 << 16))]
-
-
-# --- plugins as processes ------------------------------------------------------------------------
-
-REPORT = """
-import json, os, sys
-seen = {
-    "argv": sys.argv,
-    "environ": dict(os.environ),
-    "fds": {},
-    "cwd": os.getcwd(),
-}
-for fd in os.listdir("/proc/self/fd"):
-    try:
-        seen["fds"][fd] = os.readlink("/proc/self/fd/" + fd)
-    except FileNotFoundError:
-        pass  # the descriptor that listed them
-with open(sys.argv[0] + ".report", "w") as file:
-    json.dump(seen, file)
-"""
-
-
-def script(path: Path, body: str) -> Path:
-    """Write an executable; its first line has the absolute interpreter, for it gets no PATH."""
-    path.write_text(f"#!{sys.executable} -IS\n{body}")
-    path.chmod(0o755)
-    return path
-
-
-def until_it_hangs_up(peer: Peer) -> None:
-    with pytest.raises(ConnectionLost, match=r"ended$"):
-        peer.register(BOUND)
-
-
-def reported(path: Path) -> tuple[str, dict[str, Any]]:
-    """Launch a script with REPORT; return the peer's title and what the process saw."""
-    with closing(launch(path)) as peer:
-        until_it_hangs_up(peer)
-        return peer.title, json.loads(Path(f"{path}.report").read_text())
-
-
-@pytest.mark.slow
-def test_a_launched_plugin_gets_its_path_and_three_variables(tmp_path: Path) -> None:
-    path = script(tmp_path / "42-my-plugin", REPORT)
-    title, seen = reported(path)
-    assert title == "42-my-plugin"
-    seen["environ"].pop("LC_CTYPE", None)  # Python's own doing (PEP 538)
-    assert seen["environ"] == {
-        "NRI_PLUGIN_NAME": "my-plugin",
-        "NRI_PLUGIN_IDX": "42",
-        "NRI_PLUGIN_SOCKET": "3",
-    }
-    assert (seen["argv"], seen["cwd"]) == ([str(path)], str(Path.cwd()))
-
-
-@pytest.mark.slow
-def test_a_launched_plugin_has_its_socket_and_nothing_else_open(tmp_path: Path) -> None:
-    inherited = {fd for fd in os.listdir("/proc/self/fd") if leaks(int(fd))}
-    with (tmp_path / "open").open("w"):
-        title, seen = reported(script(tmp_path / "00-", REPORT))
-    assert title == "00-"
-    fds = {fd: target for fd, target in seen["fds"].items() if fd not in inherited - set("0123")}
-    assert fds.pop("3").startswith("socket:")
-    assert fds == dict.fromkeys("012", "/dev/null")
-
-
-def leaks(fd: int) -> bool:
-    """Tell whether whoever started these tests left us a descriptor that children inherit."""
-    try:
-        return os.get_inheritable(fd)
-    except OSError:
-        return False
-
-
-@pytest.mark.slow
-def test_with_log_a_plugin_writes_to_our_standard_error(tmp_path: Path) -> None:
-    path = script(tmp_path / "10-a", "print('lost')\n__import__('sys').exit('seen')")
-    program = (
-        "import sys; from nri_inject import errors\n"
-        "from nri_inject.runtime.launcher import launch\n"
-        "peer = launch(sys.argv[1], log=True)\n"
-        "try: peer.register()\n"
-        "except errors.ConnectionLost as error: print(error)\n"
-        "peer.close()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, path], capture_output=True, timeout=BOUND * 3, check=True
-    )
-    assert (done.stdout, done.stderr) == (b"plugin 10-a ended\n", b"seen\n")
-
-
-@pytest.mark.parametrize(
-    "name", ["web", "1-web", "100-web", "ab-web", "10", "10_web", "²2-web", "-"]
-)
-def test_a_file_name_of_another_form_is_refused(tmp_path: Path, name: str) -> None:
-    path = script(tmp_path / name, REPORT)
-    with pytest.raises(NriError) as caught:
-        launch(path)
-    assert str(caught.value) == f"plugin {path}: a file name such as 10-name expected"
-
-
-@pytest.mark.slow
-def test_a_file_that_cannot_be_executed_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "10-web"
-    path.write_text("")
-    path.chmod(0o644)
-    with pytest.raises(NriError) as caught:
-        launch(path)
-    assert str(caught.value) == f"cannot start plugin {path}: Permission denied"
-
-
-@pytest.mark.slow
-def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "10-web"
-    with pytest.raises(NriError) as caught:
-        launch(path)
-    assert str(caught.value) == f"cannot start plugin {path}: No such file or directory"
-
-
-@pytest.mark.slow
-def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "10-web"
-    path.write_bytes(b"\x00\x01\x02")
-    path.chmod(0o755)
-    with pytest.raises(NriError) as caught:
-        launch(path)
-    assert str(caught.value) == f"cannot start plugin {path}: Exec format error"
-
-
-@pytest.mark.slow
-def test_a_refused_plugin_leaves_no_descriptor_open(tmp_path: Path) -> None:
-    before = set(os.listdir("/proc/self/fd"))
-    for _ in range(3):
-        with pytest.raises(NriError):
-            launch_as(tmp_path / "missing", "10", "web")
-    assert set(os.listdir("/proc/self/fd")) == before
-
-
-def is_child(pid: int) -> bool:
-    """Tell whether a child of ours with that number exists, be it a zombie."""
-    try:
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "body", ["__import__('time').sleep(600)", "__import__('os')._exit(3)", REPORT]
-)
-def test_close_leaves_neither_a_process_nor_a_zombie(tmp_path: Path, body: str) -> None:
-    with closing(launch(script(tmp_path / "10-web", body))) as peer:
-        pid = peer.pid
-        assert pid is not None
-        assert is_child(pid)
-        peer.close()
-        assert not is_child(pid)  # and closing again does no harm
-
-
-@pytest.mark.slow
-def test_a_plugin_that_ignores_signals_is_killed(tmp_path: Path) -> None:
-    body = (
-        "import signal, socket\n"
-        "for number in (signal.SIGTERM, signal.SIGINT): signal.signal(number, signal.SIG_IGN)\n"
-        "socket.close(3)\n"
-        "signal.pause()\n"
-    )
-    with closing(launch(script(tmp_path / "10-web", body))) as peer:
-        until_it_hangs_up(peer)
-        pid = peer.pid
-    assert pid is not None
-    assert not is_child(pid)

@@ -6,47 +6,27 @@ import dataclasses
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from support.lives import live
+from support.worlds import CONTAINERD_2, MAIN, POD, NewRuntime, refuses, scripted
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, ContainerState, ContainerUpdate, Pod
 from nri_inject.capabilities import NEWEST, Runtime, identify
-from nri_inject.errors import NriError, RemoteError, RequestError
+from nri_inject.errors import NriError, RemoteError
 from nri_inject.plugin import EVENTS, Plugin
-from nri_inject.runtime.merge import Conflict
-from nri_inject.runtime.peer import Peer, Timeouts
-from nri_inject.runtime.validate import Rejection, Rules
-from nri_inject.testing import FakeRuntime, make_container, make_pod
+from nri_inject.runtime.owners import Conflict
+from nri_inject.runtime.peer import Peer
+from nri_inject.testing import FakeRuntime, make_container
 from nri_inject.wire.session import Call, Role, Session
-from nri_inject.wire.ttrpc import Code
 
 CONTAINERD_1 = identify("containerd", "1.7.24")
-CONTAINERD_2 = identify("containerd", "2.1.9")
 CRIO = Runtime("cri-o", "1.37.0", (0, 12, 0))
-POD = make_pod("web")
-MAIN = make_container(POD, "main", args=["sh"])
 SIDE = make_container(POD, "side")
-
-NewRuntime = Callable[..., FakeRuntime]
 Told = list[str]
-
-
-@pytest.fixture
-def new_runtime() -> Iterator[NewRuntime]:
-    opened: list[FakeRuntime] = []
-
-    def new(runtime: Runtime = NEWEST, **options: Any) -> FakeRuntime:
-        opened.append(FakeRuntime(runtime, **options))
-        return opened[-1]
-
-    yield new
-    for runtime in opened:
-        runtime.close()
 
 
 def listener(told: Told, name: str = "web", index: str = "10", **handlers: Any) -> Plugin:
@@ -130,13 +110,6 @@ def test_stopping_a_pod_stops_its_containers_and_removing_removes_them(
         "remove_container side 4",
         "remove_pod_sandbox",
     ]
-
-
-# --- errors ---------------------------------------------------------------------------------------
-
-
-def refuses(*_: object) -> None:
-    raise NriError("not today")
 
 
 def test_a_pod_that_is_refused_ends_again(new_runtime: NewRuntime) -> None:
@@ -255,126 +228,6 @@ def test_ids_are_new_or_known(new_runtime: NewRuntime) -> None:
         world.create(MAIN)
     with pytest.raises(KeyError):
         world.start("other")
-
-
-# --- how older runtimes and older plugins are told ------------------------------------------------
-
-
-@contextmanager
-def scripted(
-    world: FakeRuntime, answer: Callable[[Call], Any], events: int = 0
-) -> Iterator[list[tuple[str, str]]]:
-    """Connect a plugin that answers every call but the first ones by a function.
-
-    Gives the methods that it was called by, with the name of the event in a StateChange.
-    """
-    ours, theirs = socket.socketpair()
-    called: list[tuple[str, str]] = []
-
-    def serve() -> None:
-        session = Session(Role.PLUGIN)
-        session.call(
-            "RegisterPlugin", api.RegisterPluginRequest(plugin_name="old", plugin_idx="10")
-        )
-        while True:
-            theirs.sendall(session.outgoing())
-            data = theirs.recv(1 << 16)
-            if not data:
-                theirs.close()
-                return
-            for event in session.receive(data):
-                if isinstance(event, Call):
-                    respond(session, event)
-
-    def respond(session: Session, call: Call) -> None:
-        if isinstance(call.request, api.ConfigureRequest):
-            session.answer(call, api.ConfigureResponse(events=events))
-            return
-        if isinstance(call.request, api.SynchronizeRequest):
-            session.answer(call, api.SynchronizeResponse())
-            return
-        event = getattr(call.request, "event", 0)
-        called.append((call.method, api.Event.Name(event)))
-        response = answer(call)
-        if isinstance(response, NriError):
-            code = Code.UNIMPLEMENTED if "method" in str(response) else Code.UNKNOWN
-            session.refuse(call, code, str(response))
-        else:
-            session.answer(call, response)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    world.adaptation.add(Peer(ours))
-    try:
-        yield called
-    finally:
-        world.adaptation.close()
-        thread.join(10)
-        assert not thread.is_alive()
-
-
-def empty(call: Call) -> Any:
-    name = "Empty" if call.method == "StateChange" else f"{call.method}Response"
-    return getattr(api, name)()
-
-
-def old(call: Call) -> Any:
-    return NriError(f"method {call.method}") if call.method in DEDICATED else empty(call)
-
-
-DEDICATED = {
-    *("RunPodSandbox", "StopPodSandbox", "RemovePodSandbox", "PostCreateContainer"),
-    *("StartContainer", "PostStartContainer", "PostUpdateContainer", "RemoveContainer"),
-    "PostUpdatePodSandbox",
-}
-METHODS = [
-    *("RunPodSandbox", "CreateContainer", "PostCreateContainer", "StartContainer"),
-    *("PostStartContainer", "UpdateContainer", "PostUpdateContainer", "StopContainer"),
-    *("StopPodSandbox", "RemoveContainer", "RemovePodSandbox"),
-]
-MASK = 0x7FF
-
-
-def by_state_change(method: str) -> tuple[str, str]:
-    if method not in DEDICATED:
-        return method, "UNKNOWN"
-    snake = "".join(f"_{letter}" if letter.isupper() else letter for letter in method)
-    return "StateChange", snake.lstrip("_").upper()
-
-
-def test_since_nri_0_12_every_event_has_a_call_of_its_own(new_runtime: NewRuntime) -> None:
-    world = new_runtime()
-    with scripted(world, empty, MASK) as called:
-        live(world, POD, MAIN)
-    assert called == [(method, "UNKNOWN") for method in METHODS]
-
-
-def test_before_that_most_are_told_by_state_change(new_runtime: NewRuntime) -> None:
-    world = new_runtime(CONTAINERD_2)
-    with scripted(world, empty, MASK) as called:
-        live(world, POD, MAIN)
-    assert called == [by_state_change(method) for method in METHODS]
-
-
-def test_a_plugin_without_those_calls_is_asked_for_one_of_them_once(
-    new_runtime: NewRuntime,
-) -> None:
-    world = new_runtime()
-    with scripted(world, old, MASK) as called:
-        live(world, POD, MAIN)
-    assert called == [("RunPodSandbox", "UNKNOWN"), *map(by_state_change, METHODS)]
-    assert world.faults == []
-
-
-def test_an_update_of_a_pod_has_no_other_form(new_runtime: NewRuntime) -> None:
-    world = new_runtime()
-    world.pods[POD.id] = POD
-    with (
-        scripted(world, lambda call: NriError(f"method {call.method}")),
-        pytest.raises(RemoteError) as caught,
-    ):
-        world.update_pod(POD.id, api.LinuxResources(), api.LinuxResources())
-    assert caught.value.code == Code.UNIMPLEMENTED
 
 
 # --- what plugins change --------------------------------------------------------------------------
@@ -534,114 +387,6 @@ def test_what_a_runtime_does_not_know_is_lost_before_it_can_conflict(
     for each in made.created.lost:
         both.MergeFrom(each.part)
     assert (list(both.args), dict(both.linux.sysctl)) == (["x"], {"k": "v"})
-
-
-# --- validators -----------------------------------------------------------------------------------
-
-
-def validator(name: str, check: Callable[..., None], index: str = "90") -> Plugin:
-    return Plugin(name=name, index=index, validate_container_adjustment=check)
-
-
-def greets(*_: object) -> Adjustment:
-    return Adjustment(env=[api.KeyValue(key="A", value="1")])
-
-
-def test_a_validator_gets_the_container_as_it_was_and_what_becomes_of_it(
-    new_runtime: NewRuntime,
-) -> None:
-    requests: list[api.ValidateContainerAdjustmentRequest] = []
-    world = new_runtime(rules=Rules())
-    world.connect(Plugin(name="web", index="10", create_container=greets))
-    world.connect(validator("strict", requests.append))
-    world.run_pod(POD)
-    world.create(MAIN)
-    (request,) = requests
-    assert (list(request.container.env), request.adjust.env[0].key) == ([], "A")
-    assert request.owners.owners[MAIN.id].compound[api.Field.Env].owners["A"] == "10-web"
-    assert [f"{each.index}-{each.name}" for each in request.plugins] == [
-        "00-default-validator",
-        "10-web",
-        "90-strict",
-    ]
-
-
-def test_validators_are_asked_side_by_side(new_runtime: NewRuntime) -> None:
-    """Each waits for the other: one after the other they would wait for ever."""
-    meeting = threading.Barrier(2, timeout=10)
-
-    def meets(_: object) -> None:
-        meeting.wait()
-
-    world = new_runtime()
-    for name in ("a", "b"):
-        world.connect(validator(name, meets))
-    world.run_pod(POD)
-    world.create(MAIN)
-    assert world.adaptation.dropped == []
-
-
-def test_every_rejection_is_told(new_runtime: NewRuntime) -> None:
-    def rejects(_: object) -> None:
-        raise RequestError(["not here"])
-
-    def breaks(_: object) -> None:
-        raise NriError("cannot tell")
-
-    rules = Rules(required_plugins=("guard",))
-    world = new_runtime(rules=rules)
-    world.connect(validator("a", rejects))
-    world.connect(validator("b", breaks))
-    world.run_pod(POD)
-    with pytest.raises(Rejection) as caught:
-        world.create(MAIN)
-    assert str(caught.value) == (
-        'validator "00-default-validator" rejected container adjustment,'
-        " reason: required plugin not there: guard;"
-        ' validator "90-a" rejected container adjustment, reason: not here;'
-        ' validator "90-b" failed: cannot tell'
-    )
-    assert world.adaptation.plugins == ["90-a", "90-b"]
-
-
-def test_a_rejection_without_a_reason_is_one(new_runtime: NewRuntime) -> None:
-    rejection = api.ValidateContainerAdjustmentResponse(reject=True)
-    world = new_runtime()
-    world.pods[POD.id] = POD
-    with (
-        scripted(
-            world,
-            lambda call: rejection if call.method.startswith("Validate") else empty(call),
-            1 << 13,
-        ),
-        pytest.raises(Rejection, match=r"reason: unknown rejection reason$"),
-    ):
-        world.create(MAIN)
-
-
-@pytest.mark.slow
-def test_a_late_validator_fails_the_container_and_is_dropped(new_runtime: NewRuntime) -> None:
-    release = threading.Event()
-
-    def hangs(_: object) -> None:
-        release.wait(10)
-
-    world = new_runtime(timeouts=Timeouts(request=0.3))
-    world.connect(validator("slow", hangs))
-    world.run_pod(POD)
-    late = "plugin 90-slow did not answer ValidateContainerAdjustment in time"
-    with pytest.raises(Rejection) as caught:
-        world.create(MAIN)
-    release.set()
-    assert str(caught.value) == f'validator "90-slow" failed: {late}'
-    assert world.adaptation.dropped == [late]
-
-
-def test_runtimes_before_nri_0_10_ask_no_validator(new_runtime: NewRuntime) -> None:
-    world = new_runtime(CONTAINERD_2)
-    world.connect(validator("strict", refuses))
-    world.run_pod(POD)
-    world.create(MAIN)
 
 
 def test_an_update_that_comes_with_an_answer_finds_the_container_that_it_created(

@@ -6,7 +6,7 @@ expressions, no classes. What it takes is the YAML as plain values, an adjustmen
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nri_inject.api import (
@@ -23,6 +23,7 @@ from nri_inject.host.model import NotADevice
 from nri_inject.injectors.host import Host
 
 Document = Mapping[str, Any]
+Table = Sequence[tuple[str, str, str]]  # where a mount is, its file system, the directory in that
 USUAL = {"c": set("rw"), "b": set("rwm")}
 PROTECTED = ["/proc", "/sys", "/dev", "/etc/passwd", "/etc/group", "/etc/shadow"]
 GUARDED = ["/proc", "/sys", "/dev", "/run/secrets", "/var/run/secrets"]
@@ -40,6 +41,7 @@ class Asker(NamedTuple):
     container: Container
     plugin: str
     host: Host
+    mounts: Table = ()
 
 
 def allowed(
@@ -61,7 +63,9 @@ def verdict(document: Document, asker: Asker, kind: str, thing: Any) -> bool:
         if any(touches(kind, entry, thing) for entry in rule.get("deny", {}).get(kind, [])):
             return False
         if any(within(kind, entry, thing) for entry in rule.get("allow", {}).get(kind, [])):
-            return kind != "mounts" or not lent(document, thing["names"][0])
+            source = thing["names"][0] if kind == "mounts" else ""
+            is_below_root = source.startswith("/") and source != "/"
+            return not (is_below_root and lent_anywhere(document, asker, source))
     return False
 
 
@@ -165,7 +169,7 @@ def of_device(document: Document, asker: Asker, device: LinuxDevice, adjustment:
         if node.number != number or node.doubt:
             return None
         made_up = [one for one in (node.real, device.path) if one not in names]
-        if any(lent(document, one) for one in made_up):
+        if any(lent_anywhere(document, asker, one) for one in made_up):
             return None
         names += [node.real, device.path]
     except NotADevice:
@@ -215,8 +219,10 @@ def of_mount(document: Document, asker: Asker, mount: Mount) -> Any:
         names = [place.real]
     elif binds:
         return None
+    shown = [shown_at(asker.mounts, name, "rbind" in words) for name in names]
     return {
         "names": names,
+        "elsewhere": [other for others in shown for other in others],
         "type": kind,
         "writable": writable([*mount.options]),
         "destination": mount.destination,
@@ -416,12 +422,37 @@ def fixed_text(pattern: str) -> str:
 def mount_touches(entry: Any, more: Document, thing: Document) -> bool:
     source, wanted = text_of("mounts", entry), more.get("destination")
     return (
-        (source is None or meets(source, thing["names"][0]))
+        (source is None or any(meets(source, n) for n in thing["names"] + thing["elsewhere"]))
         and more.get("type", thing["type"]) == thing["type"]
         and (more.get("access", "ro") == "ro" or thing["writable"])
         and (wanted is None or meets(wanted, thing["destination"]))
         and ("options" not in more or any(some(more["options"], o) for o in thing["options"]))
     )
+
+
+def shown_at(table: Table, path: str, recursive: bool) -> set[str]:
+    """Return every path at which something of a directory can be found, by the mounts."""
+    found: set[str] = set()
+    points = [point for point, _, _ in table if below(path, point)]
+    if not points:
+        return found
+    deepest = max(points, key=len)
+    own = [one for one in table if one[0] == deepest]
+    pieces = [(device, joined(top, path, deepest)) for _, device, top in own]
+    pieces += [(device, top) for point, device, top in table if recursive and below(point, path)]
+    for point, device, top in table:
+        for of, piece in pieces:
+            if of == device and below(piece, top):
+                found.add(joined(point, piece, top))
+            if of == device and below(top, piece):
+                found.add(point)
+    return found
+
+
+def joined(directory: str, path: str, above: str) -> str:
+    """Return where a path that lies above something lies in a directory that shows that."""
+    rest = path if above == "/" else path[len(above) :]
+    return f"{directory.rstrip('/')}{rest.rstrip('/')}" or "/"
 
 
 def meets(pattern: str, path: str) -> bool:
@@ -432,6 +463,25 @@ def meets(pattern: str, path: str) -> bool:
         return False
     parts, wanted = path.split("/"), pattern.split("/")
     return len(wanted) > len(parts) and all(map(glob, wanted, parts))
+
+
+def lent_anywhere(document: Document, asker: Asker, path: str) -> bool:
+    """Tell the same of a path that may be shown at others, too."""
+    return any(
+        lent(document, f"{other.rstrip('/')}/x")
+        for other in shown_whole(asker.mounts, path.rpartition("/")[0] or "/")
+    )
+
+
+def shown_whole(table: Table, path: str) -> set[str]:
+    """Return every path at which all of a directory can be found."""
+    deepest = max((point for point, _, _ in table if below(path, point)), key=len)
+    (own,) = [(device, joined(top, path, deepest)) for p, device, top in table if p == deepest]
+    return {
+        joined(point, own[1], top)
+        for point, device, top in table
+        if device == own[0] and below(own[1], top)
+    }
 
 
 def lent(document: Document, path: str) -> bool:

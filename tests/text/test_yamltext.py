@@ -11,17 +11,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from support.properties import examples
+from support.yamlwords import refusal
 
 from nri_inject.errors import NriError
 from nri_inject.text import yamlevents, yamltext
 from nri_inject.text.yamlscalars import as_integer, as_text, float_text
-from nri_inject.text.yamltext import ANNOTATION, SPEC_FILE, Limits, Marks, Value, YamlError
-
-
-def refusal(text: str | bytes, limits: Limits = ANNOTATION) -> str:
-    with pytest.raises(YamlError) as caught:
-        yamltext.load(text, limits)
-    return str(caught.value)
+from nri_inject.text.yamltext import ANNOTATION, SPEC_FILE, Value, YamlError
 
 
 def words(text: str) -> list[str]:
@@ -328,144 +323,6 @@ def test_error_has_its_parts() -> None:
     assert (error.problem, error.line, error.column) == ("duplicate key 'a'", 2, 3)
     assert isinstance(error, NriError)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
-
-
-def nest(levels: int) -> str:
-    """Make a chain of anchors, each of which holds the one before nine times."""
-    lines = ["a0: &a0 [x]"]
-    lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, levels)]
-    return "\n".join(lines)
-
-
-def merges(levels: int) -> str:
-    """Make the same with merge keys."""
-    lines = ["a0: &a0 {k0: 1}"]
-    lines += [
-        f"a{n}: &a{n} {{<<: [{','.join([f'*a{n - 1}'] * 9)}], k{n}: 1}}" for n in range(1, levels)
-    ]
-    return "\n".join(lines)
-
-
-WIDE = f"a: &a [{'x,' * 1000}]\n"
-WIDE_MAP = f"a: &a {{{','.join(f'k{n}: 1' for n in range(1000))}}}\n"
-CHAIN = "a0: &a0 []\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 100))
-SIZE = ANNOTATION.size
-LONG = "x" * 100_000
-VALUES_OF_V = "".join(f"b{n}: *v\n" for n in range(10_000))
-TOO_MUCH_TEXT = "more than 1048576 characters, aliases followed"
-
-# Texts made to take time or memory, and a word of the refusal; "" where there is nothing to refuse.
-HOSTILE: dict[str, tuple[str, str]] = {
-    "lists": ("[" * SIZE, "deep"),
-    "lists over lines": ("[\n" * (SIZE // 2), "deep"),
-    # PyYAML 6.0.4 has a limit of its own, those before it tell what comes first.
-    "maps": ("{" * SIZE, "cannot be a key or too deep"),
-    "map values": ("{a: " * (SIZE // 4), "deep"),
-    "block lists on a line": ("- " * (SIZE // 2), "deep"),
-    "complex keys": ("? " * (SIZE // 2), "cannot be a key"),
-    "anchors": ("&a" * (SIZE // 2), "did not find"),
-    "anchors apart": ("&a " * (SIZE // 3), "did not find"),
-    "indentation": ("\n".join(" " * n + "a:" for n in range(700)), "deep"),
-    "keys on one line": ("a: " * (SIZE // 3), "not allowed"),
-    "colons": (":" * SIZE, "not allowed"),
-    "empty documents": ("---\n" * (SIZE // 4), "second document"),
-    "long text": ("a" * SIZE, ""),
-    "long quoted text": ('"' + "\\n" * (SIZE // 2 - 1) + '"', ""),
-    "open quote": ('"' + "a" * (SIZE - 1), "unexpected end"),
-    "digits": ("1" * SIZE, "out of range"),
-    "zeros": ("0" * SIZE, ""),
-    "hexadecimal": ("0x" + "f" * (SIZE - 2), "out of range"),
-    "fraction": ("0." + "1" * (SIZE - 2), ""),
-    "exponent": ("1e" + "9" * (SIZE - 2), "out of range"),
-    "number with a tail": ("1" * (SIZE - 1) + "x", ""),
-    "underscores": ("1" + "_" * (SIZE - 1), ""),
-    "many keys": ("".join(f"k{n}:\n" for n in range(19_999)), ""),
-    "duplicate at the end": ("".join(f"k{n}:\n" for n in range(9000)) + "k0:\n", "duplicate key"),
-    "many values": ("[" + "[]," * (SIZE // 3 - 1) + "]", "more than 20000 values"),
-    "alias bomb": (nest(20), "more than 20000 values"),
-    "merge bomb": (merges(20), "more than 20000 values"),
-    "one wide anchor": (f"{WIDE}b: [{'*a,' * 1000}]", "more than 20000 values"),
-    "one wide map": (f"{WIDE_MAP}b: [{'{<<: *a},' * 1000}]", "more than 20000 values"),
-    "merges in one map": (WIDE_MAP + "b:\n" + "  <<: *a\n" * 1000, "'<<' is given twice"),
-    "aliases of a long text": (f"a: &v {LONG}\n" + VALUES_OF_V, TOO_MUCH_TEXT),
-    "aliases of a long text in a list": (f"- &v [{LONG}]\n" + "- *v\n" * 1000, TOO_MUCH_TEXT),
-    "aliases of a long key": (f"- &v {LONG}\n" + "- {*v : 1}\n" * 1000, TOO_MUCH_TEXT),
-    "aliases of a map with a long key": (
-        f"- &v {{? {LONG} : 1}}\n" + "- *v\n" * 1000,
-        TOO_MUCH_TEXT,
-    ),
-    "merges of a long text": (f"- &v {{a: {LONG}}}\n" + "- {<<: *v}\n" * 1000, TOO_MUCH_TEXT),
-    "a chain of long texts": (
-        f"a0: &a0 [{LONG}]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 20)),
-        TOO_MUCH_TEXT,
-    ),
-    "depth by aliases": (CHAIN, "deep"),
-    "line breaks": ("\n" * SIZE, ""),
-    "long anchor": ("&" + "a" * (SIZE - 3) + " x", ""),
-    "long tag": ("!" + "a" * (SIZE - 3) + " x", "tags are not allowed"),
-}
-
-
-@pytest.mark.parametrize(("text", "word"), HOSTILE.values(), ids=HOSTILE)
-def test_hostile_text_ends_in_a_value_or_a_short_sentence(text: str, word: str) -> None:
-    if word:
-        sentence = refusal(text)
-        assert any(each in sentence for each in word.split(" or "))
-        assert len(sentence) < 300
-    else:
-        yamltext.load(text)
-
-
-def test_aliases_may_stand_for_so_many_characters_and_no_more() -> None:
-    limits = Limits(size=100, depth=9, nodes=99, expanded=30)
-    assert yamltext.load("[&a 0123456789, *a, *a]", limits) == [123456789] * 3
-    assert refusal("[&a 0123456789, *a, *a, b]", limits) == (
-        "line 1, column 25: more than 30 characters, aliases followed"
-    )
-    assert yamltext.load("{a: &a {k: 0123456789}, b: *a}", limits)
-    assert refusal("{a: &a {k: 0123456789}, b: *a, ccc: *a}", limits) == (
-        "line 1, column 37: more than 30 characters, aliases followed"
-    )
-
-
-def test_marks_tell_where_values_stand() -> None:
-    value, marks = yamltext.load_marked("- path: /dev/a\n  opts: [x,\n    z]\n-\n  path: z\n")
-    assert value == [{"path": "/dev/a", "opts": ["x", "z"]}, {"path": "z"}]
-    assert dict(marks) == {
-        (): (1, 1),
-        (0,): (1, 3),
-        (0, "path"): (1, 9),
-        (0, "opts"): (2, 9),
-        (0, "opts", 0): (2, 10),
-        (0, "opts", 1): (3, 5),
-        (1,): (5, 3),
-        (1, "path"): (5, 9),
-    }
-    assert len(marks) == 8
-
-
-def test_marks_of_aliases_and_merged_keys() -> None:
-    """What an alias or a merge key stands for has the place of its anchor."""
-    text = "a: &x {b: [1]}\nc: *x\nd:\n  <<: [*x]\n  e: 2\n"
-    value, marks = yamltext.load_marked(text)
-    assert value == {"a": {"b": [1]}, "c": {"b": [1]}, "d": {"e": 2, "b": [1]}}
-    assert marks["c",] == marks["a",] == (1, 4)
-    assert marks["c", "b", 0] == marks["a", "b", 0] == marks["d", "b", 0] == (1, 12)
-    assert marks["d", "e"] == (5, 6)
-
-
-@pytest.mark.parametrize("path", [("b",), (0,), ("a", 2), ("a", -1), ("a", "x"), ("a", 0, 0)])
-def test_marks_of_what_is_not_there(path: yamltext.Path) -> None:
-    _, marks = yamltext.load_marked("a: [1, 2]")
-    assert path not in marks
-    assert marks.get(path) is None
-
-
-def test_marks_of_nothing() -> None:
-    value, marks = yamltext.load_marked("")
-    assert value is None
-    assert dict(marks) == {}
-    assert dict(Marks(None)) == {}
 
 
 @pytest.mark.parametrize(

@@ -285,11 +285,14 @@ def reconcile(
 ) -> tuple[Pools, list[str]]:
     """Return the pools for containers that exist with these CPUs, and what of that is not so yet.
 
-    Who has as many CPUs as it is to have, none of which is another's, keeps them.
+    A container keeps its CPUs if it has as many as it requests and no other container keeps one of
+    them. A container that shares looks like that, too, if the shared pool has just as many CPUs as
+    it requests. The containers with the most CPUs come first, so such a one keeps on sharing unless
+    it requests as many as another.
     """
     pools, notes = Pools(topology, rules), []
     moving: list[tuple[Subject, Cpus]] = []
-    for subject, cpus in sorted(existing, key=lambda entry: entry[0].id):
+    for subject, cpus in sorted(existing, key=lambda entry: (-len(entry[1]), entry[0].id)):
         if cpus and len(cpus) == _count(subject, rules) and cpus < pools.shared:
             pools = pools.put(Placed(subject, cpus))
         else:

@@ -16,6 +16,7 @@ from nri_inject.plugins.resource_assigner.pools import (
     Pools,
     Rules,
     Subject,
+    exclusive_count,
     reconcile,
     subject_of,
     updates,
@@ -95,6 +96,9 @@ class Node:
         self.settle()
         before = self.pools
         pools, notes = reconcile(before.topology, before.rules, self.existing())
+        if looks_like_an_owner(before):
+            self.tell(pools)
+            return
         assert (pools.placed, pools.shared) == (before.placed, before.shared)
         assert all(note.endswith("; until then it shares its CPUs") for note in notes)
         assert updates(self.has, pools) == []
@@ -105,6 +109,22 @@ class Node:
         rules = replace(self.pools.rules, reserved=other_reserved(self.pools))
         pools, _ = reconcile(self.pools.topology, rules, self.existing())
         self.tell(pools)
+
+
+def exclusive(subject: Subject, rules: Rules) -> int:
+    """Return how many CPUs a container requests for itself, 0 if its request cannot be read."""
+    try:
+        return exclusive_count(subject, rules)
+    except RequestError:
+        return 0
+
+
+def looks_like_an_owner(pools: Pools) -> bool:
+    """Tell whether a container that shares requests just as many CPUs as the shared pool has."""
+    return any(
+        not placed.own and exclusive(placed.subject, pools.rules) == len(pools.shared)
+        for placed in pools.placed.values()
+    )
 
 
 def other_reserved(pools: Pools) -> Cpus:
