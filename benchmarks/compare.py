@@ -43,7 +43,7 @@ MEASURES: Final[Mapping[str, Callable[[Bench], Iterator[Measure]]]] = {
 
 
 def measured(arguments: argparse.Namespace) -> Iterator[Measure]:
-    """Build what is missing, and measure what is asked for."""
+    """Build what is missing, and measure what is requested."""
     given = {name: getattr(arguments, f"go_{name.replace('-', '_')}") for name in gopeers.PLUGINS}
     go = gopeers.without() if arguments.without_go else gopeers.build(given)
     with tempfile.TemporaryDirectory() as directory, closing(_side(go)) as side:

@@ -12,10 +12,10 @@ from nri_inject.plugins.programs import SUITE, load, named
 
 
 def main() -> None:
-    """Be the program that the path of this process calls; the suite's without arguments.
+    """Run the program that the path of this process names; without arguments, the suite.
 
     A runtime launches a plugin with no argument and a socket in NRI_PLUGIN_SOCKET (NRI,
-    pkg/adaptation/plugin.go), and nobody calls the command `nri-inject` like that.
+    pkg/adaptation/plugin.go); the command `nri-inject` is never called like that.
     """
     program = named(sys.argv[0])
     if program != SUITE:

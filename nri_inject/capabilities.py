@@ -1,7 +1,7 @@
-"""Which runtime we talk to, and which parts of an adjustment it would drop in silence.
+"""The versions of runtimes, and the parts of an adjustment that each would drop in silence.
 
 A runtime's NRI library skips the fields that it does not know, and the container then starts
-without them. NRI tells its own version from 0.12.0 on; below that, it follows from the runtime's
+without them. NRI reports its own version from 0.12.0 on; below that, it follows from the runtime's
 release. The releases are those of the runtimes' go.mod files.
 """
 
@@ -24,7 +24,7 @@ Version: TypeAlias = tuple[int, int, int]
 class Runtime(NamedTuple):
     """A container runtime; `name` and `version` in its own words, `nri` as far as we know it.
 
-    `assumed` means that neither the runtime nor our table told what `nri` is.
+    `assumed` means that neither the runtime nor our table has `nri`.
     """
 
     name: str
@@ -88,7 +88,7 @@ FIELDS: Final[Mapping[str, _Field]] = {
 
 # From which release on a runtime has which NRI. A release between two lines has the NRI of the
 # line before: that is known for containerd and assumed for CRI-O 1.33 and 1.36 (1.36 cannot have
-# more than 0.11.0 unless it tells so). CRI-O below 1.31 is taken for 1.31.
+# more than 0.11.0 unless it reports more). CRI-O below 1.31 is taken for 1.31.
 _RELEASES: Final[Mapping[str, tuple[tuple[Version, Version], ...]]] = {
     "containerd": (
         ((1, 7, 0), (0, 3, 0)),
@@ -118,7 +118,7 @@ _RESOLVES_CDI_NAMES: Final[Mapping[str, Callable[[Version], bool]]] = {
 }
 
 # Bit (number - 1) for each member of enum Event; NRI 0.10.0 added events 12 to 14. A runtime
-# refuses a plugin that asks for one that it does not know.
+# refuses a plugin that requests one that it does not know.
 _EVENTS_TO_11: Final = 0x7FF
 _EVENTS_TO_14: Final = 0x3FFF
 
@@ -128,12 +128,12 @@ _VERSION: Final = re.compile(r"\s*v?([0-9]{1,6})\.([0-9]{1,6})(?:\.([0-9]{1,6}))
 def identify(
     name: str, version: str, nri_version: str = "", *, tells_timeouts: bool = True
 ) -> Runtime:
-    """Return the runtime that told these in Configure.
+    """Return the runtime that sent these values in Configure.
 
-    Packagers' versions are understood too (`1.7.24~ds1`, `2.1.9+unknown`, without the v). The
-    NRI version that the runtime tells wins. Without it, a containerd or CRI-O of a release that
-    cannot be read has at least what its Configure shows: timeouts are told from 0.7.0 on. A
-    runtime of another name is taken for the newest.
+    Packagers' versions are accepted, too (`1.7.24~ds1`, `2.1.9+unknown`, without the v). The NRI
+    version that the runtime reports wins. Without it, a containerd or CRI-O of a release that
+    cannot be read has at least the version of its Configure: timeouts are sent from 0.7.0 on. A
+    runtime of another name counts as the newest.
     """
     known = _parse(nri_version) or _nri_of(name, _parse(version))
     if known is not None:
@@ -183,10 +183,10 @@ def drop_unknown(adjustment: Adjustment, runtime: Runtime) -> list[tuple[Unsuppo
 
 
 def drop_what_crashes(adjustment: Adjustment, runtime: Runtime) -> None:
-    """Take out of `adjustment` what would end the runtime.
+    """Remove the parts of `adjustment` that would crash the runtime.
 
-    NRI 0.11.0 writes a sysctl into a map that it has not made (pkg/adaptation/result.go), and
-    the whole daemon ends of it; 0.12.0 makes the map.
+    NRI 0.11.0 writes a sysctl into a map that it has not made (pkg/adaptation/result.go), and the
+    whole daemon ends; 0.12.0 makes the map.
     """
     if (0, 11, 0) <= runtime.nri < (0, 12, 0) and adjustment.HasField("linux"):
         adjustment.linux.ClearField("sysctl")
@@ -208,7 +208,7 @@ def _taken(adjustment: Adjustment, path: tuple[str, ...]) -> Adjustment:
 
 @lru_cache(maxsize=8)
 def _lacking(runtime: Runtime) -> tuple[tuple[tuple[str, ...], Unsupported], ...]:
-    """Return what a runtime lacks, worked out once: this is asked for every container."""
+    """Return what a runtime lacks, worked out once: this runs for every container."""
     losses = ((field.path, unsupported(name, runtime)) for name, field in FIELDS.items())
     return tuple((path, loss) for path, loss in losses if loss is not None)
 
@@ -226,7 +226,7 @@ def unsupported(field: str, runtime: Runtime) -> Unsupported | None:
 
 
 def sentence(loss: Unsupported, runtime: Runtime) -> str:
-    """Say who drops what, and where it would work."""
+    """Name the runtime that drops a part, and the first releases that apply it."""
     name = f"{runtime.name or 'the runtime'} {runtime.version}".rstrip()
     needs = f"needs NRI {dotted(loss.needs)}, " if loss.needs else ""
     return (

@@ -4,7 +4,7 @@
     ├── ProtocolError        the peer broke the protocol; the connection is of no further use
     ├── RemoteError          the peer answered a call of ours with a status that is not OK
     ├── ConnectionLost       the socket ended while we still needed it
-    ├── RequestError         a container asked for something that it cannot have; its sentence
+    ├── RequestError         a container requested something that it cannot have; its sentence
     │                        is what people read in `kubectl describe pod`
     ├── ConfigError          an admin's file or option is wrong
     └── YamlError            a text is not the YAML that we accept (in nri_inject.text.yamltext)
@@ -23,7 +23,7 @@ class NriError(Exception):
 
     @property
     def reason(self) -> str:
-        """What is wrong, in the words of the one who found it."""
+        """The error's text; a RemoteError's is the peer's own."""
         return str(self)
 
 
@@ -49,7 +49,7 @@ class RemoteError(NriError):
 
 
 class ConnectionLost(NriError):
-    """Tell that the connection to the runtime ended before what we waited for came."""
+    """The connection to the runtime ended before an expected message arrived."""
 
 
 class ConfigError(NriError):
@@ -57,13 +57,12 @@ class ConfigError(NriError):
 
 
 class RequestError(NriError):
-    """Hold everything that is wrong with what one container asked for.
+    """All faults of one container's request.
 
-    `faults` are sentences without a full stop, one for each thing that is wrong, so that a
-    pod's author can mend all of them at once. `where` names the container and comes first in
-    the text. `denied` tells that a policy forbids it, so that this can be counted. The text
-    becomes that of the CRI error, so it is kept short: the first faults and how many more there
-    are.
+    `faults` are sentences without a full stop, one for each fault, so that a pod's author can
+    correct all of them at once. `where` names the container at the beginning of the text. `denied`
+    says that a policy forbids it, so that denials can be counted. The text becomes that of the CRI
+    error, so it is kept short: the first faults and how many more there are.
     """
 
     def __init__(self, faults: Iterable[str], *, where: str = "", denied: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What a plugin is: a record of functions, one for each thing that a runtime may ask or tell.
+"""The definition of a plugin: a record of functions, one for each request or event of a runtime.
 
 One naming rule holds: the call `CreateContainer`, the event `CREATE_CONTAINER` and the field
 `create_container` are one and the same thing.
@@ -43,7 +43,7 @@ _Arguments = Callable[[Message], tuple[Any, ...]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plugin:
-    """A plugin's name, its index, and the functions that handle what it wants to hear of.
+    """A plugin's name, its index, and the functions that handle its events.
 
     `name` has letters, digits and ``. _ + -`` (the rule of NRI 0.12), `index` is two ASCII
     digits; plugins are called in the order of their indexes. ValueError for anything else.
@@ -121,11 +121,11 @@ def events_of(mask: int) -> list[str]:
 
 
 def dispatch(plugin: Plugin, method: str, request: Message) -> Message:
-    """Give a call to the plugin's handler and return what to answer.
+    """Call the plugin's handler for a call and return the response.
 
-    `method` is any method of the service Plugin but Configure and Synchronize, which take
-    more than one function: the stub knows them. Without a handler the answer is empty. Raises
-    what the handler raises.
+    `method` is any method of the service Plugin but Configure and Synchronize, which need more than
+    one function: the stub handles them. Without a handler the response is empty. Raises the
+    handler's errors.
     """
     field, arguments = _handler_of(method, request)
     handler = getattr(plugin, field, None)
@@ -139,10 +139,10 @@ def dispatch(plugin: Plugin, method: str, request: Message) -> Message:
 
 
 def only_tells(method: str, request: Message) -> bool:
-    """Tell whether nothing that a plugin answers could matter to the runtime.
+    """Tell whether a call is a notification, whose response has no effect in the runtime.
 
-    A fault in such a handler is the plugin's own affair. Some runtimes would even fail to stop
-    a pod over it (CRI-O), so it is not passed on.
+    An error in such a handler is logged and not returned. Some runtimes would even fail to stop a
+    pod over it (CRI-O).
     """
     field, _ = _handler_of(method, request)
     return tells_only(field)
@@ -156,7 +156,7 @@ def tells_only(field: str) -> bool:
 def _handler_of(method: str, request: Message) -> tuple[str, _Arguments]:
     """Return the field of Plugin that a call is for, and how to get its arguments.
 
-    Runtimes before NRI 0.12 tell most events by StateChange. An event that we do not know has
+    Runtimes before NRI 0.12 send most events as StateChange. An event that we do not know has
     no field; nor has one with more than StateChange can carry or with something to answer.
     """
     if isinstance(request, StateChangeEvent):

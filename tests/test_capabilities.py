@@ -196,7 +196,9 @@ def test_looking_for_losses_leaves_the_adjustment_as_it_is() -> None:
 
 def test_the_sentence_names_who_drops_what_and_where_it_would_work() -> None:
     old = identify("containerd", "1.7.24~ds1")
-    assert unsupported("sysctl", old) == Unsupported("sysctl", (0, 12, 0), "containerd 2.3.0, CRI-O 1.37")
+    assert unsupported("sysctl", old) == Unsupported(
+        "sysctl", (0, 12, 0), "containerd 2.3.0, CRI-O 1.37"
+    )
     assert [sentence(loss, old) for loss in unsupported_in(everything(), old)][8] == (
         "containerd 1.7.24~ds1 (NRI 0.6.1) does not apply sysctl: needs NRI 0.12.0, "
         "first in containerd 2.3.0, CRI-O 1.37"

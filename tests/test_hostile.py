@@ -213,7 +213,9 @@ def test_each_text_is_read_once_though_the_container_repeats_it(
     assert calls_of(code, serving(service, hostile.asking({key: text}))) == times
 
 
-def test_after_a_hostile_request_the_next_container_has_its_budget(service: InjectorService) -> None:
+def test_after_a_hostile_request_the_next_container_has_its_budget(
+    service: InjectorService,
+) -> None:
     hostile_one = hostile.asking({"sysctl.noderesource.dev": "? a\n" * 60_000})
     for _ in range(3):
         with pytest.raises(RequestError):

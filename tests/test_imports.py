@@ -72,9 +72,7 @@ def test_help_of_the_suite_loads_no_subcommand() -> None:
         [sys.executable, "-c", program], capture_output=True, timeout=BOUND, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"try Show what would happen to the containers of a pod." in b" ".join(
-        done.stdout.split()
-    )
+    assert b"try Show what the containers of a pod would get." in b" ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("path", WIRE, ids=lambda path: path.name)

@@ -52,7 +52,7 @@ def lines() -> Iterator[tuple[str, str]]:
         yield from (("", line) for line in POD.splitlines())
         denied = tried(directory)
         yield from (("typed", f"$ {TRY}"), *denied)
-        rule = " ".join(text.strip() for _, text in denied).partition("a rule that does: ")[2]
+        rule = " ".join(text.strip() for _, text in denied).partition("a rule that allows it: ")[2]
         policy.write_text(RULE.format(rule=rule))
         yield "typed", f"$ cat {POLICY}        # the rule of the error, pasted"
         yield from (("", line) for line in policy.read_text().splitlines())

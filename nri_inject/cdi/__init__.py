@@ -1,4 +1,4 @@
-"""The Container Device Interface: specs on disk, and what a container gets for a device's name.
+"""The Container Device Interface: specs on disk, and the edits that a container gets for a device.
 
 `registry` keeps the specs current, `spec` reads one, `lookup` finds the devices of names, `resolve`
 makes an adjustment of their edits, `oci` edits an OCI specification, `lint` finds what works and is

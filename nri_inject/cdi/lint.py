@@ -14,9 +14,9 @@ from nri_inject.text.fields import Problem
 from nri_inject.text.yamltext import Path
 
 _NO_ENV: Final = (
-    f"the hook has no env, so nri-inject runs it with {hook_environment.PATH} and no other"
-    " variable; a runtime that reads this file itself, as in mode native, may run it with the"
-    " variables of the container, LD_PRELOAD among them"
+    f"the hook has no env, so nri-inject passes only {hook_environment.PATH}; a runtime"
+    " that reads this file itself, as in mode native, may pass the"
+    " container's variables, such as LD_PRELOAD"
 )
 
 

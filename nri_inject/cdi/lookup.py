@@ -61,15 +61,15 @@ def look_up(
 
 
 def _hint(name: str, snapshot: Snapshot, is_shown: Callable[[str], bool]) -> str:
-    """Say what may have been meant, and what may be the cause."""
+    """Name a similar device, and a possible cause."""
     if name in snapshot.conflicts:
         files = " and ".join(map(plain, snapshot.conflicts[name]))
-        return f": {files} both define it, so neither counts"
+        return f": {files} both define it, so neither is used"
     if "," in name:
-        return "; make each name an item of its own"
+        return "; list each name as a separate item"
     parts = names.split(name)
     if not parts.vendor:
-        return "; a name looks like vendor.com/class=name"
+        return "; expected a name such as vendor.com/class=name"
     clauses = [_near(parts, snapshot, is_shown), *_causes(parts, snapshot)]
     return "".join(f"; {clause}" for clause in clauses if clause)
 
@@ -83,10 +83,10 @@ def _near(parts: names.QualifiedName, snapshot: Snapshot, is_shown: Callable[[st
         near = meant(parts.device, stems)
         if near:
             return f"did you mean {kind + '=' + near!r}?"
-        return f"known of {plain(kind)}: {listed(stems, _MAX_LISTED)}"
+        return f"known devices of {plain(kind)}: {listed(stems, _MAX_LISTED)}"
     if not snapshot.devices:
-        return "no device is known at all"
-    # One device of each kind is asked for: there can be ten thousand.
+        return "no CDI device is defined"
+    # One device of each kind is requested: there can be ten thousand.
     one_of = {known.partition("=")[0]: known for known in sorted(snapshot.devices, reverse=True)}
     kinds = [one for one in sorted(one_of)[:_MAX_COMPARED] if is_shown(one_of[one])]
     near = meant(kind, kinds)
@@ -101,7 +101,7 @@ def _causes(parts: names.QualifiedName, snapshot: Snapshot) -> Iterator[str]:
     for file in snapshot.files:
         errors = file.errors
         if errors and file.kind in ("", kind):
-            yield f"{plain(file.path)} is in error: {errors[0]}"
+            yield f"{plain(file.path)} has an error: {errors[0]}"
     for directory in snapshot.priorities:
         if directory in snapshot.errors:
             yield f"{plain(directory)} {snapshot.errors[directory][0]}"

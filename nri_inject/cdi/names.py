@@ -1,4 +1,4 @@
-"""The names of CDI: kinds, devices, the annotations that ask for them, and names of spec files.
+"""The names of CDI: kinds, devices, the annotations that request them, and names of spec files.
 
 The rules are those of the Go library (tags.cncf.io/container-device-interface 1.1.0), which are
 looser than the text of the CDI specification; `unusual` says where a name is beyond that text.
@@ -14,7 +14,7 @@ from nri_inject.text.fields import MAX_FAULTS, Fault
 from nri_inject.text.words import plain, quoted
 
 ANNOTATION_PREFIX: Final = "cdi.k8s.io/"
-"""Begins the keys of annotations that ask for CDI devices in the way older kubelets do."""
+"""Begins the keys of annotations that request CDI devices in the way older kubelets do."""
 
 _WORD: Final = "[A-Za-z](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
 is_vendor: Final = re.compile(_WORD).fullmatch
@@ -94,10 +94,10 @@ _KEY: Final = re.compile("[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
 
 
 MAX_NAMES: Final = 1000
-"""How many devices one container may ask for; no container has so many."""
+"""How many devices one container may request; no container has so many."""
 
 MAX_LENGTH: Final = 1024
-"""How many characters the name of a device may have that a container asks for."""
+"""How many characters the name of a device may have that a container requests."""
 
 
 def requested(annotations: Mapping[str, str]) -> tuple[list[str], list[str]]:
@@ -114,7 +114,7 @@ def requested(annotations: Mapping[str, str]) -> tuple[list[str], list[str]]:
         text = annotations[key]
         place = f"annotation {plain(key)}"
         if len(found) + text.count(",") >= MAX_NAMES:
-            faults.append(f"{place}: more than {MAX_NAMES} CDI devices are asked for")
+            faults.append(f"{place}: more than {MAX_NAMES} CDI devices are requested")
             break
         for name in text.split(","):
             try:
@@ -131,13 +131,13 @@ def requested(annotations: Mapping[str, str]) -> tuple[list[str], list[str]]:
 
 
 def check_length(name: str) -> None:
-    """Raise Fault for a name that is longer than any that is asked for in earnest."""
+    """Raise Fault for a name that is longer than any that is used in practice."""
     if len(name) > MAX_LENGTH:
         raise Fault(f"{quoted(name)} is longer than {MAX_LENGTH} characters")
 
 
 def annotation_key(plugin: str, device_id: str) -> str:
-    """Return the key under which a device plugin asks for a device; Fault if it has none."""
+    """Return the key under which a device plugin requests a device; Fault if it has none."""
     if not plugin or not device_id:
         raise Fault("plugin and device ID must not be empty")
     name = f"{plugin}_{device_id.replace('/', '_')}"
@@ -147,7 +147,7 @@ def annotation_key(plugin: str, device_id: str) -> str:
 
 
 def annotation_value(devices: Iterable[str]) -> str:
-    """Return the value that asks for these devices; Fault if one is no qualified name."""
+    """Return the value that requests these devices; Fault if one is no qualified name."""
     devices = list(devices)
     for name in devices:
         parse(name)
@@ -157,10 +157,10 @@ def annotation_value(devices: Iterable[str]) -> str:
 def annotated(
     annotations: Mapping[str, str], plugin: str, device_id: str, devices: Iterable[str]
 ) -> dict[str, str]:
-    """Return the annotations with one more that asks for devices; Fault if its key is taken."""
+    """Return the annotations with one more that requests devices; Fault if its key is taken."""
     key = annotation_key(plugin, device_id)
     if key in annotations:
-        raise Fault(f"annotation {plain(key)} is there already")
+        raise Fault(f"annotation {plain(key)} already exists")
     return {**annotations, key: annotation_value(devices)}
 
 

@@ -30,10 +30,10 @@ def inject(
     snapshot: Snapshot,
     devices: Mapping[str, DeviceNode],
 ) -> Oci:
-    """Return the specification with the edits of these devices in it; `oci` stays as it is.
+    """Return the specification with the edits of these devices in it; `oci` is not changed.
 
-    CdiError has all names that are unknown, or all nodes that cannot be made, or says what of the
-    specification is not as OCI has it.
+    CdiError has all unknown names, or all nodes that cannot be made, or names the part of the
+    specification that is not valid in OCI.
     """
     found = look_up(wanted, snapshot)
     result = copy.deepcopy({**oci})
@@ -75,7 +75,7 @@ def _section(oci: Oci, *keys: str) -> Oci:
 
 
 def _known(oci: Oci, kind: type[T], *keys: str) -> T:
-    """Return what stands at a place, an empty one if there is none; nothing is made."""
+    """Return the value at a place, or an empty one if there is none; nothing is created."""
     found: object = oci
     for number, key in enumerate(keys):
         found = _checked(found, dict, ".".join(keys[:number])).get(key)
@@ -97,7 +97,7 @@ def _items(oci: Oci, kind: type[T], *keys: str) -> list[T]:
 
 
 def _env(oci: Oci, edits: Edits) -> None:
-    """Replace variables where they stand, and add the others; of a doubled one, the last."""
+    """Replace variables in their places, and append the others; of a doubled one, the last."""
     if not edits.env:
         return
     env = _items(oci, str, "process", "env")

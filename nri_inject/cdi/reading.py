@@ -249,7 +249,7 @@ class SpecReader:
             result[key] = text
             size += _size(key) + _size(text)
             if not _ANNOTATION.fullmatch(key.lower()):
-                self.found.warn("annotation-key", "an annotation cannot have this key", key)
+                self.found.warn("annotation-key", "this key is not a valid annotation key", key)
         if size > _MAX_ANNOTATIONS:
             self.found.warn("annotations-size", f"more than {_MAX_ANNOTATIONS} bytes")
         return result
@@ -265,13 +265,13 @@ class SpecReader:
             self._check_kind(values["kind"])
         devices = values.setdefault("devices", ())
         if devices == ():
-            self.found.error("no-devices", "there is no device, and a spec needs one", "devices")
+            self.found.error("no-devices", "no devices; a spec must have at least one", "devices")
         seen: set[str] = set()
         for index, device in enumerate(devices or ()):
             if device is not None and device.name in seen:
                 self.found.error(
                     "duplicate-device",
-                    f"device {quoted(device.name)} is there already",
+                    f"device {quoted(device.name)} is defined twice",
                     "devices",
                     index,
                     "name",
@@ -304,7 +304,7 @@ class SpecReader:
                 self.found.error("invalid-device-name", sentence, "name")
         edits = values.setdefault("edits", NO_EDITS)
         if edits is not None and not _is_edit(edits):
-            sentence = "there is no edit, and a device needs one"
+            sentence = "no edits; a device must have at least one"
             self.found.error("empty-device-edits", sentence, "containerEdits")
 
     def _check_edits(self, values: Values) -> None:
@@ -320,7 +320,7 @@ class SpecReader:
 
     def _check_distinct(self, texts: Sequence[str], code: str) -> None:
         for text in sorted({text for text in texts if texts.count(text) > 1}):
-            self.found.error(code, f"{quoted(text)} is given twice", "netDevices")
+            self.found.error(code, f"{quoted(text)} appears twice", "netDevices")
 
     def _check_env(self, entries: Sequence[str] | None, code: str) -> None:
         for index, entry in enumerate(entries or ()):
@@ -330,7 +330,7 @@ class SpecReader:
                 )
             elif "\0" in entry:
                 # It would end the text in the kernel's eyes, and the container would not start.
-                self.found.error(code, f"{quoted(entry)} has a zero byte", "env", index)
+                self.found.error(code, f"{quoted(entry)} contains a zero byte", "env", index)
 
     def _check_node(self, values: Values) -> None:
         self._require(values, "path", "path", "empty-device-path")
@@ -342,7 +342,7 @@ class SpecReader:
             self.found.error("invalid-device-type", not_one_of(values["type"], _TYPES), "type")
         permissions = values.get("permissions")
         if permissions and not _PERMISSIONS(permissions):
-            sentence = f"{quoted(permissions)} is neither letters of rwm nor none"
+            sentence = f"{quoted(permissions)} must be letters of rwm, or none"
             self.found.error("invalid-permissions", sentence, "permissions")
         for key, greatest in (("major", _MAX_MAJOR), ("minor", _MAX_MINOR)):
             number = values.get(key)
@@ -350,7 +350,7 @@ class SpecReader:
                 sentence = f"{number} is not between 0 and {greatest}"
                 self.found.warn("device-number", sentence, key)
         if (values.get("file_mode") or 0) > 0o7777:
-            self.found.warn("file-mode", "has bits that are no permissions", "fileMode")
+            self.found.warn("file-mode", "sets bits that are not permission bits", "fileMode")
 
     def _check_net_device(self, values: Values) -> None:
         for name, key, code in (
@@ -378,7 +378,7 @@ class SpecReader:
         self._check_env(values.get("env"), "invalid-hook-env")
         timeout = values.get("timeout")
         if timeout is not None and timeout <= 0:
-            self.found.warn("timeout", f"{timeout} is not more than 0 seconds", "timeout")
+            self.found.warn("timeout", f"{timeout} must be more than 0 seconds", "timeout")
 
     def _check_rdt(self, values: Values) -> None:
         self.need(_RDT)

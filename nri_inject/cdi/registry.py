@@ -57,10 +57,10 @@ class CdiDevice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SpecFile:
-    """One file and what came of it.
+    """One file, and the result of reading it.
 
-    `spec` is the last good version; `stale` says that it is not what is in the file now.
-    `problems` are those of the file as it is, `kind` what it is of, as far as could be read.
+    `spec` is the last good version; `stale` says that the file now contains another. `problems` are
+    those of the current content, `kind` is its kind, if it could be read.
     """
 
     path: str
@@ -73,7 +73,7 @@ class SpecFile:
 
     @property
     def errors(self) -> list[Problem]:
-        """What takes the file, as it is now, out of use."""
+        """The errors that take the file, as it is now, out of use."""
         return [problem for problem in self.problems if not problem.warning]
 
 
@@ -118,10 +118,10 @@ def snapshot(
     faults: Mapping[str, Sequence[str]] = _NOTHING,
     notes: Mapping[str, Sequence[str]] = _NOTHING,
 ) -> Snapshot:
-    """Put files together: which definition of a device counts, and what is wrong.
+    """Join files: choose the definition of each device, and collect the faults.
 
-    `directories` have rising priority; `faults` and `notes` are errors and warnings that no
-    file's content is the cause of.
+    `directories` have rising priority; `faults` and `notes` are errors and warnings with a cause
+    other than a file's content.
     """
     files = tuple(files)
     errors = {path: list(sentences) for path, sentences in faults.items()}
@@ -130,7 +130,7 @@ def snapshot(
         for problem in file.problems:
             (warnings if problem.warning else errors).setdefault(file.path, []).append(str(problem))
         if file.stale:
-            sentence = "what the file had before is still in use"
+            sentence = "the previous version of the file is still in use"
             warnings.setdefault(file.path, []).append(sentence)
     devices: dict[str, CdiDevice] = {}
     conflicts: dict[str, tuple[str, ...]] = {}
@@ -185,15 +185,15 @@ def _one_directory(
 def _report_conflict(name: str, paths: Sequence[str], errors: dict[str, list[str]]) -> None:
     for path in paths:
         others = " and ".join(plain(other) for other in paths if other != path)
-        sentence = f"{quoted(name)} is defined by {others} too, so by neither"
+        sentence = f"{quoted(name)} is also defined by {others}, so neither is used"
         errors.setdefault(path, []).append(sentence)
 
 
 def read(path: str, directory: str, data: bytes, before: SpecFile | None = None) -> SpecFile:
-    """Return what a file with this content is; `before` is what it was.
+    """Return the file for this content; `before` is its previous version.
 
-    The bytes of a file that is just being written seldom make a spec. What the file had before
-    then stays in use, because its devices have not gone.
+    A file that is being written is rarely a valid spec. Its previous version then stays in use,
+    because its devices still exist.
     """
     parsed = spec.parse(data)
     problems = parsed.problems
@@ -349,7 +349,7 @@ class CdiRegistry:
         return fresh.union(name for name in writing if name.endswith(_EXTENSIONS))
 
     def _take_in(self) -> bool:
-        """Look at the disk if anything may have changed, and tell whether it may."""
+        """Read the disk if anything may have changed; return whether it may."""
         # Drained first: what changes while we look makes the next call look again.
         changed = self._watch is None or self._watch.changed()
         if not changed and self._snapshot is not None:
@@ -366,8 +366,8 @@ class CdiRegistry:
         around: _Around = ([], {}, {})
         found = [(path, *one) for path in self._directories for one in self._listed(path, around)]
         if self._watch:
-            # Before the files are read, or what changes in between would not be told. Changes of
-            # what a link leads to are not told by the directory that has the link.
+            # Before the files are read, or a change in between would not be reported. Changes of
+            # what a link leads to are not reported for the directory that has the link.
             self._watch.follow(path for _, path, link in found if link)
         seen: dict[str, _Seen] = {}
         for directory, path, link in found:
@@ -421,7 +421,7 @@ class CdiRegistry:
         except FileNotFoundError as error:
             if not link:
                 return None  # removed since the directory was listed
-            why = f"is a link to nothing: {_why(error)}"
+            why = f"is a dangling link: {_why(error)}"
         except (OSError, ValueError) as error:
             why = _why(error)
         else:
@@ -432,7 +432,7 @@ class CdiRegistry:
         problems = (Problem("unreadable", (), why),)
         if known is not None and known.spec is None and known.problems == problems:
             return _Seen(known, None)
-        # Nothing stays in use of what cannot be read any more: somebody has seen to that.
+        # The previous version of an unreadable file is dropped: its change was on purpose.
         return _Seen(_bad(path, directory, "", problems, None), None)
 
     def _read(self, path: str) -> tuple[bytes, _Identity | None, int]:
@@ -486,14 +486,14 @@ def _candidates(directory: str, notes: dict[str, list[str]]) -> Iterator[tuple[s
             if not entry.is_dir(follow_symlinks=False):
                 yield path, entry.is_symlink()
         elif entry.name.endswith(_ALMOST):
-            sentence = f"is not read: specs end in {' or '.join(_EXTENSIONS)}"
+            sentence = f"is ignored: specs end in {' or '.join(_EXTENSIONS)}"
             notes.setdefault(path, []).append(sentence)
 
 
 def _content(descriptor: int, size: int) -> bytes:
     """Read a whole file, up to a byte more than is allowed."""
     if size > _MOST_BYTES:
-        raise OSError(None, f"has {size} bytes, at most {_MOST_BYTES} are read")
+        raise OSError(None, f"has {size} bytes, at most {_MOST_BYTES} allowed")
     data = os.read(descriptor, size + 1)
     while len(data) <= _MOST_BYTES and (more := os.read(descriptor, 1 << 16)):
         data += more

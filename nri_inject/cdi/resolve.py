@@ -1,9 +1,9 @@
-"""Turn names of CDI devices into what NRI can carry of their edits.
+"""Turn names of CDI devices into an adjustment with the edits that NRI can carry.
 
-Pure: a snapshot of the specs, the host's device nodes and the container come in, an adjustment
-goes out. What the runtime makes of an adjustment is as in NRI 0.12 and runc 1.1; it takes one
-path, destination or variable from a plugin once only, so the last of several wins here, as it
-does when CDI itself edits a container.
+Pure: it gets a snapshot of the specs, the host's device nodes and the container, and returns an
+adjustment. The runtime's part is as in NRI 0.12 and runc 1.1; a runtime accepts one path,
+destination or variable from a plugin once only, so the last of several wins here, as it does when
+CDI itself edits a container.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What devices become.
+    """The adjustment for some devices.
 
-    `unsupported` are sentences on edits that the adjustment does not have, because NRI or this
-    runtime cannot carry them; `warnings` on what it has and somebody should look at.
+    `unsupported` are sentences on edits that are missing in it, because NRI or this runtime cannot
+    carry them; `warnings` are about parts of it that an admin should check.
     """
 
     adjust: Adjustment
@@ -100,7 +100,7 @@ def resolve(
     the same for device nodes, if it takes something else to redirect those. CdiError has
     everything that is wrong; edits that cannot be carried are not wrong, but listed: whether they
     may be left out is the caller's to say. `is_shown` tells which devices an error may name beside
-    those that are asked for.
+    those that are requested.
     """
     found = look_up(wanted, snapshot, is_shown)
     edits = collect(found)
@@ -125,7 +125,7 @@ def _removes(text: str, what: str, work: _Work) -> bool:
     """Note a text that NRI would take for a mark of removal."""
     if not text.startswith("-"):
         return False
-    work.faults.append(f"{what} {quoted(text)} begins with '-', which asks NRI for a removal")
+    work.faults.append(f"{what} {quoted(text)} begins with '-', which NRI reads as a removal")
     return True
 
 
@@ -160,14 +160,14 @@ def _check_owners(
     try:
         place = files[path]
     except ProcLinkError as error:
-        work.faults.append(f"{what}: {error.args[0]}, which leads each process elsewhere")
+        work.faults.append(f"{what}: {error.args[0]}, which differs for each process")
         return
     except KeyError:
         return
     if place.doubt is not None:
-        work.faults.append(f"{what}: others could lead {quoted(path)} elsewhere: {place.doubt}")
+        work.faults.append(f"{what}: others can redirect {quoted(path)}: {place.doubt}")
     elif runs and place.writable_by is not None:
-        work.faults.append(f"{what}: others could rewrite {quoted(path)}: {place.writable_by}")
+        work.faults.append(f"{what}: others can change {quoted(path)}: {place.writable_by}")
 
 
 def _env(edits: Edits, work: _Work) -> None:
@@ -207,7 +207,7 @@ def _node(node: Completed, work: _Work) -> None:
             _bind(node, work)
         else:
             work.faults.append(
-                f"device node {quoted(node.path)}: a fifo has to be mounted from the host,"
+                f"device node {quoted(node.path)}: a fifo must be mounted from the host,"
                 f" which has no {quoted(node.source)}"
             )
         return
@@ -236,7 +236,7 @@ def _node(node: Completed, work: _Work) -> None:
 
 
 def _is_as_on_host(node: Completed, number: access.Number, work: _Work) -> bool:
-    """Note what keeps a node from being the host's own in a user namespace; tell if it is."""
+    """Tell whether a node is the host's own in a user namespace; note the fault if it is not."""
     host, front = node.host, f"device node {quoted(node.path)}: "
     if host is None:
         why = user_namespace.not_the_hosts(f"the host has no {quoted(node.source)}")
@@ -307,7 +307,7 @@ def _mount(place: str, mount: Mount, work: _Work) -> api.Mount:
     options = [*mount.options]
     bound = [option for option in options if option in ("bind", "rbind")]
     if not bound and mount.type in ("", "bind", "none"):
-        # Nothing but a bind mount is left that this can be, and runc wants to be told.
+        # Only a bind mount is left, and runc needs the option.
         options.append("bind")
         bound = ["bind"]
     if bound:

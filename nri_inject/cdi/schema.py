@@ -25,9 +25,10 @@ def schema() -> dict[str, Any]:
 
 
 def check(value: Value) -> list[Problem]:
-    """Return what the schema has against a document, as warnings: loading is what counts.
+    """Return the schema's objections to a document, as warnings: loading decides.
 
-    It takes no null, for example, which runtimes read as absent. ImportError without jsonschema.
+    The schema rejects null, for example, which runtimes read as absent. ImportError without
+    jsonschema.
     """
     import jsonschema
 

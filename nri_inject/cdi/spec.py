@@ -1,8 +1,8 @@
-"""Read one CDI spec: from bytes to records, with everything that is wrong in it.
+"""Read one CDI spec: from bytes to records, with all faults.
 
 Keys, versions and rules are those of CDI 0.3.0 to 1.1.0, and of the Go library's `none` for
-permissions, which came after 1.1.0. Errors take a file out of use, as in Go; warnings tell of
-what runtimes accept and what was hardly meant. Files and directories are not known here.
+permissions, which is newer than 1.1.0. Errors take a file out of use, as in Go; warnings are about
+values that runtimes accept and that are probably mistakes. This module knows no files.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def load(data: bytes) -> Value:
 
 
 def parse(data: bytes) -> Parsed:
-    """Read the text of a spec, JSON or YAML; never raises, whatever is in it.
+    """Read the text of a spec, JSON or YAML; never raises, whatever the text.
 
     The problems have no line and column; `located` adds them.
     """
@@ -95,7 +95,7 @@ def located(data: bytes, parsed: Parsed) -> tuple[Problem, ...]:
         return parsed.problems
     problems = [_at(problem, marks) for problem in parsed.problems]
     if marks.second:
-        sentence = "a second document begins here, which runtimes do not read"
+        sentence = "a second document begins here; runtimes read only the first"
         problems.append(Problem("further-document", (), sentence, {}, True, *marks.second))
     return tuple(sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0)))
 
@@ -118,7 +118,7 @@ def check(value: Value) -> Parsed:
     """Return what the value of a document is as a spec, and its problems without lines."""
     reader = SpecReader()
     if value is None:
-        reader.found.error("no-document", "there is no document in the file")
+        reader.found.error("no-document", "the file contains no document")
         return Parsed(None, tuple(reader.found.problems), "", VERSIONS[reader.minimum])
     spec = reader.read(value)
     minimum = VERSIONS[reader.minimum]
@@ -149,7 +149,9 @@ def _check_version(given: str, minimum: str, found: Findings) -> None:
         sentence = f"{quoted(given)} is not a version of CDI; {_version_hint(given)}"
         found.error("invalid-version", sentence, "cdiVersion", version=given)
     elif order < ORDER[minimum]:
-        sentence = f"{quoted(given)} is too low for what the spec uses; raise it to {minimum}"
+        sentence = (
+            f"{quoted(given)} is too low for the fields that the spec uses; raise it to {minimum}"
+        )
         found.error("version-too-low", sentence, "cdiVersion", minimum=minimum)
 
 
@@ -157,7 +159,7 @@ def _version_hint(given: str) -> str:
     numbers = re.fullmatch(r"v?([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})", given)
     newest = tuple(map(int, VERSIONS[-1].split(".")))
     if numbers and tuple(map(int, numbers.groups())) > newest:
-        return f"newer than {VERSIONS[-1]}, the newest known here; try that one"
+        return f"newer than {VERSIONS[-1]}, the newest known version; use that one"
     for version in VERSIONS:
         if given and version.startswith(f"{given}."):
             return f"did you mean '{version}', in quotes?"

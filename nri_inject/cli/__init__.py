@@ -13,16 +13,16 @@ from nri_inject.service import options
 # Name -> module and short help, so that help needs no imports.
 _COMMANDS: Final = {
     "cdi": ("nri_inject.cli.cdi", "List, check, resolve and inject CDI devices."),
-    "devices": ("nri_inject.cli.devices", "Find the host's devices, and name them."),
-    "doctor": ("nri_inject.cli.doctor", "Tell what is wrong on this node, and what to do."),
+    "devices": ("nri_inject.cli.devices", "List the host's devices, and explain selectors."),
+    "doctor": ("nri_inject.cli.doctor", "Check this node, and show how to correct problems."),
     "hooks": ("nri_inject.cli.hooks", "List, check and match OCI hook files."),
-    "install": ("nri_inject.cli.install", "Put plugins where this node's runtime starts them."),
+    "install": ("nri_inject.cli.install", "Install plugins for this node's runtime."),
     "new": ("nri_inject.cli.new", "Write the project of a new plugin."),
-    "policy": ("nri_inject.cli.policy", "Check a policy, and what it decides."),
+    "policy": ("nri_inject.cli.policy", "Check a policy, and show its decisions."),
     "run": ("nri_inject.cli.run", "Run all injectors as one plugin."),
-    "status": ("nri_inject.cli.status", "Tell how the plugins on this node are."),
-    "try": ("nri_inject.cli.try_pods", "Show what would happen to the containers of a pod."),
-    "uninstall": ("nri_inject.cli.uninstall", "Take away all that install has put on a node."),
+    "status": ("nri_inject.cli.status", "Show the status of the plugins on this node."),
+    "try": ("nri_inject.cli.try_pods", "Show what the containers of a pod would get."),
+    "uninstall": ("nri_inject.cli.uninstall", "Remove everything that install wrote on a node."),
 }
 
 
@@ -54,7 +54,7 @@ program = _Lazy(
             is_eager=True,
             expose_value=False,
             callback=options.print_version,
-            help="Print our version and that of the protocol, and end.",
+            help="Print the version and that of the protocol, and exit.",
         )
     ],
 )

@@ -40,7 +40,7 @@ Json = dict[str, Any]
 
 @click.group("cdi", epilog="Example: nri-inject cdi list --cdi-dir /etc/cdi")
 def command() -> None:
-    """Look at CDI devices and their specs, and at what containers get for them."""
+    """Inspect CDI devices, their specs, and the edits for containers."""
 
 
 command.add_command(cdi_generate.command)
@@ -51,7 +51,7 @@ def _unsafe(function: F) -> F:
         "--unsafe-files",
         "unsafe",
         is_flag=True,
-        help="Do not ask who could have written the files.",
+        help="Skip the check of owners and modes of files.",
     )
     return option(function)
 
@@ -83,9 +83,9 @@ def _snapshot(directories: Sequence[str], unsafe: bool) -> Snapshot:
 @_directories
 @format_option
 def list_(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
-    """List the devices that containers can ask for, and what is wrong with the specs.
+    """List the devices that containers can request, and the faults of specs.
 
-    Ends with status 0 even if specs are wrong; `validate` is for asking that.
+    Ends with status 0 even if specs are wrong; `validate` reports that.
     """
     found = _snapshot(directories, unsafe)
     show(output, _listing(found), _listing_lines(found))
@@ -120,7 +120,7 @@ def _faults(found: Snapshot) -> Iterator[str]:
 @_directories
 @format_option
 def dirs(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
-    """List the directories with their priority, a higher one wins, and what is wrong with them."""
+    """List the directories with their priority and their faults; the highest priority wins."""
     found = _snapshot(directories, unsafe)
     rows = [_directory(found, path) for path in found.priorities]
     lines = (_directory_line(row) for row in rows)
@@ -204,7 +204,7 @@ def _spec_lines(row: Json) -> Iterator[str]:
 @_directories
 @format_option
 def monitor(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
-    """Print the devices and faults, and then what changes of them, as it happens.
+    """Print the devices and faults, and then each change as it happens.
 
     JSON: a line for each change, {"added": [...], "removed": [...], "errors": {...}}; `changed`
     has devices that are there as before but with other edits. Ends on an interrupt.
@@ -216,7 +216,7 @@ def monitor(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
                 found = registry.current()
                 _show_change(before, found, output)
                 before = found
-                # No longer than that, since not every file system tells of changes.
+                # No longer than that, since some file systems report no changes.
                 select.select([registry.fileno()], [], [], 5.0)
         except KeyboardInterrupt:
             return 0
@@ -270,11 +270,11 @@ def validate(
     unsafe: bool,  # noqa: ARG001 - taken as all commands here take it
     output: str,
 ) -> int:
-    """Say everything that is wrong with spec files: errors and warnings, with line and column.
+    """Report all errors and warnings of spec files, with line and column.
 
-    Ends with status 1 if there is an error in any. Who could have written the files is not asked
-    here, with or without --unsafe-files, since they may still be on their way to the node; `list`
-    asks.
+    Ends with status 1 if there is an error in any. Owners and modes are not checked here, with
+    or without --unsafe-files, since the files may not be on their node yet; `list` checks
+    them.
     """
     found = {file: _validated(file) for file in files}
     document = {"files": {file: [*map(_problem, problems)] for file, problems in found.items()}}
@@ -324,7 +324,7 @@ def _problem(problem: Problem) -> Json:
 
 @command.command("resolve", epilog="Example: nri-inject cdi resolve --format json vendor.com/gpu=0")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--runtime", metavar="NAME/VERSION", help="The runtime, the newest unless given.")
+@click.option("--runtime", metavar="NAME/VERSION", help="Runtime and version; default: the newest.")
 @_directories
 @format_option
 def resolve_(
@@ -335,9 +335,9 @@ def resolve_(
     unsafe: bool,
     output: str,
 ) -> int:
-    """Show what devices become for NRI, and which of their edits NRI can't carry.
+    """Show the NRI adjustment for devices, and the edits that NRI can't carry.
 
-    Ends with status 1 if a name is not known or a device node is not there.
+    Ends with status 1 if a name is unknown or a device node does not exist.
     """
     found = _snapshot(directories, unsafe)
     try:
@@ -411,4 +411,4 @@ def _oci_spec(file: str) -> Json:
 
 
 def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")

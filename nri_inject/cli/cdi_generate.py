@@ -45,9 +45,13 @@ class _Refusal(Exception):
     metavar="CLASS",
     help=f"Repeatable; {', '.join(_GENERATED)} unless given.",
 )
-@click.option("--output", "directory", metavar="DIR", help="Write a file of each class there.")
-@click.option("--cdi-version", metavar="V", help="The lowest that will do unless given.")
-@click.option("--watch", is_flag=True, help="Go on, and write again what changes.")
+@click.option(
+    "--output", "directory", metavar="DIR", help="Write one file per class into this directory."
+)
+@click.option(
+    "--cdi-version", metavar="V", help="Version of CDI; default: the lowest that has all fields."
+)
+@click.option("--watch", is_flag=True, help="Keep running, and write changed files again.")
 @root_option
 @format_option
 def command(
@@ -105,9 +109,9 @@ def _tell(done: Mapping[str, list[str]], output: str) -> None:
 def _for_ever(
     classes: tuple[str, ...], directory: str, version: str | None, root: str, output: str
 ) -> None:
-    """Write again whenever something has happened to a device, until a signal ends it.
+    """Write changed files again at each event of a device, until a signal ends it.
 
-    What has not changed is not told.
+    Unchanged files are not reported.
     """
     with closing(HostInventory(root)) as source, _ended_by_sigterm() as signals:
         try:
@@ -162,7 +166,7 @@ def _text(name: str, version: str | None, found: Inventory) -> tuple[Json | None
 def _version(name: str, version: str | None, body: Json) -> str:
     least = specs.check({"cdiVersion": _HIGHEST, **body}).spec
     if least is None:
-        raise _Refusal(f"class {name}: a device has a name that CDI does not take")
+        raise _Refusal(f"class {name}: a device's name is not valid in CDI")
     if version is None:
         return least.minimum
     faults = specs.check({"cdiVersion": version, **body}).errors
@@ -206,11 +210,11 @@ def _store(directory: Path, made: Mapping[str, tuple[Json | None, str]]) -> dict
 
 
 def _ours(file: Path) -> str | None:
-    """Return what a file of ours has in it; None where there is none."""
+    """Return the content of a file that this command wrote; None if there is none."""
     try:
         text = file.read_bytes().decode(errors="replace")
     except FileNotFoundError:
         return None
     if not text.startswith(MARK):
-        raise _Refusal(f"{plain(str(file))} was not made by this command; move it away")
+        raise _Refusal(f"{plain(str(file))} was not written by this command; move it")
     return text

@@ -23,7 +23,7 @@ def read_policy(file: str, *, unsafe: bool) -> Policy:
     try:
         data = trust.read(file, document.LIMITS.size + 1, unsafe=unsafe)
     except trust.Untrusted as error:
-        raise ConfigError(f"{file}: {error}; it is not believed") from error
+        raise ConfigError(f"{file}: {error}; refusing to read it") from error
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from error
     return document.read(data, file)
@@ -31,7 +31,7 @@ def read_policy(file: str, *, unsafe: bool) -> Policy:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What is decided for one container; `errors` are why it fails, what is denied among them."""
+    """The decisions for one container; `errors` are the faults that fail it, denials included."""
 
     decisions: Sequence[Decision]
     errors: Sequence[str]

@@ -31,17 +31,17 @@ _MOST_NEAR: Final = 3
 
 @click.group("devices", epilog="Example: nri-inject devices list class:serial")
 def command() -> None:
-    """Find the host's devices, and say which of them a selector means."""
+    """List the host's devices, and show which devices a selector matches."""
 
 
 def root_option(function: F) -> F:
-    """Give a command the option that tells where the host is."""
+    """Give a command the option of the host's directory."""
     return click.option(
         "--root",
         default="/",
         metavar="DIR",
-        help="Where the host's /dev and /sys are, / unless given. What only udev knows is read"
-        " for / alone.",
+        help="Directory of the host's /dev and /sys; default: /. Properties of udev are read"
+        " for / only.",
     )(function)
 
 
@@ -52,8 +52,8 @@ def root_option(function: F) -> F:
 def list_(*, selectors: tuple[str, ...], root: str, output: str) -> int:
     """List device nodes with numbers, mode, owner and stable names; all, or those selected.
 
-    Each with an annotation that asks for it by the most lasting thing about it. Ends with
-    status 1 if a selector means nothing.
+    Each with an annotation that requests it by its most stable selector. Ends with status 1
+    if a selector matches no device.
     """
     wanted = [_parsed(text) for text in selectors]
     found = inventory.read(root)
@@ -64,7 +64,9 @@ def list_(*, selectors: tuple[str, ...], root: str, output: str) -> int:
     show(output, {"devices": rows}, (line for row in rows for line in _lines(row)))
     empty = [text for text, meant in picked.items() if not meant]
     for text in empty:
-        click.echo(f"Error: {plain(text)} means no device; nri-inject devices explain it", err=True)
+        click.echo(
+            f"Error: {plain(text)} matches no device; see nri-inject devices explain", err=True
+        )
     return FAILED if empty else 0
 
 
@@ -73,9 +75,9 @@ def list_(*, selectors: tuple[str, ...], root: str, output: str) -> int:
 @root_option
 @format_option
 def explain(*, selector: str, root: str, output: str) -> int:
-    """Say which nodes a selector means now and why; or why none, and which come nearest.
+    """Show the nodes that a selector matches now and why; or why none, and the nearest.
 
-    Ends with status 1 if it means none.
+    Ends with status 1 if it matches none.
     """
     wanted = _parsed(selector)
     found = inventory.read(root)
@@ -182,13 +184,13 @@ def _name(of: Callable[[int], Sequence[object]], number: int) -> str:
 def _explanation(document: Json, count: int) -> Iterator[str]:
     selector, meant = plain(document["selector"]), document["devices"]
     if not meant:
-        yield f"{selector} means none of {count} devices"
+        yield f"{selector} matches none of {count} devices"
         for row in document["nearest"]:
             yield f"near: {_head(row)}"
             yield from (f"  but {_fact(fact)}" for fact in row["unmet"])
         return
     many = "" if len(meant) == 1 else "; an annotation needs `count`, or a narrower selector"
-    yield f"{selector} means {len(meant)} device{'s'[: len(meant) != 1]}{many}"
+    yield f"{selector} matches {len(meant)} device{'s'[: len(meant) != 1]}{many}"
     for row in meant:
         yield from _lines(row)
         yield from (f"  for  {_fact(fact)}" for fact in row["because"])

@@ -30,7 +30,8 @@ from nri_inject.service.options import format_option
 @click.option(
     "--status-dir",
     metavar="DIR",
-    help=f"Where the plugins' sockets are, {status.DIRECTORY} of the host. Also {status.VARIABLE}.",
+    help=f"Directory of the plugins' sockets; default: {status.DIRECTORY} of the host. Also"
+    f" {status.VARIABLE}.",
 )
 @format_option
 def command(
@@ -43,7 +44,7 @@ def command(
     status_dir: str | None,
     output: str,
 ) -> int:
-    """Look at the runtime's configuration, the plugins and their files, and tell what is wrong.
+    """Check the runtime's configuration, the plugins and their files, and report problems.
 
     Ends with status 1 if there is a problem; a note is none. Nothing is changed.
     """

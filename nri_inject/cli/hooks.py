@@ -1,4 +1,4 @@
-"""`nri-inject hooks`: which hook files there are, what is wrong with them, and who gets them."""
+"""`nri-inject hooks`: the hook files, their faults, and the containers that get the hooks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _STAGES: Final = {
     "hooks", epilog="Example: nri-inject hooks match --annotation example.com/log=on -- /bin/sh"
 )
 def command() -> None:
-    """Look at OCI hook files, and at who gets the hooks."""
+    """Inspect OCI hook files, and the containers that get the hooks."""
 
 
 def _directories(function: F) -> F:
@@ -63,13 +63,13 @@ def _host(function: F) -> F:
         "--unsafe-files",
         "unsafe",
         is_flag=True,
-        help="Do not ask who could have written the files and the programs.",
+        help="Skip the check of owners and modes of files and programs.",
     )
     root = click.option(
         "--host-root",
         default="/",
         metavar="DIR",
-        help="Look for all files below this directory, as from within a container.",
+        help="Read all files below this directory, as from within a container.",
     )
     return unsafe(root(function))
 
@@ -92,7 +92,7 @@ def _errors(registry: HookRegistry) -> dict[str, list[str]]:
 def list_(*, directories: tuple[str, ...], unsafe: bool, host_root: str, output: str) -> int:
     """List the hooks in force, in order of injection, and the files that are not.
 
-    Ends with status 0 even if files are wrong; `validate` is for asking that.
+    Ends with status 0 even if files are wrong; `validate` reports that.
     """
     with closing(_registry(directories, unsafe=unsafe, host_root=host_root)) as registry:
         definitions, errors = registry.current(), _errors(registry)
@@ -153,9 +153,9 @@ def _echo_errors(errors: Mapping[str, Sequence[str]]) -> None:
 @_host
 @format_option
 def validate(*, files: tuple[str, ...], unsafe: bool, host_root: str, output: str) -> int:
-    """Say what is wrong with hook files: file, place in the document and sentence, one a line.
+    """Report the faults of hook files: file, place in the document and sentence, one per line.
 
-    Warnings are about what is allowed and hardly meant. Ends with status 1 if a file would not
+    Warnings are about values that are probably mistakes. Ends with status 1 if a file would not
     be used.
     """
     errors: dict[str, list[str]] = {}
@@ -204,7 +204,7 @@ def match(
     output: str,
     args: tuple[str, ...],
 ) -> int:
-    """Say which hooks a container would get, and why or why not.
+    """Show the hooks that a container would get, and the reasons.
 
     ARGS are the container's command line.
     """
@@ -238,7 +238,7 @@ def _annotation(text: str) -> tuple[str, str]:
 
 def _verdict(definition: Definition, decision: Decision) -> str:
     if decision.matched and definition.unusable:
-        return f"{decision.because}, but is left out: {definition.unusable}"
+        return f"{decision.because}, but is not usable: {definition.unusable}"
     return decision.because
 
 
@@ -285,7 +285,7 @@ def _hook_json(hook: api.Hook) -> dict[str, Any]:
 @_directories
 @format_option
 def monitor(*, directories: tuple[str, ...], unsafe: bool, host_root: str, output: str) -> int:
-    """Print what there is, and then each change as it happens, until interrupted."""
+    """Print all hooks, and then each change as it happens, until interrupted."""
     with closing(_registry(directories, unsafe=unsafe, host_root=host_root)) as registry:
         known: dict[str, Any] = {}
         try:

@@ -31,18 +31,18 @@ def host_options(function: F) -> F:
             "--root",
             default="/",
             metavar="DIR",
-            help="The host's file tree, as seen from within a container; / unless given.",
+            help="Root of the host's file tree, as mounted in a container; default: /.",
         ),
         click.option(
             "--runtime",
             type=click.Choice([one.name for one in DISTRIBUTIONS]),
-            help="The runtime, where there are several.",
+            help="Name of the runtime, if the host has several.",
         ),
         click.option(
             "--runtime-config",
             default="",
             metavar="FILE",
-            help="The runtime's configuration file, where it is not the usual one.",
+            help="Configuration file of the runtime, if not the usual one.",
         ),
     )
     for option in reversed(options):
@@ -58,16 +58,18 @@ def host_options(function: F) -> F:
     "plugins",
     multiple=True,
     metavar="NAME",
-    help="A plugin by its name, or NN-name for another index; repeatable. The suite unless given.",
+    help="Plugin as NAME, or as NN-NAME for another index; repeatable. Default: the suite.",
 )
-@click.option("--systemd", is_flag=True, help="As a service of its own, which connects by itself.")
+@click.option(
+    "--systemd", is_flag=True, help="Install as a systemd service, which connects to the runtime."
+)
 @click.option(
     "--enable-nri",
     is_flag=True,
-    help="Switch NRI on with a file of ours where the runtime's configuration allows that.",
+    help="Enable NRI with a drop-in file if the runtime's configuration allows it.",
 )
 @click.option("--prefix", default=PREFIX, metavar="DIR", help=f"For the programs, {PREFIX}.")
-@click.option("--dry-run", is_flag=True, help="Change nothing, tell what would be changed.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
 @host_options
 @format_option
 def command(
@@ -82,10 +84,10 @@ def command(
     dry_run: bool,
     output: str,
 ) -> int:
-    """Put plugins where this node's runtime starts them, with a policy that allows nothing yet.
+    """Install plugins for this node's runtime, with a policy that allows nothing yet.
 
-    Files that somebody has changed stay as they are. The runtime's own configuration is not
-    touched. What is made is recorded in /var/lib/nri-inject, for uninstall.
+    Files that were changed since stay as they are. The runtime's own configuration is
+    not changed. Created files are recorded in /var/lib/nri-inject for uninstall.
     """
     try:
         node = look(root, name=runtime or "", config=runtime_config)
@@ -110,7 +112,7 @@ def _build(root: str) -> Build:
         return Build(str(folder), install.release_of(folder, VERSION))
     if root.rstrip("/"):
         raise ConfigError(
-            "with --root the programs are copied, and these need this Python; use the"
+            "with --root the programs are copied, and these programs need this Python; use the"
             " self-contained build (make binaries)"
         )
     return Build(sysconfig.get_path("scripts"))
@@ -128,7 +130,7 @@ def _next(node: Node, steps: Sequence[install.Step], *, systemd: bool, enabling:
             todo.append("set disable_connections of the runtime's NRI to false")
     if not systemd or enabling:
         todo.append(f"restart {node.distribution.unit}")
-    return [*todo, "nri-inject doctor tells whether all is well"]
+    return [*todo, "check with nri-inject doctor"]
 
 
 def show(changes: Iterable[Change], todo: Sequence[str], output: str, *, dry: bool) -> None:
@@ -140,7 +142,7 @@ def show(changes: Iterable[Change], todo: Sequence[str], output: str, *, dry: bo
     for change in changes:
         click.echo(f"{change.what:8} {change.path}")
     if dry:
-        click.echo("nothing has been changed (--dry-run)")
+        click.echo("no changes made (--dry-run)")
     elif todo:
         click.echo("then:")
         for line in todo:

@@ -34,7 +34,7 @@ _FILES: Final = {
     "deploy/drop-in.conf": "deploy/$index-$name.conf",
     "deploy/unit.service": "deploy/$name.service",
 }
-"""Template, and where in the project it goes."""
+"""Template, and its path in the project."""
 
 
 @click.command("new", epilog="Example: nri-inject new greeter && cd greeter && python -m pytest")
@@ -44,7 +44,7 @@ def command(name: str, idx: str) -> int:
     """Write the project of a new plugin into the directory NAME, which must not exist.
 
     NAME has lower-case letters, digits and single dashes. The project has a plugin, tests that
-    pass, and what it takes to run it on a node.
+    pass, and the files to run it on a node.
     """
     try:
         write(Path.cwd() / name, checked(name), idx)
@@ -66,7 +66,7 @@ def checked(name: str) -> str:
             " single dashes expected, a letter first"
         )
     if keyword.iskeyword(module) or module in _TAKEN | sys.stdlib_module_names:
-        raise ConfigError(f"name {name!r}: Python has a module or word {module} already")
+        raise ConfigError(f"name {name!r}: {module} is a module or keyword of Python")
     return name
 
 
@@ -78,7 +78,7 @@ def write(directory: Path, name: str, index: str) -> None:
     if not is_plugin_index(index):
         raise ConfigError(f"index {quoted(index)}: two digits expected, as in 10")
     if directory.is_symlink() or directory.exists():
-        raise ConfigError(f"{directory.name} exists already")
+        raise ConfigError(f"{directory.name} already exists")
     values = {"name": name, "module": _module(name), "index": index}
     draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=directory.parent))
     try:

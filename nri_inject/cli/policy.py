@@ -27,7 +27,7 @@ from nri_inject.text.annotations import where
 
 @click.group("policy", epilog="Example: nri-inject policy check --policy policy.yaml pod.yaml")
 def command() -> None:
-    """Look at a policy before it is in force."""
+    """Check a policy before it is in force."""
 
 
 @command.command(
@@ -37,7 +37,7 @@ def command() -> None:
 @click.option("--config", "config_file", metavar="FILE", help="The plugins' configuration (YAML).")
 @click.option("--cdi-dir", "cdi_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
 @click.option("--hooks-dir", "hooks_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
-@click.option("--unsafe-files", is_flag=True, help="Do not ask who could have written the files.")
+@click.option("--unsafe-files", is_flag=True, help="Skip the check of owners and modes of files.")
 @format_option
 @click.argument("pods", nargs=-1, metavar="[POD.yaml]...")
 def check(
@@ -50,7 +50,7 @@ def check(
     output: str,
     pods: tuple[str, ...],
 ) -> int:
-    """Tell what is wrong with a policy, and what it decides for the containers of pods.
+    """Report the faults of a policy, and its decisions for the containers of pods.
 
     Ends with status 1 if the policy has a fault, or if a container would fail.
     """
@@ -87,7 +87,7 @@ def _show_policy(policy: Policy, output: str) -> int:
     if output == "json":
         click.echo(json.dumps({"rules": [rule.name for rule in policy.rules], "mode": policy.mode}))
     else:
-        click.echo(f"{policy.origin}: {len(policy.rules)} rules, mode {policy.mode}, no fault")
+        click.echo(f"{policy.origin}: {len(policy.rules)} rules, mode {policy.mode}, no error")
     return 0
 
 
@@ -117,4 +117,4 @@ def _as_text(planned: Planned, one: Decided) -> Iterator[str]:
     for error in one.errors:
         yield f"  fails  {logs.one_line(error)}"
     if not one.decisions and not one.errors:
-        yield "  asks for nothing that needs a rule"
+        yield "  requests nothing that needs a rule"

@@ -21,6 +21,6 @@ def planned_in(files: Iterable[str]) -> Iterator[Planned]:
 
 
 def reason(error: Exception) -> str:
-    """Return what is wrong in one line, without the path that stands in front of it anyway."""
+    """Return an error's text in one line, without the path that the message already begins with."""
     text = isinstance(error, OSError) and error.strerror
     return text or " ".join(str(error).split())

@@ -26,21 +26,23 @@ _NO_ANSWER: Final = {
 
 @click.command("status", epilog="Example: nri-inject status --ready --plugin nri-inject")
 @click.option(
-    "--plugin", default="", metavar="NAME", help="Only plugins of this name, or of this NN-name."
+    "--plugin", default="", metavar="NAME", help="Only plugins with this name or NN-name."
 )
-@click.option("--ready", is_flag=True, help="Say nothing; status 0 if a runtime asks them all.")
-@click.option("--live", is_flag=True, help="Say nothing; status 0 if they all answer.")
+@click.option(
+    "--ready", is_flag=True, help="Print nothing; status 0 if all are registered with a runtime."
+)
+@click.option("--live", is_flag=True, help="Print nothing; status 0 if all answer.")
 @click.option(
     "--status-dir",
     default=status.directory,
     metavar="DIR",
-    help=f"Where their sockets are, {status.DIRECTORY}. Also {status.VARIABLE}.",
+    help=f"Directory of their sockets; default: {status.DIRECTORY}. Also {status.VARIABLE}.",
 )
 @format_option
 def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: str) -> int:
-    """Tell how the plugins on this node are: registered, since when, and what they have done.
+    """Show the status of the plugins on this node: registration, since when, and counts.
 
-    Ends with status 1 if there is none, or one that does not answer or that no runtime asks.
+    Ends with status 1 if there is none, or if one does not answer or is not registered.
     """
     try:
         sockets = {

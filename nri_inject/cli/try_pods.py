@@ -113,12 +113,12 @@ class Outcome:
 @click.option("--idx", metavar="NN", help="Index to launch the one plugin with.")
 @click.option("--name", metavar="NAME", help="Name to launch the one plugin with.")
 @click.option("--config", "config_file", metavar="FILE", help="The plugins' configuration (YAML).")
-@click.option("--policy", metavar="FILE", help="Who may inject what; the word unrestricted.")
+@click.option("--policy", metavar="FILE", help="Policy file (YAML), or the word unrestricted.")
 @click.option("--cdi-dir", "cdi_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
 @click.option("--hooks-dir", "hooks_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
-@click.option("--unsafe-files", is_flag=True, help="Do not ask who could have written the files.")
+@click.option("--unsafe-files", is_flag=True, help="Skip the check of owners and modes of files.")
 @click.option(
-    "--runtime", metavar="NAME/VERSION", help="The runtime to be, the newest unless given."
+    "--runtime", metavar="NAME/VERSION", help="Runtime and version to imitate; default: the newest."
 )
 @click.option(
     "--life", "lives", is_flag=True, help="Also start, stop and remove the containers and pods."
@@ -145,16 +145,16 @@ def command(
     pods: tuple[str, ...],
     **flags: Any,
 ) -> int:
-    """Show what would happen to the containers of pods, without a cluster.
+    """Show what the containers of pods would get, without a cluster.
 
     Starts the plugins the way a runtime does and creates every container of the manifests.
     Nothing on the host is changed. Ends with status 1 if a container would fail, and with
     status 2 if nothing was tried: a plugin does not start, or a file cannot be read.
     """
     if not pods and requests is None:
-        raise click.UsageError("name a manifest, or a file of requests with --requests")
+        raise click.UsageError("a manifest is expected, or a file of requests with --requests")
     if (flags["idx"] or flags["name"]) and len(plugins) != 1:
-        raise click.UsageError("--idx and --name go with one --plugin")
+        raise click.UsageError("--idx and --name need exactly one --plugin")
     if flags["idx"] and not is_plugin_index(flags["idx"]):
         raise click.UsageError(f"--idx {quoted(flags['idx'])}: two digits expected, as in 10")
     logs.configure(flags["log_format"], logs.USUAL - 1 + flags["verbose"] - flags["quiet"])
@@ -184,7 +184,7 @@ def _add(adaptation: Adaptation, plugin: str, flags: Mapping[str, Any], text: st
             raise
         name = f"{adaptation.runtime.name} {adaptation.runtime.version}"
         raise NriError(
-            f"{error.reason}; {name} would end, since it cannot do without it"
+            f"{error.reason}; {name} would stop, since it requires the plugin"
         ) from error
 
 
@@ -209,7 +209,7 @@ def _create(
     for group in _by_pod(planned):
         ids = {one.container.id for one in group}
         if group[0].pod.id in world.pods or ids & world.containers.keys():
-            world = _World(adaptation)  # whoever has these ids already is of another time
+            world = _World(adaptation)  # the ids belong to an earlier run
         outcomes = _created(world, group)
         if lives:
             outcomes = iter(_lived(world, group[0].pod.id, list(outcomes)))
@@ -284,7 +284,7 @@ def _step(
     updates = world.updates[before[2] :]
     outcome.updates.extend(updates)
     outcome.life.extend(f"{name}: {fault}; a runtime would only log that" for fault in faults)
-    outcome.life.extend(f"{name}: {lost}; it is asked no more" for lost in dropped)
+    outcome.life.extend(f"{name}: {lost}; it is not called again" for lost in dropped)
     outcome.life.extend(f"{name}: updates {json.dumps(_update(each))}" for each in updates)
 
 
@@ -346,7 +346,7 @@ _OFTEN_EMPTY: Final = {
 
 
 def _as_text(explainer: _Explainer, outcome: Outcome) -> Iterator[str]:
-    """Yield what the container asked for, what it gets and from whom, and what that changes."""
+    """Yield a container's requests, the injections by plugin, and the changes in its spec."""
     yield where(outcome.planned.pod, outcome.planned.container)
     for key, value in _asked(outcome.planned):
         yield f"  asks   {key}: {value}"
@@ -359,7 +359,7 @@ def _as_text(explainer: _Explainer, outcome: Outcome) -> Iterator[str]:
 
 
 def _given(planned: Planned, made: Made, explainer: _Explainer) -> Iterator[str]:
-    """Yield what a container gets, from whom and by which rule, what is lost, what that changes."""
+    """Yield the injections with plugin and rule, lost fields, and changes in the spec."""
     owners = made.created.owners.owners.get(planned.container.id)
     if owners is None or not _without_empty(made.adjust).ByteSize():
         yield "  gets   nothing"
@@ -462,7 +462,7 @@ def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
         try:
             discovery.identity(plugin)
         except NriError as error:
-            raise ConfigError(f"{error}; or give --idx and --name") from error
+            raise ConfigError(f"{error}; or set --idx and --name") from error
         return launch(Path(plugin).absolute(), log=log, environment=TRIED)
     index, name, executable = PLUGINS.get(plugin, "10"), plugin, Path(plugin).absolute()
     if "/" not in plugin:
@@ -474,8 +474,8 @@ def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
 def _of_suite(plugin: str) -> Path:
     if plugin not in PLUGINS:
         raise ConfigError(
-            f"plugin {plugin!r} is none of the suite ({', '.join(PLUGINS)});"
-            " for an executable give a path, as in ./10-name"
+            f"plugin {plugin!r} is not in the suite ({', '.join(PLUGINS)});"
+            " for an executable write a path, as in ./10-name"
         )
     # Beside our interpreter, where pip puts it; the environment of a launched plugin has no PATH.
     name = plugin if plugin == SUITE else f"nri-{plugin}"
@@ -541,6 +541,6 @@ def _request(line: str, place: str) -> Planned:
     # An old protobuf lets the RecursionError of deeply nested JSON through.
     except (json_format.ParseError, RecursionError) as error:
         raise ConfigError(
-            f"{place}: no CreateContainerRequest in protobuf JSON: {reason(error)}"
+            f"{place}: not a CreateContainerRequest in protobuf JSON: {reason(error)}"
         ) from error
     return Planned(request.pod, request.container)

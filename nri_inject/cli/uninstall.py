@@ -12,15 +12,17 @@ from nri_inject.service.options import format_option
 
 
 @click.command("uninstall", epilog="Example: nri-inject uninstall --dry-run")
-@click.option("--root", default="/", metavar="DIR", help="The host's file tree, / unless given.")
-@click.option("--purge", is_flag=True, help="Remove also what somebody has changed since.")
-@click.option("--dry-run", is_flag=True, help="Change nothing, tell what would be changed.")
+@click.option(
+    "--root", default="/", metavar="DIR", help="Root of the host's file tree; default: /."
+)
+@click.option("--purge", is_flag=True, help="Also remove files that were changed since.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
 @format_option
 def command(*, root: str, purge: bool, dry_run: bool, output: str) -> int:
-    """Take away all that install has put on a node, down to the directories.
+    """Remove everything that install wrote on a node, directories included.
 
-    Files that somebody has changed are kept unless --purge is given. A plugin that runs goes on
-    until the runtime restarts.
+    Files that were changed since are kept without --purge. A running plugin keeps running until
+    the runtime restarts.
     """
     try:
         changes = install.uninstall(root, purge=purge, dry=dry_run)

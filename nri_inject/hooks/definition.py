@@ -23,7 +23,7 @@ STAGES: Final[Mapping[str, str]] = {
 
 
 class Kind(Enum):
-    """What sort of fault it is."""
+    """The kind of a fault."""
 
     JSON_SYNTAX = "json-syntax"
     JSON_TYPE = "json-type"
@@ -76,13 +76,12 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A hook: the program, when it is wanted and at which stages, in the words of the file.
+    """A hook: its program, its conditions and its stages, in the words of the file.
 
-    `timeout` is in seconds. `stages` are keys of STAGES, repeated if the file repeats them;
-    stages that only the reader's caller knows are in `extension_stages`. `warnings` are
-    sentences about what is allowed and hardly meant. `file` is where it was read, and
-    `unusable` why its program cannot be run although the file is good; both are set by
-    whoever looks at the host.
+    `timeout` is in seconds. `stages` are keys of STAGES, repeated if the file repeats them; stages
+    that only the reader's caller knows are in `extension_stages`. `warnings` are sentences about
+    valid values that are probably mistakes. `file` is the file's path, and `unusable` the reason
+    why its program cannot be run although the file is good; the reader of the host sets both.
     """
 
     path: str

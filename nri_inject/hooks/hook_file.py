@@ -61,9 +61,9 @@ def read(data: bytes, extension_stages: Collection[str] = ()) -> Reading:
 
 @dataclass(slots=True)
 class _Draft:
-    """A hook whose patterns and stages have not been looked at.
+    """A hook whose patterns and stages are not checked yet.
 
-    Of lists None means absent. `annotations` are places with two patterns' texts.
+    None means an absent list. `annotations` are places with two patterns' texts.
     """
 
     path: str
@@ -93,7 +93,7 @@ class _Reader:
         return _Members(() if found is None else (found,), ())
 
     def _checked(self, path: Path, read: Callable[[Value], T], value: Value) -> T | None:
-        """Return what a value means, or None after noting what is wrong."""
+        """Return the meaning of a value, or None after noting its fault."""
         try:
             return read(value)
         except fields.Fault as fault:
@@ -147,7 +147,7 @@ class _Reader:
         given = [(key, self.texts(members, key)) for key in keys]
         present = [(key, texts) for key, texts in given if texts is not None]
         if len(present) > 1:
-            sentence = f"given beside {keys[0]}, which means the same"
+            sentence = f"set beside {keys[0]}, which means the same"
             self.fault(Kind.CONFLICT, (keys[1],), sentence)
         return present[0] if present else (keys[0], None)
 
@@ -186,7 +186,7 @@ class _Reader:
         try:
             return compiled(text)
         except BadPattern as error:
-            self.fault(Kind.PATTERN, path, f"{name or quoted(text)} is no pattern: {error}")
+            self.fault(Kind.PATTERN, path, f"{name or quoted(text)} is not a pattern: {error}")
             return None
 
     def check_stages(self, draft: _Draft, extension_stages: Collection[str]) -> None:
@@ -297,7 +297,7 @@ def _read_0_1_0(reader: _Reader, root: _Members) -> _Draft:
     values_key, values = reader.only(root, "annotations", "annotation")
     _note_keys(reader, root, _KEYS_0_1_0)
     if values == []:
-        reader.warnings.append(f"{values_key} is empty, and so matches any annotation")
+        reader.warnings.append(f"{values_key} is empty, so it matches any annotation")
     reader.warnings.append("schema 0.1.0 is deprecated; write it as 1.0.0")
     return _Draft(
         path=path or "",
@@ -354,7 +354,7 @@ def _note_keys(reader: _Reader, members: _Members, known: Sequence[str]) -> None
             continue
         place = dotted((*members.path, name))
         if len(spellings) > 1:
-            reader.warnings.append(f"{place} is given {len(spellings)} times")
+            reader.warnings.append(f"{place} is set {len(spellings)} times")
         reader.warnings += [
             f"{place} is spelled {quoted(spelling)}"
             for spelling in spellings
@@ -363,16 +363,16 @@ def _note_keys(reader: _Reader, members: _Members, known: Sequence[str]) -> None
 
 
 _NO_ENV: Final = (
-    f"env is empty, so the program gets {hook_environment.PATH} and no other variable;"
-    " CRI-O and podman read these files as well, and may run it with the variables of the container"
+    f"env is empty, so the program gets only {hook_environment.PATH}; CRI-O"
+    " and podman read these files, too, and may pass it the container's variables"
 )
 
 
 def _oddities(draft: _Draft) -> Iterator[str]:
     stages = draft.stages or ()
     for condition, sentence in (
-        (_never_matches(draft), "the conditions can never hold"),
-        (not stages, "no stages, so nothing is ever injected"),
+        (_never_matches(draft), "the conditions can never match"),
+        (not stages, "no stages, so it is never injected"),
         (len(set(stages)) < len(stages), "a stage is named twice, and the hook runs twice there"),
         (
             {"prestart", "createRuntime"} <= {*stages},
@@ -381,7 +381,7 @@ def _oddities(draft: _Draft) -> Iterator[str]:
         (not draft.path.startswith("/"), f"{quoted(draft.path)} is not an absolute path"),
         (
             draft.timeout is not None and draft.timeout <= 0,
-            f"a timeout of {draft.timeout} s, where OCI wants more than 0",
+            f"timeout {draft.timeout}: must be more than 0 seconds in OCI",
         ),
         (
             bool(draft.args) and draft.args[0].startswith("-"),

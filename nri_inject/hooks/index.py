@@ -1,7 +1,7 @@
-"""Which of many definitions can match a container at all, found without asking each of them.
+"""An index of definitions: the candidates for a container, found without asking each definition.
 
-What a container waits must not grow with the number of files on its node, most of which are not
-about it. Whoever is not among the candidates is sure not to match; the candidates are asked.
+The time for a container must not grow with the number of files on its node, as most of them do not
+apply to it. A definition that is not a candidate cannot match; each candidate is then compared.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class HookIndex(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have no 
 
 
 def _required_patterns(when: When) -> tuple[Sequence[Pattern], Sequence[Pattern]]:
-    """Return patterns for keys and for the command one of which must occur for a match.
+    """Return patterns for keys and for the command; a match needs one of them to occur.
 
-    None at all if there may be a match without. Where all conditions must hold, one is enough to
-    turn others away: an annotation's key tells more than a command, which whole images share.
+    None if a match is possible without. If all conditions must hold, one of them is enough: an
+    annotation's key is rarer than a command, which whole images share.
     """
     keys = [condition.key for condition in when.annotations]
     if not when.any_of:

@@ -27,15 +27,15 @@ MAX_COMMAND: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Where we do not do as podman's library and NRI's hook-injector do, unless told so.
+    """The choices in which we differ from podman's library and NRI's hook-injector by default.
 
-    - `bind_mounts`: "real" counts mounts that the pod asks for and that are bind mounts,
+    - `bind_mounts`: "real" counts mounts that the pod requests and that are bind mounts,
       "any" counts every mount, /proc included.
-    - `empty_command`: what `commands` means to a container without argv: it does not match, or
-      it fails the container.
-    - `unusable_program`: a hook whose program is missing or not to be trusted is skipped, or
+    - `empty_command`: the result of `commands` for a container without argv: no match, or the
+      container fails.
+    - `unusable_program`: a hook whose program is missing or not trusted is skipped, or
       fails the containers that should get it.
-    - `present`: a hook that the container has already is dropped, or is there twice.
+    - `present`: a hook that the container already has is dropped, or is there twice.
     """
 
     bind_mounts: Literal["real", "any"] = "real"
@@ -52,7 +52,7 @@ class Subject:
     """What conditions are held against: a container's annotations, command and mounts.
 
     `argv` is None where there is no process at all; then `commands` is no condition. Few
-    definitions ask for mounts, so `has_bind_mounts` may be a function that looks at them. `spend`
+    definitions request mounts, so `has_bind_mounts` may be a function that looks at them. `spend`
     is called with the steps that each search for a pattern costs.
     """
 
@@ -124,7 +124,7 @@ class Decision(NamedTuple):
         """The reason as a sentence; what a pod's author wrote is escaped and cut."""
         verdict = "matched" if self.matched else "did not match"
         if not self.findings:
-            return f"{verdict} because there is no condition"
+            return f"{verdict} because it has no conditions"
         reasons = " and ".join(finding.words(*finding.about) for finding in self.findings)
         return f"{verdict} because {reasons}"
 
@@ -177,7 +177,7 @@ def _keys_matched(pattern: Pattern, subject: Subject) -> Iterable[bytes]:
 def _command_finding(patterns: Iterable[Pattern], subject: Subject) -> Finding:
     if not subject.argv:
         if subject.choices.empty_command == "fail":
-            raise NoCommand("the container has no command that patterns could look at")
+            raise NoCommand("the container has no command to match")
         return Finding(False, _no_argv_words)
     command = subject.command
     for pattern in patterns:
@@ -196,7 +196,7 @@ def _always_words(always: bool) -> str:
 
 def _mounts_words(wanted: bool, has: bool) -> str:
     if not wanted:
-        return "hasBindMounts is false, which never holds"
+        return "hasBindMounts is false, which never matches"
     return f"the container has {'' if has else 'no '}bind mounts"
 
 
@@ -243,7 +243,7 @@ class Match(NamedTuple):
 
 
 class Injection(NamedTuple):
-    """What a container gets, by which definitions, and the hooks that it should have got.
+    """The hooks for a container, and the definitions that they are from.
 
     `extension` has the hooks of extension stages, by stage. `skipped` are matches whose program
     cannot be run; they are not among the `matched`.
@@ -315,7 +315,7 @@ def _message(path: str, args: Sequence[str], env: Sequence[str], timeout: int | 
 
 
 def _drop(hooks: api.Hooks, present: api.Hooks) -> None:
-    """Take out what a container has already: the same program and argv at the same stage."""
+    """Remove hooks that a container already has: the same program and argv at the same stage."""
     for field in {*STAGES.values()}:
         there = {_identity(hook) for hook in getattr(present, field)}
         if field == "create_runtime":  # they run at the same point of OCI's life cycle

@@ -1,4 +1,4 @@
-"""The hook definitions of some directories: read when their files change, ready when asked for."""
+"""The hook definitions of some directories: read when their files change, ready when requested."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TICK: Final = 100_000_000  # ns
 
 
 class _Version(NamedTuple):
-    """What tells that a file is as it was."""
+    """The numbers that identify a version of a file."""
 
     device: int
     inode: int
@@ -46,7 +46,7 @@ class _Version(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What is known of a file: what it says now, and what it said when it last was whole.
+    """The cached content of a file: its current reading, and the last whole one.
 
     `version` is None if it must be read again in any case.
     """
@@ -66,11 +66,10 @@ _Files: TypeAlias = dict[str, _File]
 class HookRegistry:
     """Keep the definitions of directories up to date; later directories win, by file name.
 
-    A file that cannot be parsed keeps the meaning that it had before, since it may be half
-    written; any other fault drops it. Neither replaces the file of the same name in an earlier
-    directory. With `unsafe`, nobody asks who could have written a file or a program.
-    Directories, files and programs are looked for below `host_root`. `extension_stages` are
-    stages of other tools that files may name.
+    A file that cannot be parsed keeps its previous meaning, since it may be half written; any other
+    fault drops it. Neither replaces the file of the same name in an earlier directory. `unsafe`
+    skips the check of owners and modes of files and programs. Directories, files and programs are
+    paths below `host_root`. `extension_stages` are stages of other tools that files may name.
     """
 
     def __init__(
@@ -134,7 +133,7 @@ class HookRegistry:
             scan.run()
             self._watch.follow(scan.followed)
         except Exception:  # whatever it is, containers must be created meanwhile
-            log.exception("cannot look at the hook directories; the hooks known so far stay")
+            log.exception("cannot read the hook directories; the previous hooks stay in force")
             return
         self._files, self._pending = scan.files, scan.pending
         self._tell(scan)
@@ -154,7 +153,7 @@ class HookRegistry:
 
 
 class _Scan:
-    """One look at all directories; what has not changed is taken from the look before."""
+    """One pass over all directories; unchanged files are taken from the previous pass."""
 
     def __init__(self, registry: HookRegistry, budget: float | None) -> None:
         self._directories = registry._directories
@@ -196,7 +195,7 @@ class _Scan:
     # --- directories ---
 
     def _walk(self, directory: str) -> list[walk.Step]:
-        """Return what leads to a directory; nothing if there is none to be read."""
+        """Return the steps to a directory; an empty list if it cannot be read."""
         try:
             walked = list(walk.steps(directory, self._root))
         except FileNotFoundError:
@@ -227,7 +226,7 @@ class _Scan:
     # --- files ---
 
     def _visit(self, file: str, name: str, directory: walk.Step) -> None:
-        """Find out what a file says, unless it says what it said before."""
+        """Read a file, unless it is unchanged."""
         before = self._before.get(file)
         path = f"{directory.path.rstrip('/')}/{name}"
         try:
@@ -255,7 +254,7 @@ class _Scan:
             self.files[file] = before
         elif self._until is not None and time.monotonic() > self._until:
             self.pending = True
-            self._remark(file, "not read yet: too many hook files changed at once")
+            self._remark(file, "not read yet: too many hook files changed at the same time")
             if before is not None:
                 self.files[file] = before
         else:
@@ -311,7 +310,7 @@ class _Scan:
         if faults:
             self.faults[file] = faults
         if known.is_stale:
-            self._remark(file, "stale: what the file said before stays in force")
+            self._remark(file, "stale: the previous version stays in force")
 
     def _program(self, known: _File) -> Fault | None:
         """Say why the program of a file cannot be run, or must not be."""
@@ -398,7 +397,7 @@ def _content(path: str, expected: os.stat_result) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if (found.st_dev, found.st_ino) != (expected.st_dev, expected.st_ino):
-            raise OSError(errno.ESTALE, "it was replaced meanwhile")
+            raise OSError(errno.ESTALE, "it was replaced while it was read")
         data = file.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
         raise OSError(errno.EFBIG, f"it has more than {MAX_FILE} bytes")

@@ -46,7 +46,7 @@ def letters(access: Iterable[str]) -> str:
 
 
 def rules(number: Number, has: Iterable[str], wanted: Iterable[str]) -> list[api.LinuxDeviceCgroup]:
-    """Return the rules that make the access to a device what is wanted, instead of what it has."""
+    """Return the rules that change the access to a device from the default to the requested one."""
     has, wanted = {*has}, {*wanted}
     made = []
     if has - wanted:

@@ -1,7 +1,7 @@
-"""The environment of a hook's program: the one that was written for it, or root's PATH alone.
+"""The environment of a hook's program: the one in its file, or root's PATH alone.
 
-OCI (runtime specification 1.2, config.md) does not say what a hook without `env` gets. runc before
-1.3 runs a createContainer hook, as root and with the host's files, with the variables of the
+OCI (runtime specification 1.2, config.md) does not define what a hook without `env` gets. runc
+before 1.3 runs a createContainer hook, as root and with the host's files, with the variables of the
 container. The pod's author chooses those, so LD_PRELOAD is enough to become root of the host
 (CVE-2025-23266). All runtimes obey an `env` with an entry, and NRI's messages cannot carry an empty
 one. So each hook gets an entry.

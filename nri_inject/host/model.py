@@ -10,9 +10,9 @@ DeviceType: TypeAlias = Literal["c", "b", "p"]
 class DeviceNode(NamedTuple):
     """A node of the host: a character or block device, or a fifo (whose numbers are 0).
 
-    `path` is the one that was asked for, though it may be a link; `mode` has the permission bits.
-    `real` is the path without links, `links` are the links on the way to it, and `doubt` says who
-    besides root could have put the node there, or one of them.
+    `path` is the requested path, which may be a link; `mode` has the permission bits. `real` is the
+    path without links, `links` are the links on the way to it, and `doubt` names the user besides
+    root who could have put the node or a link there.
     """
 
     path: str
@@ -28,7 +28,7 @@ class DeviceNode(NamedTuple):
 
     @property
     def number(self) -> Number:
-        """What tells one device of the host from all others."""
+        """The key of a device: type, major and minor."""
         return self.type, self.major, self.minor
 
 
@@ -39,9 +39,9 @@ Number: TypeAlias = tuple[str, int, int]
 class HostPath(NamedTuple):
     """A file or directory of the host: its path without links, `doubt` and `links` as for a node.
 
-    `writable_by` says the same of who could have written it. `on_procfs` says that the path leads
-    through procfs. `identity` is the device number of its file system and its inode number: the
-    kernel's own name for the file.
+    `writable_by` names the user besides root who could have written it. `on_procfs` says that the
+    path leads through procfs. `identity` is the device number of its file system and its inode
+    number: the kernel's own name for the file.
     """
 
     real: str

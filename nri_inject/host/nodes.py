@@ -9,7 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from nri_inject.host import sight, trust, walk
-from nri_inject.host.model import DeviceNode, DeviceType, NotADevice, Number, HostPath, ProcLinkError
+from nri_inject.host.model import (
+    DeviceNode,
+    DeviceType,
+    NotADevice,
+    Number,
+    HostPath,
+    ProcLinkError,
+)
 from nri_inject.host.walk import Step
 
 K = TypeVar("K")
@@ -26,8 +33,8 @@ _OTHERS: Final = {
     stat.S_IFSOCK: "is a socket",
 }
 _REFUSALS: Final = {
-    errno.EACCES: "cannot be looked at: permission denied",
-    errno.EPERM: "cannot be looked at: permission denied",
+    errno.EACCES: "cannot be inspected: permission denied",
+    errno.EPERM: "cannot be inspected: permission denied",
     errno.ENAMETOOLONG: "has a name that is too long",
 }
 
@@ -35,10 +42,10 @@ _REFUSALS: Final = {
 class HostDevices(Mapping[str, DeviceNode]):
     """Map absolute paths to the nodes of a host whose file tree is below `root`.
 
-    Each lookup walks the path anew. No device is opened: opening one can block, rewind a tape or
-    start a watchdog. A path that does not exist is a KeyError. A path that leads to something
-    else, or through procfs, is a NotADevice; so is one that does not exist yet, where other users
-    than root could put something.
+    Each lookup walks the path again. No device is opened: opening one can block, rewind a tape or
+    start a watchdog. A path that does not exist is a KeyError. A path that leads to something else,
+    or through procfs, is a NotADevice; so is a missing one at which users other than root could
+    create a file.
     """
 
     def __init__(self, root: str | os.PathLike[str] = "/") -> None:
@@ -58,7 +65,7 @@ class HostDevices(Mapping[str, DeviceNode]):
             raise NotADevice(path, error.why) from None
         except OSError as error:
             unseen = trust.unseen(path, error, self._root)
-            why = _REFUSALS.get(error.errno or 0, f"cannot be looked at: {error.strerror}")
+            why = _REFUSALS.get(error.errno or 0, f"cannot be inspected: {error.strerror}")
             raise NotADevice(path, unseen or why) from None
         return _node(path, walked)
 
@@ -140,7 +147,7 @@ class HostFiles(Mapping[str, HostPath]):
         )
 
     def __iter__(self) -> Iterator[str]:
-        """Yield nothing: nobody wants all files of a host."""
+        """Yield nothing: no caller lists all files of a host."""
         return iter(())
 
     def __len__(self) -> int:
@@ -170,7 +177,7 @@ class HostNumbers(Mapping[Number, tuple[str, ...]]):
         return names
 
     def __iter__(self) -> Iterator[Number]:
-        """Yield nothing: one asks for a number that one has."""
+        """Yield nothing: only known numbers are looked up."""
         return iter(())
 
     def __len__(self) -> int:
@@ -198,9 +205,9 @@ def _lines(path: str) -> list[str]:
 
 
 class Remembered(Mapping[K, V]):
-    """A mapping that is asked once for each key.
+    """A mapping that looks up each key once.
 
-    What is decided and what is injected in one request is then the same look at the host.
+    So a decision and the injected device in one request rest on the same lookup.
     """
 
     def __init__(self, source: Mapping[K, V]) -> None:

@@ -1,8 +1,9 @@
-"""What of the host the plugin cannot see, by the mounts of its own namespace.
+"""The parts of the host that the plugin cannot see, by the mounts of its own namespace.
 
-systemd gives a service a mount namespace in which some directories are others than the host's
+systemd gives a service a mount namespace in which some directories differ from the host's
 (systemd.exec(5): ProtectHome=, PrivateTmp=, InaccessiblePaths=, TemporaryFileSystem=); a container
-has of the host what is mounted into it. What is missing there may exist on the host.
+sees only the directories of the host that are mounted into it. A path that is missing there may
+exist on the host.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from nri_inject.text.words import plain
 TABLE: Final = "/proc/self/mountinfo"
 
 _MAX_LISTED: Final = 12  # directories in one sentence
-# These differ in every service, and pods ask for nothing in them.
+# These differ in every service, and pods request nothing in them.
 _USUAL: Final = ("/proc", "/sys", "/run/credentials", "/run/systemd")
 
 
@@ -72,7 +73,7 @@ class Sight(NamedTuple):
         else:
             return ""
         return (
-            f"the plugin {what}; a container that asks for something else of the host fails, though"
+            f"the plugin {what}; a container that requests another path of the host fails, even if"
             " `policy check` and `try` allow it"
         )
 
@@ -88,9 +89,11 @@ class Sight(NamedTuple):
         if "/systemd/inaccessible/" in mount.root:
             return f"its service hides {mount.point} (ProtectHome= or InaccessiblePaths=)"
         if "/systemd-private-" in mount.root:
-            return f"its service has a {mount.point} of its own (PrivateTmp=)"
+            return f"its service uses a private {mount.point} (PrivateTmp=)"
         if self.is_own and not mount.follows:
-            return f"it runs in a mount namespace of its own, whose {mount.point} is not the host's"
+            return (
+                f"it runs in its own mount namespace, whose {mount.point} differs from the host's"
+            )
         return ""
 
     def _shown(self, root: str) -> list[str]:
@@ -99,7 +102,7 @@ class Sight(NamedTuple):
         return sorted({point.removeprefix(root) or "/" for point in points})
 
     def _sees(self, root: str) -> str:
-        return f"sees of the host only {_listed(self._shown(root))}, mounted below {root}"
+        return f"sees only {_listed(self._shown(root))} of the host, mounted below {root}"
 
 
 @lru_cache(maxsize=1)
@@ -131,9 +134,10 @@ def read(text: str) -> list[Mounted]:
 
 
 def _is_own(mounts: Sequence[Mounted]) -> bool:
-    """Tell whether the namespace is another one than init's.
+    """Tell whether the namespace differs from init's.
 
-    Who may not look at init (ptrace(2)) tells by the root: a service's follows the host's.
+    A process without the right to inspect init (ptrace(2)) decides by the root mount: a service's
+    follows the host's.
     """
     try:
         init, own = os.stat("/proc/1/ns/mnt"), os.stat("/proc/self/ns/mnt")

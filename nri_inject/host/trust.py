@@ -1,7 +1,7 @@
-"""Which user besides root could have written a file, or could put another one in its place.
+"""The user besides root who could have written a file, or could replace it.
 
-Files that root runs or believes must belong to root, and so must everything that their path leads
-through. The judgements here are made of the steps of `walk`.
+Files that root runs or obeys must belong to root, and so must everything on their path. The checks
+take the steps of `walk`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from nri_inject.text.words import plain, quoted
 
 
 def untrusted(path: str, *, root: str = "/") -> str | None:
-    """Say who else could have written a file, a directory or what is above it; None if nobody.
+    """Name the user besides root who could have written a path; None if none.
 
-    Everything that the path leads through must belong to root, or to the user who runs us, and
-    be writable by its owner only. A sticky directory such as /tmp will do for a directory below
-    it, since nobody else can move that; a file right there could be another's hard link to it.
-    A path that does not exist is nobody's, and is told so.
+    Everything on the path must belong to root, or to the user of this process, and be writable by
+    its owner only. A sticky directory such as /tmp may contain a directory, since only its owner
+    can move it; a file right there could be another user's hard link. A missing path has no owner,
+    and the sentence says that it is missing.
     """
     try:
         return trouble(list(steps(path, root)))
@@ -41,10 +41,10 @@ def trouble(walked: Sequence[Step]) -> str | None:
 
 
 def replaceable_by(walked: Sequence[Step]) -> str | None:
-    """Say who else could have put the last thing where it is; what it is itself is not asked.
+    """Name the user besides root who could have put the last thing there; skip its own owner.
 
-    Who may write a directory above it can put another thing there at any moment, also between a
-    look at it and its use.
+    A user who may write a directory above it can replace it at any moment, also between a check and
+    its use.
     """
     last = walked[-1]
     parent = _directories(walked).get(_parent(last))
@@ -52,13 +52,13 @@ def replaceable_by(walked: Sequence[Step]) -> str | None:
 
 
 def creatable_by(walked: Sequence[Step]) -> str | None:
-    """Say who else could put something where a path leads to nothing; None if nobody.
+    """Name the user besides root who could create something at a missing path; None if none could.
 
-    The last thing that the path leads through is the directory in which the next one is missing.
+    The last step is the directory in which the next part of the path is missing.
     """
     last = walked[-1]
     if last.on_devpts:
-        return f"any user can make a terminal appear in {plain(last.path)}"
+        return f"any user can create a terminal in {plain(last.path)}"
     fault = trouble(walked)
     if fault or not last.status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
         return fault
@@ -75,16 +75,16 @@ def _parent(step: Step) -> str:
 
 
 class Untrusted(Exception):
-    """Say who else could have written a file."""
+    """Name the user besides root who could have written a file."""
 
 
 def read(path: str, size: int, *, unsafe: bool = False) -> bytes:
     """Return the first `size` bytes of a configuration or policy file.
 
-    A directory of root's that is mounted read-only for us passes whatever its mode: the kubelet
-    makes those of ConfigMaps for everybody, and shows them to nobody else. Raises Untrusted if
-    others could have written the file, unless `unsafe`; OSError if it cannot be read or is no
-    regular file. It is opened without waiting, so that a fifo in its place blocks nobody.
+    A directory of root's that is mounted read-only passes whatever its mode: the kubelet makes the
+    directories of ConfigMaps world-writable, and shows them to no other container. Raises Untrusted
+    if other users could have written the file, unless `unsafe`; OSError if it cannot be read or is
+    not a regular file. It is opened without waiting, so that a fifo in its place does not block.
     """
     walked = [] if unsafe else [*steps(path)]
     refused = trouble([step for step in walked if not _is_sealed(step)])
@@ -112,15 +112,15 @@ def _is_sealed(step: Step) -> bool:
 def unreachable(path: str, error: OSError | ValueError, root: str = "/") -> str:
     """Say why a path leads to nothing below `root`, or that the plugin does not see it."""
     if isinstance(error, ValueError):
-        why = "it cannot be encoded" if isinstance(error, UnicodeError) else "it has a NUL"
-        return f"{quoted(path)} is no path: {why}"
+        why = "it cannot be encoded" if isinstance(error, UnicodeError) else "it contains a NUL"
+        return f"{quoted(path)} is not a path: {why}"
     shown = plain(path)
     if isinstance(error, Refused):
         return f"{shown} {error.why}"
     if reason := unseen(path, error, root):
         return f"{shown} {reason}"
     if error.errno != errno.ENOENT:
-        return f"{shown} cannot be looked at: {error.strerror}"
+        return f"{shown} cannot be inspected: {error.strerror}"
     missing = error.filename
     if not missing or missing == os.path.abspath(path):  # the exact text
         return f"{shown} does not exist"
@@ -168,4 +168,4 @@ def _movable(step: Step, above: Step | None) -> str | None:
     owner = step.status.st_uid
     if owner in (0, os.geteuid()):
         return None
-    return f"{plain(step.path)} belongs to user {owner}, who can move it"
+    return f"{plain(step.path)} belongs to user {owner}, who can rename it"

@@ -1,9 +1,9 @@
-"""What becomes of a device node in a user namespace, where a container may not make one.
+"""The limits of device nodes in user namespaces, where a container may not make nodes.
 
-runc (1.1 to 1.5) mounts the host's node of the path that the container is to have, and so with
-the number, mode and owner that it has on the host. crun (1.28) makes the node outside, as asked,
-and mounts that. NRI does not say which of the two a runtime uses, so only what both do is
-promised: the host's own device at the host's path, with the mode that it has there.
+runc (1.1 to 1.5) mounts the host's node of the container's path, with the number, mode and owner
+that it has on the host. crun (1.28) makes the requested node outside, and mounts that. NRI does not
+report which OCI runtime is used, so only the common part is promised: the host's own device at the
+host's path, with the mode that it has there.
 """
 
 from __future__ import annotations
@@ -37,26 +37,27 @@ def not_the_hosts(why: str) -> str:
 
 
 def other_mode(name: str, mode: int | None, host: DeviceNode) -> str:
-    """Say that the host's node has another mode than key `name` asks for; empty if it has this."""
+    """Say that the host's node has another mode than key `name` requests; empty if it has this."""
     if mode is None or stat.S_IMODE(mode) == host.mode:
         return ""
     return f"{name}: {MOUNTED}, with mode {host.mode:04o}; leave {name} out, or {ADVICE}"
 
 
 def other_owner(name: str) -> str:
-    """Say that a node cannot have the owner that key `name` asks for."""
+    """Say that a node cannot have the owner that key `name` requests."""
     return f"{name}: {MOUNTED}, with the host's owner; leave {name} out, or {ADVICE}"
 
 
 def closed(path: str, access: Iterable[str], host: DeviceNode) -> str:
-    """Say that the host's node keeps a container's users out; empty if it does not.
+    """Say that the host's node denies access to a container's users; empty if it allows it.
 
-    In the container the owner on the host is nobody, so what others may do counts.
+    In the container the owner on the host is the user nobody, so the mode for others counts.
     """
     bits = {"r": stat.S_IROTH, "w": stat.S_IWOTH}
     if all(host.mode & bits[letter] for letter in access if letter in bits):
         return ""
     return (
         f"device {quoted(path)}: {MOUNTED} (runc does, crun does not), and its mode"
-        f" {host.mode:04o} keeps the container out; let others open the host's node, or {ADVICE}"
+        f" {host.mode:04o} denies access to the container; allow others to open the host's node, or"
+        f" {ADVICE}"
     )

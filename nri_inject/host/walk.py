@@ -203,7 +203,7 @@ def confirm(real: str, status: os.stat_result, root: str = "/") -> None:
         status.st_mode
     )  # inodes are used again
     if not (os.path.samestat(found, status) and is_same_type):
-        raise OSError(errno.ESTALE, "was replaced meanwhile", real)
+        raise OSError(errno.ESTALE, "was replaced while it was read", real)
 
 
 _ANYTHING: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC

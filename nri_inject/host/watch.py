@@ -45,14 +45,13 @@ _MOST_READS: Final = 64  # who writes all the time must not keep us here; the re
 
 
 class Watch:
-    """Tell whether something changed in directories, whatever becomes of the directories.
+    """Tell whether something changed in directories, even if these are moved or replaced.
 
-    What each path leads through is watched as well, so a directory that is missing, replaced,
-    moved away or made again is noticed, and so is a link in its path. `root` is put in front of
-    every path and of the targets of absolute links. What happens below a subdirectory is not
-    told. Mounting something over a directory makes no event, so that is looked for at each call.
-
-    Where inotify is not to be had, or has no watches left, there may always be a change.
+    Everything on the paths is watched as well, so a directory that is missing, replaced, moved or
+    created again is noticed, and so is a link in its path. `root` is put in front of every path and
+    of the targets of absolute links. Changes below a subdirectory are not reported. A mount over a
+    directory makes no event, so each call compares mounts. Without inotify, or without watches
+    left, the answer is always that there may be a change.
     """
 
     def __init__(self, directories: Sequence[str], root: str = "/") -> None:
@@ -75,7 +74,7 @@ class Watch:
         self._set()
 
     def fileno(self) -> int:
-        """Return a descriptor that can be read when `changed` has something to tell."""
+        """Return a descriptor that becomes readable when `changed` may return True."""
         if self._descriptor is not None:
             return self._descriptor
         if self._never is None:
@@ -83,9 +82,9 @@ class Watch:
         return self._never
 
     def follow(self, files: Iterable[str]) -> None:
-        """Tell also of changes to these files, and to what their paths lead through.
+        """Report changes of these files, too, and of everything on their paths.
 
-        The files given before are no longer followed. They need not exist.
+        The previous files are no longer followed. The files need not exist.
         """
         wanted = tuple(sorted(set(files)))
         if wanted != self._files:
@@ -103,19 +102,19 @@ class Watch:
         return changed
 
     def writing(self) -> set[str]:
-        """Return the names of files that are being written, as far as `changed` has been told.
+        """Return the names of files that are being written, by the events that `changed` has read.
 
         Those are the files that were written to or cut off and not closed since.
         """
         return {name for _, name in self._written}
 
     def is_writing(self, file: str) -> bool:
-        """Tell the same of a file that is followed, also behind a link."""
+        """Tell whether a followed file is being written, also behind a link."""
         names = map(os.path.basename, (file, os.path.realpath(file)))
         return not self.writing().isdisjoint(names)
 
     def wait(self, seconds: float) -> None:
-        """Wait until `changed` may have something to tell, or until so much time has passed."""
+        """Wait until `changed` may return True, or until this time has passed."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         poll.poll(seconds * 1000)
@@ -242,7 +241,7 @@ class Watch:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a directory from the one that was there before."""
+    """Return the numbers that identify a directory."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):

@@ -39,7 +39,7 @@ OLD_PREFIX: Final = "cdi-devices.nri.io"
 
 # A name is checked, compared with those of the specs, and its edits are put together.
 _STEPS_PER_NAME: Final = 40
-# Of an annotation, to see from its key whether it asks for devices.
+# Of an annotation, to see from its key whether it requests devices.
 _KEYS_PER_STEP: Final = 8
 
 
@@ -53,10 +53,10 @@ def make_injector(
 ) -> Injector:
     """Return the injector for a configuration.
 
-    `lenient` means that edits which cannot be carried are left out, and the host is told; otherwise
-    they fail the container. `unsafe` means that a spec may name paths that other users than root
-    could redirect, `trusting` that the kubelet wrote the container's own annotations. `runtime` is
-    who gets the adjustment, the host's if None.
+    With `lenient`, edits which cannot be carried are left out with a warning; otherwise they fail
+    the container. With `unsafe`, a spec may name paths that other users than root could redirect;
+    with `trusting`, the container's own annotations count as the kubelet's. `runtime` applies the
+    adjustment; None means the host's.
     """
 
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
@@ -105,8 +105,8 @@ def _may_name(permit: Permit, name: str) -> bool:
 
 
 def _wanted(pod: Pod, container: Container, host: Host, *, trusting: bool) -> list[str]:
-    """Return the names that a container asks for and the policy grants; RequestError if not."""
-    spend = partial(host.budget.spend, "reading which CDI devices it asks for")
+    """Return the names that a container requests and the policy grants; RequestError if not."""
+    spend = partial(host.budget.spend, "reading the requested CDI devices")
     spend((len(pod.annotations) + len(container.annotations)) // _KEYS_PER_STEP)
     try:
         asked, handed = requested(pod, container, spend)
@@ -136,7 +136,7 @@ def _granted(
 
 
 inject: Final = make_injector()
-"""Return what the devices that are asked for become; RequestError if any of it cannot be had."""
+"""Return what the devices that are requested become; RequestError if any of it cannot be had."""
 
 
 def refusal(mode: Mode, runtime: Runtime) -> str | None:
@@ -150,13 +150,13 @@ def refusal(mode: Mode, runtime: Runtime) -> str | None:
     return f"CDI mode native: {capabilities.sentence(loss, runtime)}; use mode resolve"
 
 
-# --- what is asked for --------------------------------------------------------------------------
+# --- what is requested --------------------------------------------------------------------------
 
 
 def requested(
     pod: Pod, container: Container, spend: Spend = unlimited
 ) -> tuple[list[str], list[str]]:
-    """Return the names that a pod's author asks for, and those that the kubelet hands over.
+    """Return the names that a pod's author requests, and those that the kubelet adds.
 
     The author's are those of the annotation that counts, and of the pod's keys `cdi.k8s.io/...`.
     A key of this form that only the container has is the kubelet's. CRI-O repeats the pod's
@@ -185,7 +185,7 @@ def requested(
         except Fault as fault:
             faults += fault.sentences
     if len(asked) + len(handed) > names.MAX_NAMES:
-        faults.append(f"more than {names.MAX_NAMES} CDI devices are asked for")
+        faults.append(f"more than {names.MAX_NAMES} CDI devices are requested")
     if faults:
         raise Fault(*faults)
     return asked, handed
@@ -199,7 +199,7 @@ def _of_cdi(annotations: Mapping[str, str]) -> dict[str, str]:
 def _name(value: Value) -> str:
     name = read_line(value)
     if "," in name:
-        raise Fault(f"{quoted(name)} has a comma; make each name an item of its own")
+        raise Fault(f"{quoted(name)} contains a comma; list each name as a separate item")
     names.check_length(name)
     names.parse(name)
     return name
@@ -226,7 +226,7 @@ _LONGEST_REMEMBERED: Final = 4096
 
 @lru_cache(maxsize=32)
 def _remembered(text: str) -> tuple[tuple[str, ...] | Fault, int]:
-    """Return what a text asks for, and the steps that reading it costs, cached or not."""
+    """Return what a text requests, and the steps that reading it costs, cached or not."""
     steps: list[int] = []
     return _read(text, steps.append), sum(steps)
 

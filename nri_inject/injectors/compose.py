@@ -150,5 +150,5 @@ class _Merger:
             return True
         if self._claims[claim] != value:
             which = name if key is None else f"{name} {quoted(key)}"
-            self.faults.append(f"two different requests for {which}")
+            self.faults.append(f"conflicting requests for {which}")
         return False

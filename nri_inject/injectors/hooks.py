@@ -1,7 +1,7 @@
-"""Give a container the OCI hooks that the host's admin has defined for containers like it.
+"""Inject the OCI hooks that the host's admin has defined for matching containers.
 
-Who gets which hook is told by hook files: docs/register-a-hook.md. Where this differs from NRI's
-hook-injector (NRI 0.12) is in docs/differences-hooks.md.
+Hook files select the containers: docs/register-a-hook.md. The differences from NRI's hook-injector
+(NRI 0.12) are in docs/differences-hooks.md.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _EVERYBODYS: Final = frozenset(
 
 
 def injector(choices: Choices, *, unsafe: bool = False) -> Injector:
-    """Return the injector for an admin's choices; `unsafe` runs what containers could rewrite.
+    """Return the injector for an admin's choices; `unsafe` runs programs that others could change.
 
-    It raises RequestError where a choice is to fail the container. A hook that is left out
-    because its program cannot be run is told to the host, as nobody else learns of it.
+    It raises RequestError if a choice is to fail the container. A hook that is left out because its
+    program cannot be run is a warning of the host.
     """
 
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
         if not host.hooks:
             return Adjustment()
-        spend = partial(host.budget.spend, "matching it with the hooks' conditions")
+        spend = partial(host.budget.spend, "comparing it with the hooks' conditions")
         subject = subject_of(pod, container, choices, spend)
         try:
             found: Sequence[Match] = matches(host.hooks, subject)
@@ -85,12 +85,12 @@ def _judged(match: Match, doubt: str) -> Match:
 
 
 def _doubt(definition: Definition, files: Mapping[str, HostPath]) -> str:
-    """Say who could have written a hook's file or its program; empty if only root could."""
+    """Name the user who could have written a hook's file or program; empty if only root could."""
     paths = (definition.file, *([definition.path] if definition.runs_on_host else ()))
     places = ((path, files.get(path)) for path in paths)
     return next(
         (
-            f"others could rewrite {quoted(path)}: {place.writable_by}"
+            f"others can change {quoted(path)}: {place.writable_by}"
             for path, place in places
             if place is not None and place.writable_by is not None
         ),
@@ -122,7 +122,7 @@ inject: Final = injector(Choices())
 def subject_of(
     pod: Pod, container: Container, choices: Choices, spend: Spend = unlimited
 ) -> Subject:
-    """Return what conditions are held against; under one key the pod's annotation counts."""
+    """Return the subject of the conditions; if both have a key, the pod's annotation counts."""
     spend(len(pod.annotations) + len(container.annotations))
     return Subject(
         _Annotations(pod.annotations, container.annotations),

@@ -48,7 +48,7 @@ class Host:
 
 
 def real_host(runtime: Runtime = NEWEST, root: str = "/") -> Host:
-    """Return the host whose file tree is below `root`, looked at when asked."""
+    """Return the host whose file tree is below `root`, read at each lookup."""
     return Host(
         HostDevices(root),
         runtime,

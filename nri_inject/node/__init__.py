@@ -1,1 +1,1 @@
-"""A node from outside of a plugin: which runtime it has, what is installed, what is wrong."""
+"""A node from outside of a plugin: its runtime, its installed plugins, and their problems."""

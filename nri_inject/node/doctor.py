@@ -1,6 +1,6 @@
-"""What is wrong with NRI, its plugins and their files on a node, and what to do about it.
+"""The checks of `doctor`: problems of NRI, its plugins and their files, and how to correct them.
 
-Each check is a function of what was gathered, and yields what it finds; nothing is changed.
+Each check is a function of the gathered facts, and yields findings; nothing is changed.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _FAILURE_POLICY: Final = capabilities.dotted(capabilities.FAILURE_POLICY)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a node's admin should know: what it is, and what to do.
+    """A finding for a node's admin: the problem, and how to correct it.
 
-    A `problem` keeps something from working or makes it unsafe; a `note` is good to know.
+    A `problem` prevents something or makes it unsafe; a `note` is for information.
     """
 
     check: str
@@ -73,7 +73,7 @@ def _nri_enabled(seen: Gathered) -> _Found:
         yield _problem(f"NRI is off in {seen.node.distribution.name}", f"{how}; {restart}")
     elif seen.node.nri.enabled is None:
         yield _problem(
-            f"{seen.node.distribution.config} does not say whether NRI is on, and before"
+            f"{seen.node.distribution.config} does not set whether NRI is on; before"
             " containerd 2.0 it is off",
             f"{how}; {restart}",
         )
@@ -84,7 +84,7 @@ def _connections(seen: Gathered) -> _Found:
         return
     say = _problem if seen.external else _note
     yield say(
-        f"{seen.node.distribution.name} takes no connections of plugins (disable_connections)",
+        f"{seen.node.distribution.name} refuses connections of plugins (disable_connections)",
         "install pre-installed plugins, without --systemd, or set it to false",
     )
 
@@ -102,17 +102,19 @@ def _release(seen: Gathered) -> _Found:
     runtime, release = seen.runtime, seen.node.release
     if runtime is None or release is None:
         return
-    lacking = [name for name in capabilities.FIELDS if capabilities.unsupported(name, runtime) is not None]
+    lacking = [
+        name for name in capabilities.FIELDS if capabilities.unsupported(name, runtime) is not None
+    ]
     if lacking:
         yield _note(
             f"{runtime.name} {runtime.version} does not apply {', '.join(lacking)}",
-            "containers that ask for these fail, or start without where the configuration has"
+            "containers that request these fail, or start without them if the configuration sets"
             " on_unsupported: warn; a newer runtime applies them",
         )
     if runtime.name == "containerd" and release < _BARE_START and seen.ours:
         yield _note(
-            f"containerd {runtime.version} ends if a pre-installed plugin does not start",
-            "try each change of the plugin's configuration with nri-inject try --config first,"
+            f"containerd {runtime.version} stops if a pre-installed plugin does not start",
+            "check each change of the plugin's configuration with nri-inject try --config,"
             " or use --systemd, or containerd 1.7.26",
         )
 
@@ -127,8 +129,8 @@ def _no_answer(seen: Gathered) -> _Found:
         names = set() if keeps else {f"{runtime.name} {runtime.version}"}
     for name in sorted(names):
         yield _note(
-            f"{name} ignores the failure policy of plugins, so a container starts without a plugin"
-            " that does not answer within 2 s",
+            f"{name} ignores the failure policy of plugins: if a plugin does not answer within"
+            " 2 s, the container starts without it",
             f"use a runtime with NRI {_FAILURE_POLICY}, which no release of containerd or CRI-O has"
             " yet; nri-inject status names the containers that lack something",
         )
@@ -141,9 +143,9 @@ def _validator(seen: Gathered) -> _Found:
         return
     if seen.runtime is not None and seen.runtime.nri < _VALIDATORS:
         yield _problem(
-            f"{seen.runtime.name} {seen.runtime.version} has no default validator, so what is"
-            " configured there checks nothing",
-            "use containerd 2.2.0 or CRI-O 1.34, the first that have it",
+            f"{seen.runtime.name} {seen.runtime.version} has no default validator, so the"
+            " configured one checks nothing",
+            "use containerd 2.2.0 or CRI-O 1.34, or newer",
         )
         return
     if rules.get("reject_oci_hook_adjustment") is True and seen.ours:
@@ -157,7 +159,7 @@ def _validator(seen: Gathered) -> _Found:
             yield _problem(
                 f"the runtime requires the plugin {plain(str(name))}, which is not installed:"
                 " no container can be created",
-                "install it, or take it out of required_plugins",
+                "install it, or remove it from required_plugins",
             )
 
 
@@ -168,8 +170,8 @@ def _file_names(seen: Gathered) -> _Found:
     for plugin in seen.plugins:
         if plugin.executable and not split_plugin(plugin.name)[0]:
             yield _problem(
-                f"{plugin.path} is executable and not called NN-name: containerd ends over it",
-                "rename it to two digits, a dash and a name, or take it away",
+                f"{plugin.path} is executable, but its name is not NN-name, so containerd stops",
+                "rename it to two digits, a dash and a name, or remove it",
             )
 
 
@@ -177,12 +179,12 @@ def _launchable(seen: Gathered) -> _Found:
     for plugin in seen.plugins:
         if plugin.dangling:
             yield _problem(
-                f"{plugin.path} is a link to nothing, so the plugin does not start",
+                f"{plugin.path} is a dangling link, so the plugin does not start",
                 "run nri-inject install again, or remove the link",
             )
         elif not plugin.executable and split_plugin(plugin.name)[0]:
             yield _problem(
-                f"{plugin.path} is not executable, so runtimes pass over it",
+                f"{plugin.path} is not executable, so runtimes ignore it",
                 f"chmod 0755 {plugin.path}",
             )
 
@@ -195,9 +197,9 @@ def _indexes(seen: Gathered) -> _Found:
     for index, names in by_index.items():
         if len(names) > 1:
             yield _problem(
-                f"index {index} is used by {' and '.join(map(plain, names))}, so nobody knows"
-                " which of them is asked first",
-                "give each plugin an index of its own",
+                f"index {index} is used by {' and '.join(map(plain, names))}, so their"
+                " order is undefined",
+                "give each plugin its own index",
             )
 
 
@@ -206,8 +208,8 @@ def _suite_and_parts(seen: Gathered) -> _Found:
     parts = sorted(names & {"device-injector", "cdi-injector", "hook-injector"})
     if "nri-inject" in names and parts:
         yield _problem(
-            f"nri-inject is installed beside {', '.join(parts)}, which it has in it: containers"
-            " that both would give a device fail with a conflict",
+            f"nri-inject is installed beside {', '.join(parts)}, which it contains: a container"
+            " that gets a device from both fails with a conflict",
             "install either the suite or the single plugins",
         )
 
@@ -225,22 +227,22 @@ def _registered(seen: Gathered) -> _Found:
     for name in seen.statuses.keys() - answers.keys():
         yield _problem(
             f"plugin {name} does not answer: it was killed, or it hangs",
-            f"look for process {name.rpartition('.')[2]}, and end it if it hangs: with NRI"
+            f"look for process {name.rpartition('.')[2]}, and stop it if it hangs: with NRI"
             f" {_FAILURE_POLICY} containers fail until then. A plugin that the runtime launches"
             f" starts again only when {seen.node.distribution.unit} restarts",
         )
     for said in answers.values():
         if not said.get("ready"):
             yield _problem(
-                f"plugin {said.get('plugin')} runs, and no runtime has taken it in"
+                f"plugin {said.get('plugin')} runs, but is not registered with a runtime"
                 f" ({said.get('phase')})",
-                "see its log; the runtime may be down, or have NRI off",
+                "see its log; the runtime may be stopped, or NRI may be off",
             )
     for plugin in seen.ours:
         if plugin.name not in running and not seen.socket and seen.node.nri.enabled:
             yield _problem(
                 f"plugin {plugin.name} is installed and does not run: the runtime has not"
-                " launched it yet, or has dropped it",
+                " launched it yet, or has disconnected it",
                 f"see the runtime's log, and restart {seen.node.distribution.unit}",
             )
 
@@ -255,8 +257,8 @@ def _missed(seen: Gathered) -> _Found:
             ]
             count = missed["count"]
             yield _problem(
-                f"{count} running containers lack what their pods ask for{''.join(first)}",
-                "delete their pods, so that they are created anew",
+                f"{count} running containers lack what their pods request{''.join(first)}",
+                "delete their pods, so that they are recreated",
             )
 
 
@@ -275,12 +277,12 @@ def _notes(seen: Gathered) -> _Found:
 def _configurations(seen: Gathered) -> _Found:
     for path, document in seen.documents.items():
         if isinstance(document, str):
-            yield _problem(document, f"mend {path}; nri-inject try --config {path} checks it")
+            yield _problem(document, f"correct {path}; nri-inject try --config {path} checks it")
             continue
         try:
             settings = config.checked(document, path)
         except ConfigError as error:
-            yield _problem(str(error), f"mend {path}")
+            yield _problem(str(error), f"correct {path}")
             continue
         if settings.cdi.mode == "native" and seen.runtime is not None:
             loss = capabilities.unsupported("CDI_devices", seen.runtime)
@@ -289,8 +291,8 @@ def _configurations(seen: Gathered) -> _Found:
                 yield _problem(f"{path}: cdi.mode native: {sentence}", "use cdi.mode: resolve")
         if settings.unsafe_files:
             yield _note(
-                f"{path}: unsafe_files: who could have written CDI and hook files is not asked",
-                "take it out once their owners are right",
+                f"{path}: unsafe_files: owners and modes of CDI and hook files are not checked",
+                "remove it once the owners are right",
             )
 
 
@@ -306,8 +308,8 @@ def _policy(seen: Gathered) -> _Found:
             )
         elif policy == config.UNRESTRICTED:
             yield _note(
-                f"{path}: policy: unrestricted: every pod gets what its annotations ask for",
-                "write a policy unless you trust everybody who may create a pod",
+                f"{path}: policy: unrestricted: every pod gets what its annotations request",
+                "write a policy unless every author of a pod is trusted",
             )
         elif isinstance(policy, dict) and isinstance(named := policy.get("file"), str):
             try:
@@ -316,7 +318,7 @@ def _policy(seen: Gathered) -> _Found:
             except FileNotFoundError:
                 yield _problem(f"{path}: policy file {named} does not exist", f"write {named}")
             except ConfigError as error:
-                yield _problem(str(error), f"mend {named}")
+                yield _problem(str(error), f"correct {named}")
 
 
 def _links(policy: Policy, file: str, root: str) -> _Found:
@@ -324,21 +326,23 @@ def _links(policy: Policy, file: str, root: str) -> _Found:
     if link is not None:
         yield _note(
             f"{file} names links to devices, such as {plain(link)}, and this host has no database"
-            f" of udev in {DATABASE}: plugins look for links in /dev itself",
-            "start udev, if this host should have it",
+            f" of udev in {DATABASE}: plugins resolve links in /dev itself",
+            "start udev if this host uses it",
         )
 
 
 def _cdi(seen: Gathered) -> _Found:
     for path, sentences in seen.cdi_errors.items():
         for sentence in sentences:
-            yield _problem(f"CDI {path}: {sentence}", "nri-inject cdi validate tells the place")
+            yield _problem(f"CDI {path}: {sentence}", "nri-inject cdi validate shows the place")
 
 
 def _hooks(seen: Gathered) -> _Found:
     for path, sentences in seen.hook_errors.items():
         for sentence in sentences:
-            yield _problem(f"hook file {path}: {sentence}", "nri-inject hooks validate says more")
+            yield _problem(
+                f"hook file {path}: {sentence}", "nri-inject hooks validate shows details"
+            )
 
 
 CHECKS: Final[Mapping[str, Callable[[Gathered], _Found]]] = {

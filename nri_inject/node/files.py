@@ -18,9 +18,9 @@ MAX_BYTES: Final = 1 << 20
 
 
 def resolve(root: str, path: str) -> Path:
-    """Return where a host's path is for us, its links followed inside of the root.
+    """Return where a host's path is for this process, its links followed inside of the root.
 
-    What does not exist yet is put where it would come to be. ConfigError for a loop of links.
+    A missing path is placed where it would be created. ConfigError for a loop of links.
     """
     root = root.rstrip("/")
     at, links = "", 0
@@ -58,7 +58,7 @@ def read(root: str, path: str) -> bytes:
         descriptor = os.open(resolve(root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError(f"{path} is no regular file")
+                raise ConfigError(f"{path} is not a regular file")
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise
@@ -78,7 +78,7 @@ def make_directory(where: Path, mode: int = 0o755) -> None:
 
 
 def write(where: Path, data: bytes, mode: int) -> None:
-    """Put a file in place as one step: whoever looks sees the one before or this, whole."""
+    """Write a file in one step: a reader sees the previous content or this, whole."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{where.name}.", dir=where.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

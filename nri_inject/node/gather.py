@@ -1,7 +1,7 @@
-"""What `doctor` looks at, gathered from a node: files, statuses, the runtime's configuration.
+"""The facts for `doctor`, gathered from a node: files, statuses, the runtime's configuration.
 
-Nobody is connected to: a runtime takes connections one after the other, so a silent one would
-hold up all others for seconds (NRI, pkg/adaptation).
+It connects to no socket of a runtime: a runtime accepts connections one after the other, so a
+silent one would delay all others for seconds (NRI, pkg/adaptation).
 """
 
 from __future__ import annotations
@@ -182,11 +182,11 @@ def _socket_fault(node: Node) -> str:
     except OSError as error:
         return (error.strerror or str(error)).lower()
     if not stat.S_ISSOCK(status.st_mode):
-        return "is no socket"
+        return "is not a socket"
     if not os.access(where, os.R_OK | os.W_OK):
-        return "is not for us to connect to"
+        return "refuses the connection: permission denied"
     if not node.root.rstrip("/") and not _is_listening(where):
-        return "nobody listens on it: it is left from a runtime that has ended"
+        return "no process listens on it; a stopped runtime left it behind"
     return ""
 
 

@@ -92,7 +92,7 @@ What = Literal["new", "same", "changed", "kept"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A thing that was installed; `mark` tells whether it is still as we made it.
+    """An installed file, link or folder; `mark` tells whether it is unchanged.
 
     It is a file's SHA-256, a link's target, and empty for folders and directories.
     """
@@ -111,7 +111,7 @@ class Change:
 
 
 def find_program(name: str) -> Program:
-    """Return the program that somebody means: a plugin's name, with an index `NN-` if need be.
+    """Return the program of a plugin's name, which may have an index `NN-` in front.
 
     ConfigError for a name that no plugin of ours has.
     """
@@ -183,8 +183,7 @@ def enabling(node: Node) -> File:
     if not node.distribution.template and not files.resolve(node.root, config).exists():
         return File(config, texts.enabling(runtime, version=2))
     raise ConfigError(
-        f"{node.distribution.config} reads no directory that a file could go to; by hand,"
-        f" {how_to_enable(node)}"
+        f"{node.distribution.config} reads no drop-in directory; by hand, {how_to_enable(node)}"
     )
 
 
@@ -192,7 +191,7 @@ def how_to_enable(node: Node) -> str:
     """Say what to write where to switch NRI on."""
     place = node.distribution.template or node.distribution.config
     table, *settings = texts.enabling(node.distribution.runtime).splitlines()
-    return f"switch NRI on in {place}: {' and '.join(settings)} in {table}"
+    return f"enable NRI in {place}: {' and '.join(settings)} in {table}"
 
 
 # --- doing it -----------------------------------------------------------------------------------
@@ -227,7 +226,9 @@ def _what(root: str, step: Step, entry: Entry | None) -> What:
         if where.is_symlink() and str(where.readlink()) == _target(root, step):
             return "same"
         if entry is None:
-            raise ConfigError(f"{step.path} is there and not ours; remove it, or use another --idx")
+            raise ConfigError(
+                f"{step.path} exists, and install did not write it; remove it, or use another --idx"
+            )
         return "changed"
     now = _digest_of(where)
     if now == _digest(step.text):
@@ -249,7 +250,7 @@ def _take(root: str, step: Step) -> None:
 def _copy(source: Path, where: Path) -> None:
     """Copy a folder with modes of our own: the source may be writable by others.
 
-    Until they are right, nobody else gets into the directory that holds the copy.
+    Until the modes are set, only root can enter the directory that holds the copy.
     """
     holder = Path(tempfile.mkdtemp(prefix=f".{where.name}.", dir=where.parent))
     try:
@@ -264,7 +265,7 @@ def _copy(source: Path, where: Path) -> None:
 
 
 def _seal(folder: Path) -> None:
-    """Let everybody read and run what is in a folder, and nobody but its owner write it."""
+    """Make a folder's content readable and executable for all, and writable for its owner only."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
@@ -283,15 +284,15 @@ def _target(root: str, link: Link) -> str:
 
 
 def uninstall(root: str, *, purge: bool = False, dry: bool = False) -> list[Change]:
-    """Take away what is recorded, and return what became of it.
+    """Remove the recorded files, and return the outcome for each.
 
-    Files and links that somebody has changed since are kept, and stay recorded, unless `purge`.
-    Directories that we made go when they are empty.
+    Files and links that were changed since are kept, and stay recorded, unless `purge`. Directories
+    that install created are removed when they are empty.
     """
     entries = recorded(root)
     left: list[Entry] = []
     changes: list[Change] = []
-    for entry in reversed(entries):  # the runtime's plugins first: nobody starts half of one
+    for entry in reversed(entries):  # the runtime's plugins first, so that no half of one starts
         what = _removal(root, entry, purge=purge)
         if what == "removed" and not dry:
             _remove(root, entry)
@@ -333,7 +334,7 @@ def _remove_directories(root: str, entries: Sequence[Entry], left: list[Entry]) 
             removed.append(Change("removed", entry.path))
         except FileNotFoundError:
             continue
-        except OSError:  # not empty: somebody else uses it, too
+        except OSError:  # not empty: it has other files, too
             left.append(entry)
     if any(entry.kind != "directory" for entry in left):
         _record(root, left)

@@ -25,7 +25,7 @@ class Distribution:
 
     `config` is what the runtime reads. Where that is generated at each start, `template` is what
     an admin changes instead. `drop_ins` is a directory of which every `*.toml` or `*.conf` is
-    read as well, where there is such a thing without asking for it. `binaries` are where the
+    read as well, if the runtime does so by default. `binaries` are where the
     runtime's executable may be; one of them or `config` means that the distribution is there.
     """
 

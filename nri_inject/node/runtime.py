@@ -98,10 +98,10 @@ def _chosen(root: str, name: str) -> Distribution:
     here = found(root)
     if not here:
         known = ", ".join(one.name for one in DISTRIBUTIONS)
-        raise ConfigError(f"no runtime found below {root}; say which one with --runtime ({known})")
+        raise ConfigError(f"no runtime found below {root}; choose one with --runtime ({known})")
     if len(here) > 1:
         names = ", ".join(one.name for one in here)
-        raise ConfigError(f"several runtimes found: {names}; say which one with --runtime")
+        raise ConfigError(f"several runtimes found: {names}; choose one with --runtime")
     return here[0]
 
 

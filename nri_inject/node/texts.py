@@ -9,9 +9,8 @@ POLICY_FILE: Final = f"{DIRECTORY}/policy.yaml"
 CONFIG_FILE: Final = f"{DIRECTORY}/config.yaml"
 
 POLICY: Final = """\
-# Who may be given what on this node. Nothing is, until a rule here allows it: a container that
-# asks for more fails, and its error says which rule is missing. The plugin notices a change of
-# this file by itself.
+# The policy of this node. A request that no rule here allows fails its container, and the error
+# shows the missing rule. The plugin reads this file again when it changes.
 rules: []
 """
 
@@ -19,14 +18,14 @@ rules: []
 def drop_in(file_name: str) -> str:
     """Return the configuration that a runtime hands to the plugin `NN-name`."""
     return f"""\
-# Configuration of the plugin {file_name}. The runtime reads it when it starts, and hands it over.
+# Configuration of the plugin {file_name}. The runtime reads it when it starts, and passes it on.
 policy:
   file: {POLICY_FILE}
 """
 
 
 CONFIG: Final = f"""\
-# Configuration of the service nri-inject, which notices a change of this file by itself.
+# Configuration of the service nri-inject, which reads this file again when it changes.
 policy:
   file: {POLICY_FILE}
 """
@@ -49,9 +48,9 @@ def unit(command: str, runtime_unit: str) -> str:
 
     `command` is its whole command line, `runtime_unit` the unit of the runtime.
 
-    It starts before the kubelet, so that no pod is created without it: `Type=notify` means that
-    it has started when the runtime has taken it in. What it needs is the runtime's socket, the
-    host's files to look at, and its own status socket; the settings take away all else.
+    It starts before the kubelet, so that no pod is created without it: with `Type=notify` it has
+    started when a runtime has synchronized it. It needs the runtime's socket, the host's files to
+    read, and its own status socket; the settings deny all else.
     """
     return f"""\
 [Unit]

@@ -30,7 +30,8 @@ def _configured(config: Config, runtime: Runtime) -> Injector:
     if trusting:
         log.warning(
             "cdi: container_annotations: trust: CDI names in a container's annotations need no"
-            " rule, whoever wrote them"
+            " rule,"
+            " regardless of their author"
         )
     return make_injector(
         config.cdi.mode,
@@ -55,6 +56,6 @@ main: Final = Command(
     name="cdi-injector",
     idx="20",
     service=service_of(PART),
-    help="Give containers the CDI devices that their pods' annotations name, on any runtime.",
+    help="Inject the CDI devices that pod annotations name, on any runtime.",
     example="nri-cdi-injector --idx 20 --cdi-dir /etc/cdi --policy unrestricted",
 )

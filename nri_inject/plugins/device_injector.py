@@ -10,7 +10,7 @@ from nri_inject.service.config import Config
 from nri_inject.service.environment import InjectorSpec, Source
 from nri_inject.service.injector import service_of
 
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     pass
 
 from nri_inject.injectors.device import inject
@@ -31,6 +31,6 @@ main: Final = Command(
     name="device-injector",
     idx="10",
     service=service_of(PART),
-    help="Give containers the devices, mounts and limits that their pods' annotations ask for.",
+    help="Inject the devices, mounts and limits that pod annotations request.",
     example="nri-device-injector --idx 10 --policy unrestricted",
 )

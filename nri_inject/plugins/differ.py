@@ -1,8 +1,8 @@
-"""Show what plugins changed in a container, between its creation request and what was created.
+"""Show the changes of plugins to a container, from its creation request to the created one.
 
-One process looks at several places in the order of plugins, on a connection for each. It asks for
-nothing and changes nothing. docs/see-what-changed.md is for who uses it, and says what it cannot
-see, and where it differs from NRI's differ (NRI 0.12).
+One process reads several places in the order of plugins, on a connection for each. It requests
+nothing and changes nothing. docs/see-what-changed.md is the page for users: its limits, and the
+differences from NRI's differ (NRI 0.12).
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ _PLAIN: Final = "\x1b[0m"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What changed in a container between two looks at it; `before` and `after` say where from.
+    """The changes of a container between two places; `before` and `after` name them.
 
-    `untold` are fields that had values and have none at all in what was created: a runtime that
-    does not tell of a field looks like one that has dropped it. `large` are fields that were too
-    large to be compared.
+    `untold` are fields that had values and have none at all in the created container: a runtime
+    that does not report a field looks like one that has dropped it. `large` are fields that were
+    too large to be compared.
     """
 
     seconds: float
@@ -100,7 +100,7 @@ def as_text(step: Step, *, colour: bool = False) -> str:
     for mark, words in map(_line, step.changes):
         line = f"  {mark} {words}"
         lines.append(f"{_COLOURS[mark]}{line}{_PLAIN}" if colour else line)
-    lines += [f"  ? {field}: {step.after} does not tell" for field in step.untold]
+    lines += [f"  ? {field}: {step.after} does not report it" for field in step.untold]
     lines += [f"  ? {field}: too large to be compared" for field in step.large]
     if len(lines) == 1:
         lines.append("  no changes")
@@ -119,7 +119,7 @@ def _line(change: Change) -> tuple[str, str]:
 def compared(
     old: Container, new: Container, *, created: bool, large: Iterable[str] = ()
 ) -> tuple[list[Change], list[str]]:
-    """Return what changed, and which fields are not told of any more in what was `created`.
+    """Return the changes, and the fields that are no longer reported in the `created` container.
 
     `large` fields are not compared.
     """
@@ -209,9 +209,9 @@ class Differ:
         if stub.launched:
             self._indices = [self._options.idx]
             log.warning(
-                "launched by the runtime, so there is one place to look at, %s: shown is what"
-                " changed between there and what was created; start nri-differ beside the runtime"
-                " to look at several",
+                "launched by the runtime, so it compares only one place, %s, with"
+                " the created container; start nri-differ as a service"
+                " to compare several",
                 self._options.idx,
             )
             return
@@ -239,7 +239,7 @@ class Differ:
         return partial(as_text, colour=on_terminal and not os.environ.get("NO_COLOR"))
 
     def _plugin(self, place: int) -> Plugin:
-        """Return what looks at one place; what was created is looked at from the first alone."""
+        """Return the plugin for one place; only the first one reads created containers."""
         handlers: dict[str, Callable[..., Any]] = {"create_container": partial(self._asked, place)}
         if place == 0:
             handlers |= {
@@ -311,11 +311,11 @@ def _parameters() -> Sequence[Any]:
             "--indices",
             multiple=True,
             metavar="NN,NN",
-            help="Where to look in the order of plugins, with commas between; 00,99 unless given.",
+            help="Places in the order of plugins, separated by commas; default: 00,99.",
         ),
-        option("--format", type=click.Choice(["text", "json"]), help="text unless given."),
-        option("--log-file", metavar="FILE", help="Append to FILE; standard output unless given."),
-        option("--unchanged", is_flag=True, help="Mention what nobody changed, too."),
+        option("--format", type=click.Choice(["text", "json"]), help="Default: text."),
+        option("--log-file", metavar="FILE", help="Append to FILE; default: standard output."),
+        option("--unchanged", is_flag=True, help="Also show containers without changes."),
         # What the Go differ has and ours has no need of, so that its unit files keep working.
         option("--verbose-level", type=int, hidden=True, expose_value=False),
         option("--yaml", is_flag=True, hidden=True, expose_value=False),

@@ -14,7 +14,7 @@ from nri_inject.injectors.compose import KEYS
 
 Json: TypeAlias = Any
 
-# Where a value stands: the field's path, the item's key, and what tells items of one key apart.
+# The place of a value: the field's path, the item's key, and a number for items of one key.
 _Place: TypeAlias = tuple[str, str, str]
 
 # Lists of texts such as NAME=value, of which each name is an item of its own.

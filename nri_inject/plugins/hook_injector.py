@@ -43,6 +43,6 @@ main: Final = Command(
     name="hook-injector",
     idx="30",
     service=service_of(PART),
-    help="Give containers the OCI hooks that hook files define for them.",
+    help="Inject the OCI hooks that hook files define.",
     example="nri-hook-injector --idx 30 --hooks-dir /etc/containers/oci/hooks.d",
 )

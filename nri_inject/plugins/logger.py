@@ -1,6 +1,6 @@
-"""Write down what a runtime tells its plugins: which events, of which pods, as YAML or as JSON.
+"""Log the events that a runtime sends to plugins, of selected pods, as YAML or as JSON.
 
-docs/log-events.md is for who uses it, and says where it differs from NRI's logger (NRI 0.12).
+docs/log-events.md is the page for users, with the differences from NRI's logger (NRI 0.12).
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _unknown(word: str) -> str:
 def document(
     seconds: float, event: str, told: Mapping[str, Message] | Message, left_out: int = 0
 ) -> Document:
-    """Return what is written about an event, and what was told with it in protobuf's own JSON.
+    """Return an event's document: its name, pod and message, in protobuf's own JSON.
 
     `left_out` is how many bytes it had where only names are written of it, 0 otherwise. Else what
     is too large is left out field by field, and `left_out_fields` names them.
@@ -232,7 +232,7 @@ def changes(settings: config.Logger, value: str) -> Adjustment | None:
 
 
 class Logger:
-    """The service: handlers that put down what they are told."""
+    """The service: handlers that write their events."""
 
     def __init__(self, options: Options, configured: Config) -> None:
         own = dict(options.own)
@@ -245,7 +245,7 @@ class Logger:
         self.plugin: Final = self._settled(configured)
 
     def attach(self, stub: Stub) -> None:
-        """Write between two requests, and stop when nobody reads any more."""
+        """Write between two requests, and stop when the reader has closed the pipe."""
         self._output.on_reader_gone = stub.stop
         stub.watch(self._output)
         if self._recording is not None:
@@ -315,7 +315,9 @@ class Logger:
         while (record := held.pop_first()) is not None:
             self._put_container(Container.FromString(record))
         if held.left_out:
-            log.warning("%d containers came before their pods and are not logged", held.left_out)
+            log.warning(
+                "%d containers were reported before their pods and are not logged", held.left_out
+            )
 
     def _put_container(self, container: Container) -> None:
         self._put("synchronize", Pod(id=container.pod_sandbox_id), {"container": container})
@@ -378,29 +380,35 @@ def _parameters() -> Sequence[Any]:
             "--events",
             multiple=True,
             metavar="WORDS",
-            help="Events with commas between: all, pod, container, or names; all unless given.",
+            help="Events, separated by commas: all, pod, container, or names; default: all.",
         ),
-        option("--format", type=click.Choice(["yaml", "json"]), help="yaml unless given."),
+        option("--format", type=click.Choice(["yaml", "json"]), help="Default: yaml."),
         option(
             "--namespace",
             "namespaces",
             multiple=True,
             metavar="PATTERN",
-            help="Only pods of such namespaces; * and ? are understood. Repeatable.",
+            help="Only pods of these namespaces; patterns with * and ?. Repeatable.",
         ),
         option(
             "--pod",
             "pods",
             multiple=True,
             metavar="PATTERN",
-            help="Only pods with such names. Repeatable.",
+            help="Only pods with these names. Repeatable.",
         ),
-        option("--log-file", metavar="FILE", help="Append to FILE; standard output unless given."),
-        option("--record", metavar="FILE", help="Write the bytes of the connection to FILE, too."),
+        option("--log-file", metavar="FILE", help="Append to FILE; default: standard output."),
+        option("--record", metavar="FILE", help="Also write the bytes of the connection to FILE."),
         option("--add-annotation", metavar="KEY", help="Add this annotation to containers."),
-        option("--set-annotation", metavar="KEY", help="The same, over what others have set."),
+        option(
+            "--set-annotation",
+            metavar="KEY",
+            help="The same, and replace the value of other plugins.",
+        ),
         option("--add-env", metavar="NAME", help="Add this variable to containers."),
-        option("--set-env", metavar="NAME", help="The same, over what others have set."),
+        option(
+            "--set-env", metavar="NAME", help="The same, and replace the value of other plugins."
+        ),
     ]
 
 
@@ -409,6 +417,6 @@ main: Final = Command(
     idx="90",
     service=Logger,
     parameters=_parameters,
-    help="Write down what the runtime tells its plugins.",
+    help="Log the events that the runtime sends to plugins.",
     example="nri-logger --events pod,CreateContainer --namespace 'team-*' --format json",
 )

@@ -1,8 +1,8 @@
-"""Hold what every plugin asks for against the policy, whoever made it.
+"""Check the adjustments of all plugins against the policy.
 
-A runtime shows a validator the adjustment that all plugins together have made, and who made what
-(NRI 0.10.0 and later). What this suite itself would give to the container is allowed as it is
-there; the rest must be allowed by a rule, as if a pod had asked for it.
+A runtime sends a validator the joint adjustment of all plugins, and the owner of each part (NRI
+0.10.0 and later). The part that this suite itself would inject is allowed as it is there; the rest
+must be allowed by a rule, as if a pod had requested it.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class ValidatorService(ConfiguredService):
         runtime = self._environment.runtime
         if runtime.nri < _SINCE:
             log.error(
-                "%s %s has NRI %s and never asks a validator, so nothing is validated;"
-                " that needs NRI %s, first in containerd 2.2.0 and CRI-O 1.34",
+                "%s %s has NRI %s and never calls a validator, so nothing is validated;"
+                " validators need NRI %s, first in containerd 2.2.0 and CRI-O 1.34",
                 runtime.name,
                 runtime.version,
                 dotted(runtime.nri),
@@ -151,9 +151,9 @@ class _Permits:
         return self._permit("").evaluation(self._host)
 
     def denied(self, items: list[Item[object]], owners: FieldOwners) -> list[str]:
-        """Return a sentence for each item that its plugin may not ask for.
+        """Return a sentence for each item that is denied to its plugin.
 
-        A validator cannot take anything out: what a policy says to skip is rejected as well.
+        A validator cannot remove anything: an item that a policy would skip is rejected as well.
         """
         faults: list[str] = []
         for item in items:
@@ -182,6 +182,6 @@ main: Final = Command(
     name="policy-validator",
     idx="95",
     service=ValidatorService,
-    help="Reject what any plugin wants for a container and the policy does not allow.",
+    help="Reject adjustments of any plugin that the policy does not allow.",
     example="nri-policy-validator --idx 95 --policy /etc/nri-inject/policy.yaml",
 )

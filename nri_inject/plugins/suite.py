@@ -19,6 +19,6 @@ main: Final = Command(
     name="nri-inject",
     idx="20",
     service=service_of(*PARTS),
-    help="Give containers their devices, CDI devices and OCI hooks, all from one plugin.",
+    help="Inject devices, CDI devices and OCI hooks, all from one plugin.",
     example="nri-inject run --idx 20 --config /etc/nri-inject/config.yaml",
 )

@@ -1,4 +1,4 @@
-"""The policy: rules, the things that they are held against, decisions, and the audit.
+"""The policy: rules, the items that they decide on, decisions, and the audit.
 
 `items` says what an adjustment gives, with `device_items` and `mount_items` for what is the host's.
 `rules` and `kinds` decide, `permit` holds one request against the policy, `settle` makes the

@@ -1,8 +1,8 @@
-"""The record of who got what: a JSON line for each decision, to the log or to a file.
+"""The record of decisions: a JSON line for each, to the log or to a file.
 
-A line is complete in itself: it names the container, what it asked for, what that is on the
-host, the rule that decided, and what became of the container. Failures that repeat are counted.
-A file takes MAX_FILE bytes, and as many again for the one before it.
+A line is complete in itself: it names the container, the request, the thing on the host, the rule
+that decided, and the outcome for the container. Failures that repeat are counted. A file takes
+MAX_FILE bytes, and as many again for the one before it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_NAME: Final = 320
 """How many characters of a pod's names are written: Kubernetes allows 253."""
 
 MAX_VALUE: Final = 8192
-"""How many characters of what was asked for, of what that is, and of a reason are written."""
+"""How many characters of what was requested, of what that is, and of a reason are written."""
 
 _MAX_LINES: Final = 256
 _MAX_LENGTH: Final = 128 * 1024  # characters of one request's lines, but for the last of them
@@ -55,7 +55,7 @@ def lines(
 ) -> Iterator[str]:
     """Yield the record of one request, a line for each decision; `now` in seconds since 1970.
 
-    A container that asks for more than some hundred things, or for few with very long names, has
+    A container that requests more than some hundred things, or few with very long names, has
     the first of them written down, and how many more there were: a pod's author must not fill a
     node's disk.
     """
@@ -114,9 +114,9 @@ def _cut(text: str, most: int) -> str:
 
 
 class AuditLog:
-    """Write lines to the log, at level INFO, or to a file that is opened anew when it is gone.
+    """Write lines to the log, at level INFO, or to a file, which is created again if it is gone.
 
-    Nothing raises: a record that cannot be written is told in the log, and containers go on.
+    Nothing raises: a record that cannot be written is reported in the log, and containers start.
     """
 
     def __init__(self, path: str | None = None, now: Callable[[], float] = time.time) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def _letters(value: Value) -> frozenset[str]:
     text = read_line(value)
     if not text or not set(text) <= set("rwm"):
-        raise Fault(f"{quoted(text)} is not some of the letters r, w and m")
+        raise Fault(f"{quoted(text)} must be some of the letters r, w and m")
     return frozenset(text)
 
 
@@ -42,7 +42,7 @@ def _selector(value: Value) -> Selector:
 
 
 class DeviceFacts(NamedTuple):
-    """A device by its number, -1 for any, and the access that is asked for.
+    """A device by its number, -1 for any, and the access that is requested.
 
     `look` looks at what the host has under the number.
     """
@@ -70,13 +70,13 @@ class DeviceEntry(Entry[DeviceFacts]):
         if not (self.names(item) and self._has_number(facts) and self._selects(facts)):
             return ""
         if _is_terminal(facts) and not self._names_terminal():
-            return "it does not name this terminal, and any user of the host can make one appear"
+            return "it does not name this terminal, which any user of the host can create"
         kind = self.type or "c"  # whoever writes /dev/* seldom means the disks
         if kind != facts.type:
-            return f"it is for type {kind}, and this is {facts.type}"
+            return f"it is for type {kind}, and the type is {facts.type}"
         access = AUTOMATIC[kind] if self.access is None else self.access
         if not facts.access <= access:
-            return f"its access is {letters(access)}, and {letters(facts.access)} is asked for"
+            return f"its access is {letters(access)}, and {letters(facts.access)} is requested"
         return None
 
     def touches(self, item: Item[DeviceFacts]) -> bool:
@@ -137,9 +137,9 @@ def read_device(value: Value) -> DeviceEntry:
     entry = _device({"device": value} if is_selector else value)
     is_numbered = entry.type is not None and entry.major is not None
     if entry.pattern is None and entry.selector is None and not is_numbered:
-        raise Fault("path is missing, or device, or type and major instead")
+        raise Fault("path, device, or type and major are missing")
     if entry.pattern is not None and entry.selector is not None:
-        raise Fault("path and device are both given")
+        raise Fault("path and device are mutually exclusive")
     if entry.minor is not None and entry.major is None:
-        raise Fault("minor says nothing without major")
+        raise Fault("minor needs major")
     return entry

@@ -61,7 +61,7 @@ class _RulesOf:
 
 
 def _too_many(key: str) -> Item[DeviceFacts]:
-    sentence = f"more than {_MOST_DEVICES} devices and rules are asked for"
+    sentence = f"more than {_MOST_DEVICES} devices and rules are requested"
     return Item("devices", key, quoted(key), (), _NO_DEVICE, trouble=sentence)
 
 
@@ -78,7 +78,7 @@ def _device(
     told = _told(number, evaluation)
     names, trouble = _names(path, number, told, evaluation)
     if "\0" in path:  # a runtime written in C would make the device at another path
-        trouble = "its path has a NUL"
+        trouble = "its path contains a NUL"
     resolved = _number(number)
     known = next(iter(names or told), "")
     return Item(
@@ -94,11 +94,11 @@ def _device(
 
 
 def _unseen_device(path: str, number: Number, evaluation: Evaluation) -> Item[DeviceFacts]:
-    """Return a device at a path that may not be looked at.
+    """Return a device at a path that may not be read.
 
-    What the container would get there is not known, so no rule can allow it. Another plugin may
-    have looked. What it found is for the audit; the pod's author reads the error, and may learn of
-    the host's devices only if some rule allows one.
+    The host's device at that path is unknown, so no rule can allow it. Another plugin may have read
+    it; that result is for the audit. The pod's author reads the error, and may learn of the host's
+    devices only if some rule allows one.
     """
     shown = number if _may_learn(evaluation) else ("", -1, -1)
     known = next(iter(_told(number, evaluation)), "")
@@ -129,9 +129,9 @@ def _device_facts(number: Number, access: frozenset[str], evaluation: Evaluation
 
 
 class DeviceLook:
-    """Look at what the host has under a number, when a rule asks what it is.
+    """A lookup of the host's device under a number, done when a rule needs it.
 
-    Looks at the same number are equal: they find the same device.
+    Lookups of the same number are equal: they find the same device.
     """
 
     def __init__(self, number: Number, inventory: Callable[[], Inventory] | None) -> None:
@@ -161,12 +161,12 @@ def _shown_device(path: str, resolved: str, known: str) -> str:
 def _names(
     path: str, number: Number, told: tuple[str, ...], evaluation: Evaluation
 ) -> tuple[tuple[str, ...], str]:
-    """Return the host's names of a device that a container wants at `path`; or what is wrong.
+    """Return the host's names of a device that a container requests at `path`; or the fault.
 
     `told` are those that it has by its number.
 
-    In a user namespace runc mounts the host's node of that path and forgets the number. So where
-    the host has a node there, it must be this very device.
+    In a user namespace runc mounts the host's node of that path and ignores the number. So if the
+    host has a node there, it must be this very device.
     """
     if not path.startswith("/"):
         return (), "its path is not absolute"
@@ -179,7 +179,7 @@ def _names(
     if node.number != number:
         return (), f"the host's {quoted(path)} is {_number(node.number)}, another device"
     if node.doubt is not None:
-        return (), f"it is not sure what the host's {quoted(path)} is: {node.doubt}"
+        return (), f"the identity of the host's {quoted(path)} is uncertain: {node.doubt}"
     # With `..` in it a path is no name: /dev/snd/../mem is nothing of /dev/snd.
     asked = () if ".." in path.split("/") else (clean(path),)
     real = (node.real,) if node.real else ()
@@ -199,7 +199,7 @@ def _access_rule(
     trouble = ""
     names: tuple[str, ...] = ()
     if kind not in ("b", "c") or major < 0:
-        trouble = "it opens every device of a kind"
+        trouble = "it allows all devices of a type"
     elif minor >= 0:
         names = _told((kind, major, minor), evaluation)
     access = frozenset(rule.access)
@@ -222,9 +222,9 @@ def rule_key(rule: api.LinuxDeviceCgroup) -> str:
 
 
 def _suggested_device(path: str, known: str, number: Number, access: Iterable[str]) -> str:
-    """Return what a rule has to name: the device, and a path that is looked at for no other."""
+    """Return the entries that a rule needs: the device, and the requested path outside of /dev."""
     if not path.startswith("/"):
-        # A selector that nobody has looked for; one with a wildcard would open more than it is.
+        # A selector that was not resolved; one with a wildcard would allow more than this device.
         return scalar(path) if ":" in path and path == literally(path) else ""
     places = [known] if known else []
     if not known or not is_below(path, "/dev"):

@@ -1,6 +1,6 @@
-"""Read a policy: what an admin wrote, checked as a whole, with every fault and its place.
+"""Read a policy: the text of an admin, checked as a whole, with every fault and its place.
 
-docs/allow-a-device.md explains the keys, schema.json tells them to editors.
+docs/allow-a-device.md explains the keys, and editors read them in schema.json.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _patterns(value: Value) -> tuple[Pattern, ...]:
 
 def _some(items: list[Any]) -> tuple[Any, ...]:
     if not items:
-        raise Fault("an empty list stands for nothing; leave the key out to mean everything")
+        raise Fault("an empty list matches nothing; omit the key to match everything")
     return tuple(items)
 
 
@@ -97,7 +97,7 @@ def _who(value: Value) -> Who:
 def _what(value: Value) -> Mapping[str, tuple[Entry[Any], ...]]:
     what: dict[str, tuple[Entry[Any], ...]] = _WHAT(value)
     if not what:
-        raise Fault(f"at least one of {', '.join(READERS)} must be there")
+        raise Fault(f"at least one of {', '.join(READERS)} is required")
     return what
 
 

@@ -1,8 +1,8 @@
-"""Which failed requests are written to the audit; pure.
+"""The failed requests that are written to the audit; pure.
 
 The kubelet tries a refused container again every few seconds, for as long as its pod exists. So a
-failure is written once an hour, a namespace may write so many bytes an hour, and what is not
-written is counted.
+failure is written once an hour, a namespace may write so many bytes an hour, and the rest is
+counted.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Failures:
         return True
 
     def ended(self, now: float) -> Iterator[Unwritten]:
-        """Yield what was not written in the hours that are over, and forget these."""
+        """Yield the counts of the hours that are over, and forget these."""
         for namespace, hour in list(self._hours.items()):
             if abs(now - hour.began) >= HOUR:  # the clock may have been set back
                 del self._hours[namespace]

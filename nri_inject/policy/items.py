@@ -1,7 +1,7 @@
-"""What an adjustment gives to a container, thing by thing, as each is on the host.
+"""The contents of an adjustment, item by item, as each is on the host.
 
-A thing is told by what the kernel will make of it, not by what somebody calls it: a device by
-its number and the host's own names for that, a mount by its source with all links followed.
+An item is identified as the kernel will see it, and not by its name in the request: a device by its
+number and the host's own names for that, a mount by its source with all links followed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def items_of(adjustment: Adjustment, evaluation: Evaluation) -> list[Item[object
     items: list[Item[object]] = []
     for kind in _KINDS:
         for item in kind(adjustment, evaluation):
-            evaluation.host.budget.spend("finding out what it asks for", _STEPS_PER_ITEM)
+            evaluation.host.budget.spend("listing what it requests", _STEPS_PER_ITEM)
             items.append(item)
     return items
 
@@ -140,14 +140,14 @@ def _program(path: str, evaluation: Evaluation) -> tuple[tuple[str, ...], str]:
     try:
         place = evaluation.host.files[path]
     except KeyError as error:
-        return (clean(path),), f"{error.args[0]}, and it has a '..' in it" if climbs else ""
+        return (clean(path),), f"{error.args[0]}, and it contains '..'" if climbs else ""
     if place.writable_by is not None:
-        return (), f"others could rewrite it: {place.writable_by}"
+        return (), f"others can change it: {place.writable_by}"
     return ((place.real,) if climbs else tuple(dict.fromkeys((clean(path), place.real)))), ""
 
 
 # Fields of NRI that reach for the host or for what containers share, and that no kind above is
-# about. Those of resources are told by the messages' own fields.
+# about. Those of resources follow from the messages' own fields.
 _FIELDS: Final[Mapping[str, str]] = {
     "cgroups_path": "CgroupsPath",
     "oom_score_adj": "OomScoreAdj",

@@ -50,7 +50,7 @@ class SysctlEntry(Entry[object]):
 def _sysctl(value: Value) -> Pattern:
     found = read_pattern(value)
     if "/" in found.text:
-        raise Fault(f"{quoted(found.text)} has a slash; write the name with dots")
+        raise Fault(f"{quoted(found.text)} contains a slash; write the name with dots")
     return found
 
 
@@ -74,9 +74,9 @@ class SchedulingEntry(Entry[Scheduling]):
             return ""
         nice, priority = item.facts
         if nice < self.min_nice:
-            return f"its min_nice is {self.min_nice}, and {nice} is asked for"
+            return f"its min_nice is {self.min_nice}, and {nice} is requested"
         if priority > self.max_priority:
-            return f"its max_priority is {self.max_priority}, and {priority} is asked for"
+            return f"its max_priority is {self.max_priority}, and {priority} is requested"
         return None
 
 
@@ -91,7 +91,7 @@ class IoEntry(Entry[int]):
         if not self.names(item):
             return ""
         if item.facts < self.priority:
-            return f"its priority is {self.priority}, and {item.facts}, a higher one, is asked for"
+            return f"its priority is {self.priority}, and {item.facts}, a higher one, is requested"
         return None
 
 
@@ -106,7 +106,7 @@ class LimitEntry(Entry[int]):
         if not self.names(item):
             return ""
         if self.hard is not None and item.facts > self.hard:
-            return f"its hard limit is {self.hard}, and {item.facts} is asked for"
+            return f"its hard limit is {self.hard}, and {item.facts} is requested"
         return None
 
 
@@ -133,7 +133,7 @@ class RemovalEntry(Entry[Removal]):
         stem = self.pattern.stem if self.pattern else ""
         for place in _GUARDED:
             if any(is_below(name, place) for name in item.names) and not is_below(stem, place):
-                return f"it does not name what is at {place}"
+                return f"it does not allow removals at {place}"
         return None
 
 
@@ -176,7 +176,7 @@ def _field_name(value: Value) -> Pattern:
     found = read_pattern(value)
     known = [name for name in api.Field.keys() if name != "None"]  # noqa: SIM118 - no mapping
     if not any(found.matches(name) for name in known):
-        raise Fault(f"{described(value)} is no field of NRI; {suggestion(found.text, known)}")
+        raise Fault(f"{described(value)} is not a field of NRI; {suggestion(found.text, known)}")
     return found
 
 

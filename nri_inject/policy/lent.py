@@ -1,7 +1,7 @@
-"""The places where a policy lets containers write, and what of the host is not believed there.
+"""The places where a policy lets containers write, and the host files that are untrusted there.
 
 Root in such a container is root to the host's files as well. It can rewrite a file, replace it by
-another one or by a link, and make device nodes. So the owner of a file does not tell who wrote it.
+another one or by a link, and make device nodes. So the owner of a file does not prove who wrote it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nri_inject.host.views import Look, nothing_elsewhere
 from nri_inject.text.glob import Pattern, Stems
 from nri_inject.text.paths import above, clean
 
-MAY: Final = "where containers may write and put a link in its place"
+MAY: Final = "where containers may write and replace it with a link"
 
 
 class Lent:

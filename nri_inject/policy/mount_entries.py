@@ -38,7 +38,7 @@ PROTECTED: Final = ("/proc", "/sys", "/dev", "/etc/passwd", "/etc/group", "/etc/
 def _option(value: Value) -> Pattern:
     found = read_pattern(value)
     if "," in found.text:
-        raise Fault(f"{quoted(found.text)} has a comma; make each option an item of its own")
+        raise Fault(f"{quoted(found.text)} contains a comma; list each option as a separate item")
     return found
 
 
@@ -72,17 +72,17 @@ class MountEntry(Entry[MountFacts]):
             return ""
         kind = self.type or "bind"
         if kind != facts.type:
-            return f"it is for type {kind}, and this is {quoted(facts.type)}"
+            return f"it is for type {kind}, and the type is {quoted(facts.type)}"
         if facts.writable and not self.writable:
-            return facts.why_writable or "it is for reading only (access: ro)"
+            return facts.why_writable or "it allows only reading (access: ro)"
         if destination is not None and not destination.matches(facts.destination):
             return f"its destination is {destination.text}"
         if protected := _protected(facts.destination, destination):
-            return f"it does not name a destination at {protected}"
+            return f"it does not allow a destination at {protected}"
         if unknown := sorted(_unnamed(facts.options - HARMLESS, self.options or ())):
             shown = ", ".join(map(quoted, unknown[:_ENOUGH]))
             more = f" and {len(unknown) - _ENOUGH} more" if len(unknown) > _ENOUGH else ""
-            return f"it does not have the options {shown}{more}"
+            return f"it does not allow the options {shown}{more}"
         return None
 
     def touches(self, item: Item[MountFacts]) -> bool:
@@ -160,5 +160,5 @@ def read_mount(value: Value) -> MountEntry:
     """Read what mounts a rule names: by source and all below it, or by type."""
     entry = _mount(value)
     if entry.pattern is None and entry.type in (None, "bind"):
-        raise Fault("source is missing, or the type of a file system that needs none")
+        raise Fault("source is missing; only a mount with a type that needs no source may omit it")
     return entry

@@ -26,7 +26,7 @@ def mounts_of(adjustment: Adjustment, evaluation: Evaluation) -> Iterator[Item[M
     given = [mount for mount in adjustment.mounts if not mount.destination.startswith("-")]
     for mount in given:
         if len(given) > _MOST_MOUNTS:
-            sentence = f"more than {_MOST_MOUNTS} mounts are asked for"
+            sentence = f"more than {_MOST_MOUNTS} mounts are requested"
             yield Item("mounts", mount.destination, "mount", (), _NO_MOUNT, trouble=sentence)
         else:
             yield _mount(mount, evaluation)
@@ -97,7 +97,7 @@ def _nul_in(mount: api.Mount) -> str:
         ("type", mount.type),
     ):
         if "\0" in text:
-            return f"its {name} {quoted(text)} has a NUL"
+            return f"its {name} {quoted(text)} contains a NUL"
     return ""
 
 
@@ -116,7 +116,7 @@ def _source(source: str, kind: str, evaluation: Evaluation) -> _Source:
     where it leads, and it must lead to the same place for every process.
     """
     if not source.startswith("/"):
-        bad = "its source is no absolute path" if kind == "bind" else ""
+        bad = "its source is not an absolute path" if kind == "bind" else ""
         return _Source(() if bad else (source,), trouble=bad)
     if source.count("/") > MAX_PARTS:
         return _Source((), trouble=f"its source has more than {MAX_PARTS} parts")
@@ -129,14 +129,14 @@ def _source(source: str, kind: str, evaluation: Evaluation) -> _Source:
     if place.on_procfs:
         return _Source((), trouble="its source leads through procfs")
     if place.doubt is not None:
-        return _Source((), trouble=f"others could lead its source elsewhere: {place.doubt}")
+        return _Source((), trouble=f"others can redirect its source: {place.doubt}")
     return _Source((place.real,), place.real)
 
 
 def _suggested_mount(source: str, facts: MountFacts) -> str:
     destination = facts.destination
     if any(is_below(place, destination) and place != destination for place in PROTECTED):
-        return ""  # whoever covers /etc/passwd says so, and not /etc
+        return ""  # a rule that covers /etc/passwd must name it, and not /etc
     parts = [f"source: {as_yaml(source)}"] if source.startswith("/") else []
     if facts.type != "bind":
         parts.append(f"type: {scalar(facts.type)}")

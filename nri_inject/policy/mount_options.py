@@ -1,10 +1,10 @@
-"""What the options of a mount come to, as runtimes and the kernel read them. Pure.
+"""The effect of a mount's options, as runtimes and the kernel read them. Pure.
 
-A runtime looks for its own words among the options (runc 1.1 to 1.4: whole options, exactly as
-written). It joins all others with commas and hands that text to the kernel, which splits it at
+A runtime searches the options for its own words (runc 1.1 to 1.4: whole options, exactly as
+written). It joins all others with commas and passes that text to the kernel, which splits it at
 each comma, quotes or not (vfs_parse_monolithic_sep of Linux 6). So one option can carry several
-words, and each of them is judged. A word that takes a permission away counts only if it is an
-option of its own; a word that adds one counts wherever it is.
+words, and each of them is judged. A word that removes a permission counts only if it is an option
+of its own; a word that adds one counts anywhere.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def fault(options: Iterable[str]) -> str:
     count = 0
     for option in options:
         if not option.isprintable() or not {*'"\\'}.isdisjoint(option):
-            return f"its option {quoted(option)} has a quote, a backslash or a control character"
+            return (
+                f"its option {quoted(option)} contains a quote, a backslash or a control character"
+            )
         count += option.count(",") + 1
     return f"it has more than {MAX_WORDS} options" if count > MAX_WORDS else ""
 
@@ -62,9 +64,9 @@ def writable(mount: api.Mount) -> tuple[bool, str]:
     if not modes or modes[-1] in _WRITABLE:
         return True, ""
     if recursive(mount) and "rro" not in modes:
-        return True, "with rbind, ro leaves what is mounted below writable; say rro, or bind"
+        return True, "with rbind, ro keeps mounts below the source writable; use rro, or bind"
     if not _WRITABLE.isdisjoint(modes):
-        return True, "it has ro and rw"
+        return True, "it contains both ro and rw"
     return False, ""
 
 
@@ -83,7 +85,7 @@ def _modes(option: str) -> list[str]:
 def is_named(word: str, patterns: Iterable[Pattern]) -> bool:
     """Tell whether a rule's patterns allow a word.
 
-    A path in it is the host's, and nobody looks where it leads: overlay's `lowerdir=/a:/b` names
+    A path in it is the host's, and its links are not followed: overlay's `lowerdir=/a:/b` names
     two. So a word with a slash must be in the rule as it is, without wildcards.
     """
     if "/" in word:

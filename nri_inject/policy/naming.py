@@ -12,8 +12,8 @@ from nri_inject.text.words import quoted
 
 
 def named(kind: str, name: str, noun: str, *, key: str = "", facts: object = None) -> Item[object]:
-    """Return an item that is what it is called."""
-    trouble = "it has a NUL" if "\0" in name else ""
+    """Return an item that is identified by its name."""
+    trouble = "it contains a NUL" if "\0" in name else ""
     asked = f"{noun} {quoted(name)}"
     return Item(kind, key or name, asked, (name,), facts, name, trouble, as_yaml(name))
 

@@ -1,6 +1,6 @@
-"""Which plugin asked for what, in an adjustment that several have made.
+"""The plugin that set each part of an adjustment which several plugins made.
 
-NRI tells it by field, and by key where a field has keys (OwningPlugins, NRI 0.10.0).
+NRI reports it by field, and by key if a field has keys (OwningPlugins, NRI 0.10.0).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from nri_inject.api import Field, FieldOwners
 from nri_inject.policy.kinds import Removal
 from nri_inject.policy.rules import Item
 
-# Kind of item -> the field of NRI that tells owners by the item's key.
+# Kind of item -> the field of NRI that has the owners by the item's key.
 _COMPOUND: Final[Mapping[str, int]] = {
     "devices": Field.Devices,
     "cdi_devices": Field.CdiDevices,
@@ -34,9 +34,9 @@ UNKNOWN: Final = "unknown"
 
 
 def owner(item: Item[object], owners: FieldOwners) -> str:
-    """Return the plugin that asked for an item, as `NN-name`.
+    """Return the plugin that set an item, as `NN-name`.
 
-    Several plugins that added hooks stand beside each other, with commas.
+    Several plugins that added hooks are joined with commas.
     """
     if item.kind in _COMPOUND:
         return _of_key(_COMPOUND[item.kind], item.key, owners)

@@ -1,4 +1,4 @@
-"""What a policy grants one container: everything that it asks for is held against the rules.
+"""What a policy grants one container: everything that it requests is held against the rules.
 
 A permit belongs to one request. It notes every decision, for the audit to write down.
 """
@@ -29,7 +29,7 @@ _NO_ORIGINS: Final[Mapping[str, str]] = {}
 
 
 class Permit:
-    """The policy as it concerns one container; `plugin` is who asks in its name.
+    """The policy for one container; `plugin` is the plugin that makes the requests.
 
     Its decisions count against the request's budget; OverBudget fails the container, whatever the
     policy's mode.
@@ -72,7 +72,7 @@ class Permit:
     def filter_names(
         self, kind: str, names: Iterable[str], noun: str, origins: Mapping[str, str] = _NO_ORIGINS
     ) -> list[str]:
-        """Return the names that the container may have, of things that are what they are called.
+        """Return the names that the container may have, of items identified by their names.
 
         Raises RequestError as `granted` does.
         """
@@ -81,7 +81,7 @@ class Permit:
         return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
 
     def filter_admin_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
-        """Do the same for what the node's admin has put there, which only a `deny` forbids."""
+        """Do the same for items of the node's admin, which only a `deny` forbids."""
         decisions = [self._tolerate(named(kind, name, noun)) for name in names]
         self.decisions += decisions
         self._refuse(decisions, _NO_ORIGINS)
@@ -122,7 +122,7 @@ class Permit:
     def _tolerate(self, item: Item[object]) -> Decision:
         decision = self._decided(item)
         if decision.rule is None and not (self.policy.trouble or decision.item.trouble):
-            decision = Decision(item, "allow", None, "the node has put it there")
+            decision = Decision(item, "allow", None, "the node's own files add it")
         return decision
 
     def _refuse(self, decisions: Iterable[Decision], origins: Mapping[str, str]) -> None:
@@ -141,7 +141,7 @@ class Permit:
         could = decision.rule is None and not (item.trouble or self.policy.trouble)
         advice = ""
         if could and item.suggestion and self._is_named():
-            advice = f"; a rule that does: {self._rule_for(item)}"
+            advice = f"; a rule that allows it: {self._rule_for(item)}"
         return f"{place}{item.asked}: {decision.reason}{advice}"
 
     def _is_named(self) -> bool:
@@ -154,7 +154,7 @@ class Permit:
             f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{item.suggestion}]}}}}"
         )
 
-    # --- where the host may be looked at, and what is believed of it ---
+    # --- the paths of the host that may be read, and those that are trusted ---
 
     def evaluation(self, host: HostView) -> Evaluation:
         """Return what a container's items are looked up in."""
@@ -187,10 +187,10 @@ class Permit:
         return lambda _: self.policy.lent.wildcards + len(host.views()) // 4
 
     def reaches_device(self, path: str) -> bool:
-        """Tell whether a device's path may be looked at.
+        """Tell whether a device's path may be read.
 
-        Looking can tell what exists, wait for a network file system or mount something; so
-        nothing is looked at that no rule could allow, whatever is there.
+        Reading can reveal files, wait for a network file system or mount something; so a path that
+        no rule could allow is never read.
         """
         if path.count("/") > MAX_PARTS:
             return False
@@ -203,7 +203,7 @@ class Permit:
         )
 
     def reaches_source(self, path: str) -> bool:
-        """Tell the same of a mount's source, a clean path."""
+        """Tell whether a mount's source, a clean path, may be read."""
         return not self._reach("mounts").directories.isdisjoint(above(path))
 
     def _reach(self, kind: str) -> Reach:

@@ -1,12 +1,12 @@
-"""Rules, and the decision about one thing that a container asks for. Pure.
+"""Rules, and the decision about one item that a container requests. Pure.
 
-Rules are read from the top, and the first one that speaks of both the container and the thing
-decides. So a policy is read the way it acts, each decision has exactly one reason, and an
-exception stands above the rule that it is an exception to. What no rule speaks of is denied.
+Rules are read from the top, and the first one that applies to both the container and the item
+decides. So the order of a policy's lines is the order of its decisions, each decision has exactly
+one reason, and an exception precedes its rule. An item without a rule is denied.
 
-An `allow` speaks of a thing that lies wholly within what it names; a `deny` of one that touches
-what it names. So a container that asks to write is not served by a rule for reading, and one that
-asks for the whole of a directory is stopped by a rule against a part of it.
+An `allow` applies to an item that lies wholly within its entry; a `deny` to one that overlaps its
+entry. So a rule for reading does not allow a request to write, and a rule against a part of a
+directory denies the whole of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ F_co = TypeVar("F_co", covariant=True)
 
 
 class Subject(NamedTuple):
-    """The container that asks, and the plugin that asks for it; an empty plugin is any plugin.
+    """The container, and the plugin that requests for it; an empty plugin is any plugin.
 
     Namespace and handler are the cluster's word; labels and names the pod author's own.
     """
@@ -41,7 +41,7 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Whom a rule speaks of; what is None speaks of all."""
+    """The containers that a rule applies to; None means all."""
 
     namespaces: tuple[Pattern, ...] | None = None
     pods: LabelSelector | None = None
@@ -65,7 +65,7 @@ def _one_matches(patterns: tuple[Pattern, ...] | None, text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Item(Generic[F_co]):
-    """One thing that a container asks for, as it is on the host.
+    """One thing that a container requests, as it is on the host.
 
     `asked` is it in the container's words, `resolved` in the host's. `names` are what patterns
     are held against: every name that the host itself has for it. `facts` are held against what
@@ -118,7 +118,7 @@ class Entry(Generic[F_contra]):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule; `what` has its entries by kind. `name` is its own or tells its place."""
+    """A rule; `what` has its entries by kind. `name` is its own, or its position."""
 
     name: str
     effect: Effect
@@ -265,9 +265,9 @@ def _lent(rules: Iterable[Rule]) -> Lent:
 class Policy:
     """An admin's rules, in order.
 
-    `mode` warn lets pass what enforce would deny, and says so; `on_deny` skip creates the
-    container without what it may not have, where fail does not create it. `origin` names the
-    policy in sentences. `lent` are the places where its rules let containers write.
+    In `mode` warn, a request that enforce would deny passes with a warning; `on_deny` skip creates
+    the container without the denied items, and fail does not create it. `origin` names the policy
+    in sentences. `lent` are the places where its rules let containers write.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -305,7 +305,7 @@ class Policy:
     def decide(
         self, subject: Subject, item: Item[object], candidates: Iterable[Reference]
     ) -> Decision:
-        """Return what becomes of an item that a container asks for."""
+        """Return what becomes of an item that a container requests."""
         rule, reason = self._first(subject, item, candidates)
         if rule is not None and rule.effect == "allow":
             return Decision(item, "allow", rule.name)
@@ -333,5 +333,7 @@ class Policy:
             missing = entry.within(item)
             if missing is None:
                 return rule, ""
-            near = near or (f"; rule {rule.name!r} comes near, but {missing}" if missing else "")
+            near = near or (
+                f"; the nearest is rule {rule.name!r}, but {missing}" if missing else ""
+            )
         return None, f"no rule of {self.origin} allows it{near}"

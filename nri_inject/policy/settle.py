@@ -44,9 +44,9 @@ def without(adjustment: Adjustment, items: Iterable[Item[object]]) -> Adjustment
 
 
 def _remove_devices(left: Adjustment, keys: AbstractSet[str]) -> None:
-    """Take devices out with the rules for their numbers, and rules that came without a device.
+    """Remove devices with the rules for their numbers, and rules that came without a device.
 
-    What another device has the same number for keeps its rules: they may take something away.
+    The rules of a number that another device shares stay: they may remove a permission.
     """
     kept = [device for device in left.linux.devices if device.path not in keys]
     gone = {device_number(device) for device in left.linux.devices if device.path in keys}
@@ -89,5 +89,5 @@ _REMOVERS: Final[Mapping[str, Callable[[Adjustment, AbstractSet[str]], None]]] =
     "io_priority": lambda left, _: left.linux.ClearField("io_priority"),
     "memory_policy": lambda left, _: left.linux.ClearField("memory_policy"),
 }
-"""How what a pod may ask for by annotation is taken out again; CDI devices and hooks are left
-out before they become an adjustment, and other plugins ask for the rest."""
+"""How what a pod may request by annotation is taken out again; CDI devices and hooks are left
+out before they become an adjustment, and other plugins request the rest."""

@@ -1,8 +1,8 @@
-"""A policy in a file, kept current. What is in force is always a policy that could be read.
+"""A policy in a file, kept current. The policy in force is always one that could be read.
 
-A file that cannot be read, or that others could have written, denies everything as long as no
-good version of it has been seen; after that the last good version stays in force. So it does while
-a program writes the file: half a policy may be a policy, and allow more than the whole.
+A file that cannot be read, or that other users could have written, denies everything until the
+first good version; after that the last good version stays in force. The same holds while a program
+writes the file: half a policy may be a policy, and allow more than the whole.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nri_inject.text.words import plain
 
 log = logging.getLogger(__name__)
 
-DENY_ALL: Final = Policy(origin="this node's policy (none is configured)")
+DENY_ALL: Final = Policy(origin="this node's policy (none configured)")
 """The policy of who has none."""
 
 # A file that changes while it is read is read again, but not for ever.
@@ -55,10 +55,10 @@ def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
 
 
 class PolicyFile:
-    """The policy that a file holds; `unsafe` does not ask who could have written it.
+    """The policy in a file; `unsafe` skips the check of its owner and mode.
 
     `beside` are other files that the policy depends on, such as the configuration that names it.
-    `root` is where the host's file tree is seen. Errors are logged once each. Not for use by
+    `root` is the directory of the host's file tree. Errors are logged once each. Not for use by
     several threads at once.
     """
 
@@ -73,7 +73,7 @@ class PolicyFile:
         self._watch.follow([self._path])
         self._data: bytes | None = None
         self._error = ""
-        self._policy = Policy(origin=self._path, trouble="the policy has not been read yet")
+        self._policy = Policy(origin=self._path, trouble="the policy is not read yet")
         self._has_been_good = False
         self._watch.changed()  # which is so after `follow`
         self._look()
@@ -86,7 +86,7 @@ class PolicyFile:
 
     @property
     def error(self) -> str:
-        """What is wrong with the file as it is now; nothing if it is in force."""
+        """The fault of the current file; empty if it is in force."""
         return self._error
 
     def fileno(self) -> int:
@@ -104,7 +104,7 @@ class PolicyFile:
     def _look(self) -> None:
         try:
             data = self._read()
-            if self._watch.is_writing(self._path):  # its end is told as a change
+            if self._watch.is_writing(self._path):  # its end is reported as a change
                 self._keep(f"{plain(self._path)} is being written")
                 return
             if data == self._data and not self._error:
@@ -113,7 +113,7 @@ class PolicyFile:
             if not self._unsafe:
                 check_lent(found, self._believed, self._root)
         except trust.Untrusted as error:
-            self._fail(f"{error}; it is not believed")
+            self._fail(f"{error}; refusing to read it")
             return
         except OSError as error:
             self._fail(f"cannot read {plain(self._path)}: {error.strerror}")
@@ -136,15 +136,18 @@ class PolicyFile:
         if error == self._error:
             return
         if self._has_been_good:
-            log.error("policy not taken over, the version before it stays in force: %s", error)
+            log.error("policy rejected, the previous version stays in force: %s", error)
         else:
-            log.error("policy not usable, so everything is denied: %s", error)
+            log.error(
+                "policy rejected, and no previous version exists, so everything is denied: %s",
+                error,
+            )
         self._keep(error)
 
     def _keep(self, error: str) -> None:
-        """Leave in force what is, and deny everything if that is nothing."""
+        """Keep the policy in force; deny everything if there is none."""
         self._error = error
         if self._has_been_good:
             return
-        reason = f"the policy on this node cannot be used: {error}"
+        reason = f"the policy on this node is not usable: {error}"
         self._policy = Policy(origin=plain(self._path), trouble=reason)

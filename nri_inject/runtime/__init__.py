@@ -1,4 +1,4 @@
-"""The runtime's side of NRI: what a runtime asks plugins, and what it makes of their answers.
+"""The runtime's side of NRI: the requests to plugins, and the result of their answers.
 
     from nri_inject.runtime import Adaptation, World
 
@@ -8,8 +8,8 @@
         world.run_pod(pod)
         made = world.create(container)
 
-`Adaptation` asks plugins and merges what they answer; `World` keeps pods and containers for
-those who have none. docs/embed-a-runtime.md shows both.
+`Adaptation` calls plugins and merges their answers; `World` keeps pods and containers for programs
+that keep none. docs/embed-a-runtime.md shows both.
 """
 
 from nri_inject.capabilities import Runtime, identify

@@ -1,7 +1,7 @@
-"""The runtime's half of NRI: it asks the plugins, in order, and puts their answers together.
+"""The runtime's half of NRI: it calls the plugins, in order, and merges their answers.
 
-Which pods and containers exist is told by whoever embeds it: a runtime knows them already, and
-two records of one truth drift apart. `nri_inject.runtime.world` is for those who have none.
+The embedding program reports the existing pods and containers: a runtime knows them already, and
+two records of one truth drift apart. `nri_inject.runtime.world` is for programs that keep none.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What the plugins made of one container: the merged answers, who set what, what got lost."""
+    """The result of the plugins for one container: merged answers, owners, and lost fields."""
 
     merged: Merged
     owners: OwningPlugins
@@ -89,16 +89,16 @@ class Adaptation:
     """A runtime's plugins, in the order of their indexes.
 
     A plugin whose connection ends, that answers late or that breaks the protocol is dropped, and
-    the request goes on without it, unless its failure policy says otherwise (NRI 0.12.4).
-    `dropped` says which and why, `passed` which requests went on without a plugin that stays.
+    the request goes on without it, unless its failure policy says otherwise (NRI 0.12.4). `dropped`
+    says which and why, `passed` which requests went on without a plugin that stays.
 
-    `runtime` is the runtime to be: what it tells, asks and drops follows from its version of
-    NRI. `existing` gives what plugins are told when they join, `update` makes the updates that
-    they ask for by themselves and returns those that failed; it may not ask plugins anything.
-    `rules` are those of the default validator, None where it is off.
+    `runtime` is the runtime to imitate: its version of NRI decides which events it sends and which
+    fields it drops. `existing` returns the objects that are reported to plugins when they connect,
+    `update` makes the updates that they request by themselves and returns those that failed; it may
+    not call plugins. `rules` are those of the default validator, None if it is off.
 
-    Every request raises RemoteError with a plugin's own text, and Unanswered where a plugin's
-    failure policy fails it; plugins after it are not asked.
+    Every request raises RemoteError with a plugin's own text, and Unanswered if a plugin's failure
+    policy fails it; plugins after it are not called.
     """
 
     def __init__(
@@ -193,9 +193,9 @@ class Adaptation:
         self._listener, self._socket_path = listen(path), Path(path)
 
     def serve(self, seconds: float = 0.0) -> None:
-        """Attend to what plugins do by themselves, for so long: connect, ask for updates, end.
+        """Serve the plugins for this time: new connections, requested updates, ended connections.
 
-        With 0 it does what there is to do and returns; every request begins with that.
+        With 0 it handles all pending events and returns; every request begins with that.
         """
         end = time.monotonic() + seconds
         while True:
@@ -219,9 +219,9 @@ class Adaptation:
 
     @contextlib.contextmanager
     def until(self, deadline: float) -> Generator[None, None, None]:
-        """End requests at a time when nobody waits for them any more, in seconds of time.monotonic.
+        """End later requests at this time, in seconds of time.monotonic.
 
-        They end with an NriError then. No plugin is dropped for it: it was not too late.
+        They end with an NriError then. No plugin is dropped for it, since none was too late.
         """
         self._deadline = deadline
         try:
@@ -230,9 +230,9 @@ class Adaptation:
             self._deadline = math.inf
 
     def tell(self, event: Event, pod: Pod, container: Container | None = None) -> None:
-        """Tell of one of the nine events that are answered with nothing but leave.
+        """Report one of the nine events that have an empty response.
 
-        Runtimes before NRI 0.12.0 tell them by StateChange, later ones only plugins that do not
+        Runtimes before NRI 0.12.0 send them as StateChange, later ones only plugins that do not
         know the call of its own. A container goes with the events of containers.
         """
         with self._requesting():
@@ -271,7 +271,7 @@ class Adaptation:
             return self._collect(request)[0].result()
 
     def stop_container(self, pod: Pod, container: Container) -> Merged:
-        """Tell every plugin that a container has stopped, and collect updates of others."""
+        """Report to every plugin that a container has stopped, and collect updates of others."""
         with self._requesting():
             return self._collect(StopContainerRequest(pod=pod, container=container))[0].result()
 
@@ -301,7 +301,7 @@ class Adaptation:
         return updates if self.update is None else self.update(updates)
 
     def _turn(self, timeout: float) -> None:
-        """Wait for whatever comes first, and do what is to be done at once."""
+        """Wait for the next event, and handle all that are pending."""
         for peer in self._peers:
             peer.serve_postponed()
         peers = {peer.fileno(): peer for peer in self._peers}
@@ -325,10 +325,10 @@ class Adaptation:
 
     @contextlib.contextmanager
     def _requesting(self) -> Generator[None, None, None]:
-        """Do what there is to do before a request, and keep updates out of it until its end.
+        """Handle pending events before a request, and delay updates until its end.
 
-        Who is being synchronized must not miss it. An update may be of the very container that
-        is being created.
+        A plugin that is being synchronized must not miss the request. An update may be of the very
+        container that is being created.
         """
         self.serve()
         while busy := [plugin for plugin in self._pending if plugin.pending.what == "Synchronize"]:
@@ -350,7 +350,7 @@ class Adaptation:
         except OSError as error:
             log.warning("cannot take a plugin's connection: %s", error.strerror)
             return
-        log.info("process %d connects as a plugin", process_of(connection))
+        log.info("process %d connected as a plugin", process_of(connection))
         strict = self.runtime.nri >= (0, 12, 0)
         self._pending.append(self._connected(Peer(connection, checks_name=strict)))
 
@@ -360,7 +360,7 @@ class Adaptation:
             if plugin.advance():
                 return
         except NriError as error:
-            log.warning("a plugin could not join: %s", error)
+            log.warning("a plugin failed to register: %s", error)
             plugin.peer.close()
         else:
             self._join(plugin)
@@ -369,7 +369,7 @@ class Adaptation:
     def _open(self) -> Iterator[Peer]:
         """Yield the plugins in their order; one that has ended by itself is dropped instead.
 
-        Nobody has asked it anything, so its failure policy does not count.
+        No request was sent to it, so its failure policy does not count.
         """
         for peer in tuple(self._peers):
             if peer.has_ended():
@@ -395,7 +395,7 @@ class Adaptation:
                 self.passed.append(str(error))
 
     def _drop(self, peer: Peer) -> None:
-        log.warning("%s; it is dropped", peer.lost)
+        log.warning("%s; it is disconnected", peer.lost)
         self.dropped.append(str(peer.lost))
         self._peers.remove(peer)
         peer.close()
@@ -437,9 +437,9 @@ class Adaptation:
         self._request(peer, method, request, getattr(api, f"{method}Response"))
 
     def _collect(self, request: Request) -> tuple[Merge, list[Lost], list[PluginInstance]]:
-        """Ask the subscribed plugins one after the other, each with what those before it did.
+        """Call the subscribed plugins in order, each with the changes of those before it.
 
-        Validators are told of the third result: each plugin that was connected at its turn.
+        The third result is for validators: each plugin that was connected at its turn.
         """
         method = type(request).__name__.removesuffix("Request")
         response_type = getattr(api, f"{method}Response")

@@ -44,10 +44,10 @@ def identity(path: str | Path) -> tuple[str, str]:
 
 
 def find(directory: str | Path) -> tuple[list[Installed], list[str]]:
-    """Return a directory's plugins by file name, and a sentence for each file that is none.
+    """Return a directory's plugins by file name, and a sentence for each file that is not one.
 
-    A file with any execute bit is to be a plugin; a link counts, whatever it leads to. Without
-    the directory there are none. NriError if it cannot be read.
+    A file with any execute bit counts as a plugin; a link counts, whatever its target. Without the
+    directory there are none. NriError if it cannot be read.
     """
     found: list[Installed] = []
     faults: list[str] = []

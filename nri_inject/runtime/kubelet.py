@@ -23,7 +23,7 @@ _IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _IMAGE_ENTRYPOINT = ("sh",)
 
 # A pod's process exists when its containers are created. This number is one that the kernel
-# never gives out (its largest is 2**22), so nobody mistakes a process of this host for it.
+# never gives out (its largest is 2**22), so it is no process of this host.
 _SANDBOX_PID = 2**22 + 1
 
 _CONTAINERD = "/containerd/io.containerd.grpc.v1.cri/sandboxes"
@@ -255,7 +255,7 @@ def _milli(cores: Fraction) -> int:
 def _seccomp(pod: Values, container: Values) -> api.SecurityProfile:
     profile = {**pod, **container}.get("seccompProfile", {})
     return api.SecurityProfile(
-        # The kubelet asks for this one where nobody says.
+        # The kubelet's default.
         profile_type=profile.get("type", api.SecurityProfile.UNCONFINED),
         localhost_ref=profile.get("localhostProfile", ""),
     )

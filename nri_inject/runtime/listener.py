@@ -28,7 +28,7 @@ def _make_way(path: Path) -> None:
         directory.mkdir(mode=0o700)
     if path.is_symlink() or path.exists():
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise NriError(f"cannot listen on {path}: it exists and is no socket")
+            raise NriError(f"cannot listen on {path}: it exists and is not a socket")
         path.unlink()
 
 

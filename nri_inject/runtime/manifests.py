@@ -33,7 +33,7 @@ from nri_inject.text.yamltext import Value
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A container that the manifests ask for, and the pod that it belongs to."""
+    """A container of the manifests, and the pod that it belongs to."""
 
     pod: api.Pod
     container: api.Container
@@ -129,7 +129,7 @@ def _read_texts(value: Value) -> dict[str, str]:
 
 
 def _word(known: dict[str, Any]) -> Reader[Any]:
-    """Return a reader of words that returns what they stand for."""
+    """Return a reader of words that returns their values."""
 
     def read_word(value: Value) -> Any:
         if not isinstance(value, str) or value not in known:
@@ -212,7 +212,7 @@ _POD_SPEC: Final = _keys(
 def _read_pod_spec(value: Value) -> Values:
     spec = _POD_SPEC(value)
     if not spec["containers"]:
-        raise Fault(Problem("", ("containers",), "there is no container, and a pod needs one"))
+        raise Fault(Problem("", ("containers",), "no containers; a pod must have at least one"))
     volumes = [volume["name"] for volume in spec.get("volumes", ())]
     problems = []
     for key in ("initContainers", "containers"):
@@ -233,7 +233,7 @@ _OBJECT: Final = _keys(Field("kind", read_string), Field("apiVersion", read_stri
 
 
 def _read_object(value: Value, usual_kind: str = "") -> list[Planned]:
-    """Read one API object; `usual_kind` is that of the list that it stands in."""
+    """Read one API object; `usual_kind` is that of the list that contains it."""
     given = _OBJECT(value)
     kind = given.get("kind") or usual_kind
     if not kind:

@@ -1,4 +1,4 @@
-"""What several plugins answered to one request, merged as NRI's adaptation merges it.
+"""The merge of several plugins' answers to one request, as NRI's adaptation does it.
 
 Where the rules here look odd (a removal that gets lost, a claim that outlives its update), runtimes
 behave so, and a plugin that is tried here has to see it. `owners` has the claims.
@@ -25,11 +25,11 @@ Response = api.CreateContainerResponse | api.UpdateContainerResponse | api.StopC
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What the runtime is to do in the end.
+    """The result for the runtime.
 
-    `adjust` is empty unless a container is being created. `own` is the update of the container
-    that an UpdateContainer request is for; None there means that nobody changed the request,
-    which then applies as it came.
+    `adjust` is empty unless a container is being created. `own` is the update of the container that
+    an UpdateContainer request is for; None means that no plugin changed the request, which then
+    applies as it came.
     """
 
     adjust: api.Adjustment
@@ -40,11 +40,11 @@ class Merged:
 class Merge:
     """The answers to one request, gathered plugin by plugin.
 
-    For each plugin in turn: send it `request_for_next()`, and `take` what it answers. After an
-    error nothing here is of use any more, since the runtime fails the request.
+    For each plugin in turn: send it `request_for_next()`, and pass its answer to `take`. After an
+    error the object is of no further use, since the runtime fails the request.
 
-    `nri` is the version whose rules hold. Since 0.10.0 only the plugin that cleared something
-    may set it; before 0.7.0 the removal of a mount is lost unless another plugin had added it.
+    `nri` is the version whose rules apply. Since 0.10.0 only the plugin that cleared a field may
+    set it; before 0.7.0 the removal of a mount is lost unless another plugin had added it.
     """
 
     def __init__(self, request: Request, nri: Version = NEWEST.nri) -> None:
@@ -61,7 +61,7 @@ class Merge:
 
     @property
     def owners(self) -> api.OwningPlugins:
-        """Who has set what so far."""
+        """The owners so far."""
         return api.copy_of(self._owners.message)
 
     def request_for_next(self) -> Request:

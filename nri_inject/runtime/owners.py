@@ -43,7 +43,7 @@ def unmarked(key: str) -> tuple[bool, str]:
 
 
 class Owners:
-    """Who has set what, by container; what was cleared belongs to who cleared it, or to nobody."""
+    """The owner of each field, by container; a cleared one is its clearer's, or free."""
 
     def __init__(self, *, remembers_removals: bool = True) -> None:
         self.message = api.OwningPlugins()
@@ -57,7 +57,7 @@ class Owners:
         self._set(container, field, key, plugin)
 
     def clear(self, container: str, plugin: str, field: int, key: str | None = None) -> None:
-        """Keep the field for this plugin, whoever owned it."""
+        """Give the field to this plugin, whatever its owner."""
         self._set(container, field, key, MARK + plugin if self._remembers_removals else "")
 
     def join(self, container: str, plugin: str, field: int) -> None:

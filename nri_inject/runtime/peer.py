@@ -1,8 +1,8 @@
-"""A plugin as a runtime sees it: one connection that is never blocked on, and a process or none.
+"""A plugin as a runtime sees it: one connection that never blocks, and perhaps a process.
 
 Calls are begun, and `wait` waits for any number of them at once: that is the loop of the runtime
-side. What a plugin asks for by itself while it has a call of ours is served after it, since a
-runtime holds its lock until then.
+side. Requests of a plugin are served after the runtime's own call to it, since a runtime holds its
+lock until then.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ REQUEST_TIMEOUT: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a runtime waits for a plugin to say who it is, and for each answer, in seconds."""
+    """The deadlines for a plugin's registration, and for each answer, in seconds."""
 
     registration: float = REGISTRATION_TIMEOUT
     request: float = REQUEST_TIMEOUT
@@ -57,7 +57,7 @@ _MOST_UNSENT: Final = 8 << 20
 """How many bytes may wait for a plugin that does not read. Beyond that nothing is read from it, and
 no request is added."""
 _MOST_POSTPONED: Final = 16
-"""How many updates a plugin may ask for while it has a call of ours."""
+"""How many updates a plugin may request while it has a call of ours."""
 
 _CREDENTIALS: Final = struct.Struct("3i")  # ucred of unix(7): process, user, group
 
@@ -114,7 +114,7 @@ class Peer:
     Every method raises ConnectionLost when the plugin is gone, late, or breaks the protocol: a
     runtime drops it then. Late means that it was late and stays, by its failure policy.
     RemoteError is the plugin's own answer, and it stays. `update` makes
-    the updates that the plugin asks for by itself, and returns those that failed; that waits
+    the updates that the plugin requests by itself, and returns those that failed; that waits
     while the plugin has a call of ours, and while `holds_updates` is set.
     """
 
@@ -159,7 +159,7 @@ class Peer:
     # --- what a runtime does with a plugin --------------------------------------------------------
 
     def register(self, timeout: float = REGISTRATION_TIMEOUT) -> None:
-        """Wait for the plugin to say who it is."""
+        """Wait for the plugin's registration."""
         pending = self.registration(timeout)
         wait(pending)
         pending.result(Empty)
@@ -182,7 +182,7 @@ class Peer:
         known = known_events(runtime)
         if response.events & ~known:
             wrong = response.events & ~known & 0xFFFFFFFF
-            raise NriError(f"plugin {self.title} wants invalid events: {wrong:#x}")
+            raise NriError(f"plugin {self.title} requests invalid events: {wrong:#x}")
         self.events = response.events or known
         if runtime.nri >= FAILURE_POLICY:
             self.policy = response.failure_policy
@@ -195,10 +195,10 @@ class Peer:
         *,
         splits: bool = True,
     ) -> list[ContainerUpdate]:
-        """Tell the plugin what exists, and return the updates that it wants.
+        """Report the existing objects to the plugin, and return the updates that it requests.
 
-        What is too long for one message goes in parts, which share the timeout. NriError where
-        it may not be split, and for a plugin that does not take parts.
+        A report that is too long for one message is sent in parts, which share the timeout.
+        NriError if it may not be split, and for a plugin that does not accept parts.
         """
         steps = self.synchronization(pods, containers, timeout, splits=splits)
         try:
@@ -223,7 +223,7 @@ class Peer:
     # --- without waiting --------------------------------------------------------------------------
 
     def registration(self, timeout: float = REGISTRATION_TIMEOUT) -> Pending:
-        """Expect the plugin to say who it is; it may have done so already."""
+        """Expect the plugin's registration, which may have arrived already."""
         pending = Pending(self, "registration", timeout)
         self._registration = pending
         if outcome := self._registered or self.lost:
@@ -238,7 +238,7 @@ class Peer:
         *,
         on_behalf: bool = False,
     ) -> Pending:
-        """Call a method of the plugin; `timeout` in seconds is told to it as well.
+        """Call a method of the plugin; `timeout` in seconds is sent with it.
 
         `on_behalf` is that of Pending. A plugin that has left too much unread is not sent any more;
         it is late when the deadline passes.
@@ -368,9 +368,9 @@ class Peer:
             pending.end(event.response)
 
     def _register(self, call: Call, request: RegisterPluginRequest) -> None:
-        """Learn who the plugin is; what one that we launched says of itself does not count.
+        """Read a registration; a launched plugin's name is that of its file.
 
-        A second registration is answered well and changes nothing.
+        A second registration is answered without an error and changes nothing.
         """
         if not (self.index or self.name):
             try:
@@ -389,7 +389,7 @@ class Peer:
             self._registration.end(outcome)
 
     def _update(self, call: Call) -> None:
-        """Make the updates that the plugin asks for; evictions are passed over, as everywhere."""
+        """Make the updates that the plugin requests; evictions are passed over, as everywhere."""
         updates = list(getattr(call.request, "update", ()))
         failed = updates if self.update is None else self.update(updates)
         if names := [update.container_id for update in failed if not update.ignore_failure]:
@@ -450,7 +450,7 @@ def expire(pending: Sequence[Pending]) -> None:
 
 
 def configuration(runtime: Runtime, config: str, timeouts: Timeouts) -> ConfigureRequest:
-    """Make the request that tells a plugin what a runtime of this version tells."""
+    """Return the Configure request of a runtime of this version."""
     tells_timeouts = runtime.nri >= (0, 7, 0)
     return ConfigureRequest(
         config=config,

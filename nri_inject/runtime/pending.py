@@ -2,9 +2,9 @@
 
     registration ──> Configure ──> Synchronize ──> the plugin serves
 
-A runtime must not wait for one plugin while others have something to say. So the handshake is a
-generator: it yields each answer that it waits for, as a `Pending`, and whoever runs it waits for
-those of many plugins together and then lets each plugin advance by one step.
+A runtime must not wait for one plugin while others have messages. So the handshake is a generator:
+it yields each answer that it waits for, as a `Pending`; the caller waits for those of many plugins
+together and then lets each plugin advance by one step.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ _MAX_ANSWER = 400  # characters of a message in a sentence
 
 
 def replay(peer: Peer, recorded: Iterable[Exchange]) -> list[str]:
-    """Let a plugin register, ask it what it was asked, and return a sentence for each difference.
+    """Let a plugin register, send it the recorded calls, and return a sentence for each difference.
 
-    Updates that it asks for by itself are taken as made, and compared as one list in the end:
-    when they come is nobody's promise. Nothing is asked any more after a plugin has ended.
+    Updates that it requests by itself are answered as made, and compared as one list in the end,
+    since their time is not defined. No call follows after a plugin has ended.
     """
     recorded = list(recorded)
     asked: list[ContainerUpdate] = []
@@ -72,7 +72,7 @@ def _difference_of_updates(
     ]
     if asked != expected:
         said, was = (_said(UpdateContainersRequest(update=each)) for each in (asked, expected))
-        yield f"updates of its own: asked for {said}, recorded is {was}"
+        yield f"updates of its own: requested {said}, recorded is {was}"
 
 
 def _title(exchange: Exchange) -> str:

@@ -29,10 +29,10 @@ _BOOLEANS = {
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the validator rejects; nothing unless it is said, except what a pod asks for itself.
+    """The rules of the validator; by default only a pod's own annotation has an effect.
 
-    A required plugin is given as `name` or as `NN-name`. The annotation that is named by
-    `tolerate_missing_plugins_annotation` lets a pod do without required plugins.
+    A required plugin is named as `name` or as `NN-name`. The annotation with the name
+    `tolerate_missing_plugins_annotation` allows a pod to do without required plugins.
     """
 
     reject_oci_hooks: bool = False

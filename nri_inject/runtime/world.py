@@ -1,8 +1,7 @@
-"""Pods and containers for those who have none: the life that a runtime leads them through.
+"""Pods and containers, with their life as a runtime runs it, for programs that keep none.
 
-It is a runtime without processes. Events come in the order, and objects in the states, in which
-containerd or CRI-O tell them; the adjusted OCI spec is what their shim would get. Times and exit
-codes stay 0.
+It is a runtime without processes. Events are sent in the order, and objects in the states, of
+containerd or CRI-O; the adjusted OCI spec is the one for their shim. Times and exit codes stay 0.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Made:
 class World:
     """The pods and containers of a node, as the plugins of `adaptation` see them.
 
-    The adaptation tells plugins that join what is here, and brings their updates here. `faults`
+    The adaptation reports its content to new plugins, and passes their updates to it. `faults`
     has what went wrong where a runtime logs it and goes on. `cdi`, `propagation` and `resolvers`
     are the host's, as `apply` takes them.
 
@@ -64,7 +63,7 @@ class World:
         self.faults: list[str] = []
         self._cdi, self._propagation, self._resolvers = cdi, propagation, resolvers
         self._is_crio = adaptation.runtime.name.lower() == "cri-o"
-        # NRI 0.12.2 came with containerd 2.4, which tells a container's end after it has ended.
+        # NRI 0.12.2 came with containerd 2.4, which reports a container's end after it has ended.
         self._stops_first = self._is_crio or adaptation.runtime.nri >= (0, 12, 2)
         adaptation.existing = self.existing
         adaptation.update = self.update
@@ -95,7 +94,7 @@ class World:
     def run_pod(self, pod: Pod) -> None:
         """Run a pod; its id must be new (ValueError). A plugin that refuses it ends it again."""
         if pod.id in self.pods:
-            raise ValueError(f"there is a pod {pod.id!r} already")
+            raise ValueError(f"pod {pod.id!r} already exists")
         self.pods[pod.id] = api.copy_of(pod)
         try:
             self._tell(Event.RUN_POD_SANDBOX, pod.id)
@@ -135,10 +134,10 @@ class World:
         """Create a container in the pod of `container.pod_sandbox_id`; its id must be new.
 
         `spec` is its OCI spec before plugins, one like a runtime's unless given. Where creation
-        fails, containerd tells all plugins that the container stopped and is removed.
+        fails, containerd reports to all plugins that the container stopped and is removed.
         """
         if container.id in self.containers:
-            raise ValueError(f"there is a container {container.id!r} already")
+            raise ValueError(f"container {container.id!r} already exists")
         pod = self.pods[container.pod_sandbox_id]
         before = oci_spec(container) if spec is None else spec
         try:
@@ -179,7 +178,7 @@ class World:
         self._try_to_tell(Event.POST_UPDATE_CONTAINER, pod.id, container)
 
     def stop(self, container_id: str) -> None:
-        """Stop a container; one that has stopped is not told of again."""
+        """Stop a container; one that has stopped is not reported again."""
         container = self.containers[container_id]
         if not _lives(container):
             return
@@ -207,7 +206,7 @@ class World:
         return Made(created, before, spec)
 
     def _take_back(self, pod: Pod, container: Container) -> None:
-        """Tell of the end of a container that was never there, with the little that is known."""
+        """Report the end of a container that was never created, with the known facts."""
         known = Container(id=container.id, pod_sandbox_id=pod.id, name=container.name)
         self._stop(pod, known)
         self._try_to_tell(Event.REMOVE_CONTAINER, pod.id, known)

@@ -84,12 +84,12 @@ AbsolutePath: TypeAlias = Annotated[str, _read_path]
 
 @dataclass(frozen=True, slots=True)
 class Cdi:
-    """How CDI devices are had.
+    """The settings of CDI devices.
 
-    `mode` says who resolves names: we, or the runtime, which gets the names as they are. `dirs`
-    are directories of spec files in rising priority, the standard's if empty.
-    `container_annotations` says whether names that only the container's annotations have are
-    judged by the policy like a pod's request, or trusted as the kubelet's.
+    `mode` says where names are resolved: in the plugin, or in the runtime, which gets the names as
+    they are. `dirs` are directories of spec files in rising priority, the standard's if empty.
+    `container_annotations` says whether names that only the container's annotations have are judged
+    by the policy like a pod's request, or trusted as the kubelet's.
     """
 
     mode: Literal["resolve", "native"] = "resolve"
@@ -155,7 +155,7 @@ class Differ:
     """What the container differ writes.
 
     `indices` are the places in the order of plugins where it looks; `log_file` empty means
-    standard output; `unchanged` that containers that nobody changed are mentioned, too.
+    standard output; `unchanged` that unchanged containers are shown, too.
     """
 
     indices: tuple[str, ...] = ("00", "99")
@@ -166,7 +166,7 @@ class Differ:
 
 @dataclass(frozen=True, slots=True)
 class ResourceAssigner:
-    """Who gets which CPUs; the words are explained in plugins.resource_assigner.pools.
+    """The settings of the resource assigner; plugins.resource_assigner.pools explains the words.
 
     `reserved` is a list of CPUs as the kernel writes it, or one CPU; `reserved_namespaces` and
     `beyond_requests` are patterns of namespaces' names.
@@ -181,19 +181,17 @@ class ResourceAssigner:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What an admin decides.
+    """The settings of an admin.
 
-    `policy` is who may inject what: rules, a file of them, or the word "unrestricted", which
-    gives every pod what it asks for; None means that nothing was said, and allows nothing.
-    `audit` is where each decision is written down: the log, a file, or nowhere.
-    `on_unsupported` says what becomes of a container that asks for something its runtime would
-    drop in silence: it fails, or it starts without and a warning is logged.
-    `on_no_answer` says what becomes of a request that the plugin does not answer: it fails, or
-    goes on without the plugin. The logger and the differ never fail one.
-    `unsafe_files` means that nobody asks who could have written the configuration, policy, CDI
-    and hook files. `host_root` is where the host's device nodes and hook programs are seen, for a
-    plugin that runs in a container. `metrics_address` is the `HOST:PORT` where Prometheus finds
-    metrics, empty for none.
+    `policy` is the policy: rules, a file of them, or the word "unrestricted", which allows every
+    request; None means that it is not set, and denies everything. `audit` is the target of each
+    decision's record: the log, a file, or none. `on_unsupported` is for a container with a request
+    that its runtime would drop in silence: it fails, or it starts without and a warning is logged.
+    `on_no_answer` is for a request that the plugin does not answer: it fails, or goes on without
+    the plugin. The logger and the differ never fail one. `unsafe_files` skips the check of owners
+    and modes of the configuration, policy, CDI and hook files. `host_root` is the directory with
+    the host's device nodes and hook programs, for a plugin that runs in a container.
+    `metrics_address` is the `HOST:PORT` of the Prometheus metrics, empty for none.
     """
 
     policy: Annotated[Literal["unrestricted"] | File | Policy | None, _read_policy] = None
@@ -215,7 +213,7 @@ class Config:
         """What `on_no_answer` is to a runtime; None for what runtimes do by themselves.
 
         A plugin that was too late once stays connected: without it later containers would start
-        without what they ask for.
+        without what they request.
         """
         if self.on_no_answer == "pass":
             return None
@@ -292,7 +290,7 @@ def read(text: str | bytes, source: str) -> Config:
 def read_file(path: str, *, unsafe: bool = False) -> Config:
     """Read a configuration file; ConfigError if that fails for any reason.
 
-    One that others could have written is not believed, unless `unsafe`.
+    A file that others could have written is refused, unless `unsafe`.
     """
     return read(read_bytes(path, unsafe=unsafe), path)
 
@@ -302,7 +300,7 @@ def read_bytes(path: str, *, unsafe: bool = False) -> bytes:
     try:
         return trust.read(path, yamltext.OUR_FILE.size + 1, unsafe=unsafe)
     except trust.Untrusted as error:
-        raise ConfigError(f"configuration {path}: {error}; it is not believed") from error
+        raise ConfigError(f"configuration {path}: {error}; refusing to read it") from error
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
 

@@ -1,6 +1,7 @@
-"""What a service knows of its node: configuration, runtime, files, policy, and the audit.
+"""The environment of a service: configuration, runtime, files, policy, and the audit.
 
-All of it is read anew when a runtime configures us, and what stands in files whenever they change.
+All of it is read again when a runtime configures the plugin, and files are read again when they
+change.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ class Source(Protocol):
     """Something of the host that is read from files and kept current."""
 
     def current(self) -> Any:
-        """Return what the files say now; cheap when nothing has changed, and never raises."""
+        """Return the current content of the files; cheap if nothing changed, and never raises."""
 
     def fileno(self) -> int:
         """Return a descriptor that can be read when the files may have changed."""
 
     def ready(self) -> None:
-        """Read what has changed, so that no container has to wait for it."""
+        """Read changed files now, so that no container has to wait for it."""
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -145,14 +146,14 @@ class Environment:
                 log.log(logging.WARNING if note in warnings else logging.INFO, "%s", note)
 
     def _reload(self) -> None:
-        """Read the configuration file again; a bad one leaves what is in force as it is."""
+        """Read the configuration file again; a bad one leaves the previous one in force."""
         try:
             configured = config_of(self.options)
             if not self._dropped_in:
                 self._take(configured)
         except ConfigError as error:
             self.config_error = str(error)
-            log.error("%s; the configuration before it stays in force", error)
+            log.error("%s; the previous configuration stays in force", error)
             return
         self.config_error = ""
         if self._dropped_in:
@@ -197,14 +198,14 @@ class Environment:
         return None if self._policy is None else self._policy.current()
 
     def after(self, do: Callable[[], None]) -> None:
-        """Do what a container need not wait for: when it has its answer, or now without a stub."""
+        """Run a function after the container's response has been sent, or now without a stub."""
         if self._stub is None:
             do()
         else:
             self._stub.after_response(do)
 
     def record(self, permit: Permit, pod: Pod, container: Container, outcome: Outcome) -> None:
-        """Write down what was decided; what passed only since nothing is enforced yet, is told."""
+        """Write the decisions to the audit; warn of items skipped or to be denied."""
         passed = [d for d in permit.decisions if d.verdict in ("skip", "warn")]
         for decision in passed[:_MOST_TOLD]:
             what = "left out" if decision.verdict == "skip" else "would be denied"
@@ -237,7 +238,7 @@ class Environment:
             self._audit = AuditLog(wanted.path if isinstance(wanted, config.File) else None)
 
     def _open_sources(self) -> None:
-        """Open what the host's files are read by, anew: the configuration may be another."""
+        """Open the sources of the host's files again, by the current configuration."""
         self._close_sources()
         self._sources = {
             name: make(self.options, self.config)
@@ -301,9 +302,9 @@ def _warnings(policy: Policy | None, root: str) -> Iterator[str]:
         link = first_link(policy.texts("devices"), root)
         if link is not None:
             yield (
-                f"the plugin sees no database of udev in {DATABASE}, and rules of {policy.origin}"
-                f" name links, such as {plain(link)}: it looks for links in /dev itself; mount"
-                " /run/udev of the host for it, read-only, if there is one"
+                f"no udev database in {DATABASE}, and rules of {policy.origin} name links,"
+                f" such as {plain(link)}: the plugin resolves links in /dev itself; if"
+                " the host has /run/udev, mount it read-only for the plugin"
             )
 
 
@@ -381,13 +382,13 @@ class Fixed:
 
 
 def policy_source(configured: Config, beside: Sequence[str] = ()) -> Source | None:
-    """Return where the policy comes from, None for the unrestricted one; log what is unusual.
+    """Return the policy's source, None for the unrestricted one; log an unusual setting.
 
     `beside` are the files of the configuration.
     """
     policy = configured.policy
     if policy == config.UNRESTRICTED:
-        log.warning("policy: unrestricted: every pod gets what its annotations ask for")
+        log.warning("policy: unrestricted: every pod gets what its annotations request")
         return None
     if isinstance(policy, config.File):
         return PolicyFile(
@@ -398,8 +399,8 @@ def policy_source(configured: Config, beside: Sequence[str] = ()) -> Source | No
         )
     if policy is None:
         log.warning(
-            "no policy is configured, so nothing that needs one is allowed;"
-            " write one (policy: {file: PATH}), or policy: %s to allow everything",
+            "no policy is configured, so every request that needs one is"
+            " denied; set one (policy: {file: PATH}), or policy: %s to allow everything",
             config.UNRESTRICTED,
         )
     return Fixed(policy or DENY_ALL)

@@ -50,7 +50,7 @@ class InjectorService(ConfiguredService):
         return dataclasses.replace(self.plugin, failure_policy=policy)
 
     def expected(self, pod: Pod, container: Container) -> Adjustment:
-        """Return what a container is to be given as things are now; RequestError if it can't."""
+        """Return the adjustment that a container should get now; RequestError if that fails."""
         environment = self._environment
         return environment.injector(pod, container, environment.host(pod, container))
 

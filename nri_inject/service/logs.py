@@ -67,5 +67,5 @@ def _escaped(character: str) -> str:
 
 
 def _bounded(message: str) -> str:
-    """Cut a message that nobody would read to its end."""
+    """Cut a message that is too long."""
     return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"

@@ -163,14 +163,14 @@ def _parameters() -> list[click.Parameter]:
         option(
             "--socket-path",
             metavar="PATH",
-            help=f"The runtime's NRI socket, {DEFAULT_SOCKET} unless given.",
+            help=f"NRI socket of the runtime; default: {DEFAULT_SOCKET}.",
         ),
         option(
             "--config",
             metavar="FILE",
             help="Configuration (YAML). The drop-in file that a runtime sends wins.",
         ),
-        option("--policy", metavar="FILE", help="Who may inject what; the word unrestricted."),
+        option("--policy", metavar="FILE", help="Policy file (YAML), or the word unrestricted."),
         option(
             "--cdi-dir",
             multiple=True,
@@ -186,13 +186,13 @@ def _parameters() -> list[click.Parameter]:
         option(
             "--unsafe-files",
             is_flag=True,
-            help="Do not ask who could have written the CDI and hook files.",
+            help="Skip the check of owners and modes of CDI and hook files.",
         ),
         option(
             "--metrics-address",
             metavar="HOST:PORT",
             callback=_address,
-            help="Where Prometheus finds metrics. Needs nri-inject[metrics].",
+            help="Address for Prometheus metrics. Needs nri-inject[metrics].",
         ),
         option(
             "--no-worker",
@@ -203,7 +203,7 @@ def _parameters() -> list[click.Parameter]:
             help="Serve in the process that has the connection, to debug a service.",
         ),
         option("--disable-watch", is_flag=True, hidden=True, expose_value=False),
-        option("--log-format", type=click.Choice(["text", "json"]), help="text unless given."),
+        option("--log-format", type=click.Choice(["text", "json"]), help="Default: text."),
         option("-v", "--verbose", count=True, help="Log more."),
         option("-q", "--quiet", is_flag=True, help="Log errors only."),
         option(
@@ -212,7 +212,7 @@ def _parameters() -> list[click.Parameter]:
             is_eager=True,
             expose_value=False,
             callback=print_version,
-            help="Print our version and that of the protocol, and end.",
+            help="Print the version and that of the protocol, and exit.",
         ),
     ]
 

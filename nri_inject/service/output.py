@@ -39,7 +39,7 @@ class Output:
     """Text for a file, or for standard output if `path` is None; a `stub.Watch`.
 
     A file is appended to and readable by its owner only, since containers' environments have
-    secrets. It is opened anew when it has been renamed or removed, as log rotation does.
+    secrets. It is opened again when it has been renamed or removed, as log rotation does.
     ConfigError if it cannot be opened. `on_reader_gone` is called when a pipe has no reader any
     more.
     """
@@ -116,7 +116,7 @@ class Output:
                 return
         self._disarm()
         if self._lost:
-            log.warning("%r is too slow: %d pieces are lost", self, self._lost)
+            log.warning("%r is too slow: %d texts are lost", self, self._lost)
             self._lost = 0
 
     def _take(self) -> bool:
@@ -139,20 +139,20 @@ class Output:
         """Give up what could not be written; say so when it begins."""
         self._rest = memoryview(b"")
         if not self._failing:
-            log.error("cannot write to %r: %s; what comes is lost", self, error.strerror)
+            log.error("cannot write to %r: %s; further output is lost", self, error.strerror)
             self._failing = True
         if isinstance(error, BrokenPipeError):
             self.on_reader_gone()
 
     def _follow(self) -> None:
-        """Open the file anew if its name leads elsewhere by now."""
+        """Open the file again if its name leads to another file now."""
         if self._path is None or _same_file(self._path, self._target):
             return
         try:
             self._retarget(_opened(self._path))
         except ConfigError as error:
             if not self._astray:
-                log.error("%s; the old file is written on", error)
+                log.error("%s; output continues to the old file", error)
             self._astray = True
         else:
             self._astray = False
@@ -173,7 +173,7 @@ class Output:
         try:
             self._epoll.register(self._target, select.EPOLLOUT)
             self._armed = self._target
-        except OSError:  # a regular file, for which nobody need wait
+        except OSError:  # a regular file, which is always ready
             self._epoll.register(self._always, select.EPOLLIN)
             self._armed = self._always
 

@@ -182,7 +182,9 @@ class Connection:
 
     def _end(self, fault: NriError | None = None) -> None:
         if fault is None and self.phase == "registering":
-            fault = ConnectionLost("the runtime closed the connection before configuring us")
+            fault = ConnectionLost(
+                "the runtime closed the connection before it configured the plugin"
+            )
         if self.phase != "ended":
             self.fault = self.fault or fault
         self._advance("connection ended")
@@ -193,7 +195,9 @@ class Connection:
         elif event.method == "UpdateContainers":
             self._updates.answered(event)
         elif isinstance(event, Failure):
-            self._end(RemoteError(event.code, f"the runtime refused us: {event.text}"))
+            self._end(
+                RemoteError(event.code, f"the runtime refused the registration: {event.text}")
+            )
 
     def _serve(self, call: Call) -> None:
         try:
@@ -204,7 +208,7 @@ class Connection:
         except Exception:  # a plugin's bug must not end the service of other containers
             log.exception("the handler of %s failed", call.method)
             name = self._handshake.plugin.name
-            fault = NriError(f"plugin {name} failed in {call.method}, its log tells why")
+            fault = NriError(f"plugin {name} failed in {call.method}, see its log")
             self._refuse(call, fault, Code.INTERNAL)
 
     def _response(self, call: Call) -> Message:

@@ -34,7 +34,7 @@ def launched_connection(environ: Mapping[str, str]) -> socket.socket | None:
             raise
     except OSError as error:
         raise ConnectionLost(
-            f"NRI_PLUGIN_SOCKET is {text}, which is no connected socket: {error.strerror}"
+            f"NRI_PLUGIN_SOCKET is {text}, which is not a connected socket: {error.strerror}"
         ) from error
     os.set_inheritable(connection.fileno(), False)
     return connection

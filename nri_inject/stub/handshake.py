@@ -101,7 +101,8 @@ class _Reported:
         self._count += len(part.pods) + len(part.containers)
         if self._count > self._limits.max_sync_objects:
             raise NriError(
-                f"the runtime reports more than {self._limits.max_sync_objects} pods and containers"
+                f"the runtime reported more than {self._limits.max_sync_objects} pods and"
+                " containers"
             )
 
     def keep(self, part: SynchronizeRequest) -> None:
@@ -109,8 +110,9 @@ class _Reported:
         self._bytes += part.ByteSize()
         if self._bytes > self._limits.max_sync_bytes:
             raise NriError(
-                f"the runtime reports more than {self._limits.max_sync_bytes >> 20} MiB of pods and"
-                " containers; a plugin with a handler synchronize_part can take them as they come"
+                f"the runtime reported more than {self._limits.max_sync_bytes >> 20} MiB of pods"
+                " and"
+                " containers; a plugin with a handler synchronize_part can read them in parts"
             )
         self.pods.extend(part.pods)
         self.containers.extend(part.containers)

@@ -168,7 +168,7 @@ class Stub(OldNames):
 
     def _pause(self, reason: str) -> None:
         pause = next(self._pauses)
-        log.warning("%s; connecting again in %.1f s", reason, pause)
+        log.warning("%s; reconnecting in %.1f s", reason, pause)
         self._loop.sleep(pause)
 
     def _serve(self, sockets: Sequence[socket.socket]) -> None:

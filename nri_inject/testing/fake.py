@@ -33,7 +33,7 @@ class FakeRuntime(World):
     """A runtime of a version, for tests: plugins connect, pods and containers live and end.
 
     `runtime`, `timeouts` and `rules` are those of `Adaptation`, `host` what `World` takes of it.
-    A plugin's `tap` is told all bytes of its session: a `Recorder`, say.
+    A plugin's `tap` gets all bytes of its session: a `Recorder`, say.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ Spend: TypeAlias = Callable[[int], None]
 
 
 class OverBudget(RequestError):
-    """Say that a container's request costs too much, and which part of it went over the budget."""
+    """A container's request costs too much; the sentence names the part above the budget."""
 
 
 class Budget:
@@ -45,8 +45,8 @@ class Budget:
         """
         self.spent += steps
         if self.spent > self._steps:
-            sentence = f"{doing} takes more than {self._steps} steps, the most for one container"
-            raise OverBudget([f"{sentence}; ask for fewer or shorter things"], where=self._where())
+            sentence = f"{doing} takes more than {self._steps} steps, the limit for one container"
+            raise OverBudget([f"{sentence}; request fewer or shorter things"], where=self._where())
 
 
 UNLIMITED: Final = Budget(steps=sys.maxsize)
@@ -62,10 +62,10 @@ def _nothing(_: object, __: object) -> int:
 
 
 class Counted(Mapping[K, V]):
-    """A mapping of the host's things whose look-ups cost steps.
+    """A mapping of the host's things whose lookups cost steps.
 
-    `price` is what a look-up costs at least, `surcharge` what it turns out to have cost beyond
-    that, by its result; None is for a key that is not there.
+    `price` is the minimum cost of a lookup, `surcharge` the further cost that depends on its
+    result; None stands for a missing key.
     """
 
     def __init__(

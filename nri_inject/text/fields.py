@@ -56,7 +56,7 @@ class Problem:
 
 
 class Fault(ValueError):
-    """What is wrong with one value; who catches it adds in front which value it was."""
+    """The fault of one value; each caller adds the value's place in front."""
 
     def __init__(self, *faults: str | Problem) -> None:
         self.problems = tuple(
@@ -95,7 +95,7 @@ MAX_FAULTS: Final = 20
 
 
 class Findings:
-    """What was found to be wrong, or odd, in one value so far, in the order of the text.
+    """The faults and warnings of one value so far, in the order of the text.
 
     `errors` counts the faults; with `most` of them a reader stops.
     """
@@ -261,7 +261,7 @@ def read_tabbed_line(value: Value) -> str:
 
 def _check_line(text: str, searched: str) -> None:
     if _CONTROL.search(searched):
-        raise Fault(f"{quoted(text)} has a control character")
+        raise Fault(f"{quoted(text)} contains a control character")
 
 
 def check_length(text: str) -> None:
@@ -441,10 +441,10 @@ class Map:
             return None
         first = known.name if known.name in keys else next(k for k in keys if folded(k) == name)
         if first != key:
-            sentence = f"{known.name} is given twice, as {quoted(first)} and {quoted(key)}"
+            sentence = f"{known.name} is set twice, as {quoted(first)} and {quoted(key)}"
             found.error("duplicate-key", sentence, key=known.name)
             return None
-        found.warn("key-case", f"the key is read as {known.name}; write it so", key)
+        found.warn("key-case", f"the key is read as {known.name}; use that spelling", key)
         return known
 
     def _miss(self, known: Field, keys: Iterable[str], found: Findings) -> None:

@@ -40,24 +40,24 @@ class Pattern:
     _below: re.Pattern[str] | None
 
     def matches(self, name: str) -> bool:
-        """Tell whether the pattern stands for the whole name."""
+        """Tell whether the pattern matches the whole name."""
         if self._regex is None:
             return name == self.literal
         return self._regex.fullmatch(name) is not None
 
     def covers(self, path: str) -> bool:
-        """Tell whether the pattern stands for a clean path or for a directory above it.
+        """Tell whether the pattern matches a clean path or a directory above it.
 
-        One comparison does, however deep the path lies.
+        It takes one comparison, however deep the path lies.
         """
         if self.literal is not None:
             return is_below(path, self.literal)
         return self._below is not None and self._below.fullmatch(path) is not None
 
     def reaches_into(self, directory: str) -> bool:
-        """Tell whether something that the pattern stands for may lie inside a clean path.
+        """Tell whether a path inside a clean path may match the pattern.
 
-        That is told by the pattern's first parts: of /home/*/.ssh something may lie in /home/bob.
+        The pattern's first parts decide: a match of /home/*/.ssh may lie in /home/bob.
         """
         if directory == "/":
             return True
@@ -68,7 +68,7 @@ class Pattern:
         return len(parts) > depth and _known("/".join(parts[:depth])).matches(directory)
 
     def meets(self, head: str, tail: str) -> bool:
-        """Tell whether the pattern stands for a name that begins and ends so, whatever between.
+        """Tell whether a name with this beginning and this end may match the pattern.
 
         No name may have a slash.
         """
@@ -79,14 +79,14 @@ class Pattern:
 
     @property
     def directory(self) -> str:
-        """A path that all it stands for is at or below; of a text without special ones itself."""
+        """A directory above all matches; the text itself if it has no special characters."""
         return self.literal or self.stem.rpartition("/")[0] or "/"
 
 
 class Stems(Generic[T]):
-    """Values by a pattern's stem, to find those whose pattern may stand for a name.
+    """Values by a pattern's stem, to find the patterns that may match a name.
 
-    What is looked at grows with the length of the name, and not with the number of patterns.
+    The cost grows with the length of the name, and not with the number of patterns.
     """
 
     __slots__ = ("_by_stem", "_lengths")
@@ -107,9 +107,9 @@ class Stems(Generic[T]):
 
 
 def pattern(text: str) -> Pattern:
-    """Return the pattern that a text is; raises Fault for one that stands for nothing."""
+    """Return the pattern of a text; raises Fault for one that matches nothing."""
     if not text:
-        raise Fault("an empty pattern stands for nothing")
+        raise Fault("an empty pattern matches nothing")
     special = _SPECIAL.search(text)
     if special is None:
         return Pattern(text, text, text, None, None)
@@ -120,7 +120,7 @@ def pattern(text: str) -> Pattern:
 
 
 def literally(text: str) -> str:
-    """Return the pattern that stands for a text and for nothing else."""
+    """Return the pattern that matches exactly this text."""
     return _SPECIAL.sub(r"[\g<0>]", text)
 
 
@@ -164,7 +164,7 @@ def _translated(text: str) -> str:
             fixed, star = "", True
             if len(word) > 1:
                 if len(word) > 2 or token.end() != len(text):
-                    raise Fault(f"{quoted(text)}: '**' may stand at the end only")
+                    raise Fault(f"{quoted(text)}: '**' is allowed at the end only")
                 return "".join(parts) + ".*"
         elif word == "?":
             fixed += "[^/]"
@@ -184,10 +184,10 @@ _MEMBER: Final = re.compile(r"(.)-(.)|(.)", re.DOTALL)
 
 def _set(text: str, negated: str, members: str) -> str:
     if not members or "/" in members:
-        raise Fault(f"{quoted(text)}: a set must have members, and '/' is none")
+        raise Fault(f"{quoted(text)}: a set must contain characters other than '/'")
     if members.startswith("^"):
         # Shells and regular expressions disagree on what it means here.
-        raise Fault(f"{quoted(text)}: a set begins with '^'; write '!' for all but these")
+        raise Fault(f"{quoted(text)}: a set begins with '^'; use '!' to negate it")
     escaped = "".join(_member(*member.groups()) for member in _MEMBER.finditer(members))
     expression = f"[^/{escaped}]" if negated else f"[{escaped}]"
     try:

@@ -1,6 +1,6 @@
 """JSON, read by the json module in two ways: as Go's encoding/json, and as a YAML parser.
 
-Both know what the module hides: which keys are given twice.
+Both find repeated keys, which the json module hides.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _MAX_WHOLE: Final = 30  # characters; int() takes quadratic time, and refuses 43
 
 
 def _no_constant(text: str) -> Value:
-    raise Malformed(f"not JSON: {text} is no value")
+    raise Malformed(f"not JSON: {text} is not a value")
 
 
 _MEMBERS: Final = json.JSONDecoder(

@@ -1,7 +1,7 @@
 """Regular expressions of hook definitions: Go's syntax, and time linear in the text's length.
 
-The texts come from whoever may create pods, so Python's own `re` would not do, neither for its
-running time nor for its meaning. This is the only module that knows of google-re2.
+A pod's author chooses the texts, so Python's own `re` is unsuitable, for its running time and for
+its meaning. This is the only module that knows of google-re2.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Pattern:
 
     @property
     def beginning(self) -> str:
-        """How a text must begin that the pattern occurs in; empty if that cannot be told."""
+        """How a text must begin that the pattern occurs in; empty if that is unknown."""
         found = _BEGINNING.match(self.text)
         is_one = "|" not in _GROUP.sub("", self.text)
         return found[1] if found and is_one else ""
@@ -148,7 +148,7 @@ def remembering(answer: Callable[[Text], T], most: int = _MOST_REMEMBERED) -> Ca
 
 
 class _Memory(dict[Text, T]):
-    """The answers that are remembered; looking up another text asks for its answer.
+    """The answers that are remembered; looking up another text computes its answer.
 
     So the usual text is looked up in C. An lru_cache would keep long texts as well.
     """
@@ -175,10 +175,10 @@ _LONGEST_AT_ONCE: Final = 512  # bytes
 
 
 def which(patterns: Iterable[Pattern]) -> Which:
-    """Return a function that tells which of some patterns occur in a text, by their numbers.
+    """Return a function that finds the numbers of the patterns that occur in a text.
 
-    One pass over the text finds all of them. It answers None where it cannot tell: the text is
-    long, or the patterns together are too large.
+    One pass over the text finds all of them. It returns None if it cannot decide: the text is long,
+    or the patterns together are too large.
     """
     try:
         match = _set_of(["", *(pattern.text for pattern in patterns)]).Match
@@ -232,6 +232,6 @@ def _words(error: Exception) -> str:
 def _options(budget: int) -> Any:
     options = re2.Options()
     options.log_errors = False
-    options.never_capture = True  # where the groups are is nobody's question
+    options.never_capture = True  # no caller reads the groups
     options.max_mem = budget
     return options

@@ -15,7 +15,7 @@ PARSER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlError(NriError):
-    """Say why a text is not the YAML that we accept, and where, if that is known.
+    """The fault of a YAML text, and its place, if that is known.
 
     `line` and `column` count from 1, in characters.
     """
@@ -115,7 +115,7 @@ def fault(event: Event, problem: str) -> YamlError:
 def _syntax_error(error: yaml.MarkedYAMLError) -> YamlError:
     problem = _bounded(" ".join(part for part in (error.problem, error.context) if part))
     if "maximum nesting depth" in problem:
-        # libyaml of PyYAML 6.0.4, which looks a thousand deep before it tells of the first.
+        # libyaml of PyYAML 6.0.4, which reads a thousand levels deep before it reports the first.
         problem = "lists and maps are too deep"
     mark = error.problem_mark or error.context_mark
     if mark is None:

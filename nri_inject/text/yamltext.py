@@ -251,7 +251,7 @@ class _MapFrame(_Frame):
     def add_merge_key(self, event: Event) -> None:
         """Take `<<` for the next key."""
         if self.strict and self.merged is not None:
-            raise fault(event, "'<<' is given twice; give one a list of the maps")
+            raise fault(event, "'<<' appears twice; use one with a list of the maps")
         self.merging = True
         self.wants_key = False
 
@@ -272,7 +272,7 @@ class _MapFrame(_Frame):
             # Which of the two counts is not for us to say.
             both = next((key for key in source if key in self.value), None) if self.strict else None
             if both is not None:
-                raise fault(event, f"'<<' has {quoted(both)}, which stands above; put '<<' first")
+                raise fault(event, f"'<<' has {quoted(both)}, which are set above; put '<<' first")
             self.merged.append(source)
 
     def close(self) -> Value:
@@ -323,7 +323,7 @@ class _Builder:
 
     def _start(self, event: Event) -> None:
         if self._strict and event.version not in (None, (1, 1)):
-            raise fault(event, "a %YAML line that does not say 1.1; leave it out")
+            raise fault(event, "the %YAML line must say 1.1; remove it")
 
     def _scalar(self, event: Event) -> None:
         if event.tag:

@@ -55,9 +55,9 @@ class Piece(NamedTuple):
 
 @dataclass(slots=True)
 class Exchange:
-    """A call and what was answered to it: a message, a status, or neither if the recording ends.
+    """A call and its answer: a message, a status, or neither if the recording ends before.
 
-    `caller` is the side that called, `timeout` what it told of its deadline, in nanoseconds.
+    `caller` is the side that called, `timeout` its deadline, in nanoseconds.
     """
 
     caller: Role
@@ -69,7 +69,7 @@ class Exchange:
 
 
 class Recorder:
-    """Write down a session as it goes on: to be called with whoever speaks, and the bytes.
+    """Record a session: a function to be called with each sender and its bytes.
 
     `write` gets whole lines, as the `write` of a text file takes them.
     """
@@ -100,7 +100,7 @@ def encode(piece: Piece, about: str = "") -> str:
 
 
 def decode(line: str | bytes) -> Piece:
-    """Return the piece that a line is; RecordingError says what is wrong with one that is none."""
+    """Return the piece of a line; RecordingError says why a line is not one."""
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:

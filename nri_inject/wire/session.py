@@ -1,8 +1,8 @@
 """One conversation between a runtime and a plugin, in either role: bytes in, events out.
 
-The session numbers calls, matches answers, decodes and encodes, and answers by itself what
-needs no decision (unknown services and methods, broken requests). What it wants said is
-fetched with `outgoing()`. It owns no socket, no clock, no thread and no log.
+The session numbers calls, matches answers, decodes and encodes, and answers by itself where no
+decision is needed (unknown services and methods, broken requests). `outgoing()` returns the bytes
+to send. It owns no socket, no clock, no thread and no log.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ class Session:
     def call(self, method: str, request: Message, timeout: int = 0) -> int:
         """Call a method of the peer; return the stream number of the answer to come.
 
-        `timeout` in nanoseconds is told to the peer; keeping to it is the driver's business,
-        with `forget` for a call that nobody waits for any longer. Raises KeyError for a method
+        `timeout` in nanoseconds is sent to the peer; keeping to it is the driver's business,
+        with `forget` for a call that is given up. Raises KeyError for a method
         that the peer's service does not have and ValueError for a request that is too long.
         """
         expected = self._calls.methods[method][0]

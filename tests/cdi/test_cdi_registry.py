@@ -123,7 +123,7 @@ def test_half_written_file_keeps_its_devices_and_says_so(tmp_path: Path, opened:
     snapshot = registry.current()
     assert value(snapshot) == "A=1"
     assert snapshot.files[0].stale
-    assert snapshot.warnings[str(file)] == ("what the file had before is still in use",)
+    assert snapshot.warnings[str(file)] == ("the previous version of the file is still in use",)
     assert len(snapshot.errors[str(file)]) == 1
     file.write_text(text("2"))
     snapshot = registry.current()
@@ -277,16 +277,16 @@ def test_nothing_that_stands_there_blocks_or_hides_other_files(
     snapshot = opened(tmp_path, unsafe=True).current()
     assert value(snapshot) == "A=1"
     assert {Path(path).name: found for path, found in snapshot.errors.items()} == {
-        "dangling.yaml": ("is a link to nothing: does not exist",),
+        "dangling.yaml": ("is a dangling link: does not exist",),
         "directory.json": ("is a directory, not a file",),
         "fifo.json": ("is a fifo, not a file",),
-        "huge.json": ("has 1099511627776 bytes, at most 16777216 are read",),
+        "huge.json": ("has 1099511627776 bytes, at most 16777216 allowed",),
         "loop.json": ("is a loop of links",),
         "null.json": ("is a device, not a file",),
         "socket.json": ("is a socket, not a file",),
     }
     assert snapshot.warnings == {
-        str(tmp_path / "b.yml"): ("is not read: specs end in .json or .yaml",)
+        str(tmp_path / "b.yml"): ("is ignored: specs end in .json or .yaml",)
     }
 
 
@@ -330,8 +330,8 @@ def test_conflict_is_told_for_each_file(tmp_path: Path, opened: Open) -> None:
     assert snapshot.devices == {}
     assert snapshot.errors[str(tmp_path / "b.json")] == (
         (
-            f"'vendor.com/device=a' is defined by {tmp_path}/a.json and {tmp_path}/c.json too,"
-            " so by neither"
+            f"'vendor.com/device=a' is also defined by {tmp_path}/a.json and {tmp_path}/c.json,"
+            " so neither is used"
         ),
     )
 

@@ -104,7 +104,7 @@ def test_name_that_asks_for_a_removal_is_refused() -> None:
         "hooks": [{"hookName": "prestart", "path": "-x"}],
         "netDevices": [{"hostInterfaceName": "-e", "name": "a"}],
     }
-    ending = "begins with '-', which asks NRI for a removal"
+    ending = "begins with '-', which NRI reads as a removal"
     assert faults(edits) == (
         f"variable '-A' {ending}",
         f"device node '-/dev/null' {ending}",
@@ -197,7 +197,7 @@ def test_fifo_becomes_a_mount_of_the_hosts() -> None:
 
 def test_fifo_that_the_host_lacks_is_a_fault() -> None:
     assert faults(node(path="/run/x", type="p")) == (
-        "device node '/run/x': a fifo has to be mounted from the host, which has no '/run/x'",
+        "device node '/run/x': a fifo must be mounted from the host, which has no '/run/x'",
     )
 
 
@@ -270,8 +270,9 @@ def test_node_that_the_host_keeps_closed_is_warned_of_in_a_user_namespace() -> N
     assert resolution.unsupported == ()
     assert resolution.warnings == (
         (
-            f"device '/dev/sda': {MOUNTED} (runc does, crun does not), and its mode 0660 keeps the"
-            f" container out; let others open the host's node, or {ADVICE}"
+            f"device '/dev/sda': {MOUNTED} (runc does, crun does not), and its mode 0660 denies"
+            " access"
+            f" to the container; allow others to open the host's node, or {ADVICE}"
         ),
     )
 
@@ -435,14 +436,14 @@ def unknown(name: str, snapshot: Snapshot) -> str:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("v.com/d=7", "no CDI device 'v.com/d=7'; known of v.com/d: 0"),
+        ("v.com/d=7", "no CDI device 'v.com/d=7'; known devices of v.com/d: 0"),
         ("v.com/e=0", "no CDI device 'v.com/e=0'; did you mean 'v.com/d=0'?"),
-        ("d=0", "no CDI device 'd=0'; a name looks like vendor.com/class=name"),
+        ("d=0", "no CDI device 'd=0'; expected a name such as vendor.com/class=name"),
         (
             "v.com/d=0,v.com/d=0",
-            "no CDI device 'v.com/d=0,v.com/d=0'; make each name an item of its own",
+            "no CDI device 'v.com/d=0,v.com/d=0'; list each name as a separate item",
         ),
-        ("v.com/d=\x1b[0m", "no CDI device 'v.com/d=\\x1b[0m'; known of v.com/d: 0"),
+        ("v.com/d=\x1b[0m", "no CDI device 'v.com/d=\\x1b[0m'; known devices of v.com/d: 0"),
     ],
 )
 def test_unknown_name_gets_a_hint(name: str, sentence: str) -> None:
@@ -454,7 +455,7 @@ def test_cause_may_be_a_file_in_error_or_a_directory_that_is_missing() -> None:
     snapshot = registry.snapshot(["/etc/cdi", "/run/cdi"], [bad], missing=["/run/cdi"])
     sentence = unknown("v.com/d=0", snapshot)
     assert sentence.startswith(
-        "no CDI device 'v.com/d=0'; no device is known at all; /etc/cdi/a.json is in error: line "
+        "no CDI device 'v.com/d=0'; no CDI device is defined; /etc/cdi/a.json has an error: line "
     )
     assert sentence.endswith("; /run/cdi does not exist")
 
@@ -527,24 +528,28 @@ def test_a_path_of_a_spec_that_others_could_redirect_is_an_error(
     with pytest.raises(CdiError) as caught:
         resolve(["v.com/d=0"], known(edits), nodes, files=files)
     assert caught.value.faults == (
-        f"{what}: others could lead '/srv/data' elsewhere: /srv belongs to user 7, not to root",
+        f"{what}: others can redirect '/srv/data': /srv belongs to user 7, not to root",
     )
 
 
 def test_a_hook_of_a_spec_that_others_could_rewrite_is_an_error() -> None:
-    files = {"/srv/data": HostPath("/srv/data", writable_by="/srv/data can be written by everybody")}
+    files = {
+        "/srv/data": HostPath("/srv/data", writable_by="/srv/data can be written by everybody")
+    }
     with pytest.raises(CdiError) as caught:
         resolve(["v.com/d=0"], known(EDITS_OF_THE_HOST["createRuntime hook"]), {}, files=files)
     assert caught.value.faults == (
         (
-            "createRuntime hook: others could rewrite '/srv/data':"
+            "createRuntime hook: others can change '/srv/data':"
             " /srv/data can be written by everybody"
         ),
     )
 
 
 def test_a_start_container_hook_is_a_program_of_the_containers_own() -> None:
-    files = {"/srv/data": HostPath("/srv/data", writable_by="/srv/data can be written by everybody")}
+    files = {
+        "/srv/data": HostPath("/srv/data", writable_by="/srv/data can be written by everybody")
+    }
     edits = {"hooks": [{"hookName": "startContainer", "path": "/srv/data"}]}
     adjustment = resolve(["v.com/d=0"], known(edits), {}, files=files).adjust
     assert [hook.path for hook in adjustment.hooks.start_container] == ["/srv/data"]
@@ -557,7 +562,7 @@ def test_a_path_of_a_spec_through_a_link_on_procfs_is_an_error() -> None:
     assert caught.value.faults == (
         (
             "mount to '/in': /proc/self/cwd/etc leads through /proc/self, a link on procfs,"
-            " which leads each process elsewhere"
+            " which differs for each process"
         ),
     )
 

@@ -50,7 +50,7 @@ devices:
     assert sentences(text) == [
         (
             "line 1, column 13: cdiVersion: '1.2.0' is not a version of CDI; newer than 1.1.0, the"
-            " newest known here; try that one"
+            " newest known version; use that one"
         ),
         "line 2, column 7: kind: 'vendor.com', not vendor/class, cannot be the kind's vendor",
         "line 4, column 9: devices[0].name: '-a' cannot be the name of a device",
@@ -142,13 +142,13 @@ def test_null_device_is_a_device_without_a_name() -> None:
 
 def test_key_in_two_letter_cases_is_given_twice() -> None:
     value = {**document(), "KIND": "vendor.com/other"}
-    assert problems(value) == [("duplicate-key", ": kind is given twice, as 'kind' and 'KIND'")]
+    assert problems(value) == [("duplicate-key", ": kind is set twice, as 'kind' and 'KIND'")]
 
 
 def test_further_document_is_told() -> None:
     text = json.dumps(document()) + "\n---\n{}\n"
     assert sentences(text) == [
-        "line 2, column 1: a second document begins here, which runtimes do not read"
+        "line 2, column 1: a second document begins here; runtimes read only the first"
     ]
 
 

@@ -102,9 +102,9 @@ def test_validate_warns_of_hooks_without_env(directory: Path) -> None:
     )
     status, text = run("validate", spec)
     sentence = (
-        f"the hook has no env, so nri-inject runs it with {PATH} and no other variable; a runtime"
-        " that reads this file itself, as in mode native, may run it with the variables of the"
-        " container, LD_PRELOAD among them"
+        f"the hook has no env, so nri-inject passes only {PATH}; a runtime that reads"
+        " this file itself, as in mode native, may pass the container's variables,"
+        " such as LD_PRELOAD"
     )
     assert (status, text.splitlines()) == (
         0,
@@ -124,16 +124,17 @@ def test_validate_tells_file_place_and_sentence(directory: Path) -> None:
         1,
         [
             (
-                f"{bad}: line 1, column 13: cdiVersion: '0.3.0' is too low for what the spec uses;"
-                " raise it to 0.5.0"
+                f"{bad}: line 1, column 13: cdiVersion: '0.3.0' is too low for the fields that the"
+                " spec"
+                " uses; raise it to 0.5.0"
             ),
             (
                 f"{bad}: warning: line 3, column 18: devices[0].name: not in quotes, so it is read"
                 " as '1'"
             ),
             (
-                f"{bad}: line 3, column 37: devices[0].containerEdits: there is no edit, and a"
-                " device needs one"
+                f"{bad}: line 3, column 37: devices[0].containerEdits: no edits; a device must have"
+                " at least one"
             ),
         ],
     )
@@ -144,7 +145,7 @@ def test_validate_tells_file_place_and_sentence(directory: Path) -> None:
         "line": 1,
         "column": 13,
         "path": "cdiVersion",
-        "message": "'0.3.0' is too low for what the spec uses; raise it to 0.5.0",
+        "message": "'0.3.0' is too low for the fields that the spec uses; raise it to 0.5.0",
     }
 
 
@@ -200,7 +201,7 @@ def test_inject_of_what_cannot_be_had(directory: Path) -> None:
     status, text = run(*arguments, given="{}")
     assert status == 1
     assert json.loads(text) == {
-        "error": "no CDI device 'v.com/d=c'; known of v.com/d: a, b",
+        "error": "no CDI device 'v.com/d=c'; known devices of v.com/d: a, b",
         "unresolved": ["v.com/d=c"],
     }
     assert run(*arguments, given="[]")[0] == 1
@@ -249,7 +250,7 @@ EVERYTHING: dict[str, Any] = {
         ('{"hooks": true}', "OCI spec: hooks: true is not a map"),
         ("[]", "OCI spec -: a JSON object expected"),
         ("{", "cannot read OCI spec -: Expecting property name enclosed in double quotes"),
-        ('{"a": NaN}', "cannot read OCI spec -: NaN is no JSON"),
+        ('{"a": NaN}', "cannot read OCI spec -: NaN is not JSON"),
     ],
 )
 def test_inject_into_what_is_no_oci_spec(given: str, fault: str, directory: Path) -> None:

@@ -179,7 +179,7 @@ def test_files_of_others_are_left_alone(host: Path, tmp_path: Path) -> None:
     status, _, errors = run("--root", host, "--output", directory, "--class", "fuse")
     assert (status, errors) == (
         1,
-        f"Error: {directory}/nri-inject-fuse.yaml was not made by this command; move it away\n",
+        f"Error: {directory}/nri-inject-fuse.yaml was not written by this command; move it\n",
     )
     assert (directory / "nri-inject-fuse.yaml").read_text() == "mine"
     store(host, directory, "--class", "kvm")

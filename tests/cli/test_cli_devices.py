@@ -67,7 +67,7 @@ def test_a_selector_that_means_nothing_is_told_beside_the_others(host: Path) -> 
         "/dev/fuse  c 10:229  no node in /dev",
         f'  ask  {KEY}: "- device: /dev/fuse"',
     ]
-    assert errors == "Error: class:hidraw means no device; nri-inject devices explain it\n"
+    assert errors == "Error: class:hidraw matches no device; see nri-inject devices explain\n"
 
 
 def test_the_nodes_of_this_host_have_mode_and_owner() -> None:
@@ -141,7 +141,7 @@ def test_a_serial_number_is_written_so_that_it_means_itself(
 def test_explain_what_is_meant_and_why(host: Path) -> None:
     assert run("explain", "--root", host, "usb:0403:6001:A50285BI") == (
         0,
-        f"""usb:0403:6001:A50285BI means 1 device
+        f"""usb:0403:6001:A50285BI matches 1 device
 /dev/ttyUSB2  c 188:2  no node in /dev
   also {BY_ID}
   also /dev/serial/by-path/pci-0000:00:14.0-usb-0:1.3:1.0-port0
@@ -159,7 +159,7 @@ def test_explain_what_comes_near(host: Path) -> None:
     status, text, _ = run("explain", "--root", host, "usb:0403:6001:A50285BJ,CLASS=tty-usb")
     assert (status, text) == (
         1,
-        """usb:0403:6001:A50285BJ,CLASS=tty-usb means none of 31 devices
+        """usb:0403:6001:A50285BJ,CLASS=tty-usb matches none of 31 devices
 near: /dev/ttyUSB2  c 188:2  no node in /dev
   but USB serial A50285BJ (it is A50285BI)
 near: /dev/bus/usb/001/013  c 189:12  no node in /dev

@@ -72,7 +72,7 @@ def test_list_for_people_has_warnings(hooks: Path) -> None:
         0,
         (
             f"{file}: {hooks.parent}/program at no stage\n"
-            "  warning: no stages, so nothing is ever injected\n"
+            "  warning: no stages, so it is never injected\n"
         ),
     )
 
@@ -114,7 +114,7 @@ def test_validate_has_a_line_for_each_fault(hooks: Path) -> None:
         1,
         [
             f"{bad}: hook.path: program /none does not exist",
-            f"{bad}: when.commands[0]: '(' is no pattern: missing ): (",
+            f"{bad}: when.commands[0]: '(' is not a pattern: missing ): (",
             f"{bad}: stages[0]: 'x' must be one of {known}",
             f"{broken}: line 2, column 11: not JSON: expecting ':' delimiter",
             "/no/such.json: /no/such.json does not exist: there is no '/no'",
@@ -138,8 +138,8 @@ def test_validate_warns_and_ends_well(hooks: Path) -> None:
 def test_validate_warns_of_a_hook_without_env(hooks: Path) -> None:
     file = define(hooks, "a.json", hook={"path": str(hooks.parent / "program")})
     sentence = (
-        f"env is empty, so the program gets {PATH} and no other variable; CRI-O and podman"
-        " read these files as well, and may run it with the variables of the container"
+        f"env is empty, so the program gets only {PATH}; CRI-O and podman"
+        " read these files, too, and may pass it the container's variables"
     )
     assert run("validate", file) == (0, f"{file}: warning: {sentence}\n")
 
@@ -208,7 +208,7 @@ def test_match_leaves_out_a_hook_without_its_program(hooks: Path) -> None:
         "unmatched": [
             {
                 "file": file,
-                "because": "matched because always is true, but is left out:"
+                "because": "matched because always is true, but is not usable:"
                 " program /none does not exist",
             }
         ],

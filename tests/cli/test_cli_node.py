@@ -48,7 +48,8 @@ def test_programs_that_need_this_python_are_not_for_another_host(host: Path) -> 
         1,
         "",
         (
-            "Error: with --root the programs are copied, and these need this Python; use the"
+            "Error: with --root the programs are copied, and these programs need this Python; use"
+            " the"
             " self-contained build (make binaries)\n"
         ),
     )
@@ -58,7 +59,7 @@ def test_a_host_without_a_runtime_is_an_error(tmp_path: Path) -> None:
     for command in ("install", "doctor"):
         status, _, errors = ended(command, "--root", tmp_path)
         assert status == 1
-        assert errors.startswith(f"Error: no runtime found below {tmp_path}; say which one")
+        assert errors.startswith(f"Error: no runtime found below {tmp_path}; choose one")
 
 
 def test_nothing_installed_is_nothing_to_take_away(host: Path) -> None:
@@ -71,9 +72,9 @@ def test_doctor_says_what_is_wrong_and_what_to_do(host: Path) -> None:
     assert ended("doctor", "--root", host) == (
         1,
         (
-            "problem  /etc/containerd/config.toml does not say whether NRI is on, and before"
+            "problem  /etc/containerd/config.toml does not set whether NRI is on; before"
             " containerd 2.0 it is off\n"
-            "         do: switch NRI on in /etc/containerd/config.toml: disable = false and"
+            "         do: enable NRI in /etc/containerd/config.toml: disable = false and"
             ' disable_connections = false in [plugins."io.containerd.nri.v1.nri"]; restart'
             " containerd\n"
             "problem  NRI socket /var/run/nri/nri.sock: no such file or directory\n"

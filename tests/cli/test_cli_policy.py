@@ -48,7 +48,7 @@ def test_a_sound_policy_is_0(files: tuple[Path, Path]) -> None:
     result = run("--policy", policy)
     assert (result.return_value, result.output) == (
         0,
-        f"{policy}: 1 rules, mode enforce, no fault\n",
+        f"{policy}: 1 rules, mode enforce, no error\n",
     )
 
 
@@ -72,7 +72,7 @@ def test_a_policy_that_others_can_write_is_not_believed(files: tuple[Path, Path]
     result = run("--policy", policy)
     assert result.return_value == 1
     assert result.output == (
-        f"Error: {policy}: {policy} can be written by everybody (mode 0666); it is not believed\n"
+        f"Error: {policy}: {policy} can be written by everybody (mode 0666); refusing to read it\n"
     )
     assert run("--unsafe-files", "--policy", policy).return_value == 0
 
@@ -87,14 +87,14 @@ def test_decisions_are_told_container_by_container(files: tuple[Path, Path]) -> 
         "pod team/web, container b\n"
         "  policy allows device '/dev/null' (c 1:3): by rule 'bin'\n"
         "  fails  annotation devices.noderesource.dev/container.b: device '/dev/full' (c 1:7):"
-        f" no rule of {policy} allows it; a rule that does:"
+        f" no rule of {policy} allows it; a rule that allows it:"
         " {who: {namespaces: [team]}, allow: {devices: [/dev/full]}}\n"
         "pod team/web, container c\n"
         "  fails  annotation sysctl.noderesource.dev/container.c: sysctl 'net.core.somaxconn':"
-        f" no rule of {policy} allows it; a rule that does:"
+        f" no rule of {policy} allows it; a rule that allows it:"
         " {who: {namespaces: [team]}, allow: {sysctl: [net.core.somaxconn]}}\n"
         "pod team/web, container d\n"
-        "  asks for nothing that needs a rule\n"
+        "  requests nothing that needs a rule\n"
     )
 
 
@@ -123,7 +123,11 @@ def test_json_is_a_line_for_each_container(files: tuple[Path, Path]) -> None:
 def test_the_suggested_rule_allows_exactly_what_was_denied(files: tuple[Path, Path]) -> None:
     policy, pod = files
     denied = run("--policy", policy, pod).output
-    rules = [line.split("a rule that does: ")[1] for line in denied.splitlines() if "does:" in line]
+    rules = [
+        line.split("a rule that allows it: ")[1]
+        for line in denied.splitlines()
+        if "allows it:" in line
+    ]
     policy.write_text(RULES + "".join(f"  - {rule}\n" for rule in rules))
     result = run("--policy", policy, pod)
     assert result.return_value == 0

@@ -130,7 +130,7 @@ def test_a_name_that_python_has_already_is_refused(attempt: New, name: str) -> N
     module = name.replace("-", "_")
     assert status == 2
     assert errors.splitlines()[-1] == (
-        f"Error: name {name!r}: Python has a module or word {module} already"
+        f"Error: name {name!r}: {module} is a module or keyword of Python"
     )
 
 
@@ -153,7 +153,7 @@ def test_nothing_is_written_over(attempt: New, make: str) -> None:
         there.symlink_to("/dev/null" if make == "link" else "/nowhere")
     before = list(Path().iterdir()), there.lstat().st_mtime_ns
     status, _, errors = attempt("greeter")
-    assert (status, errors.splitlines()[-1]) == (2, "Error: greeter exists already")
+    assert (status, errors.splitlines()[-1]) == (2, "Error: greeter already exists")
     assert (list(Path().iterdir()), there.lstat().st_mtime_ns) == before
 
 

@@ -246,7 +246,8 @@ def test_the_rule_that_allows_is_told_and_what_none_allows_fails(
     status, output, _ = attempt("--policy", policy, pod)
     assert status == 1
     assert (
-        f"sysctl 'net.core.somaxconn': no rule of {policy} allows it; a rule that does:" in output
+        f"sysctl 'net.core.somaxconn': no rule of {policy} allows it; a rule that allows it:"
+        in output
     )
 
 
@@ -254,7 +255,7 @@ def test_without_a_policy_what_needs_a_rule_fails(tmp_path: Path, attempt: Try) 
     config = file(tmp_path, "nri.yaml", "on_unsupported: warn\n")
     status, output, _ = attempt("--config", config, file(tmp_path, "pod.yaml", SYSCTL))
     assert status == 1
-    assert "no rule of this node's policy (none is configured) allows it" in output
+    assert "no rule of this node's policy (none configured) allows it" in output
 
 
 @pytest.mark.parametrize("runtime", ["containerd", "containerd/", "/1.7", ""])
@@ -370,7 +371,9 @@ def test_a_broken_line_is_named_by_its_number_and_nothing_is_tried(
     path = file(tmp_path, "requests", f"{request(1)}\n\n{line}\n{request(2)}\n")
     status, output, errors = attempt("--format", "json", "--requests", path)
     assert (status, output) == (2, "")
-    assert errors.startswith(f"Error: {path}, line 3: no CreateContainerRequest in protobuf JSON: ")
+    assert errors.startswith(
+        f"Error: {path}, line 3: not a CreateContainerRequest in protobuf JSON: "
+    )
     assert errors.count("\n") == 1
 
 
@@ -487,7 +490,7 @@ def test_a_dying_plugin_is_reported(tmp_path: Path, attempt: Try) -> None:
         "container": "app",
         "error": f"{sentence}; a runtime would create the container without it",
     }
-    assert errors.splitlines()[0].endswith(f"warning {sentence}; it is dropped")
+    assert errors.splitlines()[0].endswith(f"warning {sentence}; it is disconnected")
 
 
 def test_a_dying_plugin_fails_the_container_if_it_wants_that(tmp_path: Path, attempt: Try) -> None:
@@ -577,7 +580,7 @@ def test_a_file_of_another_name_needs_index_and_name(tmp_path: Path, attempt: Tr
     assert attempt("--plugin", mine, pod) == (
         2,
         "",
-        f"Error: plugin {mine}: a file name such as 10-name expected; or give --idx and --name\n",
+        f"Error: plugin {mine}: a file name such as 10-name expected; or set --idx and --name\n",
     )
     status, output, _ = attempt("--plugin", mine, "--idx", "33", "--name", "mine", pod)
     assert status == 0
@@ -594,15 +597,15 @@ def test_what_cannot_start_ends_a_runtime_before_nri_0_7(tmp_path: Path, attempt
     assert attempt("--plugin", mine, "--runtime", "containerd/1.7.24", pod) == (
         2,
         "",
-        "Error: plugin 42-mine ended; containerd 1.7.24 would end, since it cannot do without it\n",
+        "Error: plugin 42-mine ended; containerd 1.7.24 would stop, since it requires the plugin\n",
     )
 
 
 def test_a_name_that_is_no_plugin_is_2(tmp_path: Path, attempt: Try) -> None:
     status, output, errors = attempt("--plugin", "gpu", file(tmp_path, "pod.yaml", SYSCTL))
     assert (status, output) == (2, "")
-    assert errors.startswith("Error: plugin 'gpu' is none of the suite (")
-    assert errors.endswith("; for an executable give a path, as in ./10-name\n")
+    assert errors.startswith("Error: plugin 'gpu' is not in the suite (")
+    assert errors.endswith("; for an executable write a path, as in ./10-name\n")
 
 
 # --- a whole life ---------------------------------------------------------------------------------
@@ -702,7 +705,7 @@ def test_a_plugin_that_dies_later_is_shown_where_it_died(tmp_path: Path, attempt
     assert [line for line in output.splitlines() if "stop:" in line] == [
         (
             "  life   stop: plugin 42-mine: the connection ended before the answer to"
-            " StopContainer; it is asked no more"
+            " StopContainer; it is not called again"
         )
     ]
 

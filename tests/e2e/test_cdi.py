@@ -166,7 +166,7 @@ def test_conflict_fails_the_container_with_both_files(cdi: Cdi) -> None:
     files = f"{cdi.directory}/a.json and {cdi.directory}/b.json"
     sentence = (
         "container main: no CDI device 'example.com/part=0':"
-        f" {files} both define it, so neither counts"
+        f" {files} both define it, so neither is used"
     )
     assert sentence in cdi.refusal("0")
 
@@ -175,12 +175,12 @@ def test_all_unknown_names_fail_the_container_together(cdi: Cdi) -> None:
     cdi.define("part.json", device("gpu0", env=["PART=on"]))
     text = cdi.refusal("gpu1", "gpu0", "other")
     assert "no CDI device 'example.com/part=gpu1'; did you mean 'example.com/part=gpu0'?" in text
-    assert "no CDI device 'example.com/part=other'; known of example.com/part: gpu0" in text
+    assert "no CDI device 'example.com/part=other'; known devices of example.com/part: gpu0" in text
 
 
 def test_file_in_error_is_named_as_the_cause(cdi: Cdi) -> None:
     cdi.define("part.json", device("0", env=["PART"]))
-    assert f"{cdi.directory}/part.json is in error: line 1, column " in cdi.refusal("0")
+    assert f"{cdi.directory}/part.json has an error: line 1, column " in cdi.refusal("0")
 
 
 def test_groups_fail_the_container_with_a_reason(cdi: Cdi) -> None:

@@ -174,7 +174,7 @@ def test_a_device_that_is_denied_by_a_name_of_udev_is_not_injected(suite: Suite)
     suite.configure(f"policy: {{rules: [{rules}]}}\nhost_root: /host\n")
     assert has_fuse(suite, run(suite, "before"))
     note, _ = suite.status()["notes"]
-    assert note.startswith("the plugin sees no database of udev in /run/udev/data, and rules of")
+    assert note.startswith("no udev database in /run/udev/data, and rules of")
     record = suite.place / "udev/data/c10:229"
     record.parent.mkdir()
     record.write_text("S:by-id/secret\n")
@@ -206,7 +206,7 @@ def test_what_the_pod_does_not_see_is_refused_and_not_said_to_be_missing(suite: 
     suite.configure(f"policy: {{rules: [{rules}]}}\nhost_root: /host\n")
     with pytest.raises(CriError) as refused:
         cri.create(pod, "main")
-    sees = "is not visible to the plugin, which sees of the host only /dev, "
+    sees = "is not visible to the plugin, which sees only /dev, "
     assert f"/etc/shadow {sees}" in str(refused.value)
     fake = "- {path: /etc/shadow, type: c, major: 1, minor: 3}"
     pod = cri.run_pod("fakes", annotations={"devices.noderesource.dev/pod": fake})
@@ -214,7 +214,7 @@ def test_what_the_pod_does_not_see_is_refused_and_not_said_to_be_missing(suite: 
         cri.create(pod, "main")
     assert f"on the host '/etc/shadow' {sees}" in str(refused.value)
     (note,) = suite.status()["notes"]
-    assert note.startswith("the plugin sees of the host only /dev, ")
+    assert note.startswith("the plugin sees only /dev, ")
 
 
 @pytest.mark.soak

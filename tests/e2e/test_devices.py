@@ -152,7 +152,7 @@ def test_a_selector_gives_the_device_under_its_alias_to_a_user_who_is_not_root(
     """The plugin runs before there is such a device, and learns of it from the kernel."""
     wish = "- {device: 'class:block,ATTR{size}=2053', as: /dev/archive, uid: 1000, gid: 1000}\n"
     pod = runtime.cri.run_pod("selected", annotations={MAIN: wish})
-    assert "'class:block,ATTR{size}=2053' matches no device of the node" in refusal(runtime, pod)
+    assert "'class:block,ATTR{size}=2053' matches no device" in refusal(runtime, pod)
 
     device = attach(loops, tmp_path, 2053)
     container = runtime.cri.run(pod, "main", run_as_user=1000)
@@ -184,7 +184,7 @@ def test_several_devices_have_a_place_each(runtime: Daemon) -> None:
 def test_more_devices_than_wanted_are_listed(runtime: Daemon) -> None:
     pod = runtime.cri.run_pod("many", annotations={MAIN: "- class:block,KERNEL=loop[01]\n"})
     assert (
-        "'class:block,KERNEL=loop[01]' matches 2 devices, 1 wanted;"
+        "'class:block,KERNEL=loop[01]' matches 2 devices, 1 requested;"
         " use one of these, or `count`: /dev/loop0; /dev/loop1"
     ) in refusal(runtime, pod)
 
@@ -199,7 +199,7 @@ def test_a_device_belongs_to_the_containers_user_where_the_runtime_tells_who_tha
     kind = runtime.kind
     if kind.nri < (0, 11, 0) or (kind.name == "containerd" and kind.nri < (0, 12, 0)):
         assert f"owner: {kind.name} " in refusal(runtime, pod)
-        assert "give uid and gid instead" in refusal(runtime, pod)
+        assert "set uid and gid instead" in refusal(runtime, pod)
         return
     container = runtime.cri.run(pod, "main", run_as_user=user)
     shown = shell(runtime, container, "id -u; stat -c '%u:%g %a' /dev/fuse; exec 3<>/dev/fuse")

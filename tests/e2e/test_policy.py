@@ -29,7 +29,7 @@ FUSE_ALLOWED = "rules: [{name: fuse, who: {namespaces: [ci]}, allow: {devices: [
 
 FAILED = "pod ci/build, container main: "
 NOBODY_MAY = f"{FAILED}annotation "
-NO_POLICY = "no rule of this node's policy (none is configured) allows it; a rule that does: "
+NO_POLICY = "no rule of this node's policy (none configured) allows it; a rule that allows it: "
 DENIED = {
     "device": (
         FUSE,
@@ -152,9 +152,9 @@ def test_a_rule_for_reading_gives_a_mount_that_cannot_be_written(
     container = created(runtime, mount("bind, ro"))
     assert runtime.cri.exec(container, "cat", "/in/weights").stdout == "from the host\n"
     assert "Read-only file system" in runtime.cri.exec(container, "touch", "/in/x").stderr
-    assert "it is for reading only (access: ro)" in refused(runtime, mount("bind"))
-    assert "it has ro and rw" in refused(runtime, mount("bind, rw, ro"))
-    assert "ro leaves what is mounted below writable" in refused(runtime, mount("rbind, ro"))
+    assert "it allows only reading (access: ro)" in refused(runtime, mount("bind"))
+    assert "it contains both ro and rw" in refused(runtime, mount("bind, rw, ro"))
+    assert "ro keeps mounts below the source writable" in refused(runtime, mount("rbind, ro"))
 
 
 def audited(file: Path) -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ def test_warn_mode_creates_the_container_and_tells_what_enforcing_would_deny(
     assert opens_fuse(runtime, container)
     assert (
         "pod ci/build, container main: would be denied: device '/dev/fuse' (c 10:229): "
-        f"no rule of {policy} allows it; a rule that does: "
+        f"no rule of {policy} allows it; a rule that allows it: "
         "{who: {namespaces: [ci]}, allow: {devices: [/dev/fuse]}}"
     ) in plugin.log
     (line,) = audited(audit)
@@ -206,14 +206,14 @@ def test_a_changed_policy_counts_for_the_next_container_and_a_bad_version_never(
     assert opens_fuse(runtime, created(runtime, FUSE))
     assert "another device" in refused(runtime, FAKE)
     assert (
-        "policy not taken over, the version before it stays in force: "
+        "policy rejected, the previous version stays in force: "
         f"{policy}: rules: rule 1: unknown key 'denny'; did you mean 'deny'?"
     ) in plugin.log
 
     policy.chmod(0o666)
     policy.write_text("rules: [{allow: {mounts: [{source: /, access: rw}]}}]\n")
     assert f"no rule of {policy} allows it" in refused(runtime, ROOT)
-    assert f"{policy} can be written by everybody (mode 0666); it is not believed" in plugin.log
+    assert f"{policy} can be written by everybody (mode 0666); refusing to read it" in plugin.log
 
 
 # --- CDI devices and hooks --------------------------------------------------------------------
@@ -372,7 +372,7 @@ def test_no_source_leads_through_another_containers_file_tree(
         root = f"{tree}/root"
         for source in (f"{root}/{climb}{media}", f"{media}/../{media.name}"):
             told = refused(daemon, asked_mount(source))
-            assert told.endswith("has a '..' in it; name the path without it")
+            assert told.endswith("contains '..'; name the path without it")
         policy.write_text(MEDIA_ALLOWED.format(media="'/**'"))
         for start in (root, f"{tree}/cwd", "/proc/self/root", "/dev/fd/0"):
             assert refused(daemon, asked_mount(f"{start}{media}")).endswith(", a link on procfs")

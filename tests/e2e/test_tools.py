@@ -264,9 +264,10 @@ def test_what_cannot_be_had_fails_that_container_with_a_sentence(runtime: Daemon
     with pytest.raises(CriError) as caught:
         runtime.cri.create(pod, "main")
     assert caught.value.message.endswith(
-        f"pod default/greedy, container main: annotation {ASK}: exclusive CPUs: {len(CPUS)} asked"
-        f" for, {len(CPUS) - 1} to be had: of {len(CPUS)} CPUs 0 are reserved, 0 exclusive to other"
-        " containers, and 1 is always shared; ask for fewer, or run on another node"
+        f"pod default/greedy, container main: annotation {ASK}: exclusive CPUs: {len(CPUS)}"
+        f" requested, {len(CPUS) - 1} available: of {len(CPUS)} CPUs 0 are reserved, 0 exclusive to"
+        " other"
+        " containers, and 1 is always shared; request fewer, or use another node"
     )
 
 
@@ -331,10 +332,10 @@ def test_a_change_of_the_configuration_moves_containers_at_once(
     until(lambda: cpus(runtime, system) == FIRST, "the reserved pool to be used")
 
     (tmp_path / "config.yaml").write_text("resource_assigner: {reserved: 9999}\n")
-    until(lambda: "the rules stay as they were" in assigner.log, "a word on the wrong rule")
+    until(lambda: "the previous rules stay in force" in assigner.log, "a word on the wrong rule")
     present = cpulist.format_cpu_list(CPUS)
     assert (
-        f"reserved CPUs 9999 are not there, offline or isolated; there are {present}"
+        f"reserved CPUs 9999 are missing, offline or isolated; available CPUs: {present}"
         in assigner.log
     )
     late = runtime.cri.run(runtime.cri.run_pod("late"), "main")

@@ -61,12 +61,12 @@ def test_what_another_plugin_gives_and_the_policy_does_not_allow_fails_the_conta
         ) as validating,
     ):
         if runtime.kind.nri < SINCE:
-            assert "never asks a validator, so nothing is validated" in validating.log
+            assert "never calls a validator, so nothing is validated" in validating.log
             assert has_fuse(runtime, FUSE)
             return
         denied = (
             "pod ci/build, container main: plugin 10-careless: device '/dev/fuse' (c 10:229):"
-            f" no rule of {policy} allows it; a rule that does:"
+            f" no rule of {policy} allows it; a rule that allows it:"
             " {who: {namespaces: [ci]}, allow: {devices: [/dev/fuse]}}"
         )
         assert refused(runtime, FUSE).endswith(denied)

@@ -28,8 +28,8 @@ from nri_inject.host.hook_environment import PATH
 from nri_inject.text.regex import remembering
 
 NO_ENV = (
-    f"env is empty, so the program gets {PATH} and no other variable;"
-    " CRI-O and podman read these files as well, and may run it with the variables of the container"
+    f"env is empty, so the program gets only {PATH}; CRI-O"
+    " and podman read these files, too, and may pass it the container's variables"
 )
 
 
@@ -92,9 +92,9 @@ def test_all_faults_are_told_with_their_places() -> None:
     known = "createContainer, createRuntime, poststart, poststop, prestart, startContainer"
     assert faults(data) == [
         "hook.path is missing",
-        "when.annotations['(']: the key is no pattern: missing ): (",
-        "when.annotations.ok: 'a**' is no pattern: bad repetition operator: **",
-        "when.commands[1]: '[z-a]' is no pattern: invalid character class range: z-a",
+        "when.annotations['(']: the key is not a pattern: missing ): (",
+        "when.annotations.ok: 'a**' is not a pattern: bad repetition operator: **",
+        "when.commands[1]: '[z-a]' is not a pattern: invalid character class range: z-a",
         f"stages[1]: 'later' must be one of {known}",
     ]
 
@@ -132,8 +132,8 @@ def test_forgotten_version_is_hinted_at() -> None:
 @pytest.mark.parametrize(
     ("changes", "warning"),
     [
-        ({"when": {}}, "the conditions can never hold"),
-        ({"when": {"always": False}}, "the conditions can never hold"),
+        ({"when": {}}, "the conditions can never match"),
+        ({"when": {"always": False}}, "the conditions can never match"),
         (
             {"when": {"always": True, "image": "x"}},
             (
@@ -141,8 +141,8 @@ def test_forgotten_version_is_hinted_at() -> None:
                 " it is ignored"
             ),
         ),
-        ({"Stages": ["poststop"]}, "stages is given 2 times"),
-        ({"stages": []}, "no stages, so nothing is ever injected"),
+        ({"Stages": ["poststop"]}, "stages is set 2 times"),
+        ({"stages": []}, "no stages, so it is never injected"),
         (
             {"stages": ["poststop", "poststop"]},
             "a stage is named twice, and the hook runs twice there",
@@ -154,7 +154,7 @@ def test_forgotten_version_is_hinted_at() -> None:
         ({"hook": {"path": "bin/x"}}, "'bin/x' is not an absolute path"),
         (
             {"hook": {"path": "/x", "timeout": 0}},
-            "a timeout of 0 s, where OCI wants more than 0",
+            "timeout 0: must be more than 0 seconds in OCI",
         ),
         ({"hook": {"path": "/x", "env": ["A"]}}, "env has 'A', which is not NAME=value"),
         ({"hook": {"path": "/x"}}, NO_ENV),
@@ -231,11 +231,11 @@ def test_time_is_linear_whatever_the_text(pattern: str) -> None:
 MATCHING: list[tuple[When, str]] = [
     (When(always=True), "matched because always is true"),
     (When(always=False), "did not match because always is false"),
-    (When(), "did not match because there is no condition"),
+    (When(), "did not match because it has no conditions"),
     (When(has_bind_mounts=True), "matched because the container has bind mounts"),
     (
         When(has_bind_mounts=False),
-        "did not match because hasBindMounts is false, which never holds",
+        "did not match because hasBindMounts is false, which never matches",
     ),
     (
         When(annotations=(Annotation(compiled("^x$"), compiled("^y")),)),
@@ -260,7 +260,7 @@ MATCHING: list[tuple[When, str]] = [
     (
         When(has_bind_mounts=False, commands=(compiled("^a"),), any_of=True),
         (
-            "did not match because hasBindMounts is false, which never holds"
+            "did not match because hasBindMounts is false, which never matches"
             " and command '/bin/sh' matches none of '^a'"
         ),
     ),

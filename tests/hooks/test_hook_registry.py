@@ -266,7 +266,7 @@ def test_half_written_file_keeps_its_meaning_and_is_called_stale(
     assert registry.current() == before
     assert errors(registry, place)["etc/a.json"] == [
         "line 1, column 13: not JSON: expecting value",
-        "stale: what the file said before stays in force",
+        "stale: the previous version stays in force",
     ]
     define(place / "etc/a.json", when={"always": False})
     assert [d.when.always for d in registry.current()] == [False]
@@ -366,7 +366,7 @@ def test_when_time_is_up_the_rest_is_read_at_the_next_call(place: Path) -> None:
         for name in "ab":
             define(place / f"etc/{name}.json")
         assert registry.current() == ()
-        late = "not read yet: too many hook files changed at once"
+        late = "not read yet: too many hook files changed at the same time"
         assert errors(registry, place) == {"etc/a.json": [late], "etc/b.json": [late]}
         registry.ready()
         assert registry.errors == {}

@@ -180,7 +180,7 @@ def test_a_directory_that_we_may_not_enter_says_so() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as root:
         closed = Path(root, "dev/closed")
         closed.mkdir(mode=0, parents=True)
-        assert why(HostDevices(root), "/dev/closed/x") == "cannot be looked at: permission denied"
+        assert why(HostDevices(root), "/dev/closed/x") == "cannot be inspected: permission denied"
 
 
 def test_nothing_is_remembered(root: Path) -> None:

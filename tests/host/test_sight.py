@@ -64,10 +64,10 @@ def test_on_the_host_itself_what_is_missing_is_missing(place: str) -> None:
     [
         ("/home/x/y", "its service hides /home (ProtectHome= or InaccessiblePaths=)"),
         ("/root", "its service hides /root (ProtectHome= or InaccessiblePaths=)"),
-        ("/tmp/x", "its service has a /tmp of its own (PrivateTmp=)"),
+        ("/tmp/x", "its service uses a private /tmp (PrivateTmp=)"),
         (
             "/opt/data/x",
-            "it runs in a mount namespace of its own, whose /opt/data is not the host's",
+            "it runs in its own mount namespace, whose /opt/data differs from the host's",
         ),
         ("/dev/ttyUSB0", ""),
         ("/homes", ""),
@@ -84,8 +84,8 @@ def test_a_pod_sees_what_is_mounted_below_its_root_of_the_host() -> None:
     assert pod.hidden("/dev/ttyUSB0", "/host") == ""
     assert pod.hidden("/etc/containers/oci/hooks.d/x", "/host/") == ""
     assert pod.hidden("/etc/shadow", "/host") == (
-        "is not visible to the plugin, which sees of the host only /dev,"
-        " /etc/containers/oci/hooks.d, /sys, mounted below /host"
+        "is not visible to the plugin, which sees only /dev,"
+        " /etc/containers/oci/hooks.d, /sys of the host, mounted below /host"
     )
     assert pod.hidden("/etc/shadow", "/elsewhere") == ""
 
@@ -109,13 +109,13 @@ def test_the_last_of_several_mounts_at_one_place_counts() -> None:
         (
             POD,
             "/host",
-            "sees of the host only /dev, /etc/containers/oci/hooks.d, /sys, mounted below /host",
+            "sees only /dev, /etc/containers/oci/hooks.d, /sys of the host, mounted below /host",
         ),
     ],
 )
 def test_a_note_says_what_is_not_seen(table: str, root: str, what: str) -> None:
     expected = (
-        f"the plugin {what}; a container that asks for something else of the host fails, though"
+        f"the plugin {what}; a container that requests another path of the host fails, even if"
         " `policy check` and `try` allow it"
     )
     assert seen(table, is_own=table == SERVICE).note(root) == (expected if what else "")
@@ -124,7 +124,7 @@ def test_a_note_says_what_is_not_seen(table: str, root: str, what: str) -> None:
 def test_a_note_is_bounded() -> None:
     many = Sight([Mounted(f"/host/{number}", "/") for number in range(100)])
     assert "/0, /1, " in many.note("/host")
-    assert " and 88 more, mounted below /host" in many.note("/host")
+    assert " and 88 more of the host, mounted below /host" in many.note("/host")
 
 
 def test_this_process_has_a_table() -> None:
@@ -147,7 +147,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def unseen(root: str) -> str:
-    return f"is not visible to the plugin, which sees of the host only /dev, mounted below {root}"
+    return f"is not visible to the plugin, which sees only /dev of the host, mounted below {root}"
 
 
 @pytest.mark.parametrize("path", ["/etc/shadow", "/srv/x/y", "/dev/link"])
@@ -222,6 +222,6 @@ def test_mounts_as_systemd_makes_them_are_recognized(tmp_path: Path) -> None:
     home, own, other = done.stdout.splitlines()
     hides = f"{unseen} hides {tmp_path}/home (ProtectHome= or InaccessiblePaths=)"
     assert home == f"/home/x {hides}"
-    assert own == f"/tmp/x {unseen} has a {tmp_path}/tmp of its own (PrivateTmp=)"
+    assert own == f"/tmp/x {unseen} uses a private {tmp_path}/tmp (PrivateTmp=)"
     assert other.startswith("/other ")
     assert "its service" not in other

@@ -105,10 +105,10 @@ def test_links_stay_inside_of_the_root(root: Path, target: str) -> None:
         ("/none/hook", "/none/hook does not exist: there is no '/none'"),
         ("/dangling", "/dangling does not exist: there is no '/nowhere'"),
         ("/loop", "/loop leads through too many links"),
-        ("/opt/bin/hook/x", "/opt/bin/hook/x cannot be looked at: is not a directory"),
-        ("/opt/bin/hook/", "/opt/bin/hook/ cannot be looked at: is not a directory"),
-        ("/" + "a" * 300, f"/{'a' * 300} cannot be looked at: File name too long"),
-        ("/a\0b", r"'/a\x00b' is no path: it has a NUL"),
+        ("/opt/bin/hook/x", "/opt/bin/hook/x cannot be inspected: is not a directory"),
+        ("/opt/bin/hook/", "/opt/bin/hook/ cannot be inspected: is not a directory"),
+        ("/" + "a" * 300, f"/{'a' * 300} cannot be inspected: File name too long"),
+        ("/a\0b", r"'/a\x00b' is not a path: it contains a NUL"),
         ("/a\nb", r"/a\nb does not exist"),
     ],
 )
@@ -133,7 +133,7 @@ def test_place_in_a_sticky_directory_is_its_owners_to_move(root: Path) -> None:
     (root / "tmp").chmod(0o1777)
     os.chown(root / "tmp/theirs", NOBODY, 0)
     assert replaceable_by([*steps("/tmp/theirs", str(root))]) == (
-        f"/tmp/theirs belongs to user {NOBODY}, who can move it"
+        f"/tmp/theirs belongs to user {NOBODY}, who can rename it"
     )
     assert replaceable_by([*steps("/tmp/ours", str(root))]) is None
 
@@ -146,7 +146,7 @@ def test_dots_do_not_hide_the_directory_that_others_can_write(root: Path) -> Non
     (root / "tmp").chmod(0o1777)
     os.chown(root / "tmp/theirs", NOBODY, 0)
     assert replaceable_by([*steps("/tmp/ours/../theirs", str(root))]) == (
-        f"/tmp/theirs belongs to user {NOBODY}, who can move it"
+        f"/tmp/theirs belongs to user {NOBODY}, who can rename it"
     )
     in_tmp = "/tmp/file is in /tmp, where others can put files"
     assert replaceable_by([*steps("/tmp/ours/../file", str(root))]) == in_tmp

@@ -104,9 +104,9 @@ def test_a_thing_that_was_replaced_is_not_confirmed(root: Path) -> None:
     before = file.stat()
     (root / "a/b/new").touch()
     (root / "a/b/new").rename(file)
-    with pytest.raises(OSError, match="was replaced meanwhile"):
+    with pytest.raises(OSError, match="was replaced while it was read"):
         confirm("/a/b/file", before, str(root))
     file.unlink()
     file.symlink_to("../../a")
-    with pytest.raises(OSError, match="was replaced meanwhile"):
+    with pytest.raises(OSError, match="was replaced while it was read"):
         confirm("/a/b/file", before, str(root))

@@ -143,7 +143,7 @@ def test_two_different_wishes_for_one_thing_are_an_error_that_names_it(
 ) -> None:
     with pytest.raises(RequestError) as caught:
         combine([one, other])
-    assert caught.value.faults == (f"two different requests for {fault}",)
+    assert caught.value.faults == (f"conflicting requests for {fault}",)
 
 
 def outcome(adjustments: Sequence[Adjustment]) -> Adjustment | Sequence[str]:
@@ -162,7 +162,7 @@ def test_the_adjustments_themselves_stay_as_they_are() -> None:
 
 def test_an_adjustment_can_disagree_with_itself() -> None:
     mounts = [api.Mount(destination="/a"), api.Mount(destination="/a", source="/b")]
-    assert outcome([Adjustment(mounts=mounts)]) == ("two different requests for mounts '/a'",)
+    assert outcome([Adjustment(mounts=mounts)]) == ("conflicting requests for mounts '/a'",)
     assert outcome([Adjustment(mounts=mounts[:1] * 2)]) == Adjustment(mounts=mounts[:1])
 
 
@@ -209,7 +209,7 @@ def test_composed_injectors_that_disagree_name_the_container() -> None:
     inject = compose(asks(Adjustment(args=["a"])), asks(Adjustment(args=["b"])))
     with pytest.raises(RequestError) as caught:
         inject(POD, CONTAINER, HOST)
-    assert str(caught.value) == "pod ns/p, container c: two different requests for args"
+    assert str(caught.value) == "pod ns/p, container c: conflicting requests for args"
 
 
 def test_a_report_shows_ten_faults_and_counts_the_others() -> None:

@@ -120,7 +120,7 @@ BROKEN: Mapping[str, tuple[Break, str, str]] = {
         lambda host: host.write(CONFIG, "version = 2\n"),
         "nri",
         (
-            "/etc/containerd/config.toml does not say whether NRI is on, and before containerd 2.0"
+            "/etc/containerd/config.toml does not set whether NRI is on; before containerd 2.0"
             " it is off"
         ),
     ),
@@ -132,7 +132,7 @@ BROKEN: Mapping[str, tuple[Break, str, str]] = {
     "socket is a file": (
         plain_file_instead_of_socket,
         "socket",
-        "NRI socket /var/run/nri/nri.sock: is no socket",
+        "NRI socket /var/run/nri/nri.sock: is not a socket",
     ),
     "hooks rejected": (
         lambda host: host.write(CONFIG, validator("reject_oci_hook_adjustment = true")),
@@ -150,32 +150,29 @@ BROKEN: Mapping[str, tuple[Break, str, str]] = {
     "fatal file name": (
         lambda host: host.write(f"{PLUGINS}/notes.sh", "", 0o755),
         "file-names",
-        "/opt/nri/plugins/notes.sh is executable and not called NN-name: containerd ends over it",
+        "/opt/nri/plugins/notes.sh is executable, but its name is not NN-name, so containerd stops",
     ),
     "not executable": (
         lambda host: host.write(f"{PLUGINS}/11-other", "", 0o644),
         "launchable",
-        "/opt/nri/plugins/11-other is not executable, so runtimes pass over it",
+        "/opt/nri/plugins/11-other is not executable, so runtimes ignore it",
     ),
     "dangling link": (
         dangling,
         "launchable",
-        "/opt/nri/plugins/20-nri-inject is a link to nothing, so the plugin does not start",
+        "/opt/nri/plugins/20-nri-inject is a dangling link, so the plugin does not start",
     ),
     "index twice": (
         lambda host: host.write(f"{PLUGINS}/20-other", "", 0o755),
         "indexes",
-        (
-            "index 20 is used by 20-nri-inject and 20-other, so nobody knows which of them is asked"
-            " first"
-        ),
+        ("index 20 is used by 20-nri-inject and 20-other, so their order is undefined"),
     ),
     "suite and part": (
         lambda host: host.write(f"{PLUGINS}/10-device-injector", "", 0o755),
         "suite",
         (
-            "nri-inject is installed beside device-injector, which it has in it: containers that"
-            " both would give a device fail with a conflict"
+            "nri-inject is installed beside device-injector, which it contains: a container that"
+            " gets a device from both fails with a conflict"
         ),
     ),
     "plugin writable by others": (
@@ -193,7 +190,7 @@ BROKEN: Mapping[str, tuple[Break, str, str]] = {
         "registered",
         (
             "plugin 20-nri-inject is installed and does not run: the runtime has not launched it"
-            " yet, or has dropped it"
+            " yet, or has disconnected it"
         ),
     ),
     "plugin killed or hanging": (
@@ -204,13 +201,13 @@ BROKEN: Mapping[str, tuple[Break, str, str]] = {
     "plugin not taken in": (
         lambda host: says(host, ready=False, phase="disconnected"),
         "registered",
-        "plugin 20-nri-inject runs, and no runtime has taken it in (disconnected)",
+        "plugin 20-nri-inject runs, but is not registered with a runtime (disconnected)",
     ),
     "containers missed": (
         lambda host: says(host, missed=MISSED),
         "missed",
         (
-            "2 running containers lack what their pods ask for, the first: ns/web app, without"
+            "2 running containers lack what their pods request, the first: ns/web app, without"
             " device /dev/fuse"
         ),
     ),
@@ -278,12 +275,12 @@ def test_an_old_runtime_is_a_note_with_what_it_does_not_apply(host: Host) -> Non
     host.write(CONFIG, f"version = 2\n{TABLE}disable = false\n")
     notes = [one.what for one in host.findings((1, 7, 24))]
     assert notes[0].startswith("containerd 1.7.24 does not apply CDI_devices, oom_score_adj, ")
-    assert notes[1] == "containerd 1.7.24 ends if a pre-installed plugin does not start"
+    assert notes[1] == "containerd 1.7.24 stops if a pre-installed plugin does not start"
 
 
 IGNORES = (
-    "containerd {} ignores the failure policy of plugins, so a container starts without a plugin"
-    " that does not answer within 2 s"
+    "containerd {} ignores the failure policy of plugins: if a plugin does not answer within"
+    " 2 s, the container starts without it"
 )
 
 
@@ -328,7 +325,7 @@ def test_a_default_validator_that_the_runtime_does_not_have_checks_nothing(host:
     host.write(CONFIG, validator("reject_oci_hook_adjustment = true"))
     told = [one.what for one in host.findings((2, 1, 9)) if one.check == "validator"]
     assert told == [
-        ("containerd 2.1.9 has no default validator, so what is configured there checks nothing")
+        ("containerd 2.1.9 has no default validator, so the configured one checks nothing")
     ]
     told = [one.what for one in host.findings((2, 2, 0)) if one.check == "validator"]
     assert told == ["the runtime's default validator rejects every container that gets an OCI hook"]

@@ -55,7 +55,7 @@ def test_the_last_part_can_be_meant_itself(host: Path) -> None:
     ("make", "sentence"),
     [
         (lambda path: path.mkdir(), "cannot read /etc/x: Is a directory"),
-        (lambda path: os.mkfifo(path), "/etc/x is no regular file"),
+        (lambda path: os.mkfifo(path), "/etc/x is not a regular file"),
         (lambda path: path.write_bytes(b"x" * (files.MAX_BYTES + 1)), "/etc/x has more than"),
     ],
     ids=["directory", "fifo", "long"],

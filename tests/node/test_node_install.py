@@ -174,7 +174,9 @@ def test_a_plugin_that_is_not_ours_stops_it_before_anything_is_changed(
     before = tree(host)
     with pytest.raises(ConfigError) as caught:
         install.install(str(host), steps(host, build))
-    assert str(caught.value) == (f"{PLUGIN} is there and not ours; remove it, or use another --idx")
+    assert str(caught.value) == (
+        f"{PLUGIN} exists, and install did not write it; remove it, or use another --idx"
+    )
     assert tree(host) == before
 
 
@@ -275,8 +277,8 @@ def test_nri_is_switched_on_by_a_file_where_the_runtime_reads_one(tmp_path: Path
     with pytest.raises(ConfigError) as caught:
         enabling("own", containerd, "version = 2\n")
     assert str(caught.value) == (
-        "/etc/containerd/config.toml reads no directory that a file could go to; by hand, switch"
-        " NRI on in /etc/containerd/config.toml: disable = false and disable_connections = false"
+        "/etc/containerd/config.toml reads no drop-in directory; by hand, enable"
+        " NRI in /etc/containerd/config.toml: disable = false and disable_connections = false"
         ' in [plugins."io.containerd.nri.v1.nri"]'
     )
 
@@ -286,7 +288,7 @@ def test_k3s_is_changed_in_its_template(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("version = 3\n")
     assert install.how_to_enable(node(tmp_path)).startswith(
-        "switch NRI on in /var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl: "
+        "enable NRI in /var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl: "
     )
 
 

@@ -44,7 +44,7 @@ def test_no_runtime_and_several_are_errors_that_name_what_is_there(tmp_path: Pat
     with pytest.raises(ConfigError) as caught:
         look(str(tmp_path))
     assert str(caught.value) == (
-        f"no runtime found below {tmp_path}; say which one with --runtime"
+        f"no runtime found below {tmp_path}; choose one with --runtime"
         " (k3s, rke2, microk8s, containerd, cri-o)"
     )
     write(tmp_path, CONTAINERD.config, "")
@@ -52,7 +52,7 @@ def test_no_runtime_and_several_are_errors_that_name_what_is_there(tmp_path: Pat
     with pytest.raises(ConfigError) as caught:
         look(str(tmp_path))
     assert str(caught.value) == (
-        "several runtimes found: containerd, cri-o; say which one with --runtime"
+        "several runtimes found: containerd, cri-o; choose one with --runtime"
     )
     assert look(str(tmp_path), name="cri-o").distribution is CRIO
 

@@ -107,7 +107,7 @@ def test_everything_wrong_with_the_asking_is_told() -> None:
     [
         ("v.com/d=a,v.com/d=b", "'v.com/d=a,v.com/d=b' is not a list of names such as"),
         ("[v.com/d=a]]", "line 1, column 12: "),
-        ("['v.com/d=a,v.com/d=b']", "has a comma; make each name an item of its own"),
+        ("['v.com/d=a,v.com/d=b']", "contains a comma; list each name as a separate item"),
         ("['v.com/d=\\e']", "v.com/d=\\\\e"),
         (json.dumps([f"v.com/d={number}" for number in range(1001)]), "at most 1000 allowed"),
     ],
@@ -118,13 +118,13 @@ def test_annotation_that_is_no_list_of_names_says_so(text: str, sentence: str) -
 
 def test_unknown_names_are_told_with_the_container() -> None:
     assert refused({KEY: "[v.com/d=c, v.com/e=a]"}) == (
-        "no CDI device 'v.com/d=c'; known of v.com/d: a, b, gids",
+        "no CDI device 'v.com/d=c'; known devices of v.com/d: a, b, gids",
         "no CDI device 'v.com/e=a'; did you mean 'v.com/d=a'?",
     )
 
 
 def test_without_specs_no_device_is_known() -> None:
-    with pytest.raises(RequestError, match="no device is known at all"):
+    with pytest.raises(RequestError, match="no CDI device is defined"):
         inject(pod(**{KEY: "[v.com/d=a]"}), MAIN, Host(devices={}))
 
 
@@ -200,7 +200,7 @@ def test_a_name_of_the_containers_annotations_alone_needs_a_rule() -> None:
     assert caught.value.faults == (
         (
             "CDI device of the container's annotations 'v.com/d=a': no rule of policy allows it;"
-            " a rule that does: {who: {namespaces: [ns]}, allow: {cdi_devices: [v.com/d=a]}}"
+            " a rule that allows it: {who: {namespaces: [ns]}, allow: {cdi_devices: [v.com/d=a]}}"
         ),
     )
     assert variables(permitted("rules: [{allow: {cdi_devices: [v.com/d=a]}}]", pod(), OWN)) == ["A"]
@@ -233,14 +233,15 @@ def test_whether_the_containers_annotations_are_trusted_is_configured(
     assert caplog.messages == [
         (
             "cdi: container_annotations: trust: CDI names in a container's annotations need no"
-            " rule, whoever wrote them"
+            " rule,"
+            " regardless of their author"
         )
     ]
 
 
 # --- texts without end --------------------------------------------------------------------------
 
-TOO_MANY = "more than 1000 CDI devices are asked for"
+TOO_MANY = "more than 1000 CDI devices are requested"
 
 
 def test_a_text_of_commas_names_the_bound_and_is_not_read() -> None:

@@ -121,9 +121,9 @@ DIFFERENCES: dict[str, Adjustment | list[str]] = {
     "devices/type-odd": ["item 1: type: 'x' must be one of b, c, u"],
     "devices/path-relative": ["item 1: path: 'dev/null' is not an absolute path"],
     "devices/path-removal-mark": [
-        "item 1: path: '-/dev/null' begins with '-', which asks for a removal"
+        "item 1: path: '-/dev/null' begins with '-', which NRI reads as a removal"
     ],
-    "devices/path-dotdot": ["item 1: path: '/dev/../etc/x' has a '..' in it"],
+    "devices/path-dotdot": ["item 1: path: '/dev/../etc/x' contains '..'"],
     "devices/path-unicode": ["item 1: '/dev/名前' does not exist on the host"],
     "devices/unknown-key": [
         (
@@ -133,20 +133,17 @@ DIFFERENCES: dict[str, Adjustment | list[str]] = {
     ],
     "devices/duplicate-key": ["line 2, column 3: duplicate key 'path'"],
     "mounts/options-multiline": [
-        (
-            "item 1: options: item 1: 'option0 option1' has white space; "
-            "an option, and a path in it, has none"
-        )
+        ("item 1: options: item 1: 'option0 option1' contains white space; an option must not")
     ],
     "mounts/destination-removal-mark": [
-        "item 1: destination: '-/proc' begins with '-', which asks for a removal"
+        "item 1: destination: '-/proc' begins with '-', which NRI reads as a removal"
     ],
-    "network-devices/same-host-twice": ["'e0' is asked for twice, differently"],
+    "network-devices/same-host-twice": ["'e0' is requested twice with different values"],
     "network-devices/no-host": ["item 1: hostIf is missing"],
     "sysctl/number": [
         "kernel.shm_rmid_forced: true is a boolean, not text; put the value in quotes"
     ],
-    "sysctl/removal-mark": ["'-net.core.somaxconn' begins with '-', which asks for a removal"],
+    "sysctl/removal-mark": ["'-net.core.somaxconn' begins with '-', which NRI reads as a removal"],
     "scheduling-policy/unknown-policy": [
         f"policy: 'SCHED_NOPE' must be one of {SCHEDULERS}; did you mean 'SCHED_NONE'?"
     ],
@@ -176,7 +173,7 @@ DIFFERENCES: dict[str, Adjustment | list[str]] = {
     "io-priority/no-class": ["class is missing"],
     "memory-policy/empty-value": Adjustment(),
     "memory-policy/nodes-float": ["nodes: 1.1 is a fraction, not text; put the value in quotes"],
-    "ulimits/same-type-twice": ["'RLIMIT_NOFILE' is asked for twice, differently"],
+    "ulimits/same-type-twice": ["'RLIMIT_NOFILE' is requested twice with different values"],
     "ulimits/unknown-key": ["item 1: unknown key 'limit'; known: type, hard, soft"],
     "ulimits/pod-scope-unknown": Adjustment(
         rlimits=[api.POSIXRlimit(type="RLIMIT_NOFILE", hard=3)]
@@ -271,17 +268,17 @@ def test_a_merge_key_comes_first_and_once() -> None:
     assert pod_wide("devices", f"[{{<<: {own}, path: /dev/b}}]") == device("/dev/b", 9, 0)
     assert pod_wide("devices", f"[{{minor: 3, <<: {own}}}]") == device("/dev/a", 9, 3)
     assert faults("devices", f"[{{path: /dev/b, <<: {own}}}]") == [
-        "line 1, column 21: '<<' has 'path', which stands above; put '<<' first"
+        "line 1, column 21: '<<' has 'path', which are set above; put '<<' first"
     ]
     assert faults("devices", f"[{{<<: {own}, <<: {{minor: 3}}}}]") == [
-        "line 1, column 42: '<<' is given twice; give one a list of the maps"
+        "line 1, column 42: '<<' appears twice; use one with a list of the maps"
     ]
 
 
 def test_only_the_version_of_yaml_that_go_reads_may_be_named() -> None:
     assert pod_wide("sysctl", "%YAML 1.1\n---\na: b\n").linux.sysctl == {"a": "b"}
     assert faults("sysctl", "%YAML 1.2\n---\na: b\n") == [
-        "line 1, column 1: a %YAML line that does not say 1.1; leave it out"
+        "line 1, column 1: the %YAML line must say 1.1; remove it"
     ]
 
 
@@ -322,7 +319,7 @@ CONTROL = [
 
 @pytest.mark.parametrize(("kind", "text", "front"), CONTROL)
 def test_what_a_terminal_obeys_is_refused_everywhere(kind: str, text: str, front: str) -> None:
-    assert faults(kind, text) == [f"{front} has a control character"]
+    assert faults(kind, text) == [f"{front} contains a control character"]
 
 
 # --- texts made to take time or memory ----------------------------------------------------------
@@ -608,13 +605,13 @@ def test_one_device_written_in_two_ways_is_one_device() -> None:
     [
         ("path: ''", "path: '' is not an absolute path"),
         ("path: /", "path: '/' is the root directory"),
-        ("path: /dev/..", "path: '/dev/..' has a '..' in it"),
-        ('path: "/dev/a\\nb"', "path: '/dev/a\\nb' has a control character"),
+        ("path: /dev/..", "path: '/dev/..' contains '..'"),
+        ('path: "/dev/a\\nb"', "path: '/dev/a\\nb' contains a control character"),
         ("path: /dev/none", "'/dev/none' does not exist on the host"),
-        ("path: /dev/initctl", "'/dev/initctl' is a fifo; use a mount of it"),
+        ("path: /dev/initctl", "'/dev/initctl' is a fifo; mount it instead"),
         (
             "path: /dev/a, type: p, major: 1",
-            "type: 'p', a fifo, cannot be a device here; use a mount of the host's fifo",
+            "type: 'p', a fifo, is not a device; mount the host's fifo instead",
         ),
         ("path: /dev/a, type: '', major: 1", "type: '' must be one of b, c, u"),
         ("path: /dev/null, type: b", "type: b but '/dev/null' has c"),
@@ -626,7 +623,7 @@ def test_one_device_written_in_two_ways_is_one_device() -> None:
         ("path: /dev/null, gid: 4294967296", "gid: 4294967296 is not between 0 and 4294967295"),
         ("path: /dev/null, uid: -0.0", "uid: -0.0 is not an integer"),
         ("path: /dev/null, majr: 1", "unknown key 'majr'; did you mean 'major'?"),
-        ("path: /dev/null, Path: /dev/full", "path is given twice, as 'path' and 'Path'"),
+        ("path: /dev/null, Path: /dev/full", "path is set twice, as 'path' and 'Path'"),
     ],
 )
 def test_a_device_that_cannot_be(item: str, fault: str) -> None:
@@ -658,7 +655,7 @@ def test_what_is_no_device_says_what_it_is(tmp_path: Path) -> None:
 )
 def test_one_path_with_two_meanings_is_an_error(other: str) -> None:
     text = f"[{{path: /dev/null, type: c, major: 1, minor: 3}}, {{path: /dev//null, {other}}}]"
-    assert faults("devices", text) == ["'/dev/null' is asked for twice, differently"]
+    assert faults("devices", text) == ["'/dev/null' is requested twice with different values"]
 
 
 def test_a_look_at_the_host_is_never_remembered() -> None:
@@ -688,14 +685,11 @@ def test_one_mount_written_in_two_ways_is_one_mount() -> None:
         ("destination: /./, type: tmpfs", "destination: '/./' is the root directory"),
         (
             "destination: /a, type: overlay, options: ['lowerdir=/x y:/z']",
-            (
-                "options: item 1: 'lowerdir=/x y:/z' has white space; "
-                "an option, and a path in it, has none"
-            ),
+            ("options: item 1: 'lowerdir=/x y:/z' contains white space; an option must not"),
         ),
-        ("destination: /a/../b", "destination: '/a/../b' has a '..' in it"),
-        ("destination: /a, type: bind", "source is missing; a bind mount needs one"),
-        ("destination: /a, options: [ro, rbind]", "source is missing; a bind mount needs one"),
+        ("destination: /a/../b", "destination: '/a/../b' contains '..'"),
+        ("destination: /a, type: bind", "source is missing; a bind mount must have one"),
+        ("destination: /a, options: [ro, rbind]", "source is missing; a bind mount must have one"),
         (
             "destination: /a, source: a, options: [bind]",
             "source: 'a' is not an absolute path",
@@ -705,19 +699,19 @@ def test_one_mount_written_in_two_ways_is_one_mount() -> None:
         (
             "destination: /a, type: tmpfs, options: ['size=1m,mode=755']",
             (
-                "options: item 1: 'size=1m,mode=755' has a comma;"
-                " make each option an item of its own"
+                "options: item 1: 'size=1m,mode=755' contains a comma;"
+                " list each option as a separate item"
             ),
         ),
         (
             "destination: /a, options: ['a\\b']",
-            "options: item 1: 'a\\\\b' has a quote or a backslash, which no option may have",
+            "options: item 1: 'a\\\\b' contains a quote or a backslash; an option must not",
         ),
         (
             "destination: /a, options: [true]",
             "options: item 1: true is a boolean, not text; put the value in quotes",
         ),
-        ('destination: /a, source: "/\\0"', "source: '/\\x00' has a control character"),
+        ('destination: /a, source: "/\\0"', "source: '/\\x00' contains a control character"),
     ],
 )
 def test_a_mount_that_cannot_be(item: str, fault: str) -> None:
@@ -726,7 +720,7 @@ def test_a_mount_that_cannot_be(item: str, fault: str) -> None:
 
 def test_two_mounts_at_one_place_are_an_error() -> None:
     text = "[{destination: /a}, {destination: /a/, options: [ro]}]"
-    assert faults("mounts", text) == ["'/a' is asked for twice, differently"]
+    assert faults("mounts", text) == ["'/a' is requested twice with different values"]
 
 
 # --- network devices ----------------------------------------------------------------------------
@@ -741,7 +735,7 @@ def test_one_network_device_asked_for_twice_is_one() -> None:
     ("item", "fault"),
     [
         ("hostIf: ''", "hostIf: '' must have 1 to 15 bytes"),
-        ("hostIf: -e0", "hostIf: '-e0' begins with '-', which asks for a removal"),
+        ("hostIf: -e0", "hostIf: '-e0' begins with '-', which NRI reads as a removal"),
         ("hostIf: e0, name: 0123456789abcdef", None),
         ("hostIf: e0, name: a/b", "name: 'a/b' is not a name that a network interface can have"),
         ("hostIf: e0, name: 'a:b'", "name: 'a:b' is not a name that a network interface can have"),
@@ -777,7 +771,7 @@ def test_sysctl_values_may_be_numbers_tabs_and_empty() -> None:
         ("a b: c", "'a b' is not a name that a sysctl can have"),
         ("é: c", "'é' is not a name that a sysctl can have"),
         ("a:", "a: null where text is expected; write '' for empty text"),
-        ('a: "1\\n2"', "a: '1\\n2' has a control character"),
+        ('a: "1\\n2"', "a: '1\\n2' contains a control character"),
         ("a: 1.10", "a: 1.1 is a fraction, not text; put the value in quotes"),
         ("a: [1]", "a: a list is not text"),
     ],
@@ -936,7 +930,7 @@ def test_all_faults_of_all_annotations_are_in_one_error() -> None:
 
 def test_values_in_an_error_are_escaped_and_cut() -> None:
     assert faults("devices", '[{path: "\\e[31m' + "x" * 5000 + '"}]') == [
-        "item 1: path: '\\x1b[31m" + "x" * 72 + "...' has a control character"
+        "item 1: path: '\\x1b[31m" + "x" * 72 + "...' contains a control character"
     ]
 
 
@@ -1063,7 +1057,7 @@ def test_access_to_what_every_container_may_open_cannot_be_narrowed() -> None:
 def test_access_of_no_letters_is_an_error() -> None:
     for text in ("rx", "''"):
         (sentence,) = faults("devices", f"[{{path: /dev/fuse, access: {text}}}]")
-        assert sentence.endswith("is not some of the letters r, w and m")
+        assert sentence.endswith("must be some of the letters r, w and m")
 
 
 # --- texts without end --------------------------------------------------------------------------
@@ -1073,7 +1067,7 @@ def test_a_path_has_at_most_64_slashes() -> None:
     item = "- {{path: '{}', type: c, major: 1, minor: 3}}"
     assert pod_wide("devices", item.format("/a" * 64)).linux.devices[0].path == "/a" * 64
     assert faults("devices", item.format("/a" * 65)) == [
-        f"item 1: path: '{'/a' * 38}/...' has more than 64 slashes"
+        f"item 1: path: '{'/a' * 38}/...' contains more than 64 slashes"
     ]
 
 
@@ -1091,8 +1085,8 @@ def test_a_text_over_the_budget_is_one_sentence() -> None:
         inject(Pod(annotations={"sysctl.noderesource.dev": text}), Container(), host)
     (sentence,) = caught.value.faults
     assert sentence == (
-        "annotation sysctl.noderesource.dev: reading it takes more than 100000 steps, the most for"
-        " one container; ask for fewer or shorter things"
+        "annotation sysctl.noderesource.dev: reading it takes more than 100000 steps, the limit for"
+        " one container; request fewer or shorter things"
     )
 
 

@@ -107,7 +107,7 @@ def test_the_hosts_device_at_its_own_path_is_given_with_the_hosts_mode(text: str
             "[{path: /dev/pipe, type: c, major: 10, minor: 229}]",
             [
                 (
-                    f"{MOUNTED}, and '/dev/pipe' is a fifo; use a mount of it;"
+                    f"{MOUNTED}, and '/dev/pipe' is a fifo; mount it instead;"
                     f" use the device's path on the host, or {ADVICE}"
                 )
             ],
@@ -124,8 +124,9 @@ def test_a_node_that_the_host_keeps_closed_is_warned_of_once_for_what_is_asked()
     ask("[{path: /dev/fuse}, {path: /dev/kvm}]", host=host)
     assert told == [
         (
-            f"device '/dev/kvm': {MOUNTED} (runc does, crun does not), and its mode 0660 keeps the"
-            f" container out; let others open the host's node, or {ADVICE}"
+            f"device '/dev/kvm': {MOUNTED} (runc does, crun does not), and its mode 0660 denies"
+            " access"
+            f" to the container; allow others to open the host's node, or {ADVICE}"
         )
     ]
     ask("[{path: /dev/kvm}]", HOSTS_USERS, host)

@@ -89,7 +89,7 @@ def test_a_field_that_what_was_created_has_not_at_all_may_only_not_be_told() -> 
     assert [change.field for change in changes] == ["env", "rlimits"]
     assert untold == []
     step = Step(1.5, POD, asked, "request at 99", "PostCreateContainer", [], ["rlimits"])
-    assert as_text(step).splitlines()[1:] == ["  ? rlimits: PostCreateContainer does not tell"]
+    assert as_text(step).splitlines()[1:] == ["  ? rlimits: PostCreateContainer does not report it"]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_launched_differ_compares_the_request_with_what_was_created(tmp_path: 
         running.peer.request("PostCreateContainer", created, api.PostCreateContainerResponse)
         status, _, log = running.end()
     assert status == 0
-    assert "launched by the runtime, so there is one place to look at, 99" in log
+    assert "launched by the runtime, so it compares only one place, 99" in log
     assert file.read_text() == (
         'pod shop/web, container c1: from request at 99 to PostCreateContainer\n  + env[A] "A=1"\n'
     )

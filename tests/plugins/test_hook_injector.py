@@ -238,8 +238,8 @@ def test_matching_over_the_budget_fails_the_container(annotations: Mapping[str, 
         spent_on(annotations, *definitions)
     (sentence,) = caught.value.faults
     assert sentence == (
-        "matching it with the hooks' conditions takes more than 100000 steps, the most for one"
-        " container; ask for fewer or shorter things"
+        "comparing it with the hooks' conditions takes more than 100000 steps, the limit for"
+        " one container; request fewer or shorter things"
     )
 
 

@@ -97,7 +97,7 @@ def test_what_a_rule_allows_passes_whoever_asks() -> None:
 def test_what_no_rule_allows_is_rejected_with_the_plugin_that_asked() -> None:
     assert reason(validating(), request(devices(NULL, FULL))) == (
         "pod ci/build, container main: plugin 20-other: device '/dev/full' (c 1:7): no rule of"
-        " policy allows it; a rule that does:"
+        " policy allows it; a rule that allows it:"
         " {who: {namespaces: [ci]}, allow: {devices: [/dev/full]}}"
     )
 
@@ -130,7 +130,7 @@ def test_a_rule_may_be_for_one_plugin() -> None:
 
 
 def test_without_a_policy_nothing_of_others_passes() -> None:
-    assert "no rule of this node's policy (none is configured) allows it" in reason(
+    assert "no rule of this node's policy (none configured) allows it" in reason(
         validating(None), request(devices(NULL))
     )
 
@@ -174,7 +174,7 @@ def test_what_a_plugin_removes_needs_a_rule() -> None:
     assert "plugin unknown: removal of sysctl 'net.core.x': no rule" in text
     everything = "rules: [{allow: {removals: ['**']}}]"
     assert (
-        "removal of mount at '/proc': no rule of policy allows it; rule '#1' comes near, but it"
+        "removal of mount at '/proc': no rule of policy allows it; the nearest is rule '#1', but it"
         in (reason(validating(everything), asked))
     )
     validating("rules: [{allow: {removals: ['**', /proc]}}]").validate(asked)
@@ -186,7 +186,7 @@ def test_access_to_all_devices_by_a_bare_rule_is_rejected() -> None:
         linux=api.LinuxContainerAdjustment(resources=api.LinuxResources(devices=[rule]))
     )
     anything = "rules: [{allow: {devices: ['/dev/**']}}]"
-    assert "access 'rwm' to devices a *:*: it opens every device of a kind" in reason(
+    assert "access 'rwm' to devices a *:*: it allows all devices of a type" in reason(
         validating(anything), request(adjust)
     )
 
@@ -231,7 +231,7 @@ def test_warn_mode_lets_pass_and_says_so(caplog: pytest.LogCaptureFixture) -> No
     assert [record.message for record in caplog.records] == [
         (
             "pod ci/build, container main: would be denied: device '/dev/full' (c 1:7): no rule of"
-            " policy allows it; a rule that does:"
+            " policy allows it; a rule that allows it:"
             " {who: {namespaces: [ci]}, allow: {devices: [/dev/full]}}"
         )
     ]
@@ -278,8 +278,8 @@ def test_an_old_runtime_is_told_of_once_and_harms_nobody(
         )
     assert caplog.messages == [
         (
-            "containerd 1.7.24~ds1 has NRI 0.6.1 and never asks a validator, so nothing is"
-            " validated; that needs NRI 0.10.0, first in containerd 2.2.0 and CRI-O 1.34"
+            "containerd 1.7.24~ds1 has NRI 0.6.1 and never calls a validator, so nothing is"
+            " validated; validators need NRI 0.10.0, first in containerd 2.2.0 and CRI-O 1.34"
         )
     ]
 
@@ -330,7 +330,7 @@ def test_more_than_its_budget_is_rejected_logged_and_audited(
         sentence = reason(service, request(asked))
     assert sentence == (
         "pod ci/build, container main: comparing it with the rules of policy takes more than"
-        " 100000 steps, the most for one container; ask for fewer or shorter things"
+        " 100000 steps, the limit for one container; request fewer or shorter things"
     )
     assert caplog.messages == [f"rejected: {sentence}"]
     assert {json.loads(line)["outcome"] for line in file.read_text().splitlines()} == {"rejected"}

@@ -157,7 +157,7 @@ def test_what_two_would_claim_differently_is_one_error(options: Options) -> None
     with pytest.raises(NriError) as caught:
         service(suite.main, options).expected(pod, Container(name="c"))
     assert str(caught.value) == (
-        "pod ns/p, container c: two different requests for linux.devices '/dev/null'"
+        "pod ns/p, container c: conflicting requests for linux.devices '/dev/null'"
     )
 
 

@@ -92,25 +92,25 @@ def test_what_is_asked_for_is_given(text: str, host: Host) -> None:
 WRONG: dict[str, list[str]] = {
     "- ttyUSB2": [
         (
-            "item 1: device: 'ttyUSB2' is no selector;"
+            "item 1: device: 'ttyUSB2' is not a selector;"
             " write a path, usb:VID:PID, udev:KEY=VALUE or class:NAME"
         )
     ],
     "- class:hidraw": [
         (
-            "item 1: 'class:hidraw' matches no device of the node;"
-            " `nri-inject devices explain` there says what comes near"
+            "item 1: 'class:hidraw' matches no device; run `nri-inject devices"
+            " explain` on the node for near matches"
         )
     ],
     "- {device: /dev/none}": ["item 1: '/dev/none' does not exist on the host"],
-    "- {path: /dev/fuse, as: /dev/x}": ["item 1: as goes with device, not with path"],
+    "- {path: /dev/fuse, as: /dev/x}": ["item 1: as is allowed with device only, not with path"],
     "- {device: /dev/fuse, as: ../x}": ["item 1: as: '../x' is not an absolute path"],
-    "- {optional: true}": ["item 1: device is missing, or path"],
+    "- {optional: true}": ["item 1: device or path is missing"],
     "- {device: 'class:fuse', device_: x}": [
         "item 1: unknown key 'device_'; did you mean 'device'?"
     ],
     "- {device: 'class:fuse', as: /dev/kvm}\n- /dev/kvm": [
-        "'/dev/kvm' is asked for twice, differently"
+        "'/dev/kvm' is requested twice with different values"
     ],
     "\n".join(f"- /dev/x{n}*" for n in range(9)): [
         "9 devices by `links` or by a selector that is no path, at most 8 allowed"
@@ -119,8 +119,8 @@ WRONG: dict[str, list[str]] = {
         "9 devices by `links` or by a selector that is no path, at most 8 allowed"
     ],
     "- class:fuse\n- class:hidraw\n- class:gpio": [
-        f"item {n}: 'class:{name}' matches no device of the node;"
-        " `nri-inject devices explain` there says what comes near"
+        f"item {n}: 'class:{name}' matches no device; run `nri-inject devices"
+        " explain` on the node for near matches"
         for n, name in ((2, "hidraw"), (3, "gpio"))
     ],
 }
@@ -135,8 +135,8 @@ def test_a_runtime_that_does_not_tell_the_user_is_named(host: Host) -> None:
     old = Host(host.devices, identify("containerd", "2.1.9"), inventory=host.inventory)
     assert faults("- {device: 'class:fuse', owner: container}", old, Container(name="main")) == [
         (
-            "item 1: owner: containerd 2.1.9 does not tell which user the container runs as"
-            " (containerd 2.3.0 and CRI-O 1.36.0 do); give uid and gid instead"
+            "item 1: owner: containerd 2.1.9 does not report the container's user (containerd 2.3.0"
+            " and CRI-O 1.36.0 do); set uid and gid instead"
         )
     ]
 

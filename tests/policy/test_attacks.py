@@ -202,7 +202,7 @@ def test_who_may_have_nothing_learns_nothing_by_asking(rules: str, kind: str, te
 
 def test_what_another_plugin_found_out_is_not_in_the_error() -> None:
     told = refused(device("/dev/x", 0, major=254, kind="b"), "")
-    assert told.startswith("device '/dev/x': no rule of policy allows it; a rule that does:")
+    assert told.startswith("device '/dev/x': no rule of policy allows it; a rule that allows it:")
     assert told.endswith("allow: {devices: [/dev/x]}}")
 
 
@@ -215,7 +215,7 @@ SPEC = {
 @pytest.mark.parametrize(
     ("asked", "allowed", "hint"),
     [
-        ("v.com/d=c", "v.com/d=[ac]", "known of v.com/d: a"),
+        ("v.com/d=c", "v.com/d=[ac]", "known devices of v.com/d: a"),
         ("v.com/d=c", "v.com/d=c", ""),
         ("v.com/e=a", "v.com/e=a", ""),
         ("v.com/e=a", "v.com/?=a", "did you mean 'v.com/d=a'?"),
@@ -248,6 +248,6 @@ def test_who_may_have_nothing_makes_nobody_look() -> None:
 
 def test_a_nul_in_the_name_of_a_device_or_sysctl() -> None:
     rules = "{allow: {devices: ['/**'], sysctl: ['**']}}"
-    assert refused(device("/dev/null\0x", 3), rules).endswith("its path has a NUL")
+    assert refused(device("/dev/null\0x", 3), rules).endswith("its path contains a NUL")
     named = Adjustment(linux=api.LinuxContainerAdjustment(sysctl={"net.core.x\0y": "1"}))
-    assert refused(named, rules).endswith("it has a NUL")
+    assert refused(named, rules).endswith("it contains a NUL")

@@ -76,7 +76,7 @@ def test_a_source_that_climbs_out_of_a_link_on_procfs_to_an_allowed_name() -> No
     text = f"[{{source: {source}, destination: /in, type: bind, options: [rbind, rro]}}]"
     told = refusal("mounts", text, "{allow: {mounts: [/media]}}")
     assert told == (
-        f"annotation mounts.noderesource.dev: item 1: source: '{source}' has a '..' in it;"
+        f"annotation mounts.noderesource.dev: item 1: source: '{source}' contains '..';"
         " name the path without it"
     )
     for rules in ("{allow: {mounts: [/media]}}", "{allow: {mounts: ['/med*']}}"):
@@ -139,7 +139,7 @@ def test_a_source_that_others_could_lead_elsewhere(place: Path) -> None:
     shared.chmod(0o777)
     told = refused(mount(shared / "below"), for_source(place))
     assert told.endswith(
-        f"others could lead its source elsewhere: {shared} can be written by everybody (mode 0777)"
+        f"others can redirect its source: {shared} can be written by everybody (mode 0777)"
     )
 
 
@@ -149,7 +149,7 @@ def test_a_source_inside_of_what_containers_may_write(place: Path) -> None:
     rules = for_source(place / "data", access="rw")
     assert permit(rules).filter(mount(place / "data", "/in", "bind", "rw"), real_host()).mounts
     assert refused(mount(place / "data/below"), rules).endswith(
-        f"it lies in '{place}/data', where containers may write and put a link in its place"
+        f"it lies in '{place}/data', where containers may write and replace it with a link"
     )
 
 
@@ -252,22 +252,22 @@ def test_a_destination_over_what_tells_a_container_who_it_is(
     place: Path, destination: str, protected: str, more: dict[str, str]
 ) -> None:
     told = refused(mount(place, destination), for_source(place, **more))
-    assert told.partition("; a rule that does")[0].endswith(
-        f"comes near, but it does not name a destination at {protected}"
+    assert told.partition("; a rule that allows it")[0].endswith(
+        f"but it does not allow a destination at {protected}"
     )
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["ro", "rw"], "it is for reading only (access: ro)"),
-        (["rw", "ro"], "it has ro and rw"),
-        (["rbind", "ro"], "with rbind, ro leaves what is mounted below writable"),
-        (["bind", "ro", "rshared"], "it does not have the options 'rshared'"),
-        (["bind", "ro", "slave"], "it does not have the options 'slave'"),
-        (["bind", "ro", "remount"], "it does not have the options 'remount'"),
-        (["bind", "ro", "suid", "dev"], "it does not have the options 'dev', 'suid'"),
-        (["bind", "RO"], "it is for reading only (access: ro)"),
+        (["ro", "rw"], "it allows only reading (access: ro)"),
+        (["rw", "ro"], "it contains both ro and rw"),
+        (["rbind", "ro"], "with rbind, ro keeps mounts below the source writable"),
+        (["bind", "ro", "rshared"], "it does not allow the options 'rshared'"),
+        (["bind", "ro", "slave"], "it does not allow the options 'slave'"),
+        (["bind", "ro", "remount"], "it does not allow the options 'remount'"),
+        (["bind", "ro", "suid", "dev"], "it does not allow the options 'dev', 'suid'"),
+        (["bind", "RO"], "it allows only reading (access: ro)"),
     ],
 )
 def test_options_that_undo_read_only_or_reach_other_mounts(
@@ -291,7 +291,7 @@ def test_a_file_system_under_a_rule_for_bind_mounts(
     place: Path, kind: str, options: list[str], shown: str
 ) -> None:
     told = refused(mount(place, "/in", kind, *options), for_source(place))
-    assert f"it is for type bind, and this is '{shown}'" in told
+    assert f"it is for type bind, and the type is '{shown}'" in told
 
 
 TMPFS = "{name: scratch, allow: {mounts: [{type: tmpfs, access: rw, options: ['size=*']}]}}"
@@ -305,15 +305,15 @@ def tmpfs(*options: str, **more: str) -> Adjustment:
 @pytest.mark.parametrize(
     ("option", "reason"),
     [
-        ("size=1m,mode=4777,uid=0", "does not have the options 'mode=4777', 'uid=0'"),
-        ("size=1m,suid,dev", "does not have the options 'dev', 'suid'"),
-        ("size=1m,rshared", "does not have the options 'rshared'"),
-        ("size=1m,x-mount.mkdir", "does not have the options 'x-mount.mkdir'"),
-        ("size=1m,bind", "it is for type tmpfs, and this is 'tmpfs with bind'"),
-        ("size=1m\\,mode=4777", "has a quote, a backslash or a control character"),
-        ('size="1m,mode=4777"', "has a quote, a backslash or a control character"),
-        ("size=1m\0,mode=4777", "has a quote, a backslash or a control character"),
-        ("size=1m\nmode=4777", "has a quote, a backslash or a control character"),
+        ("size=1m,mode=4777,uid=0", "does not allow the options 'mode=4777', 'uid=0'"),
+        ("size=1m,suid,dev", "does not allow the options 'dev', 'suid'"),
+        ("size=1m,rshared", "does not allow the options 'rshared'"),
+        ("size=1m,x-mount.mkdir", "does not allow the options 'x-mount.mkdir'"),
+        ("size=1m,bind", "it is for type tmpfs, and the type is 'tmpfs with bind'"),
+        ("size=1m\\,mode=4777", "contains a quote, a backslash or a control character"),
+        ('size="1m,mode=4777"', "contains a quote, a backslash or a control character"),
+        ("size=1m\0,mode=4777", "contains a quote, a backslash or a control character"),
+        ("size=1m\nmode=4777", "contains a quote, a backslash or a control character"),
     ],
 )
 def test_more_options_behind_a_comma_of_an_allowed_one(option: str, reason: str) -> None:
@@ -324,10 +324,10 @@ def test_more_options_behind_a_comma_of_an_allowed_one(option: str, reason: str)
 @pytest.mark.parametrize(
     ("option", "reason"),
     [
-        ("size=1m,mode=4777", "has a comma; make each option an item of its own"),
-        ("size=1m\\", "has a quote or a backslash, which no option may have"),
-        ('size="1m', "has a quote or a backslash, which no option may have"),
-        ("size=1m\\x00", "has a quote or a backslash, which no option may have"),
+        ("size=1m,mode=4777", "contains a comma; list each option as a separate item"),
+        ("size=1m\\", "contains a quote or a backslash; an option must not"),
+        ('size="1m', "contains a quote or a backslash; an option must not"),
+        ("size=1m\\x00", "contains a quote or a backslash; an option must not"),
     ],
 )
 def test_an_annotations_option_with_a_comma_a_quote_or_a_backslash(
@@ -349,7 +349,7 @@ def test_the_hosts_directories_in_an_option() -> None:
     rules = "{name: layers, allow: {mounts: [{type: overlay, options: ['lowerdir=/srv/**']}]}}"
     for value in ("/srv/a", "/srv/a:/etc", "/srv/a/../../etc"):
         asked = tmpfs("ro", f"lowerdir={value}", type="overlay", source="overlay")
-        assert "does not have the options 'lowerdir=" in refused(asked, rules)
+        assert "does not allow the options 'lowerdir=" in refused(asked, rules)
     named = "{allow: {mounts: [{type: overlay, options: ['lowerdir=/srv/a:/srv/b']}]}}"
     asked = tmpfs("ro", "lowerdir=/srv/a:/srv/b", type="overlay", source="overlay")
     assert permit(named).filter(asked, real_host()) is asked
@@ -361,4 +361,4 @@ def test_a_nul_in_a_mount_that_a_runtime_in_c_would_cut(place: Path, field: str)
     asked[field] = f"{asked[field]}\0x"
     adjustment = Adjustment(mounts=[api.Mount(**asked, options=["ro"])])
     assert f"its {field} " in refused(adjustment, for_source("/"))
-    assert refused(adjustment, for_source("/")).endswith(" has a NUL")
+    assert refused(adjustment, for_source("/")).endswith(" contains a NUL")

@@ -87,8 +87,8 @@ def test_a_device_that_a_container_could_have_put_there(
     assert verdict(rules, wanted(path, MEM), host) == "allowed"
     told = verdict(f"{LENT}, {rules}", wanted(path, MEM), host)
     assert told.partition(": ")[2] == (
-        f"it is not sure what the host's '{path}' is: {where},"
-        " where containers may write and put a link in its place"
+        f"the identity of the host's '{path}' is uncertain: {where},"
+        " where containers may write and replace it with a link"
     )
 
 
@@ -131,8 +131,8 @@ def test_a_source_behind_a_link_that_a_container_could_have_put_there() -> None:
     host = Host({}, files={"/srv/data/link": place})
     told = verdict(f"{LENT}, {{allow: {{mounts: [/srv]}}}}", mounted("/srv/data/link"), host)
     assert told.endswith(
-        "others could lead its source elsewhere: the link '/srv/data/link' lies in '/srv/data',"
-        " where containers may write and put a link in its place"
+        "others can redirect its source: the link '/srv/data/link' lies in '/srv/data',"
+        " where containers may write and replace it with a link"
     )
 
 
@@ -179,37 +179,37 @@ OWN = Host(
             "/opt/cdi",
             {},
             (
-                "CDI spec '/opt/cdi/a.json': others could lead '/opt/cdi/a.json' elsewhere: it lies"
-                " in '/opt/cdi', where containers may write and put a link in its place"
+                "CDI spec '/opt/cdi/a.json': others can redirect '/opt/cdi/a.json': it lies"
+                " in '/opt/cdi', where containers may write and replace it with a link"
             ),
         ),
         (
             "/opt/cdi/a.json",
             {},
             (
-                "CDI spec '/opt/cdi/a.json': others could rewrite '/opt/cdi/a.json': containers may"
+                "CDI spec '/opt/cdi/a.json': others can change '/opt/cdi/a.json': containers may"
                 " write '/opt/cdi/a.json'"
             ),
         ),
         (
             "/opt/lib",
             {"mounts": [{"hostPath": "/opt/lib/x", "containerPath": "/x"}]},
-            "mount to '/x': others could lead '/opt/lib/x' elsewhere: it lies in '/opt/lib'",
+            "mount to '/x': others can redirect '/opt/lib/x': it lies in '/opt/lib'",
         ),
         (
             "/opt/bin",
             {"hooks": [{"hookName": "createContainer", "path": "/opt/bin/hook"}]},
-            "createContainer hook: others could lead '/opt/bin/hook' elsewhere: it lies in '/opt/",
+            "createContainer hook: others can redirect '/opt/bin/hook': it lies in '/opt/",
         ),
         (
             "/opt/bin/hook",
             {"hooks": [{"hookName": "createContainer", "path": "/opt/bin/hook"}]},
-            "createContainer hook: others could rewrite '/opt/bin/hook': containers may write",
+            "createContainer hook: others can change '/opt/bin/hook': containers may write",
         ),
         (
             "/opt/dev",
             {"deviceNodes": [{"path": "/dev/x", "hostPath": "/opt/dev/mem"}]},
-            "device node '/dev/x': others could lead '/opt/dev/mem' elsewhere: it lies in '/opt/",
+            "device node '/dev/x': others can redirect '/opt/dev/mem': it lies in '/opt/",
         ),
     ],
 )
@@ -233,9 +233,9 @@ def test_a_cdi_device_with_something_that_containers_could_rewrite(
 @pytest.mark.parametrize(
     ("lent", "why"),
     [
-        ("/opt/hooks", "others could rewrite '/opt/hooks/a.json': it lies in '/opt/hooks'"),
-        ("/opt/bin/hook", "others could rewrite '/opt/bin/hook': containers may write"),
-        ("'/opt/**'", "others could rewrite '/opt/hooks/a.json': it lies in '/opt/hooks'"),
+        ("/opt/hooks", "others can change '/opt/hooks/a.json': it lies in '/opt/hooks'"),
+        ("/opt/bin/hook", "others can change '/opt/bin/hook': containers may write"),
+        ("'/opt/**'", "others can change '/opt/hooks/a.json': it lies in '/opt/hooks'"),
     ],
 )
 def test_a_hook_that_containers_could_rewrite(lent: str, why: str) -> None:
@@ -250,7 +250,7 @@ def test_a_hook_that_containers_could_rewrite(lent: str, why: str) -> None:
     (told,) = warnings
     assert told.startswith(f"left out: hook /opt/hooks/a.json cannot be run: {why}")
     failing = hooks.injector(Choices(unusable_program="fail"))
-    with pytest.raises(RequestError, match="cannot be run: others could rewrite"):
+    with pytest.raises(RequestError, match="cannot be run: others can change"):
         failing(POD, CONTAINER, host)
     unsafe = hooks.injector(Choices(), unsafe=True)
     assert unsafe(POD, CONTAINER, host).hooks.poststart
@@ -261,11 +261,11 @@ def test_a_hook_that_containers_could_rewrite(lent: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("stage", "lent", "told"),
     [
-        ("create_runtime", "/opt/bin", "others could rewrite it: it lies in '/opt/bin', where"),
+        ("create_runtime", "/opt/bin", "others can change it: it lies in '/opt/bin', where"),
         (
             "poststop",
             "/opt/bin/hook",
-            "others could rewrite it: containers may write '/opt/bin/hook'",
+            "others can change it: containers may write '/opt/bin/hook'",
         ),
         ("start_container", "/opt/bin", "allowed"),
         ("create_runtime", "/srv", "allowed"),
@@ -344,7 +344,9 @@ def test_rules_in_the_configuration_that_let_containers_write_it(tmp_path: Path)
     file = tmp_path / "config.yaml"
     file.touch()
     rules = document.read(lending(tmp_path), "this node's policy")
-    environment = Environment((), Options(idx="10", name="x", config=str(file)), Config(policy=rules))
+    environment = Environment(
+        (), Options(idx="10", name="x", config=str(file)), Config(policy=rules)
+    )
     with pytest.raises(ConfigError, match="this node's policy: a rule for mounts lets containers"):
         environment.configure(api.ConfigureRequest())
     free = Config(policy=rules, unsafe_files=True, audit="off")

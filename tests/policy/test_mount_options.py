@@ -63,7 +63,7 @@ def test_a_comma_can_make_a_mount_writable_and_never_read_only(
 )
 def test_what_hides_where_an_option_ends_is_allowed_by_nothing(option: str) -> None:
     assert mount_options.fault(["ro", option]).endswith(
-        "has a quote, a backslash or a control character"
+        "contains a quote, a backslash or a control character"
     )
 
 
@@ -101,5 +101,7 @@ def test_a_word_with_a_path_in_it_must_be_in_the_rule_as_it_is(
 
 
 def test_a_rule_has_no_commas_in_its_options() -> None:
-    with pytest.raises(Fault, match="'size=1m,mode=755' has a comma; make each option an item"):
+    with pytest.raises(
+        Fault, match="'size=1m,mode=755' contains a comma; list each option as a separate item"
+    ):
         read_mount({"type": "tmpfs", "options": ["size=1m,mode=755"]})

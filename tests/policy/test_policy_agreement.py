@@ -1,4 +1,4 @@
-"""The policy and a naive evaluation of the same document agree on everything that is asked for."""
+"""The policy and a naive evaluation of the same document agree on everything that is requested."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_an_admin_who_takes_each_advice_gets_to_a_policy_that_allows_it(
         with contextlib.suppress(RequestError):
             permit.filter(adjustment, HOST)
         advice = [
-            permit.sentence(decision).partition("; a rule that does: ")[2]
+            permit.sentence(decision).partition("; a rule that allows it: ")[2]
             for decision in permit.decisions
             if decision.verdict == "deny"
         ]

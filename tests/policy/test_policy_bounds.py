@@ -26,8 +26,8 @@ from nri_inject.text.budget import MAX_STEPS, Budget, OverBudget
 POD = Pod(namespace="ci", name="p")
 CONTAINER = Container(name="main")
 COSTLY = (
-    "comparing it with the rules of policy.yaml takes more than 100000 steps, the most for one"
-    " container; ask for fewer or shorter things"
+    "comparing it with the rules of policy.yaml takes more than 100000 steps, the limit for"
+    " one container; request fewer or shorter things"
 )
 
 

@@ -78,20 +78,20 @@ RULE = "rule 1: "
             "rules: [{allow: {sysctl: [a]}, deny: {sysctl: [b]}}]",
             "rules: rule 1: both allow and deny",
         ),
-        ("rules: [{allow: {}}]", f"rules: rule 1: allow: at least one of {WHAT} must be there"),
+        ("rules: [{allow: {}}]", f"rules: rule 1: allow: at least one of {WHAT} is required"),
         ("rules: [{allow: []}]", f"rules: rule 1: allow: a list is not a map with {WHAT}"),
         (
             "rules: [{allow: {devices: []}}]",
             (
-                "rules: rule 1: allow: devices: an empty list stands for nothing;"
-                " leave the key out to mean everything"
+                "rules: rule 1: allow: devices: an empty list matches nothing;"
+                " omit the key to match everything"
             ),
         ),
         (
             "rules: [{who: {namespaces: []}, allow: {sysctl: [a]}}]",
             (
-                "rules: rule 1: who: namespaces: an empty list stands for nothing;"
-                " leave the key out to mean everything"
+                "rules: rule 1: who: namespaces: an empty list matches nothing;"
+                " omit the key to match everything"
             ),
         ),
         (
@@ -113,9 +113,9 @@ RULE = "rule 1: "
         (
             "rules: [{allow: {devices: [{type: c}, {path: /dev/x, minor: 3}, {}]}}]",
             (
-                "rules: rule 1: allow: devices: item 1: path is missing, or device, or type and"
-                " major instead;"
-                " rules: rule 1: allow: devices: item 2: minor says nothing without major;"
+                "rules: rule 1: allow: devices: item 1: path, device, or type and major"
+                " are missing;"
+                " rules: rule 1: allow: devices: item 2: minor needs major;"
                 " rules: rule 1: allow: devices: item 3: path is missing"
             ),
         ),
@@ -123,7 +123,7 @@ RULE = "rule 1: "
             "rules: [{allow: {devices: [{path: /dev/x, access: rwx}]}}]",
             (
                 "rules: rule 1: allow: devices: item 1: access:"
-                " 'rwx' is not some of the letters r, w and m"
+                " 'rwx' must be some of the letters r, w and m"
             ),
         ),
         (
@@ -134,14 +134,14 @@ RULE = "rule 1: "
             "rules: [{allow: {mounts: [{access: rw}]}}]",
             (
                 "rules: rule 1: allow: mounts: item 1:"
-                " source is missing, or the type of a file system that needs none"
+                " source is missing; only a mount with a type that needs no source may omit it"
             ),
         ),
         (
             "rules: [{allow: {mounts: [{type: bind}]}}]",
             (
                 "rules: rule 1: allow: mounts: item 1:"
-                " source is missing, or the type of a file system that needs none"
+                " source is missing; only a mount with a type that needs no source may omit it"
             ),
         ),
         (
@@ -156,7 +156,7 @@ RULE = "rule 1: "
             "rules: [{allow: {fields: [OomScore]}}]",
             (
                 "rules: rule 1: allow: fields: item 1:"
-                " 'OomScore' is no field of NRI; did you mean 'OomScoreAdj'?"
+                " 'OomScore' is not a field of NRI; did you mean 'OomScoreAdj'?"
             ),
         ),
         (
@@ -173,7 +173,7 @@ RULE = "rule 1: "
         ),
         (
             'rules: [{name: "a\\nb", allow: {hooks: [a]}}]',
-            r"rules: rule 1: name: 'a\nb' has a control character",
+            r"rules: rule 1: name: 'a\nb' contains a control character",
         ),
         (
             "mode: x\nrules: [{}, {allow: {x: [1]}}]",

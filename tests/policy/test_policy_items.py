@@ -226,7 +226,7 @@ def test_a_rule_without_its_device_is_an_item_of_its_own() -> None:
 )
 def test_a_rule_for_a_whole_kind_is_allowed_by_nothing(rule: api.LinuxDeviceCgroup) -> None:
     item = only(linux(resources=resources(rule)))
-    assert item.trouble == "it opens every device of a kind"
+    assert item.trouble == "it allows all devices of a type"
 
 
 @pytest.mark.parametrize(("devices", "rules"), [(513, 0), (1, 512), (0, 513)])
@@ -240,7 +240,7 @@ def test_with_more_than_512_devices_and_rules_nothing_is_looked_at(
     blind = Host(Unseen(), numbers=Unseen(), files=Unseen())
     items: list[Item[Any]] = [*items_of(adjustment, evaluation(host=blind))]
     assert len(items) == devices + rules
-    assert {item.trouble for item in items} == {"more than 512 devices and rules are asked for"}
+    assert {item.trouble for item in items} == {"more than 512 devices and rules are requested"}
     assert {item.facts.access for item in items} == {frozenset()}
 
 
@@ -295,12 +295,12 @@ def test_a_mount_is_a_bind_mount_or_of_its_file_systems_type(
         (["ro", "rw"], True, ""),
         (["ro", "rrw"], True, ""),
         (["rro", "rw"], True, ""),
-        (["rw", "ro"], True, "it has ro and rw"),
-        (["rrw", "rro"], True, "it has ro and rw"),
+        (["rw", "ro"], True, "it contains both ro and rw"),
+        (["rrw", "rro"], True, "it contains both ro and rw"),
         (
             ["rbind", "ro"],
             True,
-            "with rbind, ro leaves what is mounted below writable; say rro, or bind",
+            "with rbind, ro keeps mounts below the source writable; use rro, or bind",
         ),
     ],
 )
@@ -330,7 +330,7 @@ def test_more_than_1024_mounts_and_more_than_64_options_are_allowed_by_nothing()
     many = Adjustment(mounts=[api.Mount(destination=f"/{number}") for number in range(1025)])
     blind = Host(Unseen(), files=Unseen())
     assert {item.trouble for item in items_of(many, evaluation(host=blind))} == {
-        "more than 1024 mounts are asked for"
+        "more than 1024 mounts are requested"
     }
     item = only(mount("/srv", "bind", *(f"o{number}" for number in range(65))))
     assert item.trouble == "it has more than 64 options"
@@ -397,8 +397,8 @@ def test_only_a_limit_above_the_containers_own_is_an_item(
         ("/bin/hook", ("/bin/hook", "/usr/bin/hook"), ""),
         ("/bin//hook", ("/bin/hook", "/usr/bin/hook"), ""),
         ("/opt/x/../../srv/evil", ("/srv/evil",), ""),
-        ("/opt/shared", (), "others could rewrite it: /opt/shared can be written by everybody"),
-        ("/opt/../unseen", ("/unseen",), "/opt/../unseen, and it has a '..' in it"),
+        ("/opt/shared", (), "others can change it: /opt/shared can be written by everybody"),
+        ("/opt/../unseen", ("/unseen",), "/opt/../unseen, and it contains '..'"),
         ("/unseen", ("/unseen",), ""),
     ],
 )

@@ -50,15 +50,15 @@ def test_what_a_pattern_stands_for(text: str, inside: list[str], outside: list[s
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "an empty pattern stands for nothing"),
-        ("/a/**/b", "'/a/**/b': '**' may stand at the end only"),
-        ("***", "'***': '**' may stand at the end only"),
+        ("", "an empty pattern matches nothing"),
+        ("/a/**/b", "'/a/**/b': '**' is allowed at the end only"),
+        ("***", "'***': '**' is allowed at the end only"),
         ("[a", "'[a': a '[' has no ']'"),
-        ("[]", "'[]': a set must have members, and '/' is none"),
-        ("[!]", "'[!]': a set must have members, and '/' is none"),
-        ("[a/b]", "'[a/b]': a set must have members, and '/' is none"),
+        ("[]", "'[]': a set must contain characters other than '/'"),
+        ("[!]", "'[!]': a set must contain characters other than '/'"),
+        ("[a/b]", "'[a/b]': a set must contain characters other than '/'"),
         ("[z-a]", "'[z-a]': bad character range z-a"),
-        ("[^a]", "'[^a]': a set begins with '^'; write '!' for all but these"),
+        ("[^a]", "'[^a]': a set begins with '^'; use '!' to negate it"),
     ],
 )
 def test_what_stands_for_nothing_is_refused(text: str, sentence: str) -> None:

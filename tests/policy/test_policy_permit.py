@@ -77,11 +77,11 @@ def test_everything_that_is_denied_is_told_with_the_annotation_that_asked() -> N
     assert faults(policy, adjustment, devices="devices.example.com/pod") == [
         (
             "annotation devices.example.com/pod: device '/dev/mem' (c 1:1): no rule of policy.yaml"
-            " allows it; a rule that does:"
+            " allows it; a rule that allows it:"
             " {who: {namespaces: [ci]}, allow: {devices: [/dev/mem]}}"
         ),
         (
-            "sysctl 'net.core.x': no rule of policy.yaml allows it; a rule that does:"
+            "sysctl 'net.core.x': no rule of policy.yaml allows it; a rule that allows it:"
             " {who: {namespaces: [ci]}, allow: {sysctl: [net.core.x]}}"
         ),
     ]
@@ -100,7 +100,9 @@ def test_the_rule_that_is_suggested_allows_it() -> None:
     for _ in range(2):
         with pytest.raises(RequestError) as caught:
             permit(f"rules: [{policy}]").filter(adjustment, HOST)
-        policy += ",".join(s.partition("a rule that does: ")[2] for s in caught.value.faults) + ","
+        policy += (
+            ",".join(s.partition("a rule that allows it: ")[2] for s in caught.value.faults) + ","
+        )
         try:
             assert permit(f"rules: [{policy}]").filter(adjustment, HOST) is adjustment
         except RequestError:
@@ -127,8 +129,8 @@ def test_nothing_is_allowed_by_a_policy_that_could_not_be_read() -> None:
 def test_without_a_policy_nothing_of_the_host_is_looked_at() -> None:
     assert faults(DENY_ALL, asked(FUSE)) == [
         (
-            "device '/dev/fuse': no rule of this node's policy (none is configured) allows it;"
-            " a rule that does:"
+            "device '/dev/fuse': no rule of this node's policy (none configured) allows it;"
+            " a rule that allows it:"
             " {who: {namespaces: [ci]}, allow: {devices: [/dev/fuse]}}"
         )
     ]
@@ -218,7 +220,7 @@ HANDED = "CDI device"
 def test_devices_of_the_kubelet_need_no_rule_and_a_deny_fails_the_container() -> None:
     tolerating = permit("rules: [{name: never, deny: {cdi_devices: [v.com/*=*]}}]")
     assert tolerating.filter_admin_names("cdi_devices", ["w.com/d=0"], HANDED) == ["w.com/d=0"]
-    assert [d.reason for d in tolerating.decisions] == ["the node has put it there"]
+    assert [d.reason for d in tolerating.decisions] == ["the node's own files add it"]
     with pytest.raises(RequestError, match=r"v\.com/d=0': rule 'never' of policy\.yaml"):
         tolerating.filter_admin_names("cdi_devices", ["v.com/d=0"], HANDED)
     skipping = permit("on_deny: skip\nrules: [{deny: {cdi_devices: [v.com/*=*]}}]")
@@ -232,7 +234,7 @@ def test_a_hook_that_a_rule_denies_is_left_out_since_nobody_requested_it(on_deny
     names = ["10-a.json", "99-b.json"]
     assert leaving_out.filter_unrequested_names("hooks", names, "hook") == ["10-a.json"]
     assert [(d.verdict, d.rule, d.reason) for d in leaving_out.decisions] == [
-        ("allow", None, "the node has put it there"),
+        ("allow", None, "the node's own files add it"),
         ("skip", "never", "rule 'never' of policy.yaml denies it"),
     ]
 

@@ -72,7 +72,7 @@ def test_what_becomes_of_what_is_denied(mode: str, on_deny: str, verdict: str) -
     assert decide(text, named("hooks", "b", "hook")).verdict == "allow"
 
 
-NEAR = "; rule '#1' comes near, but "
+NEAR = "; the nearest is rule '#1', but "
 
 
 @pytest.mark.parametrize(
@@ -82,22 +82,22 @@ NEAR = "; rule '#1' comes near, but "
         (
             "{devices: [/dev/*]}",
             device("/dev/sda", kind="b", access="rwm"),
-            NEAR + "it is for type c, and this is b",
+            NEAR + "it is for type c, and the type is b",
         ),
         (
             "{devices: [{path: /dev/x, access: r}]}",
             device("/dev/x"),
-            NEAR + "its access is r, and rw is asked for",
+            NEAR + "its access is r, and rw is requested",
         ),
         (
             "{mounts: [/srv]}",
             mount("/srv", "/in", "rw"),
-            NEAR + "it is for reading only (access: ro)",
+            NEAR + "it allows only reading (access: ro)",
         ),
         (
             "{mounts: [/srv]}",
-            mount("/srv/a", "/in", "rw", why="it has ro and rw"),
-            NEAR + "it has ro and rw",
+            mount("/srv/a", "/in", "rw", why="it contains both ro and rw"),
+            NEAR + "it contains both ro and rw",
         ),
         (
             "{mounts: [{source: /srv, destination: /d*}]}",
@@ -107,37 +107,37 @@ NEAR = "; rule '#1' comes near, but "
         (
             "{mounts: [/srv]}",
             mount("/srv", "/etc/passwd"),
-            NEAR + "it does not name a destination at /etc/passwd",
+            NEAR + "it does not allow a destination at /etc/passwd",
         ),
         (
             "{mounts: [/srv]}",
             mount("/srv", "/in", "a", "b", "c", "d", "e", "ro"),
-            NEAR + "it does not have the options 'a', 'b', 'c' and 2 more",
+            NEAR + "it does not allow the options 'a', 'b', 'c' and 2 more",
         ),
         (
             "{mounts: [{source: /srv, type: ext4}]}",
             mount("/srv"),
-            NEAR + "it is for type ext4, and this is 'bind'",
+            NEAR + "it is for type ext4, and the type is 'bind'",
         ),
         (
             "{scheduling_policy: [SCHED_RR]}",
             Item("scheduling_policy", "", "", ("SCHED_RR",), Scheduling(-1, 0)),
-            NEAR + "its min_nice is 0, and -1 is asked for",
+            NEAR + "its min_nice is 0, and -1 is requested",
         ),
         (
             "{scheduling_policy: [{policy: SCHED_RR, max_priority: 5}]}",
             Item("scheduling_policy", "", "", ("SCHED_RR",), Scheduling(0, 9)),
-            NEAR + "its max_priority is 5, and 9 is asked for",
+            NEAR + "its max_priority is 5, and 9 is requested",
         ),
         (
             "{io_priority: [{class: IOPRIO_CLASS_BE, priority: 4}]}",
             Item("io_priority", "", "", ("IOPRIO_CLASS_BE",), 2),
-            NEAR + "its priority is 4, and 2, a higher one, is asked for",
+            NEAR + "its priority is 4, and 2, a higher one, is requested",
         ),
         (
             "{ulimits: [{type: MEMLOCK, hard: 5}]}",
             Item("ulimits", "", "", ("RLIMIT_MEMLOCK",), 6),
-            NEAR + "its hard limit is 5, and 6 is asked for",
+            NEAR + "its hard limit is 5, and 6 is requested",
         ),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_removal_of_what_protects_must_be_named(removed: str, entry: str, allo
     denying = (
         f"rules: [{{deny: {{removals: ['{entry}']}}}}, {{allow: {{removals: ['{removed}']}}}}]"
     )
-    matches = allowed or "does not name what is at" in decision.reason
+    matches = allowed or "does not allow removals at" in decision.reason
     assert (decide(denying, item).rule == "#1") is matches
 
 

@@ -61,9 +61,9 @@ def test_a_selector_denies_what_nobody_knows() -> None:
 
 
 def test_access_and_type_count_beside_the_selector() -> None:
-    with pytest.raises(RequestError, match="its access is r, and rw is asked for"):
+    with pytest.raises(RequestError, match="its access is r, and rw is requested"):
         granted("{allow: {devices: [{device: 'udev:SUBSYSTEM=mem', access: r}]}}", NULL)
-    with pytest.raises(RequestError, match="it is for type b, and this is c"):
+    with pytest.raises(RequestError, match="it is for type b, and the type is c"):
         granted("{allow: {devices: [{device: 'udev:SUBSYSTEM=mem', type: b}]}}", NULL)
 
 
@@ -81,7 +81,7 @@ def test_the_rule_for_a_selector_is_the_selector_unless_it_has_a_wildcard(
 ) -> None:
     with pytest.raises(RequestError) as caught:
         granted("{deny: {hooks: [a]}}", api.LinuxDevice(path=selector))
-    _, _, rule = caught.value.faults[0].partition("; a rule that does: ")
+    _, _, rule = caught.value.faults[0].partition("; a rule that allows it: ")
     assert rule == (
         f"{{who: {{namespaces: [ci]}}, allow: {{devices: {written}}}}}" if written else ""
     )

@@ -80,7 +80,7 @@ def test_a_bad_version_leaves_the_one_before_in_force_and_says_so_once(
     assert source.error == fault
     os.utime(file)
     source.current()
-    front = "policy not taken over, the version before it stays in force: "
+    front = "policy rejected, the previous version stays in force: "
     assert caplog.messages == [front + fault]
     file.write_text(GOOD)
     source.current()
@@ -112,7 +112,7 @@ def test_a_first_version_that_is_being_written_denies_everything(
         half.write("rules: [")
         half.flush()
         assert source.current().trouble == (
-            f"the policy on this node cannot be used: {file} is being written"
+            f"the policy on this node is not usable: {file} is being written"
         )
         half.write("]")
     assert source.current().trouble == ""
@@ -134,8 +134,10 @@ def test_a_first_version_that_is_bad_denies_everything_and_gives_the_reason(
     file.write_text("rule: []")
     source = opened(file)
     fault = f"{file}: unknown key 'rule'; did you mean 'rules'?"
-    assert source.current().trouble == f"the policy on this node cannot be used: {fault}"
-    assert caplog.messages == [f"policy not usable, so everything is denied: {fault}"]
+    assert source.current().trouble == f"the policy on this node is not usable: {fault}"
+    assert caplog.messages == [
+        f"policy rejected, and no previous version exists, so everything is denied: {fault}"
+    ]
     file.write_text(GOOD)
     assert (source.current().trouble, names(source.current())) == ("", ["one"])
 
@@ -144,7 +146,7 @@ def test_a_file_that_comes_later_is_found(file: Path, opened: Opened) -> None:
     later = file.parent / "etc" / file.name
     source = opened(later)
     assert source.current().trouble == (
-        f"the policy on this node cannot be used: cannot read {later}: No such file or directory"
+        f"the policy on this node is not usable: cannot read {later}: No such file or directory"
     )
     later.parent.mkdir(mode=0o755)
     later.write_text(GOOD)
@@ -176,7 +178,7 @@ def test_a_file_that_others_can_write_is_not_believed(
     file.chmod(mode)
     source = opened(file)
     assert "can be written by" in source.error
-    assert source.error.endswith("; it is not believed")
+    assert source.error.endswith("; refusing to read it")
     assert source.current().trouble != ""
     assert names(opened(file, unsafe=True).current()) == ["one"]
 
@@ -189,14 +191,14 @@ def test_a_good_file_that_others_can_write_from_now_on_is_not_read_again(
     file.chmod(0o666)
     file.write_text(OTHER)
     assert names(source.current()) == ["one"]
-    assert source.error.endswith("; it is not believed")
+    assert source.error.endswith("; refusing to read it")
 
 
 @needs_root
 def test_a_file_of_another_user_is_not_believed(file: Path, opened: Opened) -> None:
     file.write_text(GOOD)
     os.chown(file, 65534, 0)
-    assert opened(file).error == f"{file} belongs to user 65534, not to root; it is not believed"
+    assert opened(file).error == f"{file} belongs to user 65534, not to root; refusing to read it"
 
 
 def test_a_fifo_keeps_nobody(file: Path, opened: Opened) -> None:

@@ -56,7 +56,9 @@ def test_a_deny_touches_no_other_setting(denied: str, asked: str) -> None:
 
 
 def test_a_rules_sysctl_is_written_with_dots() -> None:
-    with pytest.raises(Fault, match="'net/ipv4/ip_forward' has a slash; write the name with dots"):
+    with pytest.raises(
+        Fault, match="'net/ipv4/ip_forward' contains a slash; write the name with dots"
+    ):
         READERS["sysctl"]("net/ipv4/ip_forward")
 
 

@@ -234,7 +234,7 @@ def test_a_drop_is_logged(
     install("10-a", DIES)
     adaptation.create_container(POD, CONTAINER)
     assert [record.getMessage() for record in caplog.records] == [
-        "plugin 10-a: the connection ended before the answer to CreateContainer; it is dropped"
+        "plugin 10-a: the connection ended before the answer to CreateContainer; it is disconnected"
     ]
 
 
@@ -284,7 +284,7 @@ while True:
     adaptation.runtime = identify("containerd", "2.1.9")
     with pytest.raises(NriError) as caught:
         install("10-a", asks_for_all)
-    assert str(caught.value) == "plugin 10-a wants invalid events: 0x3800"
+    assert str(caught.value) == "plugin 10-a requests invalid events: 0x3800"
     assert children() == before
 
 
@@ -360,4 +360,4 @@ def test_an_answer_of_the_wrong_kind_is_a_status(adaptation: Adaptation, install
     install("10-a", "def create(pod, container):\n    return 1\n")
     with pytest.raises(RemoteError) as caught:
         adaptation.create_container(POD, CONTAINER)
-    assert caught.value.message == "plugin a failed in CreateContainer, its log tells why"
+    assert caught.value.message == "plugin a failed in CreateContainer, see its log"

@@ -151,7 +151,7 @@ def test_an_older_runtime_refuses_it_as_real_ones_do(start: Start) -> None:
     """It has handlers for events of NRI 0.10.0, and no way to ask for fewer."""
     with pytest.raises(NriError) as caught:
         start(identify("containerd", "v2.1.0"))
-    assert str(caught.value) == "plugin 10-every-event wants invalid events: 0x3800"
+    assert str(caught.value) == "plugin 10-every-event requests invalid events: 0x3800"
 
 
 def test_a_whole_life_leaves_nothing(start: Start, log: Path) -> None:

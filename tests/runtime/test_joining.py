@@ -319,7 +319,7 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path.write_text("mine")
     with Adaptation() as adaptation, pytest.raises(NriError) as caught:
         adaptation.listen(path)
-    assert str(caught.value) == f"cannot listen on {path}: it exists and is no socket"
+    assert str(caught.value) == f"cannot listen on {path}: it exists and is not a socket"
     assert path.read_text() == "mine"
 
 

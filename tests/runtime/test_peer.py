@@ -126,11 +126,11 @@ def test_an_event_that_the_runtime_does_not_know_is_refused(
 ) -> None:
     with pytest.raises(NriError) as caught:
         configured_with(mask, runtime)
-    assert str(caught.value) == f"plugin 10-web wants invalid events: {wrong}"
+    assert str(caught.value) == f"plugin 10-web requests invalid events: {wrong}"
 
 
 def test_a_negative_mask_is_refused() -> None:
-    with pytest.raises(NriError, match=r"^plugin 10-web wants invalid events: "):
+    with pytest.raises(NriError, match=r"^plugin 10-web requests invalid events: "):
         configured_with(-1, NEWEST)
 
 

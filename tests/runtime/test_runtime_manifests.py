@@ -318,7 +318,7 @@ def test_a_shared_process_namespace_is_the_pods() -> None:
         ),
         (
             "{kind: Pod, metadata: {name: p}, spec: {containers: []}}",
-            "f.yaml: document 1: spec.containers: there is no container, and a pod needs one",
+            "f.yaml: document 1: spec.containers: no containers; a pod must have at least one",
         ),
         (
             "{kind: List, items: [{kind: Pod, spec: {containers: [{name: c}]}}]}",

@@ -222,9 +222,9 @@ def test_ids_are_new_or_known(new_runtime: NewRuntime) -> None:
     world = new_runtime()
     world.run_pod(POD)
     world.create(MAIN)
-    with pytest.raises(ValueError, match="there is a pod 'pod-default-web' already"):
+    with pytest.raises(ValueError, match="pod 'pod-default-web' already exists"):
         world.run_pod(POD)
-    with pytest.raises(ValueError, match=r"there is a container '[a-z-]+' already"):
+    with pytest.raises(ValueError, match=r"container '[a-z-]+' already exists"):
         world.create(MAIN)
     with pytest.raises(KeyError):
         world.start("other")

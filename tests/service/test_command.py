@@ -185,7 +185,7 @@ def test_a_configuration_file_counts(tmp_path: Path, log_format: str) -> None:
     lines = log.splitlines()
     said = messages(log) if log_format == "text" else [json.loads(one)["message"] for one in lines]
     assert (status, output) == (0, "")
-    assert said[0] == "policy: unrestricted: every pod gets what its annotations ask for"
+    assert said[0] == "policy: unrestricted: every pod gets what its annotations request"
     assert said[-1] == "pod default/web, container app: injected 1 sysctl"
     assert FAILS.replace(" annotation sysctl.noderesource.dev/pod:", "") in said
 
@@ -211,7 +211,7 @@ def test_the_policy_of_the_command_line_wins_over_both(tmp_path: Path) -> None:
         adjustment = ask(configured(running, "on_unsupported: warn\npolicy: {}\n", OLD), SYSCTL)
         _, _, log = running.end()
     assert adjustment.linux.sysctl
-    assert messages(log)[0] == "policy: unrestricted: every pod gets what its annotations ask for"
+    assert messages(log)[0] == "policy: unrestricted: every pod gets what its annotations request"
 
 
 def test_without_a_policy_the_log_says_so() -> None:
@@ -219,7 +219,7 @@ def test_without_a_policy_the_log_says_so() -> None:
         configured(running)
         _, _, log = running.end()
     assert messages(log)[0] == (
-        "no policy is configured, so nothing that needs one is allowed; write one (policy:"
+        "no policy is configured, so every request that needs one is denied; set one (policy:"
         " {file: PATH}), or policy: unrestricted to allow everything"
     )
 
@@ -360,7 +360,7 @@ def test_refused_by_the_runtime_is_1() -> None:
             _, log = process.communicate(timeout=BOUND)
     assert (process.returncode, messages(log)) == (
         1,
-        ["the runtime refused us: no room (status 2)"],
+        ["the runtime refused the registration: no room (status 2)"],
     )
 
 
@@ -369,7 +369,7 @@ def test_hung_up_on_before_the_configuration_is_1() -> None:
         running.peer.register(BOUND)
         status, _, log = running.end()
     assert status == 1
-    assert messages(log) == ["the runtime closed the connection before configuring us"]
+    assert messages(log) == ["the runtime closed the connection before it configured the plugin"]
 
 
 def test_a_descriptor_that_is_none_is_1() -> None:

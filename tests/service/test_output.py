@@ -80,7 +80,7 @@ def test_where_a_file_cannot_be_made_anew_the_old_one_is_written_on(
     (record,) = caplog.records
     assert record.getMessage() == (
         f"cannot write to '{directory}/events': No such file or directory;"
-        " the old file is written on"
+        " output continues to the old file"
     )
 
 
@@ -129,7 +129,7 @@ def test_what_is_too_much_for_a_reader_is_lost_and_counted(
     put(target, "a", "b", "c", "d")
     target.ready()
     assert os.read(end, 10) == b"ab"
-    assert caplog.records[-1].getMessage() == f"{target!r} is too slow: 2 pieces are lost"
+    assert caplog.records[-1].getMessage() == f"{target!r} is too slow: 2 texts are lost"
 
 
 def test_what_waits_for_a_reader_is_bounded_in_bytes(
@@ -143,7 +143,7 @@ def test_what_waits_for_a_reader_is_bounded_in_bytes(
     target.enqueue(lambda: "d", output.MAX_WAITING_BYTES)
     target.ready()
     assert os.read(end, 10) == b"abd"
-    assert caplog.messages == [f"{target!r} is too slow: 1 pieces are lost"]
+    assert caplog.messages == [f"{target!r} is too slow: 1 texts are lost"]
 
 
 def test_a_reader_that_has_left_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -157,7 +157,7 @@ def test_a_reader_that_has_left_is_told(tmp_path: Path, caplog: pytest.LogCaptur
     assert left == [True, True]
     assert [
         record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR
-    ] == [f"cannot write to {target!r}: Broken pipe; what comes is lost"]
+    ] == [f"cannot write to {target!r}: Broken pipe; further output is lost"]
     target.close()
 
 

@@ -58,7 +58,7 @@ def test_a_bug_in_a_handler_is_logged_told_without_its_words_and_does_no_other_h
         peer.take_in()
         bad = api.CreateContainerRequest(container=api.Container(name="secret"))
         failure = peer.fail("CreateContainer", bad)
-        assert failure[2:] == (13, "plugin tested failed in CreateContainer, its log tells why")
+        assert failure[2:] == (13, "plugin tested failed in CreateContainer, see its log")
         adjust = api.Adjustment(args=["fine"])
         response = api.CreateContainerResponse(adjust=adjust)
         assert peer.ask("CreateContainer", CREATE) == response
@@ -168,7 +168,7 @@ def test_a_connection_that_ends_before_configuration_is_lost(answered: bool) -> 
         peer.close()
         error = running.outcome()
     assert isinstance(error, ConnectionLost)
-    assert str(error) == "the runtime closed the connection before configuring us"
+    assert str(error) == "the runtime closed the connection before it configured the plugin"
 
 
 def test_a_runtime_that_breaks_the_protocol_is_left() -> None:

@@ -45,7 +45,7 @@ def test_a_descriptor_that_is_no_socket_is_told(tmp_path: Path) -> None:
         with pytest.raises(ConnectionLost) as error:
             launched_connection({"NRI_PLUGIN_SOCKET": str(number)})
     assert str(error.value) == (
-        f"NRI_PLUGIN_SOCKET is {number}, which is no connected socket: "
+        f"NRI_PLUGIN_SOCKET is {number}, which is not a connected socket: "
         "Socket operation on non-socket"
     )
 
@@ -53,7 +53,9 @@ def test_a_descriptor_that_is_no_socket_is_told(tmp_path: Path) -> None:
 def test_a_socket_that_is_not_connected_is_told() -> None:
     with socket.socket(socket.AF_UNIX) as unconnected:
         number = os.dup(unconnected.fileno())
-    with pytest.raises(ConnectionLost, match=r"which is no connected socket: Transport endpoint"):
+    with pytest.raises(
+        ConnectionLost, match=r"which is not a connected socket: Transport endpoint"
+    ):
         launched_connection({"NRI_PLUGIN_SOCKET": str(number)})
 
 

@@ -133,7 +133,7 @@ def test_a_refused_registration_is_raised() -> None:
     assert isinstance(error, RemoteError)
     assert (error.code, str(error)) == (
         2,
-        "the runtime refused us: invalid plugin name (status 2)",
+        "the runtime refused the registration: invalid plugin name (status 2)",
     )
 
 
@@ -154,7 +154,7 @@ def test_a_bug_in_configure_is_told_without_its_words_and_raised() -> None:
         failure = peer.fail("Configure", api.ConfigureRequest())
         peer.close()
         error = running.outcome()
-    assert failure[2:] == (13, "plugin tested failed in Configure, its log tells why")
+    assert failure[2:] == (13, "plugin tested failed in Configure, see its log")
     assert isinstance(error, NriError)
     assert str(error) == failure.text
 
@@ -204,7 +204,7 @@ def test_a_runtime_that_never_stops_telling_what_exists_is_left() -> None:
         for _ in range(2):
             assert peer.ask("Synchronize", part) == api.SynchronizeResponse(more=True)
         failure = peer.fail("Synchronize", api.SynchronizeRequest(pods=[api.Pod()], more=True))
-        assert failure[2:] == (2, "the runtime reports more than 100000 pods and containers")
+        assert failure[2:] == (2, "the runtime reported more than 100000 pods and containers")
         assert isinstance(running.outcome(), ConnectionLost)
 
 
@@ -238,7 +238,7 @@ def test_a_plugin_that_keeps_nothing_is_not_held_to_any_bytes_but_to_a_count(
         assert peer.ask("Synchronize", part) == api.SynchronizeResponse(more=True)
         part = api.SynchronizeRequest(pods=[api.Pod()] * MAX_OBJECTS, more=True)
         failure = peer.fail("Synchronize", part)
-        assert failure[2:] == (2, "the runtime reports more than 100000 pods and containers")
+        assert failure[2:] == (2, "the runtime reported more than 100000 pods and containers")
         assert isinstance(running.outcome(), ConnectionLost)
 
 
@@ -252,8 +252,8 @@ def test_a_runtime_that_reports_too_many_bytes_for_a_plugin_that_wants_all_is_le
             assert peer.ask("Synchronize", part) == api.SynchronizeResponse(more=True)
         failure = peer.fail("Synchronize", part)
         assert failure.text == (
-            "the runtime reports more than 3 MiB of pods and containers;"
-            " a plugin with a handler synchronize_part can take them as they come"
+            "the runtime reported more than 3 MiB of pods and containers;"
+            " a plugin with a handler synchronize_part can read them in parts"
         )
         assert isinstance(running.outcome(), ConnectionLost)
 

@@ -65,7 +65,7 @@ def test_a_missing_socket_is_logged_and_tried_again(path: Path, heard: Heard) ->
     with external(plugin(), path):
         for _ in range(3):
             cause = f"cannot connect to {path}: No such file or directory"
-            assert heard.line().startswith(f"{cause}; connecting again in 0.")
+            assert heard.line().startswith(f"{cause}; reconnecting in 0.")
         with Listener(path) as listener, listener.accept() as peer:
             peer.take_in()
 
@@ -74,8 +74,8 @@ def test_a_lost_connection_is_logged(path: Path, heard: Heard) -> None:
     with Listener(path) as listener, external(plugin(), path):
         with listener.accept() as peer:
             peer.called("RegisterPlugin")
-        assert heard.line() == "the runtime closed the connection before configuring us"
-        assert heard.line().startswith(f"lost the connection to {path}; connecting again in 0.")
+        assert heard.line() == "the runtime closed the connection before it configured the plugin"
+        assert heard.line().startswith(f"lost the connection to {path}; reconnecting in 0.")
         with listener.accept() as peer:
             peer.take_in()
 
@@ -128,7 +128,7 @@ def test_pauses_stay_short_after_connections_that_had_served(
                 assert (
                     heard.line() == "the connection to the runtime broke: Connection reset by peer"
                 )
-            assert heard.line() == f"lost the connection to {path}; connecting again in 0.0 s"
+            assert heard.line() == f"lost the connection to {path}; reconnecting in 0.0 s"
 
 
 def test_a_plugin_that_failed_to_synchronize_comes_back(path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_refusal_after_having_served_is_outlived(path: Path, heard: Heard) -> 
         assert heard.line().startswith("lost the connection")
         with listener.accept() as peer:
             peer.refuse(peer.called("RegisterPlugin"), "not now")
-            assert heard.line() == "the runtime refused us: not now (status 2)"
+            assert heard.line() == "the runtime refused the registration: not now (status 2)"
         with listener.accept() as peer:
             peer.take_in()
 

@@ -10,8 +10,8 @@ from nri_inject.injectors.compose import compose
 from nri_inject.injectors.host import Host
 from nri_inject.text.budget import MAX_STEPS, UNLIMITED, Budget, Counted, OverBudget
 
-SENTENCE = "reading it takes more than 100000 steps, the most for one container"
-ADVICE = "ask for fewer or shorter things"
+SENTENCE = "reading it takes more than 100000 steps, the limit for one container"
+ADVICE = "request fewer or shorter things"
 
 
 def test_the_last_step_of_a_budget_is_free_and_the_next_one_fails_the_container() -> None:
@@ -76,6 +76,6 @@ def test_one_injector_over_the_budget_ends_all_of_them() -> None:
     with pytest.raises(OverBudget) as caught:
         compose(faulty, spends, faulty)(Pod(), Container(), Host({}, budget=Budget(steps=1)))
     assert caught.value.faults == (
-        f"it takes more than 1 steps, the most for one container; {ADVICE}",
+        f"it takes more than 1 steps, the limit for one container; {ADVICE}",
     )
     assert asked == ["faulty", "spends"]

@@ -64,15 +64,15 @@ def sentences(value: Value, point: Map = POINT) -> list[str]:
         ),
         (
             {"X": 1},
-            ["key-case: X: the key is read as x; write it so"],
+            ["key-case: X: the key is read as x; use that spelling"],
         ),
-        ({"x": 1, "X": 2}, ["duplicate-key: x is given twice, as 'x' and 'X'"]),
-        ({"X": 1, "x": 2}, ["duplicate-key: x is given twice, as 'x' and 'X'"]),
+        ({"x": 1, "X": 2}, ["duplicate-key: x is set twice, as 'x' and 'X'"]),
+        ({"X": 1, "x": 2}, ["duplicate-key: x is set twice, as 'x' and 'X'"]),
         (
             {"HOSTPATH": True, "HostPath": True, "x": 1},
             [
-                "key-case: HOSTPATH: the key is read as hostPath; write it so",
-                "duplicate-key: hostPath is given twice, as 'HOSTPATH' and 'HostPath'",
+                "key-case: HOSTPATH: the key is read as hostPath; use that spelling",
+                "duplicate-key: hostPath is set twice, as 'HOSTPATH' and 'HostPath'",
             ],
         ),
         (None, ["null-item: null where a map with x, hostPath is expected"]),
@@ -111,11 +111,11 @@ def test_places_add_up_from_the_inside_out() -> None:
     points: Value = [{"x": 1}, {"x": 1, "X": 2}, {"x": "ten"}]
     found.read("points", lambda value: found.read_list(lambda v: read(v, found), value), points)
     assert [str(problem) for problem in found.problems] == [
-        "points[1]: x is given twice, as 'x' and 'X'",
+        "points[1]: x is set twice, as 'x' and 'X'",
         "points[2].x: 'ten' is not an integer",
     ]
     assert Fault(*found.problems).sentences == (
-        "points: item 2: x is given twice, as 'x' and 'X'",
+        "points: item 2: x is set twice, as 'x' and 'X'",
         "points: item 3: x: 'ten' is not an integer",
     )
     with pytest.raises(Fault):
@@ -228,13 +228,13 @@ ODD = [
 def test_a_line_has_no_control_characters(read: Reader[str], character: str) -> None:
     text = f"a{character}b"
     escaped = ascii(character)[1:-1]
-    assert faults(read, text) == [f"'a{escaped}b' has a control character"]
+    assert faults(read, text) == [f"'a{escaped}b' contains a control character"]
     assert quoted(text) == f"'a{escaped}b'"
     assert plain(text) == f"a{escaped}b"
 
 
 def test_a_tab_is_a_control_character_but_where_it_is_due() -> None:
-    assert faults(read_line, "a\tb") == ["'a\\tb' has a control character"]
+    assert faults(read_line, "a\tb") == ["'a\\tb' contains a control character"]
     assert read_tabbed_line("a\tb") == "a\tb"
 
 
@@ -343,7 +343,7 @@ def test_null_counts_as_not_given() -> None:
         ({}, ["path is missing"]),
         ({"path": None}, ["path is missing"]),
         ({"path": True}, ["path: true is a boolean, not text; put the value in quotes"]),
-        ({"path": "a", "PATH": "b"}, ["path is given twice, as 'path' and 'PATH'"]),
+        ({"path": "a", "PATH": "b"}, ["path is set twice, as 'path' and 'PATH'"]),
         ({"path": "a", "siz": 1}, ["unknown key 'siz'; did you mean 'size'?"]),
         ({"pth": "a"}, ["unknown key 'pth'; did you mean 'path'?"]),
         ({"pth": "a", "path": None}, ["unknown key 'pth'; did you mean 'path'?"]),

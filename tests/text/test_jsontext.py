@@ -72,8 +72,8 @@ def test_bad_text_becomes_replacement_characters_as_in_go(data: bytes, text: str
         (b'{\n"a": \\x}', "line 2, column 6: not JSON: expecting value"),
         (b'[\n "a]', "line 2, column 2: not JSON: unterminated string"),
         (b"\xef\xbb\xbf{}", "line 1, column 1: not JSON: expecting value"),
-        (b"[NaN]", "not JSON: NaN is no value"),
-        (b"-Infinity", "not JSON: -Infinity is no value"),
+        (b"[NaN]", "not JSON: NaN is not a value"),
+        (b"-Infinity", "not JSON: -Infinity is not a value"),
     ],
 )
 def test_malformed_text_is_reported_with_its_place(data: bytes, sentence: str) -> None:

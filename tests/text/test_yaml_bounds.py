@@ -65,7 +65,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "merge bomb": (merges(20), "more than 20000 values"),
     "one wide anchor": (f"{WIDE}b: [{'*a,' * 1000}]", "more than 20000 values"),
     "one wide map": (f"{WIDE_MAP}b: [{'{<<: *a},' * 1000}]", "more than 20000 values"),
-    "merges in one map": (WIDE_MAP + "b:\n" + "  <<: *a\n" * 1000, "'<<' is given twice"),
+    "merges in one map": (WIDE_MAP + "b:\n" + "  <<: *a\n" * 1000, "'<<' appears twice"),
     "aliases of a long text": (f"a: &v {LONG}\n" + VALUES_OF_V, TOO_MUCH_TEXT),
     "aliases of a long text in a list": (f"- &v [{LONG}]\n" + "- *v\n" * 1000, TOO_MUCH_TEXT),
     "aliases of a long key": (f"- &v {LONG}\n" + "- {*v : 1}\n" * 1000, TOO_MUCH_TEXT),

@@ -239,15 +239,15 @@ ERRORS: dict[str, tuple[str | bytes, str]] = {
     ),
     "merge below an own key": (
         "- path: /a\n  <<: [{b: 1}, {path: /b}]\n",
-        "line 2, column 7: '<<' has 'path', which stands above; put '<<' first",
+        "line 2, column 7: '<<' has 'path', which are set above; put '<<' first",
     ),
     "two merge keys": (
         "<<: {a: 1}\n<<: {b: 1}\n",
-        "line 2, column 1: '<<' is given twice; give one a list of the maps",
+        "line 2, column 1: '<<' appears twice; use one with a list of the maps",
     ),
     "another version of YAML": (
         "%YAML 1.2\n---\na: 1\n",
-        "line 1, column 1: a %YAML line that does not say 1.1; leave it out",
+        "line 1, column 1: the %YAML line must say 1.1; remove it",
     ),
     "null key": ("a: 1\n~: d\n", "line 2, column 1: null cannot be a key"),
     "list as key": ("[a]: 1", "line 1, column 1: a list cannot be a key"),

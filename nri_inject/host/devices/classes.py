@@ -34,10 +34,10 @@ def _drm(*prefixes: str) -> Callable[[Device], bool]:
 
 
 def _is_serial(device: Device) -> bool:
-    """Tell a port of hardware from a terminal of software.
+    """Tell a hardware port from a software terminal.
 
-    The driver of PC's serial ports makes nodes for ports that nobody built in: type 0
-    (PORT_UNKNOWN in Linux's serial_core.h).
+    The driver of PC serial ports makes nodes for ports that do not exist: type 0 (PORT_UNKNOWN in
+    Linux's serial_core.h).
     """
     return (
         device.subsystem == "tty"
@@ -52,9 +52,10 @@ def _is_usb_serial(device: Device) -> bool:
 
 
 def _is_verbs(device: Device) -> bool:
-    """Tell what a program of a user needs for RDMA.
+    """Tell whether a device is a node that user programs need for RDMA.
 
-    Not issm and umad: who has those can reconfigure the fabric (subsystem infiniband_mad).
+    issm and umad are not: a program that opens those can reconfigure the fabric (subsystem
+    infiniband_mad).
     """
     return device.subsystem == "infiniband_verbs" or _misc("rdma_cm")(device)
 

@@ -1,4 +1,4 @@
-"""What is known of one device of the host: a value, some of it read when it is first asked for."""
+"""What is known of one device of the host: a value, some of it read when it is first requested."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Number: TypeAlias = tuple[Type, int, int]
 
 
 class Later(Generic[T]):
-    """A function without arguments that is called once, by who first wants its result."""
+    """A function without arguments; its result is computed at the first call, and then kept."""
 
     __slots__ = ("_function", "_value")
 
@@ -33,9 +33,9 @@ class Later(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A device of sysfs, with a node or without: what a device's chain is made of.
+    """A device of sysfs, with a node or without: one link in a device's chain of parents.
 
-    `name` is the kernel's, such as ttyUSB0 or 1-2:1.0. `driver` is empty where none is bound.
+    `name` is the kernel's, such as ttyUSB0 or 1-2:1.0. `driver` is empty if none is bound.
     """
 
     name: str

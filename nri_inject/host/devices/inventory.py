@@ -34,7 +34,7 @@ class Inventory:
         return self._by_number.get((kind, major, minor))
 
     def of_path(self, path: str) -> Device | None:
-        """Return the device that one of whose paths this is."""
+        """Return the device that has this path."""
         return self._by_path.get(path)
 
     @cached_property
@@ -119,10 +119,10 @@ _TYPES: Final[Mapping[int, Type]] = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
 
 
 def walk(root: str = "/") -> Tree:
-    """Look at all that is below /dev, without opening any of it.
+    """List all that is below /dev, without opening any of it.
 
-    Other file systems that are mounted there, such as /dev/shm, are not entered: what is in
-    them is neither the kernel's nor udev's, and anybody may put it there.
+    Other file systems that are mounted there, such as /dev/shm, are not entered: any user can write
+    to them.
     """
     root = root.rstrip("/")
     links: dict[str, str] = {}

@@ -31,8 +31,8 @@ def has_database(root: str = "/") -> bool:
 class LinkedNumbers(Mapping[Number, tuple[str, ...]]):
     """The names of `numbers`, and those in /dev where udev's database is missing; for one request.
 
-    /dev is listed once, when a device is first asked for. A link counts that leads to the device,
-    inside `root` and by `nodes`, and that nobody but root could have put there.
+    /dev is listed once, when the first device is requested. A link counts if it leads to the
+    device, inside `root` and by `nodes`, and only root could have put it there.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LinkedNumbers(Mapping[Number, tuple[str, ...]]):
         return node.number == number and node.doubt is None
 
     def __iter__(self) -> Iterator[Number]:
-        """Yield nothing: one asks for a number that one has."""
+        """Yield nothing: only known numbers are looked up."""
         return iter(())
 
     def __len__(self) -> int:

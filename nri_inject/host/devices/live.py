@@ -1,4 +1,4 @@
-"""What is remembered of a host's devices, and how news of them are taken in."""
+"""A cache of the host's devices, and the updates of it from the kernel's and udev's messages."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def open_host(root: str, listen: Callable[[], Uevents] | None = None) -> Live:
     try:
         events = (listen or uevents.listen)()
     except OSError as error:
-        log.warning("no events of the kernel (%s): each look is at all devices", error.strerror)
+        log.warning("no kernel events (%s): each request reads all devices", error.strerror)
         events = None
     # The database of udev is only read where libudev looks for it. In a network namespace of our
-    # own, where udev's messages are not heard, a change of it is what tells that rules have run.
+    # own, where udev's messages do not arrive, a change of it shows that rules have run.
     database = Watch([udev.DATABASE]) if root == "/" else None
     return Live(root, Sysfs(root), events, database)
 

@@ -1,4 +1,4 @@
-"""What a device should be called so that it is still meant tomorrow: its stable selector."""
+"""The stable selector of a device: the name under which it is found again tomorrow."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _NOT_PLAIN: Final = re.compile("[^A-Za-z0-9_.:]+")
 
 
 def _plain(text: str) -> str:
-    """Keep what a CDI name may have (CDI 0.3.0: a letter first, a letter or digit last)."""
+    """Remove the characters that a CDI name may not contain (CDI 0.3.0)."""
     text = _NOT_PLAIN.sub("-", text).strip("-_.:")
     return text if text[:1].isalpha() else f"device-{text}".rstrip("-")
 

@@ -1,4 +1,4 @@
-"""A device node of the host that an annotation asks for, or the sentence that says why not."""
+"""A device node of the host that an annotation requests, or the sentence that says why not."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def node_at(path: str, nodes: Mapping[str, DeviceNode]) -> DeviceNode:
     except KeyError as error:
         raise Fault(f"{quoted(path)} does not exist on the host") from error
     if node.type == "p":
-        raise Fault(f"{quoted(path)} is a fifo; use a mount of it")
+        raise Fault(f"{quoted(path)} is a fifo; mount it instead")
     return node

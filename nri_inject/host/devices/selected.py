@@ -1,7 +1,7 @@
 """What an annotation's device item says of a device that is looked for, and what it becomes.
 
 Pure but for the mappings that come in: the host's nodes by path, and its inventory, which is
-asked for only if a selector is no path. How many devices a selector may match is said by `count`,
+requested only if a selector is no path. How many devices a selector may match is said by `count`,
 and is one unless it says otherwise: a second stick of the same kind must not silently change
 which one a pod has had so far.
 """
@@ -89,24 +89,28 @@ def _faults(item: Values) -> Iterator[str]:
     """Yield what is wrong with an item whose keys are each right by themselves."""
     if "device" in item:
         if "path" in item:
-            yield "device and path are both given; `as` is the device's path in the container"
+            yield (
+                "device and path are mutually exclusive; `as` is the device's path in the container"
+            )
         for name in (n for n in _WITH_PATH if n in item):
-            yield f"{name} goes with path; a device that is looked for has its own"
+            yield f"{name} is allowed with path only; a selected device has its own"
         if "as" in item:
             yield from _alias_faults(item["as"], item.get("count", 1))
     elif "path" in item:
-        yield from (f"{n} goes with device, not with path" for n in _WITH_DEVICE if n in item)
+        yield from (
+            f"{n} is allowed with device only, not with path" for n in _WITH_DEVICE if n in item
+        )
     else:
-        yield "device is missing, or path"
+        yield "device or path is missing"
     if "owner" in item and ("uid" in item or "gid" in item):
-        yield f"owner: {item['owner']} leaves nothing to say for uid and gid"
+        yield f"owner: {item['owner']} and uid or gid are mutually exclusive"
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A node of the host that is meant, and the other paths that lead to it, if those matter.
+    """A selected node of the host, and its other paths if the item needs them.
 
-    `device` is what is known of it where a selector is no path.
+    `device` is its entry in the inventory, if the selector is not a path.
     """
 
     node: DeviceNode
@@ -114,7 +118,7 @@ class Match:
     device: Device | None = None
 
 
-# The list of all devices is made anew for each request.
+# The list of all devices is made again for each request.
 _STEPS_PER_LISTED: Final = 3
 
 
@@ -124,10 +128,10 @@ def find(
     inventory: Callable[[], Inventory],
     spend: Spend = unlimited,
 ) -> list[Values]:
-    """Return the devices that an item asks for, each with path, numbers, mode and owner.
+    """Return the devices that an item requests, each with path, numbers, mode and owner.
 
-    Raises Fault where the host has not what is asked for, unless that is optional. `spend` is
-    called with the steps that a search among all devices costs.
+    Raises Fault if the host lacks one, unless the item is optional. `spend` is called with the
+    steps that a search among all devices costs.
     """
     selector: Selector = item["device"]
     optional = item.get("optional", False)
@@ -201,15 +205,15 @@ _MOST_SHOWN: Final = 4
 def _check_count(selector: Selector, count: int | str, found: Sequence[Match]) -> None:
     if not found:
         raise Fault(
-            f"{quoted(selector.text)} matches no device of the node;"
-            " `nri-inject devices explain` there says what comes near"
+            f"{quoted(selector.text)} matches no device; run `nri-inject devices"
+            " explain` on the node for near matches"
         )
     if len(found) > MAX_DEVICES:
         raise Fault(f"{quoted(selector.text)} matches more than {MAX_DEVICES} devices")
     if count in (ALL, len(found)):
         return
     noun = "device" if len(found) == 1 else "devices"
-    wanted = f"{quoted(selector.text)} matches {len(found)} {noun}, {count} wanted"
+    wanted = f"{quoted(selector.text)} matches {len(found)} {noun}, {count} requested"
     if len(found) < int(count):
         raise Fault(f"{wanted}: {', '.join(each.node.path for each in found)}")
     shown = "; ".join(_narrower([each.device for each in found if each.device is not None]))
@@ -218,7 +222,7 @@ def _check_count(selector: Selector, count: int | str, found: Sequence[Match]) -
 
 
 def _narrower(found: Sequence[Device]) -> Iterator[str]:
-    """Yield how each of several devices can be told from the others."""
+    """Yield a selector for each of several devices that matches only this one of them."""
     among = Inventory(tuple(found))  # a search among all devices of a host takes too long
     return (stable_selector(device, among) for device in found[:_MOST_SHOWN])
 
@@ -234,7 +238,7 @@ def _alias_faults(path: str, count: int | str) -> Iterator[str]:
     for unknown in (place for place in places if place not in _PLACES):
         yield f"as: {{{unknown}}} is unknown; known: {{name}}, {{index}}"
     if count != 1 and not places:
-        yield f"as: {quoted(path)} has no place for {{name}} or {{index}} of several devices"
+        yield f"as: {quoted(path)} needs {{name}} or {{index}} for more than one device"
 
 
 def _paths(item: Values, index: int, found: Match) -> Iterator[str]:
@@ -253,10 +257,10 @@ def _paths(item: Values, index: int, found: Match) -> Iterator[str]:
 
 
 def with_owner(device: Values, container: Container, runtime: Runtime) -> Values:
-    """Return a device with the owner that is asked for.
+    """Return a device with the requested owner.
 
-    `container` is the user that the container's process starts as, which runtimes tell from NRI
-    0.11.0 on: containerd 2.3.0 does, and CRI-O 1.36.0. Without it, Fault says what to do.
+    `container` has the user that the container's process starts as; runtimes report it from NRI
+    0.11.0 on: containerd 2.3.0 and CRI-O 1.36.0. Without it, Fault says what to do.
     """
     rest = {key: value for key, value in device.items() if key not in ("owner", "optional")}
     if device.get("owner") != "container":
@@ -264,7 +268,7 @@ def with_owner(device: Values, container: Container, runtime: Runtime) -> Values
     if not container.HasField("user"):
         name = f"{runtime.name} {runtime.version}".strip() or "the runtime"
         raise Fault(
-            f"owner: {name} does not tell which user the container runs as"
-            " (containerd 2.3.0 and CRI-O 1.36.0 do); give uid and gid instead"
+            f"owner: {name} does not report the container's user (containerd 2.3.0"
+            " and CRI-O 1.36.0 do); set uid and gid instead"
         )
     return {**rest, "uid": container.user.uid, "gid": container.user.gid}

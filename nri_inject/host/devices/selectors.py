@@ -43,7 +43,7 @@ _Matches: TypeAlias = Callable[[str], object]
 class Condition:
     """One thing that a selector demands of a device.
 
-    `says` is the condition as it would be written; `shows` tells what a device has instead.
+    `says` is the condition as it would be written; `shows` returns the device's own value.
     `steps` is what it costs to ask one device, for a budget.
     """
 
@@ -103,7 +103,7 @@ def parse(text: str) -> Selector:
     reader = _KINDS.get(kind) if colon else None
     if reader is None:
         raise Fault(
-            f"{quoted(text)} is no selector;"
+            f"{quoted(text)} is not a selector;"
             " write a path, usb:VID:PID, udev:KEY=VALUE or class:NAME"
         )
     items = _split(rest, ",")
@@ -148,14 +148,14 @@ _GLOB: Final = re.compile(r"[*?[]")
 def _parse_path(text: str) -> Selector:
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise Fault(f"{quoted(text)} has a '..' in it")
+        raise Fault(f"{quoted(text)} contains '..'")
     path = "/" + "/".join(parts)
     if path in ("/", "/dev"):
         raise Fault(f"{quoted(text)} is a directory")
     if not _GLOB.search(path):
         return Selector(text, (Condition(path, lambda device: path in device.paths, _paths),), path)
     if "**" in path:
-        raise Fault(f"{quoted(text)}: '**' is not known; '*' stands for one name or a part of it")
+        raise Fault(f"{quoted(text)}: '**' is not known; '*' matches one name or a part of it")
     if parts[0] != "dev":
         raise Fault(f"{quoted(text)} does not begin with /dev/, where the host's nodes are")
     patterns = [_glob(part) for part in parts]
@@ -287,9 +287,9 @@ def _read_conditions(items: Sequence[str]) -> list[Condition]:
         if not equals:
             raise Fault(f"{quoted(item)} is not of the form KEY=VALUE")
         if not text:
-            raise Fault(f"{quoted(key)} has no value; '*' stands for any")
+            raise Fault(f"{quoted(key)} has no value; '*' matches any")
         if text.startswith("="):  # as in udev's rules, which have other operators, too
-            raise Fault(f"{quoted(item)} has two '='; write one, as in SUBSYSTEM=tty")
+            raise Fault(f"{quoted(item)} contains two '='; write one, as in SUBSYSTEM=tty")
         _read_condition(key, text, conditions, of_parents)
     if of_parents:
         conditions.append(_one_of_chain(of_parents))
@@ -415,7 +415,7 @@ def _split(text: str, separator: str) -> list[str]:
         if part.end() == len(text):
             break
         if text[part.end()] != separator:
-            raise Fault(f"{quoted(text)} has a quote that is not closed")
+            raise Fault(f"{quoted(text)} contains a quote that is not closed")
     return parts
 
 
@@ -427,7 +427,7 @@ def _value(text: str) -> str:
     if whole:
         return re.sub(r"\\(.)", r"\1", whole[1], flags=re.DOTALL)
     if '"' in text:
-        raise Fault(f"{quoted(text)} has a double quote in it; put the whole value into quotes")
+        raise Fault(f"{quoted(text)} contains a double quote; put the whole value in quotes")
     return text
 
 

@@ -1,6 +1,6 @@
-"""An inventory that is kept current by what kernel and udev say, once somebody has asked for it.
+"""An inventory that kernel and udev messages keep current, from the first request for it on.
 
-Nothing is looked at, and nothing is loaded for it, before: most nodes have no pod that asks.
+Before that, it reads and loads nothing: on most nodes no pod needs it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class HostInventory:
-    """The host's devices at the moment when they are asked for: a source of `command`.
+    """The host's devices at the moment of a request: a source of `command`.
 
-    Every message that has come is taken before an answer, and /dev is listed for its links, so
-    what had happened before is in it. `root` is where the host's file tree is seen.
+    All messages that have arrived are read before an answer, and /dev is listed for its links, so
+    an answer includes every event before it. `root` is the directory of the host's file tree.
     """
 
     def __init__(self, root: str = "/", listen: Callable[[], Uevents] | None = None) -> None:

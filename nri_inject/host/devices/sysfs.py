@@ -1,9 +1,9 @@
-"""Reading devices from /sys, which has them without any udev.
+"""Devices, read from /sys, which has them without udev.
 
-What is read is small and the kernel's own: directory entries, `uevent` files, the links
-`subsystem` and `driver`, and attributes that everybody may read. sysfs(5) and Linux's
-Documentation/admin-guide/sysfs-rules.rst say what may be relied on; that a parent is the next
-directory upwards with a `uevent` file is what libudev does, too.
+Only small files of the kernel are read: directory entries, `uevent` files, the links `subsystem`
+and `driver`, and attributes that every user may read. sysfs(5) and Linux's
+Documentation/admin-guide/sysfs-rules.rst define which of it is stable. libudev, too, takes the next
+directory upwards with a `uevent` file for the parent.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ class Sysfs:
         return self.renewed(device)
 
     def renewed(self, device: Device) -> Device:
-        """Return the device with what udev will say of it when it is next asked."""
+        """Return the device with its udev properties unread, so that the next lookup reads them."""
         return replace(device, properties=Later(partial(self._properties, device)))
 
     def forget(self, syspath: str) -> None:
-        """Read a part, and what is below it, anew when it is asked for."""
+        """Drop a part, and what is below it, from the cache."""
         for known in [path for path in self._parts if is_below(path, syspath)]:
             del self._parts[known]
 
@@ -139,12 +139,11 @@ class Sysfs:
 
 
 class Attributes(Mapping[str, str]):
-    """The attributes of a device in sysfs, by file name, read when asked for and then kept.
+    """The attributes of a device in sysfs, by file name, read at the first lookup and then cached.
 
-    Only regular files that everybody may read, without trailing white space, 4096 bytes at most:
-    who can ask for a device by an attribute could otherwise find out, question by question, what
-    is root's alone. Links are not followed. A name that does not exist is not kept, so whoever
-    asks cannot make this grow.
+    Only regular files that every user may read count, without trailing white space and up to 4096
+    bytes: otherwise a pod could find out root's secrets by trying selectors. Links are not
+    followed. Names that do not exist are not cached, so lookups cannot make the cache grow.
     """
 
     __slots__ = ("_directory", "_known")

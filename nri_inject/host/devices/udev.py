@@ -1,7 +1,7 @@
-"""What udev knows of a device, by pyudev, which is loaded when somebody first asks.
+"""The properties of a device in udev's database, read by pyudev, which is loaded at first use.
 
-Only its database is read this way: it has no other documented door. Devices are enumerated by
-`sysfs` and events come by `uevents`, which work on hosts and in containers without udev, too.
+Only the database is read this way, as it has no other documented interface. `sysfs` lists devices
+and `uevents` receives events; both work on hosts and in containers without udev, too.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the kernel says of devices as it happens: a netlink socket, and its messages.
+"""The kernel's events for devices: a netlink socket, and its messages.
 
-Both groups of NETLINK_KOBJECT_UEVENT are heard. The kernel's own works without udev and in every
-network namespace of the initial user namespace; udev's follows when its rules have run, in the
-network namespace of its daemon. Either message is a hint to look again, and nothing in it is
-believed beyond that, so it does not matter who sent it.
+The socket listens to both groups of NETLINK_KOBJECT_UEVENT. The kernel's group works without udev
+and in every network namespace of the initial user namespace; udev's message follows when its rules
+have run, in the network namespace of its daemon. A message says only which device to read again, so
+a forged one does no harm.
 """
 
 from __future__ import annotations

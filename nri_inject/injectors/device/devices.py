@@ -1,4 +1,4 @@
-"""The annotation `devices`: nodes of the host, by path, by number or by what they are."""
+"""The annotation `devices`: nodes of the host, by path, by number or by selector."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     from nri_inject.host.devices.selectors import Selector
 
 from nri_inject.injectors.device.wish import Wish, container_path, unique
@@ -48,7 +48,7 @@ _DEVICE_TYPES: Final = {"b": "b", "c": "c", "u": "c"}
 def _device_type(value: Value) -> str:
     if value == "p":
         # runc refuses the cgroup rule that NRI adds for it, so the container would not start.
-        raise Fault("'p', a fifo, cannot be a device here; use a mount of the host's fifo")
+        raise Fault("'p', a fifo, is not a device; mount the host's fifo instead")
     return _known_device_type(value)
 
 
@@ -58,7 +58,7 @@ _known_device_type: Final = choice(_DEVICE_TYPES)
 def _access_letters(value: Value) -> str:
     text = read_short_line(value)
     if not text or not {*text} <= {*"rwm"}:
-        raise Fault(f"{quoted(text)} is not some of the letters r, w and m")
+        raise Fault(f"{quoted(text)} must be some of the letters r, w and m")
     return access.letters(text)
 
 
@@ -89,7 +89,7 @@ def _device(value: Value) -> Values:
 
 @cache
 def _read_wanted() -> Reader[Values]:
-    # Loaded when somebody asks: most nodes have no pod that does, and it takes time to start.
+    # Imported at first use: most nodes have no pod that needs it, and it takes time to start.
     from nri_inject.host.devices import selected
 
     return selected.reader((Field("path", container_path), Field("as", container_path), *_MORE))
@@ -110,7 +110,7 @@ _MOST_SEARCHES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class _Devices:
-    """What a list of devices says: what is right, what is wrong, by the item's index."""
+    """The valid items of a list of devices, and the faults, by the item's index."""
 
     items: Mapping[int, Values]
     faults: Mapping[int, Sequence[Problem]]
@@ -124,7 +124,7 @@ def read_devices(value: Value) -> Wish | None:
     items, faults = read_items(_device, value)
     if not items and not faults:
         return None
-    # Aliases can ask for one device some ten thousand times. Equal ones are one.
+    # Aliases can request one device some ten thousand times. Equal ones are one.
     distinct: dict[object, int] = {}
     for index, device in items.items():
         distinct.setdefault(_given(device), index)
@@ -155,7 +155,7 @@ def _has_selector(item: Value) -> bool:
 
 
 def _sought(device: Values) -> str:
-    """Return what tells one look at the host from another."""
+    """Return the key of a lookup on the host."""
     if "device" not in device:
         return clean(device["path"])
     selector: Selector = device["device"]
@@ -172,7 +172,7 @@ def _given(device: Values) -> object:
 
 
 def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
-    """Complete the devices; what is wrong with their format is told beside what the host lacks."""
+    """Complete the devices from the host; faults of format and of lookups are reported together."""
     host.budget.spend("completing its devices", len(devices.items) * _STEPS_PER_DEVICE)
     faults: dict[int, Sequence[Problem]] = dict(devices.faults)
     items: list[tuple[str, object, tuple[api.LinuxDevice, str]]] = []

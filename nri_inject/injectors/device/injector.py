@@ -1,7 +1,7 @@
-"""Give a container what its pod's annotations ask for: devices, mounts, limits and the like.
+"""Inject the devices, mounts, limits and other things that a pod's annotations request.
 
-The annotations and their meaning are those of NRI's device-injector and ulimit-adjuster (NRI
-0.12). What those accept by accident is an error here: docs/differences.md lists all of it.
+The annotations and their meaning are those of NRI's device-injector and ulimit-adjuster (NRI 0.12).
+Some values that those accept by accident are errors here: docs/differences.md lists all of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nri_inject.text.fields import (
 )
 from nri_inject.text.words import plain
 
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     pass
 
 from nri_inject.injectors.device.devices import read_devices
@@ -56,7 +56,7 @@ class Kind:
 
 
 def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
-    """Return what the pod's annotations ask for this container, and the policy allows.
+    """Return what the pod's annotations request for it, and the policy allows.
 
     RequestError has the faults of every annotation; OverBudget comes alone.
     """
@@ -76,7 +76,7 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
 def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
     """Return the annotations that count for a container: kind, key and text."""
     annotations = pod.annotations
-    # Most containers ask for nothing, and this runs for each of them.
+    # Most containers request nothing, and this runs for each of them.
     prefixes = {key.partition("/")[0] for key in annotations}
     if prefixes.isdisjoint(_PREFIXES):
         return []
@@ -92,7 +92,7 @@ def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
 def _add(
     adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host, container: Container
 ) -> list[str]:
-    """Add what one annotation asks for, and return its faults."""
+    """Add what one annotation requests, and return its faults."""
     wish, sentences = _reading(kind, key, text, host.budget)
     if wish is None and not sentences:
         return []
@@ -112,7 +112,7 @@ def _add(
 # --- reading texts ------------------------------------------------------------------------------
 
 # Pods come in replicas, with the same few texts. What is made of a text can be many times as long
-# only by aliases. A text with the mark of one is read anew each time, and so is a long one, so
+# only by aliases. A text with the mark of one is read again each time, and so is a long one, so
 # that even the worst texts together take no more than some 4 MiB.
 _LONGEST_REMEMBERED: Final = 4096
 _MOST_REMEMBERED: Final = 32
@@ -121,7 +121,7 @@ _MOST_REMEMBERED: Final = 32
 _STEPS_PER_FAULT: Final = 50
 
 
-# What a text asks for, None if nothing or if something is wrong with it; and what is wrong.
+# What a text requests, None if nothing or if something is wrong with it; and what is wrong.
 Reading: TypeAlias = tuple[Wish | None, tuple[str, ...]]
 
 

@@ -31,7 +31,7 @@ from nri_inject.text.names import interface_fault
 from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
 
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     pass
 
 from nri_inject.injectors.device.wish import Wish, constant, unique
@@ -45,7 +45,7 @@ def _interface(value: Value) -> str:
     """Read the name of a network interface. One with a leading dash would remove something."""
     name = read_line(value)
     if name.startswith("-"):
-        raise Fault(f"{quoted(name)} begins with '-', which asks for a removal")
+        raise Fault(f"{quoted(name)} begins with '-', which NRI reads as a removal")
     if why := interface_fault(name):
         raise Fault(f"{quoted(name)} {why}")
     return name
@@ -103,7 +103,7 @@ def _sysctl_value(value: Value) -> str:
 
 def _check_sysctl_key(key: str) -> None:
     if key.startswith("-"):
-        raise Fault(f"{quoted(key)} begins with '-', which asks for a removal")
+        raise Fault(f"{quoted(key)} begins with '-', which NRI reads as a removal")
     check_length(key)
     if not _SYSCTL_KEY.fullmatch(key) or ".." in key:
         raise Fault(f"{quoted(key)} is not a name that a sysctl can have")

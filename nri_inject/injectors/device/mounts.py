@@ -18,7 +18,7 @@ from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     pass
 
 from nri_inject.injectors.device.wish import Wish, check_absolute, constant, container_path, unique
@@ -35,12 +35,12 @@ def _option(value: Value) -> str:
     if option.split() != [option]:
         # The form in the reference's documentation, one option per line without dashes, is one
         # text to YAML, and no mount option.
-        raise Fault(f"{quoted(option)} has white space; an option, and a path in it, has none")
+        raise Fault(f"{quoted(option)} contains white space; an option must not")
     if "," in option:
-        raise Fault(f"{quoted(option)} has a comma; make each option an item of its own")
+        raise Fault(f"{quoted(option)} contains a comma; list each option as a separate item")
     if not {*'"\\'}.isdisjoint(option):
         # The kernel would look for the end of the option elsewhere than the policy does.
-        raise Fault(f"{quoted(option)} has a quote or a backslash, which no option may have")
+        raise Fault(f"{quoted(option)} contains a quote or a backslash; an option must not")
     return option
 
 
@@ -57,10 +57,10 @@ _MOUNT: Final = map_of(
 def _mount(value: Value) -> tuple[str, object, api.Mount]:
     mount = api.Mount(**_MOUNT(value))
     if ".." in mount.source.split("/"):
-        raise Fault(f"source: {quoted(mount.source)} has a '..' in it; name the path without it")
+        raise Fault(f"source: {quoted(mount.source)} contains '..'; name the path without it")
     if mount.type == "bind" or not _BIND_OPTIONS.isdisjoint(mount.options):
         if not mount.source:
-            raise Fault("source is missing; a bind mount needs one")
+            raise Fault("source is missing; a bind mount must have one")
         try:
             check_absolute(mount.source)
         except Fault as fault:

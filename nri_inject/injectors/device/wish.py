@@ -1,4 +1,4 @@
-"""What an annotation asks for, once its text has been read, and what all kinds of it share."""
+"""The request of an annotation after its text has been read, and the common parts of all kinds."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
-if TYPE_CHECKING:  # loaded when a pod asks for a device by what it is
+if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     pass
 
 T = TypeVar("T")
 
-# What a text asks for, once it has been read. It stays unsaid until a host is there, because a
+# What a text requests, once it has been read. It stays unsaid until a host is there, because a
 # device may be looked up, and a container, who may be its owner. Raises Fault. The result belongs
 # to the wish: never hand it out.
 Wish: TypeAlias = Callable[[Host, Container], Adjustment]
@@ -51,7 +51,7 @@ def unique(items: Iterable[tuple[str, object, T]]) -> list[T]:
             if len(twice) >= MAX_FAULTS:
                 break
     if twice:
-        raise Fault(*(f"{quoted(key)} is asked for twice, differently" for key in twice))
+        raise Fault(*(f"{quoted(key)} is requested twice with different values" for key in twice))
     return kept
 
 
@@ -62,12 +62,12 @@ def container_path(value: Value) -> str:
     """Read a path for the container. One with a leading dash would remove something instead."""
     path = read_short_line(value)
     if path.count("/") > MAX_PARTS:
-        raise Fault(f"{quoted(path)} has more than {MAX_PARTS} slashes")
+        raise Fault(f"{quoted(path)} contains more than {MAX_PARTS} slashes")
     if path.startswith("-"):
-        raise Fault(f"{quoted(path)} begins with '-', which asks for a removal")
+        raise Fault(f"{quoted(path)} begins with '-', which NRI reads as a removal")
     check_absolute(path)
     if ".." in path.split("/"):
-        raise Fault(f"{quoted(path)} has a '..' in it")
+        raise Fault(f"{quoted(path)} contains '..'")
     if clean(path) == "/":
         raise Fault(f"{quoted(path)} is the root directory")
     return path

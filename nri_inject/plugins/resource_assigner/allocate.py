@@ -1,4 +1,4 @@
-"""Which CPUs to take: near each other, and whole cores where that is possible. Pure."""
+"""The choice of CPUs: near each other, and whole cores if possible. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def choose(topology: Topology, free: Cpus, count: int, near: Cpus = frozenset())
     ValueError if there are too few.
     """
     if count > len(free):
-        raise ValueError(f"{count} CPUs wanted, {len(free)} are free")
+        raise ValueError(f"{count} CPUs requested, {len(free)} are free")
     chosen: set[int] = set()
     for node in _nodes(topology, free, count, near):
         chosen |= _of_node(topology, node, count - len(chosen))

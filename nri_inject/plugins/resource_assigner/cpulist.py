@@ -22,7 +22,7 @@ def read(text: str) -> Cpus:
         match = _PART.fullmatch(part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last < _MOST:
-            raise ValueError(f"{quoted(part)} is no CPU and no range of CPUs, as in 0-3,8")
+            raise ValueError(f"{quoted(part)} is not a CPU or a range of CPUs, as in 0-3,8")
         numbers.update(range(first, last + 1))
     return frozenset(numbers)
 

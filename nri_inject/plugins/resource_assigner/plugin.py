@@ -1,4 +1,4 @@
-"""The handlers of the resource assigner: what a runtime tells, into `pools`, and back."""
+"""The handlers of the resource assigner: they pass the runtime's events to `pools`, and answer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MAX_PODS: Final = 8 << 20
 
 
 def rules_of(configured: Config) -> Rules:
-    """Return the rules that a configuration tells; ConfigError for a list of CPUs that is none."""
+    """Return the rules of a configuration; ConfigError for an invalid list of CPUs."""
     section = configured.resource_assigner
     try:
         reserved = cpulist.read(str(section.reserved))
@@ -140,13 +140,13 @@ class ResourceAssigner:
             self._ask(updates({}, self._pools))
 
     def _reread(self, path: str) -> None:
-        """Take the configuration file anew; a wrong one, or one not yet written, is ignored."""
+        """Read the configuration file again; an invalid or half-written one is ignored."""
         try:
             content = config.read_bytes(path)
             if content.strip() and not self._dropped_in:
                 self._take(config.read(content, path))
         except ConfigError as error:
-            log.error("%s; the rules stay as they were", error)
+            log.error("%s; the previous rules stay in force", error)
 
     def _take(self, configured: Config) -> None:
         self._failure_policy = configured.failure_policy
@@ -171,7 +171,7 @@ class ResourceAssigner:
     def synchronize(
         self, pods: Sequence[Pod], containers: Sequence[Container]
     ) -> list[ContainerUpdate]:
-        """Learn what exists, from nothing, and put right what is not as it should be."""
+        """Rebuild the pools from the existing containers, and update those that are wrong."""
         self.synchronize_part(pods, containers)  # none where they came in parts
         told, containers = self._told_pods, self._told_containers
         self._told_pods, self._told_containers = Records(MAX_PODS), []
@@ -233,13 +233,13 @@ class ResourceAssigner:
         return answer
 
     def stop_container(self, _: Pod, container: Container) -> list[ContainerUpdate]:
-        """Give back what a container had; those that share have more room now."""
+        """Free the CPUs of a container; the containers of the shared pool get them."""
         before = self._pools.cpusets()
         self._become(self._pools.without([container.id]))
         return updates(before, self._pools)
 
     def remove_container(self, pod: Pod, container: Container) -> None:
-        """Do the same where the end was not told; the answer has no room for updates."""
+        """Do the same if the stop was not reported; this response has no field for updates."""
         self._ask(self.stop_container(pod, container))
 
     def remove_pod_sandbox(self, pod: Pod) -> None:
@@ -259,7 +259,9 @@ class ResourceAssigner:
             had = before.placed.get(container_id, placed._replace(own=frozenset())).own
             if placed.own and placed.own != had:
                 log.info(
-                    "%s: CPUs %s for itself", placed.subject.where, cpulist.format_cpu_list(placed.own)
+                    "%s: exclusive CPUs %s",
+                    placed.subject.where,
+                    cpulist.format_cpu_list(placed.own),
                 )
         if pools.shared != before.shared:
             log.info("shared CPUs are %s", cpulist.format_cpu_list(pools.shared))
@@ -329,7 +331,7 @@ def _updated(outcome: list[ContainerUpdate] | NriError) -> None:
 
 
 def _cpus(text: str) -> cpulist.Cpus:
-    """Read what a runtime tells; what is no list is as good as none."""
+    """Read a runtime's list of CPUs; an invalid one counts as empty."""
     try:
         return cpulist.read(text)
     except ValueError:
@@ -340,6 +342,6 @@ main: Final = Command(
     name="resource-assigner",
     idx="80",
     service=ResourceAssigner,
-    help="Give containers CPUs of their own, or a share of the others.",
+    help="Assign exclusive or shared CPUs to containers.",
     example="nri-resource-assigner --config /etc/nri-inject.yaml",
 )

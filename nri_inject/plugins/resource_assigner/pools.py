@@ -1,7 +1,7 @@
-"""Who gets which CPUs: what containers ask for, the pools, and who must move. Pure.
+"""The assignment of CPUs: requests of containers, the pools, and the moves. Pure.
 
-A container has CPUs of its own (exclusive), or is in the reserved pool, or in the shared one,
-which is all the rest and never empty.
+A container has exclusive CPUs, or is in the reserved pool, or in the shared one, which is all the
+rest and never empty.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Rules:
 
     `reserved` are the CPUs of the pool for containers in `reserved_namespaces`; without any, those
     containers share with all others. With `whole_cpus`, containers of Guaranteed pods that
-    request whole CPUs get them for themselves. An annotation may ask for no more CPUs than the
+    request whole CPUs get them for themselves. An annotation may request no more CPUs than the
     container requests, unless its namespace is in `beyond_requests`. `memory_nodes` is whether
     memory is to come from near the CPUs. Namespaces are patterns, * and ? understood.
     """
@@ -74,7 +74,7 @@ class Subject:
 
 
 def subject_of(pod: Pod, container: Container, changed: LinuxResources | None = None) -> Subject:
-    """Return what decides on a container's CPUs; `changed` is what an update changes of it."""
+    """Return the facts that decide on a container's CPUs; `changed` has those of an update."""
     name = container_name(container)
     key, asked = find(pod.annotations, ANNOTATION, "", name) or ("", None)
     now, new = container.linux.resources, changed or LinuxResources()
@@ -99,7 +99,7 @@ def subject_of(pod: Pod, container: Container, changed: LinuxResources | None = 
 def exclusive_count(subject: Subject, rules: Rules) -> int:
     """Return how many CPUs a container is to have for itself; 0 if it is to be in a pool.
 
-    Raises RequestError for an annotation that is no number, or more than it may ask for.
+    Raises RequestError for an annotation that is no number, or more than it may request.
     """
     if subject.asked is not None:
         return _asked_count(subject, subject.asked, rules)
@@ -115,8 +115,8 @@ def _asked_count(subject: Subject, text: str, rules: Rules) -> int:
     if count > requested and not _matches(subject.namespace, rules.beyond_requests):
         raise _refusal(
             subject,
-            f"exclusive CPUs: {count} asked for, {requested} whole ones requested;"
-            f" set resources.requests.cpu to {count}, or ask for fewer",
+            f"exclusive CPUs: the annotation requests {count}, resources.requests.cpu {requested};"
+            f" set resources.requests.cpu to {count}, or request fewer",
         )
     return count
 
@@ -142,7 +142,7 @@ class Cpuset(NamedTuple):
 
 
 def cpuset_of(container: Container) -> Cpuset:
-    """Return what a runtime tells of a container."""
+    """Return the cpuset of a container, as the runtime reports it."""
     return Cpuset(container.linux.resources.cpu.cpus, container.linux.resources.cpu.mems)
 
 
@@ -170,11 +170,12 @@ class Pools:
         unknown = self.rules.reserved - self.topology.all
         if unknown:
             raise ConfigError(
-                f"reserved CPUs {cpulist.format_cpu_list(unknown)} are not there, offline or isolated;"
-                f" there are {cpulist.format_cpu_list(self.topology.all)}"
+                f"reserved CPUs {cpulist.format_cpu_list(unknown)} are missing, offline or"
+                " isolated;"
+                f" available CPUs: {cpulist.format_cpu_list(self.topology.all)}"
             )
         if not self.topology.all - self.rules.reserved:
-            raise ConfigError("all CPUs are reserved, so there would be no shared pool")
+            raise ConfigError("all CPUs are reserved; at least one must stay shared")
 
     @cached_property
     def shared(self) -> Cpus:
@@ -205,10 +206,10 @@ class Pools:
         return Cpuset(cpulist.format_cpu_list(cpus), cpulist.format_cpu_list(nodes))
 
     def create(self, subject: Subject) -> Pools:
-        """Place a container that is to be created; RequestError if it cannot have what it asks for.
+        """Place a container that is to be created; RequestError if it cannot have what it requests.
 
         It takes the place of one of the same name in the same pod whose creation never came to
-        an end: CRI-O does not tell of that.
+        an end: CRI-O does not report that.
         """
         failed = [
             container_id
@@ -245,9 +246,9 @@ class Pools:
         taken = sum(len(placed.own) for placed in self.placed.values()) - had
         most = free - 1 + had
         return (
-            f"exclusive CPUs: {count} asked for, {most} to be had: of {len(self.topology.all)} CPUs"
+            f"exclusive CPUs: {count} requested, {most} available: of {len(self.topology.all)} CPUs"
             f" {len(self.rules.reserved)} are reserved, {taken} exclusive to other containers,"
-            f" and 1 is always shared; ask for fewer, or run on another node"
+            f" and 1 is always shared; request fewer, or use another node"
         )
 
     def confirmed(self, container_id: str) -> Pools:
@@ -276,14 +277,14 @@ class Pools:
         return [name for name, placed in self.placed.items() if placed.subject.pod_id == pod_id]
 
     def put(self, placed: Placed) -> Pools:
-        """Put down who has which CPUs."""
+        """Record the CPUs of a container."""
         return dataclasses.replace(self, placed={**self.placed, placed.subject.id: placed})
 
 
 def reconcile(
     topology: Topology, rules: Rules, existing: Sequence[tuple[Subject, Cpus]]
 ) -> tuple[Pools, list[str]]:
-    """Return the pools for containers that exist with these CPUs, and what of that is not so yet.
+    """Return the pools for existing containers with these CPUs, and the differences.
 
     A container keeps its CPUs if it has as many as it requests and no other container keeps one of
     them. A container that shares looks like that, too, if the shared pool has just as many CPUs as
@@ -304,20 +305,23 @@ def reconcile(
             notes.append(refused)
         elif own:
             had = cpulist.format_cpu_list(cpus) or "any"
-            notes.append(f"{subject.where}: had CPUs {had}, gets {cpulist.format_cpu_list(own)} for itself")
+            notes.append(
+                f"{subject.where}: had CPUs {had}, now has exclusive CPUs"
+                f" {cpulist.format_cpu_list(own)}"
+            )
     return pools, notes
 
 
 def adopt(pools: Pools, subject: Subject) -> tuple[Pools, str]:
-    """Place a container that exists already.
+    """Place a container that already exists.
 
-    It cannot be refused any more: if it cannot have what it asks for, it shares, and the sentence
+    It cannot be refused any more: if it cannot have what it requests, it shares, and the sentence
     says why. The sentence is empty otherwise.
     """
     try:
         return pools.place(subject), ""
     except RequestError as error:
-        return pools.put(Placed(subject)), f"{error}; until then it shares its CPUs"
+        return pools.put(Placed(subject)), f"{error}; until then it uses the shared CPUs"
 
 
 def _count(subject: Subject, rules: Rules) -> int:

@@ -25,9 +25,9 @@ class Cpu(NamedTuple):
 
 @dataclass(frozen=True)
 class Topology:
-    """The CPUs that may be given to containers, and the nodes that have memory.
+    """The CPUs that containers may get, and the nodes that have memory.
 
-    CPUs that are offline, or that the kernel was told to leave alone (`isolcpus`), are not in it.
+    CPUs that are offline, or isolated from the kernel's scheduler (`isolcpus`), are not in it.
     """
 
     cpus: Mapping[int, Cpu]
@@ -50,7 +50,7 @@ def read(sysfs: Path = SYSFS) -> Topology:
     """
     online = _list(sysfs / "cpu" / "online")
     if not online:
-        raise ConfigError(f"{sysfs}/cpu/online does not tell which CPUs there are")
+        raise ConfigError(f"{sysfs}/cpu/online does not list the CPUs")
     usable = online - _list(sysfs / "cpu" / "isolated")
     nodes = _nodes(sysfs / "node")
     return Topology(

@@ -1,7 +1,7 @@
-"""Metrics for Prometheus: what the state has, at an address, served by the stub's own loop.
+"""Metrics for Prometheus: the state at an HTTP address, served by the stub's own loop.
 
-The text is made by prometheus_client. Its server would be a thread beside the loop, so the two
-steps of HTTP/1.0 that a scrape needs are ours.
+prometheus_client formats the text. Its server would need a second thread beside the loop, so this
+module implements the two steps of HTTP/1.0 that a scrape needs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Collector(Collector):
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         said = self._document()
         containers = CounterMetricFamily(
-            "nri_inject_containers", "Containers by what became of them.", labels=["outcome"]
+            "nri_inject_containers", "Containers by outcome.", labels=["outcome"]
         )
         for outcome, count in said["containers"].items():
             containers.add_metric([outcome], count)
@@ -52,17 +52,17 @@ class _Collector(Collector):
         )
         yield _gauge(
             "nri_inject_synchronized",
-            "Whether a runtime has taken the plugin in.",
+            "Whether the plugin is synchronized with a runtime.",
             said["phase"] == "synchronized",
         )
         yield _gauge(
             "nri_inject_missed_containers",
-            "Running containers that lack what their pods ask for.",
+            "Running containers that lack what their pods request.",
             said["missed"]["count"],
         )
         yield _gauge(
             "nri_inject_uncompared_containers",
-            "Running containers that were not compared with what their pods ask for.",
+            "Running containers that were not compared with the requests of their pods.",
             said["uncompared"],
         )
         yield _gauge(

@@ -1,4 +1,4 @@
-"""Which running containers lack what their pods ask for: started while no plugin was there.
+"""Which running containers lack what their pods request: started while no plugin was there.
 
 `missing_edits` decides, a function of two messages. `DriftCheck` asks it for each container that a
 runtime reports, in slices of time between requests: thousands would not fit into one answer. Until
@@ -50,7 +50,7 @@ _ALIVE: Final = frozenset(
 
 
 def missing_edits(wanted: Adjustment, container: Container) -> tuple[str, ...]:
-    """Return what an adjustment asks for and a container does not have, in short names.
+    """Return what an adjustment requests and a container does not have, in short names.
 
     The first few are named, and the others counted.
 
@@ -88,7 +88,7 @@ Expected = Callable[[Pod, Container], Adjustment]
 
 
 class DriftCheck:
-    """Compare containers with what is expected of them, a slice at a time; a Watch of the loop.
+    """Compare containers with their expected adjustment, a slice at a time; a Watch of the loop.
 
     `expected` returns what a container should have been given, and raises NriError where that
     cannot be had any more. `on_progress` is called after each slice.
@@ -107,7 +107,7 @@ class DriftCheck:
         return self._armed
 
     def restart(self) -> None:
-        """Forget what was reported and found before: a runtime reports all that exists anew."""
+        """Forget the previous report and its results: a runtime reports all that exists again."""
         self._disarm()
         self._start()
 
@@ -169,12 +169,13 @@ class DriftCheck:
         missed = len(self._state.missed) + self._state.unlisted
         log.info("compared %d running containers, %d missed", self._state.compared, missed)
         if self._unknown > SHOWN:
-            log.info("cannot tell of %d more what they should have", self._unknown - SHOWN)
+            log.info("the expected state of %d more containers is unknown", self._unknown - SHOWN)
         if missed > SHOWN:
-            log.warning("%d more containers lack what their pods ask for", missed - SHOWN)
+            log.warning("%d more containers lack what their pods request", missed - SHOWN)
         if self._state.uncompared:
             log.warning(
-                "%d running containers were not compared with what their pods ask for: the runtime"
+                "%d running containers were not compared with the requests of their pods: the"
+                " runtime"
                 " reported no pod of theirs, more than %d variables, or more than %d MiB in all",
                 self._state.uncompared,
                 MAX_VARIABLES,
@@ -198,7 +199,7 @@ class DriftCheck:
         except NriError as error:
             self._unknown += 1
             if self._unknown <= SHOWN:
-                log.info("%s: cannot tell what it should have: %s", where(pod, container), error)
+                log.info("%s: its expected state is unknown: %s", where(pod, container), error)
             return
         if lacks:
             self._missed(pod, container, lacks)
@@ -208,8 +209,7 @@ class DriftCheck:
         self._state.miss(container.id, Missed(name, plain(container_name(container)), lacks))
         if len(self._state.missed) <= SHOWN:
             log.warning(
-                "%s: runs without %s; it was created while no plugin was connected, so create it"
-                " anew",
+                "%s: runs without %s; it was created while no plugin was connected; recreate it",
                 where(pod, container),
                 ", ".join(lacks),
             )

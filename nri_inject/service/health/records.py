@@ -1,6 +1,6 @@
 """Messages that wait for a later turn, as bytes, within a bound.
 
-A message of protobuf keeps the whole request alive that it came in; its bytes do not.
+A protobuf message keeps the whole request in memory that it was part of; its bytes do not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Records:
         while self._size > self._most:
             cost, longest = heapq.heappop(self._longest)
             kept = self._records.get(longest)
-            if kept is not None and _cost(longest, kept) == -cost:  # else it was put anew
+            if kept is not None and _cost(longest, kept) == -cost:  # else it was replaced
                 self.pop(longest)
                 self.left_out += 1
 

@@ -1,4 +1,4 @@
-"""What a running plugin has done and seen so far: a record, and the document made of it."""
+"""The counts and observations of a running plugin: a record, and the status document made of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MAX_DOCUMENT: Final = 64 * 1024
 
 
 class Missed(NamedTuple):
-    """A running container that lacks what its pod asks for: `Who` it is, and what it lacks."""
+    """A running container that lacks what its pod requests: `Who` it is, and what it lacks."""
 
     pod: str
     container: str

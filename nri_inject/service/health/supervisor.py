@@ -1,4 +1,4 @@
-"""Any service, with what an admin needs to leave it alone: status, systemd, metrics, missed pods.
+"""A wrapper of any service: status, systemd notification, metrics, and missed containers.
 
 It stands between a service and its stub and changes no answer; it counts them.
 """
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Expecting(Protocol):
-    """A service that can tell what a container should have been given."""
+    """A service that can compute the adjustment that a container should have got."""
 
     def expected(self, pod: Pod, container: Container) -> Adjustment:
         """Return it, without a word in the log; raises NriError where it cannot be had."""
@@ -84,7 +84,7 @@ P = TypeVar("P", bound=_Part)
 
 
 class Supervisor:
-    """A service that tells how it is. `close` it when its stub has ended."""
+    """A service that reports its status. `close` it when its stub has ended."""
 
     def __init__(
         self, service: Service, *, metrics_address: str = "", life: Life | None = None
@@ -137,7 +137,7 @@ class Supervisor:
         return document(self.state, self._stub.phase, launched=self._stub.launched)
 
     def _observed(self, plugin: Plugin) -> Plugin:
-        """Return a plugin with every handler that we need to hear of around it."""
+        """Return a plugin whose handlers also count their calls."""
         takes_whole = plugin.synchronize is not None and plugin.synchronize_part is None
         created = plugin.create_container
         removed = plugin.remove_container

@@ -1,4 +1,4 @@
-"""Telling systemd how a service is: sd_notify(3) and the watchdog, as its manual pages say.
+"""Status notifications to systemd: sd_notify(3) and the watchdog, as its manual pages define them.
 
 One datagram to the socket in NOTIFY_SOCKET. The watchdog is a timer of the kernel, a descriptor
 like any other, so the loop that answers the runtime is the one that proves to be alive.
@@ -14,9 +14,9 @@ from nri_inject.service.health.timer import EXPIRATIONS, timer
 
 
 def notify(message: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Send assignments such as `READY=1`; tell whether a service manager took them.
+    """Send assignments such as `READY=1`; return whether a service manager received them.
 
-    Never waits and never fails: without a manager there is nobody to tell.
+    Never waits and never fails; it does nothing without a service manager.
     """
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
@@ -33,9 +33,9 @@ def notify(message: str, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def watchdog_pause(environ: Mapping[str, str] = os.environ) -> float | None:
-    """Return how often to say that we are alive, in seconds; None if nobody asks.
+    """Return the pause between two watchdog messages, in seconds; None if there is no watchdog.
 
-    Half of what the manager allows, as sd_watchdog_enabled(3) recommends.
+    Half of the manager's limit, as sd_watchdog_enabled(3) recommends.
     """
     text = environ.get("WATCHDOG_USEC", "")
     meant = environ.get("WATCHDOG_PID") or str(os.getpid())

@@ -149,7 +149,7 @@ class Parent:
             self._turn(math.inf)
 
     def _pause(self, reason: str, pause: float) -> None:
-        say(logging.WARNING, f"{reason}; connecting again in {pause:.1f} s")
+        say(logging.WARNING, f"{reason}; reconnecting in {pause:.1f} s")
         until = time.monotonic() + pause
         while not (self._loop.stopping or self._is_over) and time.monotonic() < until:
             self._turn(until)

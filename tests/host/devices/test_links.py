@@ -167,9 +167,9 @@ def test_a_policy_that_names_links_is_noted_where_udev_is_not_seen(
     with around(root, f"{NEVER}, {DISKS}") as opened:
         (note,) = opened.notes
     assert note == (
-        "the plugin sees no database of udev in /run/udev/data, and rules of this node's policy"
-        " name links, such as /dev/disk/by-id/secret: it looks for links in /dev itself; mount"
-        " /run/udev of the host for it, read-only, if there is one"
+        "no udev database in /run/udev/data, and rules of this node's policy name"
+        " links, such as /dev/disk/by-id/secret: the plugin resolves links in /dev itself; if"
+        " the host has /run/udev, mount it read-only for the plugin"
     )
     assert note in caplog.messages
     with around(root, DISKS) as opened:

@@ -112,30 +112,30 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "usb:ffff:0000": (
         {},
         (
-            "'usb:ffff:0000' matches no device of the node;"
-            " `nri-inject devices explain` there says what comes near"
+            "'usb:ffff:0000' matches no device; run `nri-inject devices"
+            " explain` on the node for near matches"
         ),
     ),
     "/dev/none": ({}, "'/dev/none' does not exist on the host"),
     "/dev/dangling": ({}, "'/dev/dangling' is a dangling link to gone"),
     "/dev/directory": ({"optional": True}, "'/dev/directory' is a directory"),
-    "/dev/pipe": ({}, "'/dev/pipe' is a fifo; use a mount of it"),
+    "/dev/pipe": ({}, "'/dev/pipe' is a fifo; mount it instead"),
     "usb:1a86:7523": (
         {},
         (
-            "'usb:1a86:7523' matches 2 devices, 1 wanted; use one of these, or `count`: "
+            "'usb:1a86:7523' matches 2 devices, 1 requested; use one of these, or `count`: "
             f"{BY_PATH.format(1)}; {BY_PATH.format(2)}"
         ),
     ),
     "class:tty-usb": (
         {"count": 4},
-        "'class:tty-usb' matches 3 devices, 4 wanted: /dev/ttyUSB0, /dev/ttyUSB1, /dev/ttyUSB2",
+        "'class:tty-usb' matches 3 devices, 4 requested: /dev/ttyUSB0, /dev/ttyUSB1, /dev/ttyUSB2",
     ),
-    "class:fuse": ({"count": 2}, "'class:fuse' matches 1 device, 2 wanted: /dev/fuse"),
+    "class:fuse": ({"count": 2}, "'class:fuse' matches 1 device, 2 requested: /dev/fuse"),
     "usb:046d:0825": (
         {"optional": True},
         (
-            "'usb:046d:0825' matches 6 devices, 1 wanted; use one of these, or `count`: "
+            "'usb:046d:0825' matches 6 devices, 1 requested; use one of these, or `count`: "
             "usb:046d:0825:C0FFEE42,SUBSYSTEM=input; usb:046d:0825:C0FFEE42,SUBSYSTEM=media; "
             "usb:046d:0825:C0FFEE42,SUBSYSTEM=sound,ATTRS{bInterfaceNumber}=02,KERNEL=controlC*; "
             "usb:046d:0825:C0FFEE42,SUBSYSTEM=sound,ATTRS{bInterfaceNumber}=02,KERNEL=pcmC*D0c; "
@@ -171,20 +171,20 @@ READ_ITEM = selected.reader(OTHERS)
     [
         (
             {"as": "/dev/x", "count": "all"},
-            "as: '/dev/x' has no place for {name} or {index} of several devices",
+            "as: '/dev/x' needs {name} or {index} for more than one device",
         ),
         ({"as": "/dev/{number}"}, "as: {number} is unknown; known: {name}, {index}"),
         (
             {"owner": "container", "uid": 1000},
-            "owner: container leaves nothing to say for uid and gid",
+            "owner: container and uid or gid are mutually exclusive",
         ),
-        ({"owner": "host", "gid": 1}, "owner: host leaves nothing to say for uid and gid"),
+        ({"owner": "host", "gid": 1}, "owner: host and uid or gid are mutually exclusive"),
         (
             {"path": "/dev/x", "device": "class:fuse"},
-            "device and path are both given; `as` is the device's path in the container",
+            "device and path are mutually exclusive; `as` is the device's path in the container",
         ),
-        ({"path": "/dev/x", "as": "/dev/y"}, "as goes with device, not with path"),
-        ({"minor": 1}, "minor goes with path; a device that is looked for has its own"),
+        ({"path": "/dev/x", "as": "/dev/y"}, "as is allowed with device only, not with path"),
+        ({"minor": 1}, "minor is allowed with path only; a selected device has its own"),
     ],
 )
 def test_keys_that_do_not_go_together(item: dict[str, Any], sentence: str) -> None:
@@ -194,7 +194,7 @@ def test_keys_that_do_not_go_together(item: dict[str, Any], sentence: str) -> No
 
 
 def test_one_of_device_and_path_must_be_given() -> None:
-    with pytest.raises(Fault, match="device is missing, or path"):
+    with pytest.raises(Fault, match="device or path is missing"):
         READ_ITEM({"optional": True})
 
 
@@ -252,7 +252,7 @@ def test_a_runtime_that_does_not_tell_the_user_is_named() -> None:
         selected.with_owner({**STICK, "owner": "container"}, Container(), runtime)
     assert caught.value.sentences == (
         (
-            "owner: containerd 2.1.9 does not tell which user the container runs as"
-            " (containerd 2.3.0 and CRI-O 1.36.0 do); give uid and gid instead"
+            "owner: containerd 2.1.9 does not report the container's user (containerd 2.3.0"
+            " and CRI-O 1.36.0 do); set uid and gid instead"
         ),
     )

@@ -1,4 +1,4 @@
-"""What selectors mean, on values; and what is said of those that mean nothing."""
+"""What selectors mean, on values; and what is said of those that match nothing."""
 
 from __future__ import annotations
 
@@ -105,14 +105,16 @@ def test_a_selector_means_these_devices_in_the_order_of_people(text: str) -> Non
 
 
 WRONG: dict[str, str] = {
-    "": "'' is no selector; write a path, usb:VID:PID, udev:KEY=VALUE or class:NAME",
-    "ttyUSB0": "'ttyUSB0' is no selector; write a path, usb:VID:PID, udev:KEY=VALUE or class:NAME",
-    "USB:1a86:7523": "'USB:1a86:7523' is no selector;"
+    "": "'' is not a selector; write a path, usb:VID:PID, udev:KEY=VALUE or class:NAME",
+    "ttyUSB0": (
+        "'ttyUSB0' is not a selector; write a path, usb:VID:PID, udev:KEY=VALUE or class:NAME"
+    ),
+    "USB:1a86:7523": "'USB:1a86:7523' is not a selector;"
     " write a path, usb:VID:PID, udev:KEY=VALUE or class:NAME",
     "/": "'/' is a directory",
     "/dev/": "'/dev/' is a directory",
-    "/dev/../etc": "'/dev/../etc' has a '..' in it",
-    "/dev/**/x": "'/dev/**/x': '**' is not known; '*' stands for one name or a part of it",
+    "/dev/../etc": "'/dev/../etc' contains '..'",
+    "/dev/**/x": "'/dev/**/x': '**' is not known; '*' matches one name or a part of it",
     "/run/*": "'/run/*' does not begin with /dev/, where the host's nodes are",
     "usb:": "usb: is not of the form usb:VID:PID[:SERIAL][:INTERFACE]",
     "usb:1a86": "usb:1a86 is not of the form usb:VID:PID[:SERIAL][:INTERFACE]",
@@ -124,18 +126,18 @@ WRONG: dict[str, str] = {
     "usb:1a86:7523,": "'' is not of the form KEY=VALUE",
     "udev:": "'' is not of the form KEY=VALUE",
     "udev:tty": "'tty' is not of the form KEY=VALUE",
-    "udev:SUBSYSTEM=": "'SUBSYSTEM' has no value; '*' stands for any",
-    "udev:SUBSYSTEM==tty": "'SUBSYSTEM==tty' has two '='; write one, as in SUBSYSTEM=tty",
+    "udev:SUBSYSTEM=": "'SUBSYSTEM' has no value; '*' matches any",
+    "udev:SUBSYSTEM==tty": "'SUBSYSTEM==tty' contains two '='; write one, as in SUBSYSTEM=tty",
     "udev:Subsystem=tty": "unknown key 'Subsystem'; did you mean 'SUBSYSTEM'?",
     "udev:ID MODEL=x": "'ID MODEL' is not the name of a property, as in ID_SERIAL",
     "udev:ATTR{../../x}=1": "'../../x' is not the name of an attribute,"
     " a file of the device in /sys",
     "udev:ATTRS{power/control}=1": "'power/control' is not the name of an attribute,"
     " a file of the device in /sys",
-    'udev:ID_MODEL="x': "'ID_MODEL=\"x' has a quote that is not closed",
-    'udev:ID_MODEL=x"y"': "'x\"y\"' has a double quote in it; put the whole value into quotes",
+    'udev:ID_MODEL="x': "'ID_MODEL=\"x' contains a quote that is not closed",
+    'udev:ID_MODEL=x"y"': "'x\"y\"' contains a double quote; put the whole value in quotes",
     "class:vidio": "class 'vidio' is unknown; did you mean 'video'?",
-    "udev:CLASS=": "'CLASS' has no value; '*' stands for any",
+    "udev:CLASS=": "'CLASS' has no value; '*' matches any",
     "/dev/" + "x" * MAX_SELECTOR: "",
     "udev:" + ",".join(["A=b"] * 9): "9 conditions, at most 8 allowed",
 }
@@ -145,7 +147,9 @@ WRONG: dict[str, str] = {
 def test_what_is_no_selector_says_why(text: str) -> None:
     with pytest.raises(Fault) as caught:
         parse(text)
-    expected = WRONG[text] or f"{('/dev/' + 'x' * 72)!r}"[:-1] + f"...' is longer than {MAX_SELECTOR}"
+    expected = (
+        WRONG[text] or f"{('/dev/' + 'x' * 72)!r}"[:-1] + f"...' is longer than {MAX_SELECTOR}"
+    )
     assert caught.value.sentences[0].startswith(expected)
 
 

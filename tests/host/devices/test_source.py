@@ -168,7 +168,7 @@ def test_without_netlink_each_look_is_at_everything_and_the_log_says_so(
         assert selected("class:fuse", source) == []
         assert select.select([source.fileno()], [], [], 0)[0] == []
     assert caplog.messages == [
-        "no events of the kernel (Protocol not supported): each look is at all devices"
+        "no kernel events (Protocol not supported): each request reads all devices"
     ]
 
 

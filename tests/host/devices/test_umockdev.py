@@ -83,7 +83,7 @@ def test_two_adapters_of_one_kind_are_explained(mocked: Umockdev) -> None:
     asks = "devices.noderesource.dev/container.NAME"
     by_path = "/dev/serial/by-path/pci-0000:00:14.0-usb-0:1.{}:1.0-port0"
     expected = [
-        "usb:1a86:7523 means 2 devices; an annotation needs `count`, or a narrower selector"
+        "usb:1a86:7523 matches 2 devices; an annotation needs `count`, or a narrower selector"
     ]
     for port in (1, 2):
         expected += [

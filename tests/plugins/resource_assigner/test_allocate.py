@@ -50,7 +50,7 @@ def test_the_nearest_are_chosen(
 
 
 def test_too_few_are_an_error() -> None:
-    with pytest.raises(ValueError, match="3 CPUs wanted, 2 are free"):
+    with pytest.raises(ValueError, match="3 CPUs requested, 2 are free"):
         choose(TWO_NODES, read("0-1"), 3)
 
 

@@ -101,7 +101,7 @@ def test_the_container_that_is_created_is_not_among_the_updates() -> None:
 def test_a_container_that_cannot_have_its_cpus_changes_nothing() -> None:
     with assigner() as (tested, _):
         create(tested, "a")
-        with pytest.raises(RequestError, match="exclusive CPUs: 4 asked for"):
+        with pytest.raises(RequestError, match="exclusive CPUs: 4 requested"):
             tested.create_container(pod("b"), container("b", cpus=4))
         assert create(tested, "c", 3) == ("0-2", [("id-a", "3")])
 
@@ -142,7 +142,7 @@ def test_an_update_is_answered_for_all_whom_it_concerns() -> None:
         assert [update.ignore_failure for update in answer] == [True, False]
         answer = tested.update_container(pod("a"), container("a"), resources(0, 0))
         assert said(answer) == [("id-a", "2-3")]
-        with pytest.raises(RequestError, match="exclusive CPUs: 4 asked for"):
+        with pytest.raises(RequestError, match="exclusive CPUs: 4 requested"):
             tested.update_container(pod("b"), container("b", cpus=2), resources(4000, 4000))
 
 
@@ -159,7 +159,7 @@ def test_what_exists_is_learned_anew_and_put_right(caplog: pytest.LogCaptureFixt
             given.pod_sandbox_id = each.id
         assert said(tested.synchronize(pods, existing)) == [("id-a", "1-2"), ("id-c", "0")]
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        "pod default/c, container c: had CPUs any, gets 0 for itself"
+        "pod default/c, container c: had CPUs any, now has exclusive CPUs 0"
     ]
 
 
@@ -222,9 +222,9 @@ def test_a_changed_file_moves_containers_and_a_wrong_or_empty_one_does_not(
         tested._file.ready()
         assert len(stub.asked) == 2
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    stays = "the rules stay as they were"
+    stays = "the previous rules stay in force"
     assert errors == [
-        f"reserved CPUs 9 are not there, offline or isolated; there are 0-3; {stays}",
+        f"reserved CPUs 9 are missing, offline or isolated; available CPUs: 0-3; {stays}",
         f"{file}: resource_assigner: unknown key 'reserve'; did you mean 'reserved'?; {stays}",
     ]
 
@@ -233,7 +233,7 @@ def test_reserved_cpus_that_are_no_list_are_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         rules_of(Config(resource_assigner=Settings(reserved="all")))
     assert str(caught.value) == (
-        "resource_assigner: reserved: 'all' is no CPU and no range of CPUs, as in 0-3,8"
+        "resource_assigner: reserved: 'all' is not a CPU or a range of CPUs, as in 0-3,8"
     )
 
 
@@ -263,4 +263,4 @@ def test_wrong_rules_are_wrong_usage(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "reserved CPUs 32000 are not there, offline or isolated" in done.stderr
+    assert "reserved CPUs 32000 are missing, offline or isolated" in done.stderr

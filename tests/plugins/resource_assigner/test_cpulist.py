@@ -28,7 +28,7 @@ def test_a_list_is_read_as_the_kernel_means_it(text: str, numbers: set[int]) -> 
     "part", ["a", "-1", "3-1", "0-3:2", "1.5", "0x1", "²", "32768", "0-99999", "0-" + "9" * 99]
 )
 def test_what_is_no_list_is_named(part: str) -> None:
-    with pytest.raises(ValueError, match=r" is no CPU and no range of CPUs, as in 0-3,8$"):
+    with pytest.raises(ValueError, match=r" is not a CPU or a range of CPUs, as in 0-3,8$"):
         read(f"0,{part}")
 
 

@@ -115,8 +115,8 @@ def test_no_more_may_be_asked_for_than_is_requested_and_so_was_counted_by_the_sc
     asks = subject_of(pod(app="2"), container(cpus=1.5))
     assert fault(asks) == (
         f"pod default/web, container app: annotation {ASK}/container.app:"
-        " exclusive CPUs: 2 asked for, 1 whole ones requested;"
-        " set resources.requests.cpu to 2, or ask for fewer"
+        " exclusive CPUs: the annotation requests 2, resources.requests.cpu 1;"
+        " set resources.requests.cpu to 2, or request fewer"
     )
     assert exclusive_count(asks, Rules(beyond_requests=("def*",))) == 2
 
@@ -158,9 +158,9 @@ def test_the_shared_pool_keeps_one_cpu_and_who_asks_for_it_is_told_how_many_ther
     with pytest.raises(RequestError) as caught:
         given.create(subject("b", 2))
     assert str(caught.value) == (
-        "pod default/b, container b: exclusive CPUs: 2 asked for, 1 to be had: of 4 CPUs"
-        " 1 are reserved, 1 exclusive to other containers, and 1 is always shared;"
-        " ask for fewer, or run on another node"
+        "pod default/b, container b: exclusive CPUs: 2 requested, 1 available: of 4 CPUs"
+        " 1 are reserved, 1 exclusive to other containers, and 1 is always"
+        " shared; request fewer, or use another node"
     )
     assert own(given.create(subject("b", 1)), "b") == "2"
 
@@ -171,7 +171,7 @@ def test_more_and_fewer_keep_what_there_is() -> None:
     assert [own(more, name) for name in "ab"] == ["0", "1-2"]
     assert own(more.place(subject("b", 1)), "b") == "1"
     assert own(more.place(subject("b", 0)), "b") == "1-3"
-    with pytest.raises(RequestError, match="exclusive CPUs: 4 asked for, 2 to be had"):
+    with pytest.raises(RequestError, match="exclusive CPUs: 4 requested, 2 available"):
         given.place(subject("b", 4))
 
 
@@ -188,8 +188,8 @@ def test_a_creation_that_never_came_to_an_end_is_replaced_by_the_next_try() -> N
 @pytest.mark.parametrize(
     ("reserved", "sentence"),
     [
-        ("3-5", "reserved CPUs 4-5 are not there, offline or isolated; there are 0-3"),
-        ("0-3", "all CPUs are reserved, so there would be no shared pool"),
+        ("3-5", "reserved CPUs 4-5 are missing, offline or isolated; available CPUs: 0-3"),
+        ("0-3", "all CPUs are reserved; at least one must stay shared"),
     ],
 )
 def test_reserved_cpus_that_cannot_be_are_refused(reserved: str, sentence: str) -> None:
@@ -219,7 +219,7 @@ def test_those_that_exist_and_have_other_cpus_now_are_updated_and_no_others() ->
     assert updates(before.cpusets(), after) == [update]
 
 
-# --- what exists already --------------------------------------------------------------------------
+# --- what already exists --------------------------------------------------------------------------
 
 
 def test_what_is_as_it_should_be_is_kept() -> None:
@@ -240,7 +240,7 @@ def test_what_is_as_it_should_be_is_kept() -> None:
 )
 def test_who_has_not_what_it_is_to_have_gets_it_and_that_is_told(has: str, said: str) -> None:
     given, notes = reconcile(FOUR, Rules(), [(subject("a", 1), read(has))])
-    assert notes == [f"pod default/a, container a: {said}, gets 0 for itself"]
+    assert notes == [f"pod default/a, container a: {said}, now has exclusive CPUs 0"]
     assert own(given, "a") == "0"
 
 
@@ -251,13 +251,13 @@ def test_who_cannot_have_what_it_asks_for_shares_and_that_is_told() -> None:
     assert (own(given, "a"), own(given, "b")) == ("0-3", "0-3")
     first, second = notes
     assert first == (
-        "pod default/a, container a: exclusive CPUs: 4 asked for, 3 to be had: of 4 CPUs"
-        " 0 are reserved, 0 exclusive to other containers, and 1 is always shared;"
-        " ask for fewer, or run on another node; until then it shares its CPUs"
+        "pod default/a, container a: exclusive CPUs: 4 requested, 3 available: of 4 CPUs"
+        " 0 are reserved, 0 exclusive to other containers, and 1 is always"
+        " shared; request fewer, or use another node; until then it uses the shared CPUs"
     )
     assert second == (
         f"pod default/b, container b: annotation {ASK}: 'x' is not a number of CPUs, such as 2;"
-        " until then it shares its CPUs"
+        " until then it uses the shared CPUs"
     )
 
 
@@ -275,4 +275,4 @@ def test_of_two_that_have_the_same_cpu_one_keeps_it() -> None:
         FOUR, Rules(), [(subject("b", 1), read("2")), (subject("a", 1), read("2"))]
     )
     assert (own(given, "a"), own(given, "b")) == ("2", "0")
-    assert notes == ["pod default/b, container b: had CPUs 2, gets 0 for itself"]
+    assert notes == ["pod default/b, container b: had CPUs 2, now has exclusive CPUs 0"]

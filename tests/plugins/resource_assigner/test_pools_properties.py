@@ -100,7 +100,7 @@ class Node:
             self.tell(pools)
             return
         assert (pools.placed, pools.shared) == (before.placed, before.shared)
-        assert all(note.endswith("; until then it shares its CPUs") for note in notes)
+        assert all(note.endswith("; until then it uses the shared CPUs") for note in notes)
         assert updates(self.has, pools) == []
         self.pools = pools
 

@@ -75,7 +75,7 @@ def test_threads_are_found_under_their_old_name(tmp_path: Path) -> None:
 def test_without_a_list_of_cpus_there_is_no_topology(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         topology.read(tmp_path)
-    assert str(caught.value) == f"{tmp_path}/cpu/online does not tell which CPUs there are"
+    assert str(caught.value) == f"{tmp_path}/cpu/online does not list the CPUs"
 
 
 def test_this_host_has_a_topology() -> None:

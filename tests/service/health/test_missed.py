@@ -134,7 +134,7 @@ def test_a_container_whose_wish_cannot_be_had_any_more_is_told_and_passed_over(
         finish(one)
     assert state.missed == {}
     assert caplog.messages == [
-        "pod ns/web, container n0: cannot tell what it should have: no device /dev/usb",
+        "pod ns/web, container n0: its expected state is unknown: no device /dev/usb",
         "compared 1 running containers, 0 missed",
     ]
 
@@ -149,7 +149,7 @@ def test_of_many_whose_wish_cannot_be_had_the_first_are_named(
         begin(one, [POD], [running(number) for number in range(100)])
         finish(one)
     assert len(caplog.messages) == missed.SHOWN + 2
-    assert caplog.messages[-1] == "cannot tell of 80 more what they should have"
+    assert caplog.messages[-1] == "the expected state of 80 more containers is unknown"
 
 
 def test_thousands_are_counted_and_the_first_are_named(caplog: pytest.LogCaptureFixture) -> None:
@@ -159,7 +159,7 @@ def test_thousands_are_counted_and_the_first_are_named(caplog: pytest.LogCapture
         finish(one)
     assert (len(state.missed), state.unlisted) == (1000, 2000)
     assert len(caplog.messages) == missed.SHOWN + 1
-    assert caplog.messages[-1] == "2980 more containers lack what their pods ask for"
+    assert caplog.messages[-1] == "2980 more containers lack what their pods request"
 
 
 def compared(state: State, pods: list[Pod], containers: list[Container]) -> None:
@@ -212,7 +212,8 @@ def test_containers_that_are_too_long_together_are_counted_and_the_others_compar
     assert (state.compared, state.uncompared, state.to_compare) == (5, 2, 0)
     assert {"c10", "c11"} <= state.missed.keys()
     assert caplog.messages[-1] == (
-        "2 running containers were not compared with what their pods ask for: the runtime reported"
+        "2 running containers were not compared with the requests of their pods: the runtime"
+        " reported"
         " no pod of theirs, more than 10000 variables, or more than 24 MiB in all"
     )
 
