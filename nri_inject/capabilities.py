@@ -45,7 +45,7 @@ class Unsupported(NamedTuple):
     releases: str
 
 
-class _Field(NamedTuple):
+class _RuntimeField(NamedTuple):
     """A part of a ContainerAdjustment: where it stands, and which NRI version brought it."""
 
     path: tuple[str, ...]
@@ -68,22 +68,22 @@ _IN_0_11: Final = "containerd 2.2.1, CRI-O 1.35"
 _IN_0_12: Final = "containerd 2.3.0, CRI-O 1.37"
 _CDI_RELEASES: Final = "containerd 1.7.30, containerd 2.1.0, CRI-O 1.34"
 
-FIELDS: Final[Mapping[str, _Field]] = {
-    "rlimits": _Field(("rlimits",), (0, 4, 0), _IN_0_4),
-    "CDI_devices": _Field(("CDI_devices",), (0, 7, 0), _CDI_RELEASES),
-    "oom_score_adj": _Field(("linux", "oom_score_adj"), (0, 7, 0), _IN_0_8),
-    "pids": _Field(("linux", "resources", "pids"), (0, 7, 0), _IN_0_8),
-    "args": _Field(("args",), (0, 10, 0), _IN_0_10),
-    "io_priority": _Field(("linux", "io_priority"), (0, 10, 0), _IN_0_10),
-    "seccomp_policy": _Field(("linux", "seccomp_policy"), (0, 10, 0), _IN_0_10),
-    "namespaces": _Field(("linux", "namespaces"), (0, 10, 0), _IN_0_10),
-    "device rules": _Field(("linux", "resources", "devices"), (0, 10, 0), _IN_0_10),
+FIELDS: Final[Mapping[str, _RuntimeField]] = {
+    "rlimits": _RuntimeField(("rlimits",), (0, 4, 0), _IN_0_4),
+    "CDI_devices": _RuntimeField(("CDI_devices",), (0, 7, 0), _CDI_RELEASES),
+    "oom_score_adj": _RuntimeField(("linux", "oom_score_adj"), (0, 7, 0), _IN_0_8),
+    "pids": _RuntimeField(("linux", "resources", "pids"), (0, 7, 0), _IN_0_8),
+    "args": _RuntimeField(("args",), (0, 10, 0), _IN_0_10),
+    "io_priority": _RuntimeField(("linux", "io_priority"), (0, 10, 0), _IN_0_10),
+    "seccomp_policy": _RuntimeField(("linux", "seccomp_policy"), (0, 10, 0), _IN_0_10),
+    "namespaces": _RuntimeField(("linux", "namespaces"), (0, 10, 0), _IN_0_10),
+    "device rules": _RuntimeField(("linux", "resources", "devices"), (0, 10, 0), _IN_0_10),
     # NRI 0.11.0 has the field and does not survive it; see `drop_what_crashes`.
-    "sysctl": _Field(("linux", "sysctl"), (0, 12, 0), _IN_0_12),
-    "net_devices": _Field(("linux", "net_devices"), (0, 11, 0), _IN_0_11),
-    "scheduler": _Field(("linux", "scheduler"), (0, 11, 0), _IN_0_11),
-    "rdt": _Field(("linux", "rdt"), (0, 11, 0), _IN_0_11),
-    "memory_policy": _Field(("linux", "memory_policy"), (0, 12, 0), _IN_0_12),
+    "sysctl": _RuntimeField(("linux", "sysctl"), (0, 12, 0), _IN_0_12),
+    "net_devices": _RuntimeField(("linux", "net_devices"), (0, 11, 0), _IN_0_11),
+    "scheduler": _RuntimeField(("linux", "scheduler"), (0, 11, 0), _IN_0_11),
+    "rdt": _RuntimeField(("linux", "rdt"), (0, 11, 0), _IN_0_11),
+    "memory_policy": _RuntimeField(("linux", "memory_policy"), (0, 12, 0), _IN_0_12),
 }
 
 # From which release on a runtime has which NRI. A release between two lines has the NRI of the

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from support import properties  # noqa: F401 (registers the profile of hypothesis)
 import pytest
+from support import properties  # noqa: F401 (registers the profile of hypothesis)
 from support.children import children
 from support.worlds import new_runtime  # noqa: F401 (a fixture)
 

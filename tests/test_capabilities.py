@@ -7,7 +7,6 @@ from nri_inject import api
 from nri_inject.capabilities import (
     FIELDS,
     NEWEST,
-    Unsupported,
     Runtime,
     Unsupported,
     Version,
@@ -16,11 +15,10 @@ from nri_inject.capabilities import (
     identify,
     keeps_failure_policy,
     known_events,
-    unsupported,
-    unsupported_in,
     named,
     sentence,
-    drop_what_crashes,
+    unsupported,
+    unsupported_in,
 )
 from nri_inject.errors import ConfigError
 

@@ -17,10 +17,10 @@ from types import CodeType
 import hostile
 import pytest
 import samples
-from support.counting import calls_of, lines_of
 from hostile import Reader, Text
 from hypothesis import given
 from hypothesis import strategies as st
+from support.counting import calls_of, lines_of
 from support.properties import examples
 
 from nri_inject import api

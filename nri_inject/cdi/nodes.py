@@ -47,7 +47,7 @@ class NodeFault:
     host_type: str = ""
 
 
-def complete(node: specs.DeviceNode, devices: Mapping[str, DeviceNode]) -> Completed | NodeFault:
+def complete(node: specs.SpecNode, devices: Mapping[str, DeviceNode]) -> Completed | NodeFault:
     """Return a node with what the host adds to it, or why it cannot be made.
 
     A major number of 0 counts as absent. Type and numbers that are given stay, even if the host has
@@ -73,7 +73,7 @@ def complete(node: specs.DeviceNode, devices: Mapping[str, DeviceNode]) -> Compl
     return _made(node, source, host)
 
 
-def _made(node: specs.DeviceNode, source: str, host: DeviceNode | None) -> Completed:
+def _made(node: specs.SpecNode, source: str, host: DeviceNode | None) -> Completed:
     kind = node.type or (host.type if host else "")
     major, minor = node.major, node.minor
     if host and not major and kind != "p":
@@ -85,7 +85,7 @@ def _made(node: specs.DeviceNode, source: str, host: DeviceNode | None) -> Compl
     return Completed(node.path, source, kind, major, minor, mode, uid, gid, access, host, warning)
 
 
-def _difference(node: specs.DeviceNode, source: str, host: DeviceNode) -> str:
+def _difference(node: specs.SpecNode, source: str, host: DeviceNode) -> str:
     """Warn of a node that is another device than the host's of that path."""
     if not node.major or node.type == "p":
         return ""

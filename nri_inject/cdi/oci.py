@@ -13,8 +13,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from nri_inject.cdi.lookup import CdiError, collect, look_up
 from nri_inject.cdi.nodes import Completed, NodeFault, complete
-from nri_inject.cdi.records import DeviceNode as SpecNode
 from nri_inject.cdi.records import Edits, IntelRdt, Mount
+from nri_inject.cdi.records import SpecNode as SpecNode
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.host.hook_environment import environment
 from nri_inject.host.model import DeviceNode

@@ -11,14 +11,14 @@ from nri_inject.cdi.records import (
     NO_ANNOTATIONS,
     NO_EDITS,
     VERSIONS,
-    Device,
-    DeviceNode,
     Edits,
     Hook,
     IntelRdt,
     Mount,
     NetDevice,
     Spec,
+    SpecDevice,
+    SpecNode,
 )
 from nri_inject.text.fields import (
     Fault,
@@ -127,7 +127,7 @@ class SpecReader:
     def _spec(self) -> Reader[Any]:
         edits = self._edits()
         device = self._record(
-            Device,
+            SpecDevice,
             self._check_device,
             Field("name", self._text),
             Field("annotations", self._annotations),
@@ -147,7 +147,7 @@ class SpecReader:
 
     def _edits(self) -> Reader[Any]:
         node = self._record(
-            DeviceNode,
+            SpecNode,
             self._check_node,
             Field("path", self._text),
             Field("hostPath", self._text, to="host_path"),

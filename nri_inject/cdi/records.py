@@ -25,7 +25,7 @@ VERSIONS: Final = (
 """The versions that CDI has released; the first two are known, but no file can have them."""
 
 
-class DeviceNode(NamedTuple):
+class SpecNode(NamedTuple):
     """An entry of deviceNodes; `host_path` empty means `path`."""
 
     path: str
@@ -79,7 +79,7 @@ class Edits(NamedTuple):
     """What a device, or a whole file, changes in a container; `env` has `NAME=value`."""
 
     env: tuple[str, ...] = ()
-    device_nodes: tuple[DeviceNode, ...] = ()
+    device_nodes: tuple[SpecNode, ...] = ()
     net_devices: tuple[NetDevice, ...] = ()
     mounts: tuple[Mount, ...] = ()
     hooks: tuple[Hook, ...] = ()
@@ -91,7 +91,7 @@ NO_EDITS: Final = Edits()
 NO_ANNOTATIONS: Final[Mapping[str, str]] = {}
 
 
-class Device(NamedTuple):
+class SpecDevice(NamedTuple):
     """An entry of devices; `name` is the part after the equals sign."""
 
     name: str
@@ -104,7 +104,7 @@ class Spec(NamedTuple):
 
     version: str
     kind: str
-    devices: tuple[Device, ...]
+    devices: tuple[SpecDevice, ...]
     edits: Edits
     annotations: Mapping[str, str]
     minimum: str

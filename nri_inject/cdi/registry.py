@@ -19,9 +19,9 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
 from nri_inject.cdi import names, spec
-from nri_inject.cdi.records import Device, Edits, Spec
+from nri_inject.cdi.records import Edits, Spec, SpecDevice
 from nri_inject.host import trust
-from nri_inject.host.watch import Watch
+from nri_inject.host.watch import FileWatch
 from nri_inject.text import yamltext
 from nri_inject.text.fields import Problem
 from nri_inject.text.words import plain, quoted
@@ -46,7 +46,7 @@ class CdiDevice(NamedTuple):
 
     name: str
     file: str
-    device: Device
+    device: SpecDevice
     spec_edits: Edits
 
     @property
@@ -290,7 +290,7 @@ class CdiRegistry:
         absolute = [os.path.abspath(path) for path in directories]  # links stay
         self._directories = tuple(reversed(dict.fromkeys(reversed(absolute))))
         self._distrust = None if unsafe else distrust
-        self._watch = Watch(self._directories) if watched else None
+        self._watch = FileWatch(self._directories) if watched else None
         self._wait = wait or (self._watch.wait if self._watch else time.sleep)
         self._in_error: dict[str, int] = {}
         self._given_up: set[str] = set()

@@ -15,7 +15,7 @@ from nri_inject.policy.rules import Decision, Policy
 from nri_inject.service import logs
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
-from nri_inject.service.environment import InjectorSpec, Environment
+from nri_inject.service.environment import Environment, InjectorSpec
 
 
 def read_policy(file: str, *, unsafe: bool) -> Policy:

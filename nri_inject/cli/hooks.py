@@ -13,12 +13,12 @@ import click
 
 from nri_inject import api
 from nri_inject.hooks import (
-    Decision,
     Definition,
+    HookDecision,
+    HookSubject,
     Injection,
     NoCommand,
-    Pattern,
-    Subject,
+    Regex,
     When,
     decide,
     injection,
@@ -119,7 +119,7 @@ def _as_json(definition: Definition) -> dict[str, Any]:
 
 def _when(when: When) -> dict[str, Any]:
     """Write conditions as a file of schema 1.0.0 does, and say where one of them is enough."""
-    texts: Callable[[Sequence[Pattern]], list[str]] = lambda patterns: [p.text for p in patterns]  # noqa: E731
+    texts: Callable[[Sequence[Regex]], list[str]] = lambda patterns: [p.text for p in patterns]  # noqa: E731
     conditions = {
         "always": when.always,
         "hasBindMounts": when.has_bind_mounts,
@@ -208,7 +208,7 @@ def match(
 
     ARGS are the container's command line.
     """
-    subject = Subject(dict(map(_annotation, annotations)), args, bind_mounts)
+    subject = HookSubject(dict(map(_annotation, annotations)), args, bind_mounts)
     with closing(_registry(directories, unsafe=unsafe, host_root=host_root)) as registry:
         definitions, errors = registry.current(), _errors(registry)
     try:
@@ -236,7 +236,7 @@ def _annotation(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _verdict(definition: Definition, decision: Decision) -> str:
+def _verdict(definition: Definition, decision: HookDecision) -> str:
     if decision.matched and definition.unusable:
         return f"{decision.because}, but is not usable: {definition.unusable}"
     return decision.because
@@ -244,7 +244,7 @@ def _verdict(definition: Definition, decision: Decision) -> str:
 
 def _match_json(
     definitions: Sequence[Definition],
-    subject: Subject,
+    subject: HookSubject,
     result: Injection,
     errors: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:

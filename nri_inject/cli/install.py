@@ -13,7 +13,7 @@ import click
 
 from nri_inject.errors import ConfigError
 from nri_inject.node import install
-from nri_inject.node.install import PREFIX, Build, Change
+from nri_inject.node.install import PREFIX, Build, PathChange
 from nri_inject.node.layout import DISTRIBUTIONS
 from nri_inject.node.runtime import Node, look
 from nri_inject.plugins.programs import SUITE
@@ -118,7 +118,9 @@ def _build(root: str) -> Build:
     return Build(sysconfig.get_path("scripts"))
 
 
-def _next(node: Node, steps: Sequence[install.Step], *, systemd: bool, enabling: bool) -> list[str]:
+def _next(
+    node: Node, steps: Sequence[install.InstallStep], *, systemd: bool, enabling: bool
+) -> list[str]:
     """Return what is left to do by hand."""
     todo: list[str] = []
     if node.nri.enabled is not True and not enabling:
@@ -133,7 +135,7 @@ def _next(node: Node, steps: Sequence[install.Step], *, systemd: bool, enabling:
     return [*todo, "check with nri-inject doctor"]
 
 
-def show(changes: Iterable[Change], todo: Sequence[str], output: str, *, dry: bool) -> None:
+def show(changes: Iterable[PathChange], todo: Sequence[str], output: str, *, dry: bool) -> None:
     """Print what changed, or would, and what is left to do."""
     if output == "json":
         rows = [{"what": change.what, "path": change.path} for change in changes]

@@ -14,7 +14,7 @@ from nri_inject.service.health import status
 from nri_inject.service.logs import one_line
 from nri_inject.service.options import format_option
 
-Document = Mapping[str, Any]
+StatusDocument = Mapping[str, Any]
 
 _NO_ANSWER: Final = {
     "fails": "a container fails if the plugin does not answer",
@@ -65,7 +65,7 @@ def _is_meant(name: str, plugin: str) -> bool:
     return plugin in ("", title, title[3:])
 
 
-def _show(said: Mapping[str, Document | None], where: str, output: str) -> None:
+def _show(said: Mapping[str, StatusDocument | None], where: str, output: str) -> None:
     if output == "json":
         silent = [name for name, document in said.items() if document is None]
         plugins = [document for document in said.values() if document is not None]
@@ -78,7 +78,7 @@ def _show(said: Mapping[str, Document | None], where: str, output: str) -> None:
             click.echo(one_line(line))
 
 
-def _lines(name: str, said: Document | None) -> Iterator[str]:
+def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:
     if said is None:
         yield f"{name}  does not answer: it was killed, or it hangs"
         return

@@ -511,7 +511,7 @@ def _configuration(flags: Mapping[str, Any]) -> str:
 
 def _policy(text: str, *, unsafe: bool) -> Value:
     policy = config.policy_of(text)
-    if not isinstance(policy, config.File):
+    if not isinstance(policy, config.NodeFile):
         return policy
     read_policy(policy.path, unsafe=unsafe)
     return {"file": str(Path(policy.path).absolute())}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from nri_inject.text.regex import Pattern
+from nri_inject.text.regex import Regex
 
 # Stage in a file -> field of NRI's Hooks. OCI deprecates prestart, and the library puts such
 # hooks into the list of createRuntime.
@@ -22,7 +22,7 @@ STAGES: Final[Mapping[str, str]] = {
 """The stages of the OCI runtime specification, and the lists that their hooks go to."""
 
 
-class Kind(Enum):
+class FaultKind(Enum):
     """The kind of a fault."""
 
     JSON_SYNTAX = "json-syntax"
@@ -40,10 +40,10 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class HookFault:
     """One thing that is wrong with a file; `place` is where in the document, or empty."""
 
-    kind: Kind
+    kind: FaultKind
     place: str
     sentence: str
 
@@ -56,8 +56,8 @@ class Fault:
 class Annotation:
     """A condition on annotations: one of them has a key and a value that match these."""
 
-    key: Pattern
-    value: Pattern
+    key: Regex
+    value: Regex
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class When:
     always: bool | None = None
     has_bind_mounts: bool | None = None
     annotations: tuple[Annotation, ...] = ()
-    commands: tuple[Pattern, ...] = ()
+    commands: tuple[Regex, ...] = ()
     any_of: bool = False
 
 
@@ -102,18 +102,18 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class HookReading:
     """What came out of a file: a definition, or faults, the library's own choice first.
 
     `program` is the path of the hook, known in spite of faults elsewhere, or empty.
     """
 
     definition: Definition | None
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[HookFault, ...] = ()
     program: str = ""
 
 
-def in_order(reading: Reading, program: Fault | None) -> tuple[Fault, ...]:
+def in_order(reading: HookReading, program: HookFault | None) -> tuple[HookFault, ...]:
     """Return a reading's faults with that of its program, in the library's order."""
     if program is None:
         return reading.faults
@@ -121,4 +121,6 @@ def in_order(reading: Reading, program: Fault | None) -> tuple[Fault, ...]:
     return (*earlier, program, *reading.faults[len(earlier) :])
 
 
-_BEFORE_PROGRAM: Final = frozenset({Kind.JSON_SYNTAX, Kind.JSON_TYPE, Kind.VERSION, Kind.CONFLICT})
+_BEFORE_PROGRAM: Final = frozenset(
+    {FaultKind.JSON_SYNTAX, FaultKind.JSON_TYPE, FaultKind.VERSION, FaultKind.CONFLICT}
+)

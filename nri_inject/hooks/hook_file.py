@@ -11,7 +11,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from nri_inject.hooks.definition import STAGES, Annotation, Definition, Fault, Kind, Reading, When
+from nri_inject.hooks.definition import (
+    STAGES,
+    Annotation,
+    Definition,
+    FaultKind,
+    HookFault,
+    HookReading,
+    When,
+)
 from nri_inject.host import hook_environment
 from nri_inject.text import fields, jsontext
 from nri_inject.text.fields import (
@@ -24,15 +32,15 @@ from nri_inject.text.fields import (
     unknown_key,
     wrong_type,
 )
-from nri_inject.text.jsontext import Object, Value
-from nri_inject.text.regex import BadPattern, Pattern, compiled
+from nri_inject.text.jsontext import JsonValue, Object
+from nri_inject.text.regex import BadPattern, Regex, compiled
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Path
 
 T = TypeVar("T")
 
 
-def read(data: bytes, extension_stages: Collection[str] = ()) -> Reading:
+def read(data: bytes, extension_stages: Collection[str] = ()) -> HookReading:
     """Read the content of a hook file.
 
     `extension_stages` are stages beyond OCI's that the caller has a use for; one of OCI's own
@@ -41,22 +49,22 @@ def read(data: bytes, extension_stages: Collection[str] = ()) -> Reading:
     try:
         document = jsontext.load_members(data)
     except jsontext.Malformed as error:
-        return Reading(None, (Fault(Kind.JSON_SYNTAX, error.place, error.sentence),))
-    reader = _Reader()
+        return HookReading(None, (HookFault(FaultKind.JSON_SYNTAX, error.place, error.sentence),))
+    reader = _HookFileReader()
     root = reader.root(document)
     version = reader.text(root, "version")
     if reader.faults:
-        return Reading(None, tuple(reader.faults))
+        return HookReading(None, tuple(reader.faults))
     schema = _SCHEMAS.get(version)
     if schema is None:
         sentence = not_one_of(version, ("1.0.0", "0.1.0"))
-        return Reading(None, (Fault(Kind.VERSION, "version", sentence),))
+        return HookReading(None, (HookFault(FaultKind.VERSION, "version", sentence),))
     draft = schema(reader, root)
     when = reader.when(draft)
     reader.check_stages(draft, extension_stages)
     if reader.faults:
-        return Reading(None, tuple(reader.faults), draft.path)
-    return Reading(_finished(draft, when, reader.warnings, extension_stages), (), draft.path)
+        return HookReading(None, tuple(reader.faults), draft.path)
+    return HookReading(_finished(draft, when, reader.warnings, extension_stages), (), draft.path)
 
 
 @dataclass(slots=True)
@@ -80,29 +88,29 @@ class _Draft:
     any_of: bool = False
 
 
-class _Reader:
+class _HookFileReader:
     """Takes typed values out of objects, and notes what is wrong or odd on the way."""
 
     def __init__(self) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[HookFault] = []
         self.warnings: list[str] = []
 
-    def root(self, document: Value) -> _Members:
+    def root(self, document: JsonValue) -> _Members:
         """Return the document's members; null is an empty object to Go."""
         found = None if document is None else self._checked((), _object, document)
         return _Members(() if found is None else (found,), ())
 
-    def _checked(self, path: Path, read: Callable[[Value], T], value: Value) -> T | None:
+    def _checked(self, path: Path, read: Callable[[JsonValue], T], value: JsonValue) -> T | None:
         """Return the meaning of a value, or None after noting its fault."""
         try:
             return read(value)
         except fields.Fault as fault:
             for problem in fault.problems:
-                self.fault(Kind.JSON_TYPE, (*path, *problem.path), problem.sentence)
+                self.fault(FaultKind.JSON_TYPE, (*path, *problem.path), problem.sentence)
             return None
 
-    def fault(self, kind: Kind, path: Path, sentence: str) -> None:
-        self.faults.append(Fault(kind, dotted(path), sentence))
+    def fault(self, kind: FaultKind, path: Path, sentence: str) -> None:
+        self.faults.append(HookFault(kind, dotted(path), sentence))
 
     def text(self, members: _Members, key: str) -> str:
         """Return a text; null has no effect, so an earlier one stays."""
@@ -112,7 +120,7 @@ class _Reader:
                 result = self._checked(path, read_string, value) or ""
         return result
 
-    def last(self, members: _Members, key: str, read: Callable[[Value], T]) -> T | None:
+    def last(self, members: _Members, key: str, read: Callable[[JsonValue], T]) -> T | None:
         """Return what the last value of a key means; null makes it absent again."""
         result = None
         for path, value in members.named(key):
@@ -148,14 +156,14 @@ class _Reader:
         present = [(key, texts) for key, texts in given if texts is not None]
         if len(present) > 1:
             sentence = f"set beside {keys[0]}, which means the same"
-            self.fault(Kind.CONFLICT, (keys[1],), sentence)
+            self.fault(FaultKind.CONFLICT, (keys[1],), sentence)
         return present[0] if present else (keys[0], None)
 
     def when(self, draft: _Draft) -> When:
         """Check the path, then compile the patterns, in the library's order."""
         place = "hook" if draft.any_of else "hook.path"
         if not draft.path and not self._has_fault_at(place, "hook"):
-            self.faults.append(Fault(Kind.MISSING, "", f"{place} is missing"))
+            self.faults.append(HookFault(FaultKind.MISSING, "", f"{place} is missing"))
         annotations: list[Annotation] = []
         for path, key_text, value_text in draft.annotations:
             key = self._pattern(path, key_text, "the key")
@@ -182,11 +190,11 @@ class _Reader:
             for place in places
         )
 
-    def _pattern(self, path: Path, text: str, name: str = "") -> Pattern | None:
+    def _pattern(self, path: Path, text: str, name: str = "") -> Regex | None:
         try:
             return compiled(text)
         except BadPattern as error:
-            self.fault(Kind.PATTERN, path, f"{name or quoted(text)} is not a pattern: {error}")
+            self.fault(FaultKind.PATTERN, path, f"{name or quoted(text)} is not a pattern: {error}")
             return None
 
     def check_stages(self, draft: _Draft, extension_stages: Collection[str]) -> None:
@@ -194,11 +202,11 @@ class _Reader:
         if self._has_fault_at(draft.stages_key):
             return
         if draft.stages is None:
-            self.faults.append(Fault(Kind.MISSING, "", f"{draft.stages_key} is missing"))
+            self.faults.append(HookFault(FaultKind.MISSING, "", f"{draft.stages_key} is missing"))
         known = sorted({*STAGES, *extension_stages})
         for number, stage in enumerate(draft.stages or ()):
             if stage not in known:
-                self.fault(Kind.STAGE, (draft.stages_key, number), not_one_of(stage, known))
+                self.fault(FaultKind.STAGE, (draft.stages_key, number), not_one_of(stage, known))
 
 
 class _Members:
@@ -207,36 +215,36 @@ class _Members:
     def __init__(self, objects: Iterable[Object], path: Path) -> None:
         self.path = path
         self.spellings: dict[str, list[str]] = {}
-        self._values: dict[str, list[Value]] = {}
+        self._values: dict[str, list[JsonValue]] = {}
         for thing in objects:
             for key, value in thing.members:
                 name = folded(key)
                 self._values.setdefault(name, []).append(value)
                 self.spellings.setdefault(name, []).append(key)
 
-    def named(self, key: str) -> Iterator[tuple[Path, Value]]:
+    def named(self, key: str) -> Iterator[tuple[Path, JsonValue]]:
         """Yield the path and the values of a key, in the order of the text."""
         for value in self._values.get(folded(key), ()):
             yield (*self.path, key), value
 
 
-def _object(value: Value) -> Object:
+def _object(value: JsonValue) -> Object:
     if not isinstance(value, Object):
         raise wrong_type(value, "a map")
     return value
 
 
-def _text_before_1_0_0(value: Value) -> str:
+def _text_before_1_0_0(value: JsonValue) -> str:
     if isinstance(value, Object):
         raise wrong_type(value, 'text; with "version": "1.0.0" it is a map')
     return read_string(value)
 
 
-def _text_or_null(value: Value) -> str:
+def _text_or_null(value: JsonValue) -> str:
     return "" if value is None else read_string(value)
 
 
-def _texts(value: Value) -> list[str]:
+def _texts(value: JsonValue) -> list[str]:
     """Read a list of texts; null among them is the empty text, as in Go."""
     found = Findings()
     texts = found.read_list(_text_or_null, value)
@@ -244,14 +252,14 @@ def _texts(value: Value) -> list[str]:
     return [text or "" for text in texts]
 
 
-def _texts_by_key(value: Value) -> dict[str, str]:
+def _texts_by_key(value: JsonValue) -> dict[str, str]:
     found = Findings()
     texts = [(key, found.read(key, _text_or_null, item)) for key, item in _object(value).members]
     found.check()
     return {key: text or "" for key, text in texts}
 
 
-def _integer(value: Value) -> int:
+def _integer(value: JsonValue) -> int:
     """Read a whole number of 64 bits, written without fraction and exponent."""
     if isinstance(value, float):
         raise wrong_type(value, "an integer")
@@ -264,7 +272,7 @@ _INT64: Final = fields.integer(-(2**63), 2**63 - 1)
 # --- the two schemas ----------------------------------------------------------------------------
 
 
-def _read_1_0_0(reader: _Reader, root: _Members) -> _Draft:
+def _read_1_0_0(reader: _HookFileReader, root: _Members) -> _Draft:
     hook, when = reader.members(root, "hook"), reader.members(root, "when")
     draft = _Draft(
         path=reader.text(hook, "path"),
@@ -286,12 +294,12 @@ def _read_1_0_0(reader: _Reader, root: _Members) -> _Draft:
     return draft
 
 
-def _read_0_1_0(reader: _Reader, root: _Members) -> _Draft:
+def _read_0_1_0(reader: _HookFileReader, root: _Members) -> _Draft:
     has_version = "version" in root.spellings
     path = reader.last(root, "hook", read_string if has_version else _text_before_1_0_0)
     arguments = reader.texts(root, "arguments")
     if path is None and not reader.faults:
-        reader.fault(Kind.MISSING, (), "hook is missing")
+        reader.fault(FaultKind.MISSING, (), "hook is missing")
     stages_key, stages = reader.only(root, "stages", "stage")
     commands_key, commands = reader.only(root, "cmds", "cmd")
     values_key, values = reader.only(root, "annotations", "annotation")
@@ -317,7 +325,7 @@ _KEYS_0_1_0: Final = (
     *("version", "hook", "arguments", "stages", "stage", "cmds", "cmd"),
     *("annotations", "annotation", "hasbindmounts"),
 )
-_SCHEMAS: Final[Mapping[str, Callable[[_Reader, _Members], _Draft]]] = {
+_SCHEMAS: Final[Mapping[str, Callable[[_HookFileReader, _Members], _Draft]]] = {
     "1.0.0": _read_1_0_0,
     "0.1.0": _read_0_1_0,
     "": _read_0_1_0,
@@ -343,7 +351,7 @@ def _finished(
 # --- what is allowed and hardly meant -----------------------------------------------------------
 
 
-def _note_keys(reader: _Reader, members: _Members, known: Sequence[str]) -> None:
+def _note_keys(reader: _HookFileReader, members: _Members, known: Sequence[str]) -> None:
     """Warn of keys that Go reads in silence, or in silence does not read."""
     names = {folded(name): name for name in known}
     for folded_name, spellings in members.spellings.items():

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from nri_inject.hooks.definition import Definition, When
 from nri_inject.text.budget import Spend, unlimited
-from nri_inject.text.regex import BEGINNING, Pattern, remembering, steps, utf8, which
+from nri_inject.text.regex import BEGINNING, Regex, remembering, steps, utf8, which
 
 _STEPS_PER_KEY: Final = 3
 
@@ -29,16 +29,16 @@ class HookIndex(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have no 
     `candidates` finds those that a container's annotations and command leave in question.
     """
 
-    _keys: _Index
-    _commands: _Index
+    _keys: _PatternIndex
+    _commands: _PatternIndex
     _always: frozenset[int]
 
     def __new__(cls, definitions: Iterable[Definition] = ()) -> Self:
         """Build the index too; it takes some milliseconds for a thousand."""
         self = super().__new__(cls, definitions)
         gates = [_required_patterns(definition.when) for definition in self]
-        self._keys = _Index(keys for keys, _ in gates)
-        self._commands = _Index(commands for _, commands in gates)
+        self._keys = _PatternIndex(keys for keys, _ in gates)
+        self._commands = _PatternIndex(commands for _, commands in gates)
         self._always = frozenset(
             number for number, (keys, commands) in enumerate(gates) if not keys and not commands
         )
@@ -66,7 +66,7 @@ class HookIndex(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have no 
         return self if len(numbers) == len(self) else [self[number] for number in sorted(numbers)]
 
 
-def _required_patterns(when: When) -> tuple[Sequence[Pattern], Sequence[Pattern]]:
+def _required_patterns(when: When) -> tuple[Sequence[Regex], Sequence[Regex]]:
     """Return patterns for keys and for the command; a match needs one of them to occur.
 
     None if a match is possible without. If all conditions must hold, one of them is enough: an
@@ -80,11 +80,11 @@ def _required_patterns(when: When) -> tuple[Sequence[Pattern], Sequence[Pattern]
     return keys, when.commands
 
 
-class _Index:
+class _PatternIndex:
     """From a text to the numbers of the definitions of which a pattern occurs in it."""
 
-    def __init__(self, patterns: Iterable[Sequence[Pattern]]) -> None:
-        by_pattern: dict[Pattern, set[int]] = {}
+    def __init__(self, patterns: Iterable[Sequence[Regex]]) -> None:
+        by_pattern: dict[Regex, set[int]] = {}
         for number, of_one in enumerate(patterns):
             for pattern in of_one:
                 by_pattern.setdefault(pattern, set()).add(number)

@@ -13,7 +13,7 @@ from nri_inject.hooks.definition import STAGES, Annotation, Definition, When
 from nri_inject.hooks.index import HookIndex
 from nri_inject.host.hook_environment import environment
 from nri_inject.text.budget import Spend, unlimited
-from nri_inject.text.regex import Pattern, utf8
+from nri_inject.text.regex import Regex, utf8
 from nri_inject.text.words import quoted
 
 
@@ -48,7 +48,7 @@ AS_GO: Final = Choices(bind_mounts="any", empty_command="fail", present="keep")
 """The choices with which a container gets what the Go plugin gives it."""
 
 
-class Subject:
+class HookSubject:
     """What conditions are held against: a container's annotations, command and mounts.
 
     `argv` is None where there is no process at all; then `commands` is no condition. Few
@@ -105,7 +105,7 @@ class Subject:
         return value
 
 
-class Finding(NamedTuple):
+class ConditionResult(NamedTuple):
     """Whether one condition holds, and how to say so; words are made on demand only."""
 
     holds: bool
@@ -113,11 +113,11 @@ class Finding(NamedTuple):
     about: tuple[object, ...] = ()
 
 
-class Decision(NamedTuple):
+class HookDecision(NamedTuple):
     """Whether a hook matches, and the findings that made it so."""
 
     matched: bool
-    findings: tuple[Finding, ...]
+    findings: tuple[ConditionResult, ...]
 
     @property
     def because(self) -> str:
@@ -129,7 +129,7 @@ class Decision(NamedTuple):
         return f"{verdict} because {reasons}"
 
 
-def decide(when: When, subject: Subject) -> Decision:
+def decide(when: When, subject: HookSubject) -> HookDecision:
     """Hold the conditions against a container, in the library's order and no further than needed.
 
     Raises NoCommand if a condition needs a command that is too long, or that is missing where the
@@ -139,34 +139,34 @@ def decide(when: When, subject: Subject) -> Decision:
     for finding in _findings(when, subject):
         # One that holds settles "any of", one that fails settles "all of".
         if finding.holds is when.any_of:
-            return Decision(when.any_of, (finding,))
+            return HookDecision(when.any_of, (finding,))
         findings.append(finding)
-    return Decision(bool(findings) and not when.any_of, tuple(findings))
+    return HookDecision(bool(findings) and not when.any_of, tuple(findings))
 
 
-def _findings(when: When, subject: Subject) -> Iterator[Finding]:
+def _findings(when: When, subject: HookSubject) -> Iterator[ConditionResult]:
     if when.always is not None:
-        yield Finding(when.always, _always_words, (when.always,))
+        yield ConditionResult(when.always, _always_words, (when.always,))
     if when.has_bind_mounts is not None:
         # False never holds, whatever the container has: so it is in the library.
         holds = when.has_bind_mounts and subject.has_bind_mounts
-        yield Finding(holds, _mounts_words, (when.has_bind_mounts, subject.has_bind_mounts))
+        yield ConditionResult(holds, _mounts_words, (when.has_bind_mounts, subject.has_bind_mounts))
     for condition in when.annotations:
         yield _annotation_finding(condition, subject)
     if when.commands and subject.argv is not None:
         yield _command_finding(when.commands, subject)
 
 
-def _annotation_finding(condition: Annotation, subject: Subject) -> Finding:
+def _annotation_finding(condition: Annotation, subject: HookSubject) -> ConditionResult:
     for key in _keys_matched(condition.key, subject):
         value = subject.value(key)
         subject.spend(condition.value.steps(len(value)))
         if condition.value.search(value):
-            return Finding(True, _annotation_words, (key, value, condition))
-    return Finding(False, _no_annotation_words, (condition,))
+            return ConditionResult(True, _annotation_words, (key, value, condition))
+    return ConditionResult(False, _no_annotation_words, (condition,))
 
 
-def _keys_matched(pattern: Pattern, subject: Subject) -> Iterable[bytes]:
+def _keys_matched(pattern: Regex, subject: HookSubject) -> Iterable[bytes]:
     keys = subject.keys
     if pattern.exact is None:
         subject.spend(len(keys) + pattern.steps(sum(map(len, keys))))
@@ -174,17 +174,17 @@ def _keys_matched(pattern: Pattern, subject: Subject) -> Iterable[bytes]:
     return (pattern.exact,) if pattern.exact in keys else ()
 
 
-def _command_finding(patterns: Iterable[Pattern], subject: Subject) -> Finding:
+def _command_finding(patterns: Iterable[Regex], subject: HookSubject) -> ConditionResult:
     if not subject.argv:
         if subject.choices.empty_command == "fail":
             raise NoCommand("the container has no command to match")
-        return Finding(False, _no_argv_words)
+        return ConditionResult(False, _no_argv_words)
     command = subject.command
     for pattern in patterns:
         subject.spend(pattern.steps(len(command)))
         if pattern.search(command):
-            return Finding(True, _command_words, (command, pattern))
-    return Finding(False, _no_command_words, (command, patterns))
+            return ConditionResult(True, _command_words, (command, pattern))
+    return ConditionResult(False, _no_command_words, (command, patterns))
 
 
 # --- words --------------------------------------------------------------------------------------
@@ -208,11 +208,11 @@ def _no_annotation_words(condition: Annotation) -> str:
     return f"no annotation matches {_condition(condition)}"
 
 
-def _command_words(command: bytes, pattern: Pattern) -> str:
+def _command_words(command: bytes, pattern: Regex) -> str:
     return f"command {_shown(command)} matches {quoted(pattern.text)}"
 
 
-def _no_command_words(command: bytes, patterns: Iterable[Pattern]) -> str:
+def _no_command_words(command: bytes, patterns: Iterable[Regex]) -> str:
     return f"command {_shown(command)} matches none of {_listed(patterns)}"
 
 
@@ -220,7 +220,7 @@ def _no_argv_words() -> str:
     return "the container has no command"
 
 
-def _listed(patterns: Iterable[Pattern]) -> str:
+def _listed(patterns: Iterable[Regex]) -> str:
     return ", ".join(quoted(pattern.text) for pattern in patterns)
 
 
@@ -239,7 +239,7 @@ class Match(NamedTuple):
     """A definition and what was decided about it."""
 
     definition: Definition
-    decision: Decision
+    decision: HookDecision
 
 
 class Injection(NamedTuple):
@@ -255,7 +255,7 @@ class Injection(NamedTuple):
     skipped: tuple[Match, ...]
 
 
-def matches(definitions: Iterable[Definition], subject: Subject) -> list[Match]:
+def matches(definitions: Iterable[Definition], subject: HookSubject) -> list[Match]:
     """Return the definitions that match, in their order, also those that cannot be run.
 
     Raises NoCommand, see `decide`.
@@ -265,7 +265,7 @@ def matches(definitions: Iterable[Definition], subject: Subject) -> list[Match]:
 
 
 def injection(
-    definitions: Iterable[Definition], subject: Subject, present: api.Hooks | None = None
+    definitions: Iterable[Definition], subject: HookSubject, present: api.Hooks | None = None
 ) -> Injection:
     """Return the hooks of the definitions that match, in the order of the definitions.
 
@@ -275,7 +275,7 @@ def injection(
 
 
 def injection_of(
-    found: Sequence[Match], subject: Subject, present: api.Hooks | None = None
+    found: Sequence[Match], subject: HookSubject, present: api.Hooks | None = None
 ) -> Injection:
     """Return the hooks of definitions that have matched; `present` is as for `injection`."""
     hooks = api.Hooks()
@@ -293,7 +293,7 @@ def injection_of(
     return Injection(hooks, extension, tuple(matched), tuple(skipped))
 
 
-def _in_question(definitions: Iterable[Definition], subject: Subject) -> Iterable[Definition]:
+def _in_question(definitions: Iterable[Definition], subject: HookSubject) -> Iterable[Definition]:
     """Leave out those of which an index says that they cannot match."""
     if not isinstance(definitions, HookIndex):
         return definitions

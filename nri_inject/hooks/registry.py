@@ -13,9 +13,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
-from nri_inject.hooks import Definition, HookIndex, Fault, Kind, Reading, in_order, order, read
+from nri_inject.hooks import (
+    Definition,
+    FaultKind,
+    HookFault,
+    HookIndex,
+    HookReading,
+    in_order,
+    order,
+    read,
+)
 from nri_inject.host import trust, walk
-from nri_inject.host.watch import Watch
+from nri_inject.host.watch import FileWatch
 from nri_inject.text.words import plain
 
 log = logging.getLogger(__name__)
@@ -34,7 +43,7 @@ BUDGET: Final = 1.0
 _TICK: Final = 100_000_000  # ns
 
 
-class _Version(NamedTuple):
+class _FileVersion(NamedTuple):
     """The numbers that identify a version of a file."""
 
     device: int
@@ -45,14 +54,14 @@ class _Version(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _HookFile:
     """The cached content of a file: its current reading, and the last whole one.
 
     `version` is None if it must be read again in any case.
     """
 
-    version: _Version | None
-    reading: Reading
+    version: _FileVersion | None
+    reading: HookReading
     good: Definition | None = None
 
     @property
@@ -60,7 +69,7 @@ class _File:
         return self.good is not None and self.reading.definition is None
 
 
-_Files: TypeAlias = dict[str, _File]
+_Files: TypeAlias = dict[str, _HookFile]
 
 
 class HookRegistry:
@@ -86,11 +95,11 @@ class HookRegistry:
         self._root = host_root.rstrip("/") or "/"
         self._extension_stages = frozenset(extension_stages)
         self._budget = budget
-        self._watch = Watch(self._directories, self._root)
+        self._watch = FileWatch(self._directories, self._root)
         self._files: _Files = {}
         self._pending = False
         self._definitions = HookIndex()
-        self._faults: Mapping[str, tuple[Fault, ...]] = MappingProxyType({})
+        self._faults: Mapping[str, tuple[HookFault, ...]] = MappingProxyType({})
         self._errors: Mapping[str, tuple[str, ...]] = MappingProxyType({})
         self._rescan(None)
 
@@ -110,7 +119,7 @@ class HookRegistry:
         return self._errors
 
     @property
-    def faults(self) -> Mapping[str, tuple[Fault, ...]]:
+    def faults(self) -> Mapping[str, tuple[HookFault, ...]]:
         """The faults behind `errors`, without remarks on what remains in force."""
         return self._faults
 
@@ -163,11 +172,11 @@ class _Scan:
         self._before = registry._files
         self._until = None if budget is None else time.monotonic() + budget
         self._now = time.time_ns()
-        self._programs: dict[str, Fault | None] = {}
+        self._programs: dict[str, HookFault | None] = {}
         self.files: _Files = {}
         self.pending = False
         self.definitions: list[Definition] = []
-        self.faults: dict[str, tuple[Fault, ...]] = {}
+        self.faults: dict[str, tuple[HookFault, ...]] = {}
         self.remarks: dict[str, list[str]] = {}
         self.followed: set[str] = set()
 
@@ -194,43 +203,43 @@ class _Scan:
 
     # --- directories ---
 
-    def _walk(self, directory: str) -> list[walk.Step]:
+    def _walk(self, directory: str) -> list[walk.PathStep]:
         """Return the steps to a directory; an empty list if it cannot be read."""
         try:
             walked = list(walk.steps(directory, self._root))
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
-            self._fault(directory, Kind.UNREADABLE, trust.unreachable(directory, error))
+            self._fault(directory, FaultKind.UNREADABLE, trust.unreachable(directory, error))
             return []
         if not stat.S_ISDIR(walked[-1].status.st_mode):
-            self._fault(directory, Kind.UNREADABLE, f"{plain(directory)} is not a directory")
+            self._fault(directory, FaultKind.UNREADABLE, f"{plain(directory)} is not a directory")
             return []
         refused = None if self._unsafe else trust.trouble(walked)
         if refused:
-            self._fault(directory, Kind.UNTRUSTED, f"{refused}; its files are not read")
+            self._fault(directory, FaultKind.UNTRUSTED, f"{refused}; its files are not read")
             return []
         return walked
 
-    def _names(self, directory: str, walked: list[walk.Step]) -> list[str]:
+    def _names(self, directory: str, walked: list[walk.PathStep]) -> list[str]:
         """Return the names of hook files in a directory, in the order of their bytes."""
         if not walked:
             return []
         try:
             names = os.listdir(self._below_root(walked[-1].path))
         except OSError as error:
-            self._fault(directory, Kind.UNREADABLE, trust.unreachable(directory, error))
+            self._fault(directory, FaultKind.UNREADABLE, trust.unreachable(directory, error))
             return []
         return sorted((name for name in names if name.endswith(".json")), key=os.fsencode)
 
     # --- files ---
 
-    def _visit(self, file: str, name: str, directory: walk.Step) -> None:
+    def _visit(self, file: str, name: str, directory: walk.PathStep) -> None:
         """Read a file, unless it is unchanged."""
         before = self._before.get(file)
         path = f"{directory.path.rstrip('/')}/{name}"
         try:
-            end = walk.Step(path, os.lstat(self._below_root(path)))
+            end = walk.PathStep(path, os.lstat(self._below_root(path)))
         except OSError:
             return  # removed since it was listed
         walked = [directory, end]
@@ -239,17 +248,17 @@ class _Scan:
             try:
                 walked = list(walk.steps(path, self._root))
             except (OSError, ValueError) as error:
-                self._bad(file, Kind.UNREADABLE, _link_sentence(path, error))
+                self._bad(file, FaultKind.UNREADABLE, _link_sentence(path, error))
                 return
             end = walked[-1]
         refused = None if self._unsafe else trust.trouble(walked)
         if refused:
-            self._bad(file, Kind.UNTRUSTED, refused)
+            self._bad(file, FaultKind.UNTRUSTED, refused)
         elif not stat.S_ISREG(end.status.st_mode):
-            self._bad(file, Kind.UNREADABLE, "is not a regular file")
+            self._bad(file, FaultKind.UNREADABLE, "is not a regular file")
         elif end.status.st_size > MAX_FILE:
             sentence = f"has {end.status.st_size} bytes, at most {MAX_FILE} allowed"
-            self._bad(file, Kind.UNREADABLE, sentence)
+            self._bad(file, FaultKind.UNREADABLE, sentence)
         elif before is not None and before.version == _version(end.status):
             self.files[file] = before
         elif self._until is not None and time.monotonic() > self._until:
@@ -260,11 +269,11 @@ class _Scan:
         else:
             self._read(file, end, before)
 
-    def _read(self, file: str, end: walk.Step, before: _File | None) -> None:
+    def _read(self, file: str, end: walk.PathStep, before: _HookFile | None) -> None:
         try:
             data = _content(self._below_root(end.path), end.status)
         except OSError as error:
-            self._bad(file, Kind.UNREADABLE, f"cannot be read: {error.strerror}")
+            self._bad(file, FaultKind.UNREADABLE, f"cannot be read: {error.strerror}")
             return
         reading = read(data, self._extension_stages)
         good = reading.definition and dataclasses.replace(reading.definition, file=file)
@@ -272,10 +281,10 @@ class _Scan:
             good = before.good
         version = _version(end.status)
         is_settled = self._now - max(version.mtime_ns, version.ctime_ns) > _TICK
-        self.files[file] = _File(version if is_settled else None, reading, good)
+        self.files[file] = _HookFile(version if is_settled else None, reading, good)
 
-    def _bad(self, file: str, kind: Kind, sentence: str) -> None:
-        self.files[file] = _File(None, Reading(None, (Fault(kind, "", sentence),)))
+    def _bad(self, file: str, kind: FaultKind, sentence: str) -> None:
+        self.files[file] = _HookFile(None, HookReading(None, (HookFault(kind, "", sentence),)))
 
     # --- which file counts ---
 
@@ -305,14 +314,14 @@ class _Scan:
                     self._remark(other, f"so {plain(file)} stays in force")
         return chosen or substitute
 
-    def _report(self, file: str, known: _File, program: Fault | None) -> None:
+    def _report(self, file: str, known: _HookFile, program: HookFault | None) -> None:
         faults = in_order(known.reading, program)
         if faults:
             self.faults[file] = faults
         if known.is_stale:
             self._remark(file, "stale: the previous version stays in force")
 
-    def _program(self, known: _File) -> Fault | None:
+    def _program(self, known: _HookFile) -> HookFault | None:
         """Say why the program of a file cannot be run, or must not be."""
         path = known.good.path if known.good else known.reading.program
         if not path or (known.good and not known.good.runs_on_host):
@@ -324,8 +333,8 @@ class _Scan:
 
     # --- small things ---
 
-    def _fault(self, file: str, kind: Kind, sentence: str) -> None:
-        self.faults[file] = (*self.faults.get(file, ()), Fault(kind, "", sentence))
+    def _fault(self, file: str, kind: FaultKind, sentence: str) -> None:
+        self.faults[file] = (*self.faults.get(file, ()), HookFault(kind, "", sentence))
 
     def _remark(self, file: str, sentence: str) -> None:
         self.remarks.setdefault(file, []).append(sentence)
@@ -334,7 +343,7 @@ class _Scan:
         return self._root.rstrip("/") + path
 
 
-def program_fault(path: str, *, root: str = "/", unsafe: bool = False) -> Fault | None:
+def program_fault(path: str, *, root: str = "/", unsafe: bool = False) -> HookFault | None:
     """Say why a hook's program cannot be run or must not be; None if there is no objection.
 
     As in the library, a directory and a file without execute permission pass: `program_warning`
@@ -344,10 +353,12 @@ def program_fault(path: str, *, root: str = "/", unsafe: bool = False) -> Fault 
         walked = list(walk.steps(path, root))
     except (OSError, ValueError) as error:
         is_missing = isinstance(error, FileNotFoundError)
-        kind = Kind.PROGRAM_MISSING if is_missing else Kind.PROGRAM_UNUSABLE
-        return Fault(kind, "hook.path", f"program {trust.unreachable(path, error, root)}")
+        kind = FaultKind.PROGRAM_MISSING if is_missing else FaultKind.PROGRAM_UNUSABLE
+        return HookFault(kind, "hook.path", f"program {trust.unreachable(path, error, root)}")
     refused = None if unsafe else trust.trouble(walked)
-    return (refused and Fault(Kind.PROGRAM_UNTRUSTED, "hook.path", f"program {refused}")) or None
+    return (
+        refused and HookFault(FaultKind.PROGRAM_UNTRUSTED, "hook.path", f"program {refused}")
+    ) or None
 
 
 def program_warning(path: str, *, root: str = "/") -> str | None:
@@ -365,21 +376,21 @@ def program_warning(path: str, *, root: str = "/") -> str | None:
 
 def file_reading(
     file: str, *, root: str = "/", unsafe: bool = False, extension_stages: Collection[str] = ()
-) -> tuple[Reading, tuple[Fault, ...]]:
+) -> tuple[HookReading, tuple[HookFault, ...]]:
     """Read one file by itself: what it says, and every fault, those of its program included."""
     try:
         walked = list(walk.steps(file, root))
         refused = None if unsafe else trust.trouble(walked)
         if refused:
-            faults = (Fault(Kind.UNTRUSTED, "", refused),)
-            return Reading(None, faults), faults
+            faults = (HookFault(FaultKind.UNTRUSTED, "", refused),)
+            return HookReading(None, faults), faults
         end = walked[-1]
         if not stat.S_ISREG(end.status.st_mode) or end.status.st_size > MAX_FILE:
             raise OSError(errno.EINVAL, f"is not a regular file of at most {MAX_FILE} bytes")
         data = _content(root.rstrip("/") + end.path, end.status)
     except (OSError, ValueError) as error:
-        faults = (Fault(Kind.UNREADABLE, "", trust.unreachable(file, error)),)
-        return Reading(None, faults), faults
+        faults = (HookFault(FaultKind.UNREADABLE, "", trust.unreachable(file, error)),)
+        return HookReading(None, faults), faults
     reading = read(data, extension_stages)
     program = None
     needed = reading.definition is None or reading.definition.runs_on_host
@@ -404,14 +415,14 @@ def _content(path: str, expected: os.stat_result) -> bytes:
     return data
 
 
-def _version(status: os.stat_result) -> _Version:
-    return _Version(
+def _version(status: os.stat_result) -> _FileVersion:
+    return _FileVersion(
         status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
     )
 
 
-def _may_be_half_written(reading: Reading) -> bool:
-    return any(fault.kind is Kind.JSON_SYNTAX for fault in reading.faults)
+def _may_be_half_written(reading: HookReading) -> bool:
+    return any(fault.kind is FaultKind.JSON_SYNTAX for fault in reading.faults)
 
 
 def _link_sentence(file: str, error: OSError | ValueError) -> str:

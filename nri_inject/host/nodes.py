@@ -12,12 +12,12 @@ from nri_inject.host import sight, trust, walk
 from nri_inject.host.model import (
     DeviceNode,
     DeviceType,
+    HostPath,
     NotADevice,
     Number,
-    HostPath,
     ProcLinkError,
 )
-from nri_inject.host.walk import Step
+from nri_inject.host.walk import PathStep
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -54,7 +54,7 @@ class HostDevices(Mapping[str, DeviceNode]):
     def __getitem__(self, path: str) -> DeviceNode:
         if not path.startswith("/") or "\0" in path:
             raise KeyError(path)
-        walked: list[Step] = []
+        walked: list[PathStep] = []
         try:
             for step in walk.steps(path.rstrip("/") or "/", self._root, wait=False):
                 walked.append(step)  # noqa: PERF402 - the steps before an error count, too
@@ -82,7 +82,7 @@ class HostDevices(Mapping[str, DeviceNode]):
         return sum(1 for _ in self)
 
 
-def _node(path: str, walked: Sequence[Step]) -> DeviceNode:
+def _node(path: str, walked: Sequence[PathStep]) -> DeviceNode:
     real, found, _, _ = walked[-1]
     kind = _TYPES.get(stat.S_IFMT(found.st_mode))
     if kind is None:
@@ -103,11 +103,11 @@ def _node(path: str, walked: Sequence[Step]) -> DeviceNode:
     )
 
 
-def _links(walked: Sequence[Step]) -> tuple[str, ...]:
+def _links(walked: Sequence[PathStep]) -> tuple[str, ...]:
     return tuple(step.path for step in walked if step.target)
 
 
-def _why_missing(walked: Sequence[Step]) -> str:
+def _why_missing(walked: Sequence[PathStep]) -> str:
     """Say why a path leads to nothing, if that is more than that nothing is there."""
     for step in reversed(walked):
         if step.target:

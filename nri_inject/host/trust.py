@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 
 from nri_inject.host import sight
-from nri_inject.host.walk import Refused, Step, steps
+from nri_inject.host.walk import PathStep, Refused, steps
 from nri_inject.text.words import plain, quoted
 
 
@@ -30,7 +30,7 @@ def untrusted(path: str, *, root: str = "/") -> str | None:
         return unreachable(path, error)
 
 
-def trouble(walked: Sequence[Step]) -> str | None:
+def trouble(walked: Sequence[PathStep]) -> str | None:
     """Say what is wrong with the things that a path leads through, if anything is."""
     directories = _directories(walked)
     for step in walked:
@@ -40,7 +40,7 @@ def trouble(walked: Sequence[Step]) -> str | None:
     return None
 
 
-def replaceable_by(walked: Sequence[Step]) -> str | None:
+def replaceable_by(walked: Sequence[PathStep]) -> str | None:
     """Name the user besides root who could have put the last thing there; skip its own owner.
 
     A user who may write a directory above it can replace it at any moment, also between a check and
@@ -51,7 +51,7 @@ def replaceable_by(walked: Sequence[Step]) -> str | None:
     return trouble(walked[:-1]) or _in_sticky(last, parent) or _movable(last, parent)
 
 
-def creatable_by(walked: Sequence[Step]) -> str | None:
+def creatable_by(walked: Sequence[PathStep]) -> str | None:
     """Name the user besides root who could create something at a missing path; None if none could.
 
     The last step is the directory in which the next part of the path is missing.
@@ -65,12 +65,12 @@ def creatable_by(walked: Sequence[Step]) -> str | None:
     return f"others can put files in {plain(last.path)}"
 
 
-def _directories(walked: Sequence[Step]) -> dict[str, Step]:
+def _directories(walked: Sequence[PathStep]) -> dict[str, PathStep]:
     """Return the directories by path. With `..` in it a path comes back to one of before."""
     return {step.path: step for step in walked if stat.S_ISDIR(step.status.st_mode)}
 
 
-def _parent(step: Step) -> str:
+def _parent(step: PathStep) -> str:
     return "" if step.path == "/" else step.path.rpartition("/")[0] or "/"
 
 
@@ -100,7 +100,7 @@ def read(path: str, size: int, *, unsafe: bool = False) -> bytes:
         return file.read(size)
 
 
-def _is_sealed(step: Step) -> bool:
+def _is_sealed(step: PathStep) -> bool:
     """Tell whether nobody can write into a directory the way that we see it."""
     if not stat.S_ISDIR(step.status.st_mode) or step.status.st_uid != 0:
         return False
@@ -135,7 +135,7 @@ def unseen(path: str, error: OSError, root: str = "/") -> str:
     return sight.hidden(place if place.startswith("/") else path, root)
 
 
-def _fault(step: Step) -> str | None:
+def _fault(step: PathStep) -> str | None:
     owner, mode = step.status.st_uid, step.status.st_mode
     if owner not in (0, os.geteuid()):
         return f"{plain(step.path)} belongs to user {owner}, not to root"
@@ -151,7 +151,7 @@ def _fault(step: Step) -> str | None:
     return None
 
 
-def _in_sticky(step: Step, above: Step | None) -> str | None:
+def _in_sticky(step: PathStep, above: PathStep | None) -> str | None:
     """Say that others can put things beside a file, which a sticky directory only half forbids."""
     if above is None or stat.S_ISDIR(step.status.st_mode):
         return None
@@ -161,7 +161,7 @@ def _in_sticky(step: Step, above: Step | None) -> str | None:
     return f"{plain(step.path)} is in {plain(above.path)}, where others can put files"
 
 
-def _movable(step: Step, above: Step | None) -> str | None:
+def _movable(step: PathStep, above: PathStep | None) -> str | None:
     """Say that a directory's owner can put another thing in its place, as in /tmp."""
     if above is None or not above.status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
         return None

@@ -34,7 +34,7 @@ _AUTOFS: Final = 0x0187
 _DEVPTS: Final = 0x1CD1
 
 
-class Step(NamedTuple):
+class PathStep(NamedTuple):
     """A directory, link or file that a path leads through.
 
     `path` is free of links and relative to the root; `status` is the thing's own, not that of a
@@ -76,7 +76,7 @@ class ProcLink(Refused):
         super().__init__(place, f"leads through {plain(place)}, a link on procfs")
 
 
-def steps(path: str, root: str = "/", *, wait: bool = True) -> Iterator[Step]:
+def steps(path: str, root: str = "/", *, wait: bool = True) -> Iterator[PathStep]:
     """Yield the things that a path leads through, from the root directory to its end.
 
     A relative path begins at the working directory. The last step is the thing at the end: after
@@ -123,7 +123,7 @@ def steps(path: str, root: str = "/", *, wait: bool = True) -> Iterator[Step]:
         _check_directory(at, wait=True)
 
 
-def _check_link(step: Step, links: int) -> None:
+def _check_link(step: PathStep, links: int) -> None:
     """Raise OSError for a link that the walk does not follow."""
     if step.on_procfs:
         raise ProcLink(step.path)
@@ -131,7 +131,7 @@ def _check_link(step: Step, links: int) -> None:
         raise Refused(step.path, "leads through too many links")
 
 
-def _check_directory(step: Step, *, wait: bool) -> None:
+def _check_directory(step: PathStep, *, wait: bool) -> None:
     """Raise OSError where a path cannot go on."""
     if not stat.S_ISDIR(step.status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, "is not a directory", step.path)
@@ -139,7 +139,7 @@ def _check_directory(step: Step, *, wait: bool) -> None:
         raise Refused(step.path, "leads through an automount point on which nothing is mounted")
 
 
-def _look(root: str, path: str, types: dict[int, int]) -> Step:
+def _look(root: str, path: str, types: dict[int, int]) -> PathStep:
     """Return the thing at a path that is free of links; OSError names the path.
 
     `types` caches the types of file systems by device number, for one walk: a number is used
@@ -156,7 +156,7 @@ def _look(root: str, path: str, types: dict[int, int]) -> Step:
     except OSError as error:  # of a link: it was replaced meanwhile, or we lack the permission
         error.filename = path
         raise
-    return Step(path, status, target, filesystem)
+    return PathStep(path, status, target, filesystem)
 
 
 def _filesystem(place: str) -> int:

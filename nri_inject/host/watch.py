@@ -44,7 +44,7 @@ _READ: Final = 1 << 16  # bytes; one event is at most 272
 _MOST_READS: Final = 64  # who writes all the time must not keep us here; the rest is for next time
 
 
-class Watch:
+class FileWatch:
     """Tell whether something changed in directories, even if these are moved or replaced.
 
     Everything on the paths is watched as well, so a directory that is missing, replaced, moved or

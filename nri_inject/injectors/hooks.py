@@ -13,7 +13,15 @@ from typing import Final
 
 from nri_inject.api import Adjustment, Container, Mount, Pod
 from nri_inject.errors import RequestError
-from nri_inject.hooks import Choices, Definition, Match, NoCommand, Subject, injection_of, matches
+from nri_inject.hooks import (
+    Choices,
+    Definition,
+    HookSubject,
+    Match,
+    NoCommand,
+    injection_of,
+    matches,
+)
 from nri_inject.host.model import HostPath
 from nri_inject.injectors.compose import Injector
 from nri_inject.injectors.host import Host
@@ -121,10 +129,10 @@ inject: Final = injector(Choices())
 
 def subject_of(
     pod: Pod, container: Container, choices: Choices, spend: Spend = unlimited
-) -> Subject:
+) -> HookSubject:
     """Return the subject of the conditions; if both have a key, the pod's annotation counts."""
     spend(len(pod.annotations) + len(container.annotations))
-    return Subject(
+    return HookSubject(
         _Annotations(pod.annotations, container.annotations),
         container.args,
         lambda: has_bind_mounts(container.mounts, choices),

@@ -10,7 +10,7 @@ from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.hooks import Definition
 from nri_inject.host.devices.inventory import Inventory
-from nri_inject.host.model import DeviceNode, Number, HostPath
+from nri_inject.host.model import DeviceNode, HostPath, Number
 from nri_inject.host.nodes import HostDevices, HostFiles, HostNumbers
 from nri_inject.host.views import Look, look, nothing_elsewhere
 from nri_inject.policy.permit import Permit

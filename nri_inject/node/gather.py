@@ -22,7 +22,7 @@ from nri_inject.errors import ConfigError
 from nri_inject.hooks.registry import DIRECTORIES, HookRegistry
 from nri_inject.host import trust
 from nri_inject.node import files, install, texts
-from nri_inject.node.install import Entry
+from nri_inject.node.install import InstalledPath
 from nri_inject.node.runtime import Node
 from nri_inject.service import config
 from nri_inject.text.yamltext import Value
@@ -52,7 +52,7 @@ class Gathered:
 
     node: Node
     plugins: Sequence[PluginFile] = ()
-    installed: Sequence[Entry] = ()
+    installed: Sequence[InstalledPath] = ()
     documents: Mapping[str, Mapping[str, Value] | str] = field(default_factory=dict)
     statuses: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     cdi_errors: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -132,7 +132,7 @@ def _plugin_files(node: Node, known: Sequence[str], links: set[str]) -> Iterator
 
 
 def _configuration_paths(
-    node: Node, plugins: Sequence[PluginFile], installed: Sequence[Entry]
+    node: Node, plugins: Sequence[PluginFile], installed: Sequence[InstalledPath]
 ) -> list[str]:
     """Return the files that our plugins are configured by: NRI's rule, and our record."""
     paths = [entry.path for entry in installed if entry.path == texts.CONFIG_FILE]

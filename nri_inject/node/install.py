@@ -63,7 +63,7 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class TreeStep:
     """A copy of a folder of ours."""
 
     path: str
@@ -71,7 +71,7 @@ class Tree:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class FileStep:
     """A file of ours; an admin's version of it stays. `text` is its content."""
 
     path: str
@@ -79,19 +79,19 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class LinkStep:
     """A symbolic link to a program of ours, relative, so that it also holds below a root."""
 
     path: str
     to: str
 
 
-Step: TypeAlias = Tree | File | Link
+InstallStep: TypeAlias = TreeStep | FileStep | LinkStep
 What = Literal["new", "same", "changed", "kept"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class InstalledPath:
     """An installed file, link or folder; `mark` tells whether it is unchanged.
 
     It is a file's SHA-256, a link's target, and empty for folders and directories.
@@ -103,7 +103,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PathChange:
     """What becomes of one path, for people: `what`, and the path as the host sees it."""
 
     what: str
@@ -136,52 +136,54 @@ def plan(
     *,
     prefix: str = PREFIX,
     systemd: bool = False,
-) -> list[Step]:
+) -> list[InstallStep]:
     """Return the steps in their order: a plugin comes last, when all it needs is there."""
-    steps: list[Step] = []
+    steps: list[InstallStep] = []
     home = build.folder
     if build.is_copied:
         home = f"{prefix}/current"
         steps += [
-            Tree(f"{prefix}/{build.release}", build.folder),
-            Link(home, f"{prefix}/{build.release}"),
-            Link(f"{COMMANDS}/nri-inject", f"{home}/nri-inject"),
+            TreeStep(f"{prefix}/{build.release}", build.folder),
+            LinkStep(home, f"{prefix}/{build.release}"),
+            LinkStep(f"{COMMANDS}/nri-inject", f"{home}/nri-inject"),
         ]
-    steps.append(File(texts.POLICY_FILE, texts.POLICY))
+    steps.append(FileStep(texts.POLICY_FILE, texts.POLICY))
     if systemd:
         return [*steps, *_service(node, home, programs)]
     for program in programs:
         conf = f"{node.nri.configurations}/{program.file_name}.conf"
-        steps.append(File(conf, texts.drop_in(program.file_name)))
+        steps.append(FileStep(conf, texts.drop_in(program.file_name)))
     for program in programs:
-        steps.append(Link(f"{node.nri.plugins}/{program.file_name}", f"{home}/{program.script}"))
+        steps.append(
+            LinkStep(f"{node.nri.plugins}/{program.file_name}", f"{home}/{program.script}")
+        )
     return steps
 
 
-def _service(node: Node, home: str, programs: Sequence[Program]) -> Iterator[Step]:
-    yield File(texts.CONFIG_FILE, texts.CONFIG)
+def _service(node: Node, home: str, programs: Sequence[Program]) -> Iterator[InstallStep]:
+    yield FileStep(texts.CONFIG_FILE, texts.CONFIG)
     unit = node.distribution.unit.partition(" ")[0]
     for program in programs:
         run = " run" if program.script == "nri-inject" else ""
         flags = f"--idx {program.idx} --name {program.name} --socket-path {node.nri.socket}"
         command = f"{home}/{program.script}{run} {flags} --config {texts.CONFIG_FILE}"
-        yield File(f"{UNITS}/{program.script}.service", texts.unit(command, unit))
+        yield FileStep(f"{UNITS}/{program.script}.service", texts.unit(command, unit))
 
 
-def enabling(node: Node) -> File:
+def enabling(node: Node) -> FileStep:
     """Return the file that switches NRI on; ConfigError if only an edit by hand can do it."""
     runtime, config = node.distribution.runtime, node.distribution.config
     lines = texts.enabling(runtime)
     if node.distribution.drop_ins:
-        return File(f"{node.distribution.drop_ins}/99-nri-inject.conf", lines)
+        return FileStep(f"{node.distribution.drop_ins}/99-nri-inject.conf", lines)
     for pattern in node.nri.imports:
         if pattern.endswith("/*.toml"):
             version = files.read(node.root, config).decode(errors="replace")
             number = 3 if "version = 3" in version else 2
             text = texts.enabling(runtime, version=number)
-            return File(f"{PurePosixPath(pattern).parent}/nri-inject.toml", text)
+            return FileStep(f"{PurePosixPath(pattern).parent}/nri-inject.toml", text)
     if not node.distribution.template and not files.resolve(node.root, config).exists():
-        return File(config, texts.enabling(runtime, version=2))
+        return FileStep(config, texts.enabling(runtime, version=2))
     raise ConfigError(
         f"{node.distribution.config} reads no drop-in directory; by hand, {how_to_enable(node)}"
     )
@@ -197,7 +199,7 @@ def how_to_enable(node: Node) -> str:
 # --- doing it -----------------------------------------------------------------------------------
 
 
-def install(root: str, steps: Sequence[Step], *, dry: bool = False) -> list[Change]:
+def install(root: str, steps: Sequence[InstallStep], *, dry: bool = False) -> list[PathChange]:
     """Take the steps that are not taken yet, and return what changed; `dry` changes nothing.
 
     Raises ConfigError before anything has been changed where something that is not ours is in
@@ -212,17 +214,17 @@ def install(root: str, steps: Sequence[Step], *, dry: bool = False) -> list[Chan
         for step, what in changes:
             if what in ("new", "changed"):
                 _take(root, step)
-    return [Change(what, step.path) for step, what in changes]
+    return [PathChange(what, step.path) for step, what in changes]
 
 
-def _what(root: str, step: Step, entry: Entry | None) -> What:
+def _what(root: str, step: InstallStep, entry: InstalledPath | None) -> What:
     """Return what a step would do to what is there now."""
     where = files.resolve_parent(root, step.path)
     if not os.path.lexists(where):
         return "new"
-    if isinstance(step, Tree):
+    if isinstance(step, TreeStep):
         return "same"  # its name has its content's digest
-    if isinstance(step, Link):
+    if isinstance(step, LinkStep):
         if where.is_symlink() and str(where.readlink()) == _target(root, step):
             return "same"
         if entry is None:
@@ -236,12 +238,12 @@ def _what(root: str, step: Step, entry: Entry | None) -> What:
     return "changed" if entry is not None and entry.mark == now else "kept"
 
 
-def _take(root: str, step: Step) -> None:
+def _take(root: str, step: InstallStep) -> None:
     where = files.resolve_parent(root, step.path)
     files.make_directory(where.parent)
-    if isinstance(step, Tree):
+    if isinstance(step, TreeStep):
         _copy(Path(step.source), where)
-    elif isinstance(step, Link):
+    elif isinstance(step, LinkStep):
         files.link(where, _target(root, step))
     else:
         files.write(where, step.text.encode(), 0o644)
@@ -272,7 +274,7 @@ def _seal(folder: Path) -> None:
             path.chmod(0o755 if runs else 0o644)
 
 
-def _target(root: str, link: Link) -> str:
+def _target(root: str, link: LinkStep) -> str:
     """Return a link's text: the way from where it really is to what it is to lead to."""
     start = files.resolve(root, str(PurePosixPath(link.path).parent))
     to = PurePosixPath(link.to)
@@ -283,15 +285,15 @@ def _target(root: str, link: Link) -> str:
 # --- undoing it ---------------------------------------------------------------------------------
 
 
-def uninstall(root: str, *, purge: bool = False, dry: bool = False) -> list[Change]:
+def uninstall(root: str, *, purge: bool = False, dry: bool = False) -> list[PathChange]:
     """Remove the recorded files, and return the outcome for each.
 
     Files and links that were changed since are kept, and stay recorded, unless `purge`. Directories
     that install created are removed when they are empty.
     """
     entries = recorded(root)
-    left: list[Entry] = []
-    changes: list[Change] = []
+    left: list[InstalledPath] = []
+    changes: list[PathChange] = []
     for entry in reversed(entries):  # the runtime's plugins first, so that no half of one starts
         what = _removal(root, entry, purge=purge)
         if what == "removed" and not dry:
@@ -299,13 +301,13 @@ def uninstall(root: str, *, purge: bool = False, dry: bool = False) -> list[Chan
         if what == "kept":
             left.append(entry)
         if what:
-            changes.append(Change(what, entry.path))
+            changes.append(PathChange(what, entry.path))
     if not dry:
         changes += _remove_directories(root, entries, left)
     return changes
 
 
-def _removal(root: str, entry: Entry, *, purge: bool) -> str:
+def _removal(root: str, entry: InstalledPath, *, purge: bool) -> str:
     where = files.resolve_parent(root, entry.path)
     if entry.kind == "directory" or not os.path.lexists(where):
         return ""
@@ -314,7 +316,7 @@ def _removal(root: str, entry: Entry, *, purge: bool) -> str:
     return "kept"
 
 
-def _remove(root: str, entry: Entry) -> None:
+def _remove(root: str, entry: InstalledPath) -> None:
     where = files.resolve_parent(root, entry.path)
     if entry.kind == "tree":
         shutil.rmtree(where)
@@ -322,16 +324,18 @@ def _remove(root: str, entry: Entry) -> None:
         where.unlink()
 
 
-def _remove_directories(root: str, entries: Sequence[Entry], left: list[Entry]) -> list[Change]:
+def _remove_directories(
+    root: str, entries: Sequence[InstalledPath], left: list[InstalledPath]
+) -> list[PathChange]:
     """Remove the record, or what is done of it, and the directories that nothing is left in."""
-    removed: list[Change] = []
+    removed: list[PathChange] = []
     directories = [entry for entry in entries if entry.kind == "directory"]
     if not left:
         files.resolve_parent(root, RECORD).unlink(missing_ok=True)
     for entry in sorted(directories, key=lambda entry: entry.path, reverse=True):
         try:
             files.resolve(root, entry.path).rmdir()
-            removed.append(Change("removed", entry.path))
+            removed.append(PathChange("removed", entry.path))
         except FileNotFoundError:
             continue
         except OSError:  # not empty: it has other files, too
@@ -344,42 +348,44 @@ def _remove_directories(root: str, entries: Sequence[Entry], left: list[Entry]) 
 # --- the record ---------------------------------------------------------------------------------
 
 
-def recorded(root: str) -> list[Entry]:
+def recorded(root: str) -> list[InstalledPath]:
     """Return what has been installed; ConfigError if the record cannot be read."""
     try:
         document = json.loads(files.read(root, RECORD))
-        return [Entry(**entry) for entry in document["installed"]]
+        return [InstalledPath(**entry) for entry in document["installed"]]
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{RECORD} is damaged: {error}") from error
 
 
-def _record(root: str, entries: Iterable[Entry]) -> None:
+def _record(root: str, entries: Iterable[InstalledPath]) -> None:
     where = files.resolve_parent(root, RECORD)
     files.make_directory(where.parent)
     document = {"version": 1, "installed": [asdict(entry) for entry in entries]}
     files.write(where, json.dumps(document, indent=1).encode() + b"\n", 0o644)
 
 
-def _merged(root: str, before: Sequence[Entry], steps: Sequence[Step]) -> list[Entry]:
+def _merged(
+    root: str, before: Sequence[InstalledPath], steps: Sequence[InstallStep]
+) -> list[InstalledPath]:
     """Return the record with what these steps make, and with the directories that they need."""
-    entries: dict[str, Entry] = {entry.path: entry for entry in before}
+    entries: dict[str, InstalledPath] = {entry.path: entry for entry in before}
     for step in steps:
         for directory in _missing_directories(root, step.path):
-            entries.setdefault(directory, Entry("directory", directory))
-        if isinstance(step, Tree):
-            entries[step.path] = Entry("tree", step.path)
-        elif isinstance(step, Link):
-            entries[step.path] = Entry("link", step.path, _target(root, step))
+            entries.setdefault(directory, InstalledPath("directory", directory))
+        if isinstance(step, TreeStep):
+            entries[step.path] = InstalledPath("tree", step.path)
+        elif isinstance(step, LinkStep):
+            entries[step.path] = InstalledPath("link", step.path, _target(root, step))
         elif not _is_foreign(root, step, entries):
-            entries[step.path] = Entry("file", step.path, _digest(step.text))
+            entries[step.path] = InstalledPath("file", step.path, _digest(step.text))
     for directory in _missing_directories(root, RECORD):
-        entries.setdefault(directory, Entry("directory", directory))
+        entries.setdefault(directory, InstalledPath("directory", directory))
     return list(entries.values())
 
 
-def _is_foreign(root: str, step: File, entries: Mapping[str, Any]) -> bool:
+def _is_foreign(root: str, step: FileStep, entries: Mapping[str, Any]) -> bool:
     """Tell whether a file of the same words was there before us."""
     return step.path not in entries and files.resolve_parent(root, step.path).exists()
 
@@ -417,7 +423,7 @@ def release_of(folder: Path, version: str) -> str:
     return f"{version}-{digest.hexdigest()[:8]}"
 
 
-def outdated(root: str, build: Build, *, prefix: str = PREFIX) -> list[Entry]:
+def outdated(root: str, build: Build, *, prefix: str = PREFIX) -> list[InstalledPath]:
     """Return the copies that are neither this one nor the one that is in use before it.
 
     That one stays: plugins that run go on to load their parts from it. Call it before `install`.
@@ -435,10 +441,10 @@ def outdated(root: str, build: Build, *, prefix: str = PREFIX) -> list[Entry]:
     ]
 
 
-def forget(root: str, entries: Sequence[Entry]) -> list[Change]:
+def forget(root: str, entries: Sequence[InstalledPath]) -> list[PathChange]:
     """Remove copies, and what the record says of them."""
     for entry in entries:
         shutil.rmtree(files.resolve_parent(root, entry.path), ignore_errors=True)
     if entries:
         _record(root, [entry for entry in recorded(root) if entry not in entries])
-    return [Change("removed", entry.path) for entry in entries]
+    return [PathChange("removed", entry.path) for entry in entries]

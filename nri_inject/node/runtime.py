@@ -57,7 +57,7 @@ class Node:
     release: Version | None = None
 
 
-Document = Mapping[str, Any]
+TomlDocument = Mapping[str, Any]
 
 
 def found(root: str) -> list[Distribution]:
@@ -105,12 +105,12 @@ def _chosen(root: str, name: str) -> Distribution:
     return here[0]
 
 
-def documents(root: str, distribution: Distribution) -> list[Document]:
+def documents(root: str, distribution: Distribution) -> list[TomlDocument]:
     """Return what a runtime reads, in order: a later one wins. ConfigError for what is no TOML.
 
     containerd's imports are relative to the file that names them, and may import in turn.
     """
-    read: list[Document] = []
+    read: list[TomlDocument] = []
     pending = [distribution.config]
     seen: set[str] = set()
     while pending and len(seen) < _MOST_IMPORTS:
@@ -129,7 +129,7 @@ def documents(root: str, distribution: Distribution) -> list[Document]:
     return read
 
 
-def _toml(root: str, path: str) -> Document | None:
+def _toml(root: str, path: str) -> TomlDocument | None:
     try:
         return tomllib.loads(files.read(root, path).decode())
     except FileNotFoundError:
@@ -138,14 +138,14 @@ def _toml(root: str, path: str) -> Document | None:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def import_patterns(path: str, document: Document) -> list[str]:
+def import_patterns(path: str, document: TomlDocument) -> list[str]:
     """Return the absolute patterns that a containerd configuration imports."""
     given = document.get("imports", [])
     patterns = given if isinstance(given, list) else []
     return [str(PurePosixPath(path).parent / one) for one in patterns if isinstance(one, str)]
 
 
-def _imported(root: str, path: str, document: Document) -> Iterable[str]:
+def _imported(root: str, path: str, document: TomlDocument) -> Iterable[str]:
     for pattern in import_patterns(path, document):
         directory, last = str(PurePosixPath(pattern).parent), PurePosixPath(pattern).name
         yield from (
@@ -156,7 +156,7 @@ def _imported(root: str, path: str, document: Document) -> Iterable[str]:
 
 
 def nri_of(
-    distribution: Distribution, read: Sequence[Document], release: Version | None = None
+    distribution: Distribution, read: Sequence[TomlDocument], release: Version | None = None
 ) -> Nri:
     """Return what documents say of NRI, with the runtime's defaults for what they don't.
 
@@ -199,7 +199,7 @@ def _as_nri_says(validator: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _enabled(
-    table: Mapping[str, Any], read: Sequence[Document], release: Version | None
+    table: Mapping[str, Any], read: Sequence[TomlDocument], release: Version | None
 ) -> bool | None:
     for document in read:
         switched_off = document.get("disabled_plugins", [])
@@ -219,7 +219,7 @@ def _fits(name: str, value: object) -> bool:
     return isinstance(value, str) and value.startswith("/")
 
 
-def _table(document: Document, *keys: str) -> Mapping[str, Any]:
+def _table(document: TomlDocument, *keys: str) -> Mapping[str, Any]:
     value: object = document
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None

@@ -12,10 +12,10 @@ from google.protobuf.message import Message
 
 from nri_inject.injectors.compose import KEYS
 
-Json: TypeAlias = Any
+Plain: TypeAlias = Any
 
 # The place of a value: the field's path, the item's key, and a number for items of one key.
-_Place: TypeAlias = tuple[str, str, str]
+_FieldPlace: TypeAlias = tuple[str, str, str]
 
 # Lists of texts such as NAME=value, of which each name is an item of its own.
 _ASSIGNMENTS: Final = frozenset({"env"})
@@ -30,8 +30,8 @@ class Change(NamedTuple):
 
     field: str
     key: str
-    before: Json
-    after: Json
+    before: Plain
+    after: Plain
 
 
 def differences(before: Message, after: Message, ignored: frozenset[str]) -> list[Change]:
@@ -55,7 +55,7 @@ def fields_of(message: Message, ignored: frozenset[str] = frozenset()) -> set[st
 
 def _values(
     message: Message, parent: str, ignored: frozenset[str] = frozenset()
-) -> Iterator[tuple[_Place, Json]]:
+) -> Iterator[tuple[_FieldPlace, Plain]]:
     for descriptor, value in message.ListFields():
         if descriptor.name in ignored:
             continue
@@ -76,7 +76,7 @@ def _values(
 
 def _items(
     items: MutableSequence[Any], descriptor: FieldDescriptor, name: str
-) -> Iterator[tuple[_Place, Json]]:
+) -> Iterator[tuple[_FieldPlace, Plain]]:
     if descriptor.name in _ASSIGNMENTS:
         keyed = [(text.partition("=")[0], text) for text in items]
     elif descriptor.message_type is None:
@@ -92,7 +92,7 @@ def _items(
         yield (name, key, f"{which}{number}"), value
 
 
-def _json(value: Any, descriptor: FieldDescriptor) -> Json:
+def _json(value: Any, descriptor: FieldDescriptor) -> Plain:
     if isinstance(value, Message):
         return MessageToDict(value)
     if descriptor.enum_type is not None:

@@ -214,7 +214,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def changes(settings: config.Logger, value: str) -> Adjustment | None:
+def changes(settings: config.LoggerConfig, value: str) -> Adjustment | None:
     """Return the annotation and the variable that containers are to get, if any."""
     adjustment = Adjustment()
     if settings.add_annotation:

@@ -23,7 +23,7 @@ from nri_inject.errors import NriError, RequestError
 from nri_inject.injectors.host import Host
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.suite import PARTS
-from nri_inject.policy.audit import Outcome
+from nri_inject.policy.audit import AuditOutcome
 from nri_inject.policy.evaluation import Evaluation
 from nri_inject.policy.items import items_of
 from nri_inject.policy.owners import owner
@@ -102,7 +102,7 @@ class ValidatorService(ConfiguredService):
         items = items_of(request.adjust, permits.evaluation())
         explained = self._explained(request, host, permits.evaluation()) if items else {}
         foreign = [item for item in items if item not in explained.get((item.kind, item.key), ())]
-        outcome: Outcome = "rejected"
+        outcome: AuditOutcome = "rejected"
         try:
             faults = permits.denied(foreign, owners)
             outcome = "rejected" if faults else "accepted"
@@ -114,7 +114,7 @@ class ValidatorService(ConfiguredService):
         self,
         request: ValidateContainerAdjustmentRequest,
         permits: Sequence[Permit],
-        outcome: Outcome,
+        outcome: AuditOutcome,
     ) -> None:
         for permit in permits:
             self._environment.record(permit, request.pod, request.container, outcome)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Outcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected"]
+AuditOutcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected"]
 """What we did: answered with what was allowed, or failed the container; a validator accepts or
 rejects what others have made."""
 
@@ -50,7 +50,7 @@ def lines(
     container: Container,
     *,
     plugin: str,
-    outcome: Outcome,
+    outcome: AuditOutcome,
     now: float,
 ) -> Iterator[str]:
     """Yield the record of one request, a line for each decision; `now` in seconds since 1970.
@@ -136,7 +136,7 @@ class AuditLog:
         container: Container,
         *,
         plugin: str,
-        outcome: Outcome,
+        outcome: AuditOutcome,
     ) -> None:
         """Write the lines of one request, or count it where it fails as it did before."""
         now = self._now()

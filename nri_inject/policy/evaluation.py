@@ -13,7 +13,7 @@ from nri_inject.text.budget import Budget
 if TYPE_CHECKING:
     from nri_inject.host.devices.inventory import Inventory
 
-Reach = Callable[[str], bool]
+MayLook = Callable[[str], bool]
 """Tell whether a path of the host may be looked at: not before some rule could allow it."""
 
 
@@ -61,5 +61,5 @@ class Evaluation(NamedTuple):
 
     host: HostView
     container: Container
-    reaches_device: Reach
-    reaches_source: Reach
+    reaches_device: MayLook
+    reaches_source: MayLook

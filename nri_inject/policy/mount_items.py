@@ -101,7 +101,7 @@ def _nul_in(mount: api.Mount) -> str:
     return ""
 
 
-class _Source(NamedTuple):
+class _MountSource(NamedTuple):
     """The names of a mount's source, its real path if it was looked at, and what is wrong."""
 
     names: tuple[str, ...]
@@ -109,7 +109,7 @@ class _Source(NamedTuple):
     trouble: str = ""
 
 
-def _source(source: str, kind: str, evaluation: Evaluation) -> _Source:
+def _source(source: str, kind: str, evaluation: Evaluation) -> _MountSource:
     """Return the source without links as its only name, or what is wrong with it.
 
     The runtime resolves the path once more when it mounts. So only root may be able to change
@@ -117,20 +117,20 @@ def _source(source: str, kind: str, evaluation: Evaluation) -> _Source:
     """
     if not source.startswith("/"):
         bad = "its source is not an absolute path" if kind == "bind" else ""
-        return _Source(() if bad else (source,), trouble=bad)
+        return _MountSource(() if bad else (source,), trouble=bad)
     if source.count("/") > MAX_PARTS:
-        return _Source((), trouble=f"its source has more than {MAX_PARTS} parts")
+        return _MountSource((), trouble=f"its source has more than {MAX_PARTS} parts")
     if not evaluation.reaches_source(clean(source)):
-        return _Source((clean(source),))
+        return _MountSource((clean(source),))
     try:
         place = evaluation.host.files[source]
     except KeyError as error:
-        return _Source((), trouble=str(error.args[0]))
+        return _MountSource((), trouble=str(error.args[0]))
     if place.on_procfs:
-        return _Source((), trouble="its source leads through procfs")
+        return _MountSource((), trouble="its source leads through procfs")
     if place.doubt is not None:
-        return _Source((), trouble=f"others can redirect its source: {place.doubt}")
-    return _Source((place.real,), place.real)
+        return _MountSource((), trouble=f"others can redirect its source: {place.doubt}")
+    return _MountSource((place.real,), place.real)
 
 
 def _suggested_mount(source: str, facts: MountFacts) -> str:

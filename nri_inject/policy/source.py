@@ -17,7 +17,7 @@ from nri_inject.errors import ConfigError
 from nri_inject.host import trust, walk
 from nri_inject.host.model import HostPath
 from nri_inject.host.views import look
-from nri_inject.host.watch import Watch
+from nri_inject.host.watch import FileWatch
 from nri_inject.policy import document
 from nri_inject.policy.rules import Policy
 from nri_inject.text.words import plain
@@ -69,7 +69,7 @@ class PolicyFile:
         self._unsafe = unsafe
         self._believed = (self._path, *beside)
         self._root = root
-        self._watch = Watch(())
+        self._watch = FileWatch(())
         self._watch.follow([self._path])
         self._data: bytes | None = None
         self._error = ""

@@ -38,7 +38,7 @@ from nri_inject.api import (
     UpdatePodSandboxRequest,
     UpdatePodSandboxResponse,
 )
-from nri_inject.capabilities import NEWEST, Unsupported, Runtime
+from nri_inject.capabilities import NEWEST, Runtime, Unsupported
 from nri_inject.errors import ConnectionLost, NriError, RemoteError
 from nri_inject.runtime import discovery, validators
 from nri_inject.runtime.discovery import Installed

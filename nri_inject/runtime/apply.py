@@ -23,7 +23,7 @@ from nri_inject.runtime.owners import unmarked
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FieldDescriptor
 
-Spec = dict[str, Any]
+OciSpec = dict[str, Any]
 """An OCI runtime spec, or a part of one, as `json.load` gives it."""
 
 # Most fields have the name in the OCI spec that they have in protobuf JSON; these have not.
@@ -35,7 +35,7 @@ _SPELLED_OTHERWISE = {
 }
 
 # The OCI spec writes these even when they are zero, protobuf does not list them then.
-_WRITTEN_AT_ZERO: dict[str, Spec] = {
+_WRITTEN_AT_ZERO: dict[str, OciSpec] = {
     "HugepageLimit": {"pageSize": "", "limit": 0},
     "LinuxDevice": {"path": "", "type": "", "major": 0, "minor": 0},
     "LinuxDeviceCgroup": {"allow": False},
@@ -53,7 +53,7 @@ _WRITTEN_AT_ZERO: dict[str, Spec] = {
 }
 
 
-def in_oci(message: Message) -> Spec:
+def in_oci(message: Message) -> OciSpec:
     """Write one message in the words of the OCI runtime spec; wrappers become their value."""
     spec = dict(_WRITTEN_AT_ZERO.get(message.DESCRIPTOR.name, {}))
     for field, value in message.ListFields():
@@ -94,16 +94,16 @@ class Resolvers:
     A function raises an NriError for a class that it does not know.
     """
 
-    blockio: Callable[[str], Spec]
-    rdt: Callable[[str], Spec]
+    blockio: Callable[[str], OciSpec]
+    rdt: Callable[[str], OciSpec]
 
 
-CdiInjector = Callable[[Spec, Sequence[str]], Spec]
+CdiInjector = Callable[[OciSpec, Sequence[str]], OciSpec]
 """Give a spec with the CDI devices of these names; raise an NriError for unknown names."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Host:
+class _RuntimeHost:
     """What the runtime brings along."""
 
     propagation: Mapping[str, str] | None
@@ -112,13 +112,13 @@ class _Host:
 
 
 def apply(
-    oci_spec: Spec,
+    oci_spec: OciSpec,
     adjustment: api.Adjustment,
     *,
     propagation: Mapping[str, str] | None = None,
     cdi: CdiInjector | None = None,
     resolvers: Resolvers | None = None,
-) -> Spec:
+) -> OciSpec:
     """Give the spec with the adjustment applied, or raise NriError as creation would fail.
 
     `propagation` has the host's mount points with `rshared`, `rslave` or an empty text; None
@@ -126,17 +126,17 @@ def apply(
     are passed over without `cdi` and `resolvers`, as runtimes without them do.
     """
     spec = copy.deepcopy(oci_spec)
-    host = _Host(propagation, cdi, resolvers)
+    host = _RuntimeHost(propagation, cdi, resolvers)
     for part in _PARTS:
         spec = part(spec, adjustment, host) or spec
     return spec
 
 
-def _annotations(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _annotations(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     _change_mapping(spec, "annotations", dict(adjustment.annotations))
 
 
-def _change_mapping(parent: Spec, name: str, changes: Mapping[str, Any]) -> None:
+def _change_mapping(parent: OciSpec, name: str, changes: Mapping[str, Any]) -> None:
     if not changes:
         return
     entries = parent.setdefault(name, {})
@@ -148,7 +148,7 @@ def _change_mapping(parent: Spec, name: str, changes: Mapping[str, Any]) -> None
     _drop_empty(parent, name)
 
 
-def _env(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _env(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     """Set and remove variables; what is no variable gets lost when there is anything to do."""
     if not adjustment.env:
         return
@@ -164,24 +164,24 @@ def _env(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
     _drop_empty(_process(spec), "env")
 
 
-def _args(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _args(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     if adjustment.args:
         _process(spec)["args"] = list(adjustment.args)
 
 
-def _hooks(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _hooks(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     for stage, hooks in in_oci(adjustment.hooks).items():
         spec.setdefault("hooks", {}).setdefault(stage, []).extend(hooks)
 
 
-def _cdi(spec: Spec, adjustment: api.Adjustment, host: _Host) -> Spec | None:
+def _cdi(spec: OciSpec, adjustment: api.Adjustment, host: _RuntimeHost) -> OciSpec | None:
     # The injector comes here and not last, so CDI's variables follow the plugin's, and the
     # plugin's devices and mounts replace CDI's.
     names = [device.name for device in adjustment.CDI_devices]
     return host.cdi(spec, names) if host.cdi and names else None
 
 
-def _devices(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _devices(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     for device in adjustment.linux.devices:
         marked, path = unmarked(device.path)
         devices = _linux(spec).setdefault("devices", [])
@@ -193,7 +193,7 @@ def _devices(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
         _drop_empty(_linux(spec), "devices")
 
 
-def _allow(device: api.LinuxDevice) -> Spec:
+def _allow(device: api.LinuxDevice) -> OciSpec:
     # Without m the container cannot make the node itself: it has it already.
     return {
         "allow": True,
@@ -204,7 +204,7 @@ def _allow(device: api.LinuxDevice) -> Spec:
     }
 
 
-def _cgroup(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _cgroup(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     linux = adjustment.linux
     if linux.cgroups_path:
         _linux(spec)["cgroupsPath"] = linux.cgroups_path
@@ -212,7 +212,7 @@ def _cgroup(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
         _process(spec)["oomScoreAdj"] = linux.oom_score_adj.value
 
 
-def _scheduling(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _scheduling(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     linux = adjustment.linux
     if linux.HasField("io_priority"):
         priority = in_oci(linux.io_priority)
@@ -224,14 +224,14 @@ def _scheduling(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
         _set_or_clear(_process(spec), "scheduler", None if clears else scheduler)
 
 
-def _seccomp(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _seccomp(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     if adjustment.linux.HasField("seccomp_policy"):
         policy = in_oci(adjustment.linux.seccomp_policy)
         policy.pop("defaultErrnoRet", None)  # runtimes do not hand it on
         _linux(spec)["seccomp"] = policy
 
 
-def _namespaces(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _namespaces(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     for asked in adjustment.linux.namespaces:
         marked, kind = unmarked(asked.type)
         if kind not in _NAMESPACES:
@@ -244,51 +244,51 @@ def _namespaces(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
         _drop_empty(_linux(spec), "namespaces")
 
 
-def _kernel_settings(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _kernel_settings(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     linux = in_oci(adjustment.linux)
     for name in ("sysctl", "netDevices"):
         if name in linux:
             _change_mapping(_linux(spec), name, linux[name])
 
 
-def _memory_policy(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _memory_policy(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     if adjustment.linux.HasField("memory_policy"):
         policy = in_oci(adjustment.linux.memory_policy)
         _set_or_clear(_linux(spec), "memoryPolicy", policy if policy["mode"] else None)
 
 
-def _resources(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _resources(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     asked = adjustment.linux.resources
     for name, change in _RESOURCES.items():
         if change_with := in_oci(asked).get(name):
             change(_linux(spec).setdefault("resources", {}), name, change_with)
 
 
-def _update_mapping(resources: Spec, name: str, values: Spec) -> None:
+def _update_mapping(resources: OciSpec, name: str, values: OciSpec) -> None:
     resources.setdefault(name, {}).update(values)
 
 
-def _limit_memory(resources: Spec, name: str, values: Spec) -> None:
+def _limit_memory(resources: OciSpec, name: str, values: OciSpec) -> None:
     """Set the limit, and swap to the same; runtimes leave out the other fields at creation."""
     if limit := values.get("limit"):
         _update_mapping(resources, name, {"limit": limit, "swap": limit})
 
 
-def _limit_hugepages(resources: Spec, name: str, limits: list[Spec]) -> None:
+def _limit_hugepages(resources: OciSpec, name: str, limits: list[OciSpec]) -> None:
     for limit in limits:
         _replace_or_append(resources.setdefault(name, []), "pageSize", limit)
 
 
-def _limit_pids(resources: Spec, name: str, values: Spec) -> None:
+def _limit_pids(resources: OciSpec, name: str, values: OciSpec) -> None:
     if values["limit"] != _NO_LIMIT:  # which does not lift a limit that is there
         _update_mapping(resources, name, values)
 
 
-def _append_rules(resources: Spec, name: str, rules: list[Spec]) -> None:
+def _append_rules(resources: OciSpec, name: str, rules: list[OciSpec]) -> None:
     resources.setdefault(name, []).extend(rules)
 
 
-def _classes(spec: Spec, adjustment: api.Adjustment, host: _Host) -> None:
+def _classes(spec: OciSpec, adjustment: api.Adjustment, host: _RuntimeHost) -> None:
     asked, resolvers = adjustment.linux.resources, host.resolvers
     if resolvers and asked.HasField("blockio_class"):
         name = asked.blockio_class.value
@@ -299,7 +299,7 @@ def _classes(spec: Spec, adjustment: api.Adjustment, host: _Host) -> None:
         _set_or_clear(_linux(spec), "intelRdt", resolvers.rdt(name) if name else None)
 
 
-def _rdt(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _rdt(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     fields = in_oci(adjustment.linux.rdt)
     if fields.pop("remove", False):
         _linux(spec).pop("intelRdt", None)
@@ -308,7 +308,7 @@ def _rdt(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
         _linux(spec)["intelRdt"] = {name: value for name, value in rdt.items() if value}
 
 
-def _mounts(spec: Spec, adjustment: api.Adjustment, host: _Host) -> None:
+def _mounts(spec: OciSpec, adjustment: api.Adjustment, host: _RuntimeHost) -> None:
     if not adjustment.mounts:
         return
     mounts = spec.setdefault("mounts", [])
@@ -330,7 +330,7 @@ def _propagation(options: Iterable[str]) -> str:
     return words[-1] if words else ""
 
 
-def _propagate(spec: Spec, source: str, propagation: str, host: _Host) -> None:
+def _propagate(spec: OciSpec, source: str, propagation: str, host: _RuntimeHost) -> None:
     """Check that the host can propagate mounts as asked, and make the root do it as well."""
     accepted = _PROPAGATES.get(propagation)
     if accepted is None:
@@ -354,41 +354,41 @@ def _depth(destination: str) -> int:
     return posixpath.normpath(destination).replace("//", "/").count("/")
 
 
-def _rlimits(spec: Spec, adjustment: api.Adjustment, _: _Host) -> None:
+def _rlimits(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     if adjustment.rlimits:  # two of one type are possible then, though OCI forbids it
         limits = [in_oci(limit) for limit in adjustment.rlimits]
         _process(spec).setdefault("rlimits", []).extend(limits)
 
 
-def _process(spec: Spec) -> Spec:
-    process: Spec = spec.setdefault("process", {})
+def _process(spec: OciSpec) -> OciSpec:
+    process: OciSpec = spec.setdefault("process", {})
     return process
 
 
-def _linux(spec: Spec) -> Spec:
-    linux: Spec = spec.setdefault("linux", {})
+def _linux(spec: OciSpec) -> OciSpec:
+    linux: OciSpec = spec.setdefault("linux", {})
     return linux
 
 
-def _rules(spec: Spec) -> list[Spec]:
-    rules: list[Spec] = _linux(spec).setdefault("resources", {}).setdefault("devices", [])
+def _rules(spec: OciSpec) -> list[OciSpec]:
+    rules: list[OciSpec] = _linux(spec).setdefault("resources", {}).setdefault("devices", [])
     return rules
 
 
-def _set_or_clear(parent: Spec, name: str, value: Spec | None) -> None:
+def _set_or_clear(parent: OciSpec, name: str, value: OciSpec | None) -> None:
     if value is None:
         parent.pop(name, None)
     else:
         parent[name] = value
 
 
-def _drop_empty(parent: Spec, name: str) -> None:
+def _drop_empty(parent: OciSpec, name: str) -> None:
     """Leave out a list or mapping that became empty, as a runtime writes its spec."""
     if not parent[name]:
         del parent[name]
 
 
-def _replace_or_append(entries: list[Spec], key: str, entry: Spec) -> None:
+def _replace_or_append(entries: list[OciSpec], key: str, entry: OciSpec) -> None:
     for number, each in enumerate(entries):
         if each.get(key) == entry[key]:
             entries[number] = entry
@@ -396,7 +396,7 @@ def _replace_or_append(entries: list[Spec], key: str, entry: Spec) -> None:
     entries.append(entry)
 
 
-def _remove_first(entries: list[Spec], key: str, value: str) -> None:
+def _remove_first(entries: list[OciSpec], key: str, value: str) -> None:
     for number, each in enumerate(entries):
         if each.get(key) == value:
             del entries[number]
@@ -407,7 +407,7 @@ _NO_LIMIT = -1
 _NAMESPACES = ("network", "pid", "mount", "ipc", "uts", "user", "cgroup", "time")
 _PROPAGATES = {"rshared": ("rshared",), "rslave": ("rshared", "rslave")}
 
-_RESOURCES: dict[str, Callable[[Spec, str, Any], None]] = {
+_RESOURCES: dict[str, Callable[[OciSpec, str, Any], None]] = {
     "cpu": _update_mapping,
     "memory": _limit_memory,
     "hugepageLimits": _limit_hugepages,
@@ -416,7 +416,7 @@ _RESOURCES: dict[str, Callable[[Spec, str, Any], None]] = {
     "devices": _append_rules,
 }
 
-_PARTS: tuple[Callable[[Spec, api.Adjustment, _Host], Spec | None], ...] = (
+_PARTS: tuple[Callable[[OciSpec, api.Adjustment, _RuntimeHost], OciSpec | None], ...] = (
     _annotations,
     _env,
     _args,

@@ -40,7 +40,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _WorkloadKind:
     """Where a kind keeps its pod, which API groups have that kind, how it names the pod."""
 
     groups: frozenset[str]
@@ -51,13 +51,13 @@ class _Kind:
 _APPS = frozenset({"apps", "extensions"})
 _BATCH = frozenset({"batch"})
 _KINDS = {
-    "Pod": _Kind(frozenset({""}), (), ""),
-    "Deployment": _Kind(_APPS, ("spec", "template"), f"-{RANDOM}"),
-    "DaemonSet": _Kind(_APPS, ("spec", "template"), f"-{RANDOM}"),
-    "ReplicaSet": _Kind(_APPS, ("spec", "template"), f"-{RANDOM}"),
-    "StatefulSet": _Kind(_APPS, ("spec", "template"), "-0"),
-    "Job": _Kind(_BATCH, ("spec", "template"), f"-{RANDOM}"),
-    "CronJob": _Kind(_BATCH, ("spec", "jobTemplate", "spec", "template"), f"-{RANDOM}"),
+    "Pod": _WorkloadKind(frozenset({""}), (), ""),
+    "Deployment": _WorkloadKind(_APPS, ("spec", "template"), f"-{RANDOM}"),
+    "DaemonSet": _WorkloadKind(_APPS, ("spec", "template"), f"-{RANDOM}"),
+    "ReplicaSet": _WorkloadKind(_APPS, ("spec", "template"), f"-{RANDOM}"),
+    "StatefulSet": _WorkloadKind(_APPS, ("spec", "template"), "-0"),
+    "Job": _WorkloadKind(_BATCH, ("spec", "template"), f"-{RANDOM}"),
+    "CronJob": _WorkloadKind(_BATCH, ("spec", "jobTemplate", "spec", "template"), f"-{RANDOM}"),
 }
 # An item of a `List` says its kind, one of a `PodList` need not.
 _LISTS = {"List": "", **{f"{kind}List": kind for kind in _KINDS}}
@@ -252,7 +252,7 @@ _TEMPLATE: Final = _keys(Field("metadata", _METADATA), Field("spec", _read_pod_s
 _NAMED: Final = _keys(Field("metadata", _METADATA))
 
 
-def _workload(value: Value, kind: _Kind) -> Iterator[Planned]:
+def _workload(value: Value, kind: _WorkloadKind) -> Iterator[Planned]:
     read_template = _TEMPLATE
     for key in reversed(kind.template):
         read_template = _keys(Field(key, read_template, required=True))

@@ -104,7 +104,7 @@ class Merge:
         )
 
     def _take_adjustment(self, plugin: str, asked: api.Adjustment) -> None:
-        state = _State(plugin, asked, self._adjust, self._request.container, self._owners)
+        state = _Merging(plugin, asked, self._adjust, self._request.container, self._owners)
         for take in _ADJUSTMENT:
             take(state)
 
@@ -151,7 +151,7 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class _Merging:
     """One plugin's adjustment, and what it is to be merged into."""
 
     plugin: str
@@ -167,18 +167,18 @@ class _State:
         self.owners.clear(self.container.id, self.plugin, field, key)
 
 
-_Take = Callable[[_State], None]
+_Take = Callable[[_Merging], None]
 _Claim = Callable[..., None]  # of a field, and a key where the field has keys
 
 
 @dataclass(frozen=True, slots=True)
-class _Map:
+class _Mapping:
     """A mapping whose keys are claimed. Later plugins see additions, but no removals."""
 
     field: int
     path: str
 
-    def __call__(self, state: _State) -> None:
+    def __call__(self, state: _Merging) -> None:
         at = attrgetter(self.path)
         asked, collected, told = at(state.asked), at(state.adjust), at(state.container)
         removed = {key for marked, key in map(unmarked, asked) if marked}
@@ -207,7 +207,7 @@ class _List:
     told_key: Callable[[Any], str] | None = None
     told: Callable[[Any], Any] = lambda entry: entry
 
-    def __call__(self, state: _State) -> None:
+    def __call__(self, state: _Merging) -> None:
         at, key_of = attrgetter(self.path), attrgetter(self.key)
         asked, collected, told = at(state.asked), at(state.adjust), at(state.container)
         removed = [key for marked, key in map(unmarked, map(key_of, asked)) if marked]
@@ -235,7 +235,7 @@ class _Appended:
     key: str
     is_told: bool = True
 
-    def __call__(self, state: _State) -> None:
+    def __call__(self, state: _Merging) -> None:
         at = attrgetter(self.path)
         for entry in at(state.asked):
             state.claim(self.field, getattr(entry, self.key))
@@ -252,7 +252,7 @@ class _Simple:
     name: str
     is_told: bool = True
 
-    def __call__(self, state: _State) -> None:
+    def __call__(self, state: _Merging) -> None:
         if _is_set(state.asked.linux, self.name):
             state.claim(self.field)
             _set(state.adjust.linux, self.name, state.asked.linux)
@@ -260,7 +260,7 @@ class _Simple:
                 _set(state.container.linux, self.name, state.asked.linux)
 
 
-def _take_args(state: _State) -> None:
+def _take_args(state: _Merging) -> None:
     args = list(state.asked.args)
     if not args:
         return
@@ -273,14 +273,14 @@ def _take_args(state: _State) -> None:
         state.container.args[:] = args
 
 
-def _take_hooks(state: _State) -> None:
+def _take_hooks(state: _Merging) -> None:
     if state.asked.hooks.ListFields():
         state.owners.join(state.container.id, state.plugin, api.Field.OciHooks)
         state.adjust.hooks.MergeFrom(state.asked.hooks)  # which appends, stage by stage
         state.container.hooks.MergeFrom(state.asked.hooks)
 
 
-def _take_resources(state: _State) -> None:
+def _take_resources(state: _Merging) -> None:
     asked, collected = state.asked.linux.resources, state.adjust.linux.resources
     told = state.container.linux.resources
     for target in (collected, told):
@@ -289,7 +289,7 @@ def _take_resources(state: _State) -> None:
     _claim_simple(state.claim, _PIDS, asked, (collected, told))
 
 
-def _take_namespaces(state: _State) -> None:
+def _take_namespaces(state: _Merging) -> None:
     """Claim the type of each namespace; a mark claims like any other."""
     told = state.container.linux.namespaces
     for namespace in state.asked.linux.namespaces:
@@ -301,7 +301,7 @@ def _take_namespaces(state: _State) -> None:
             told.append(namespace)
 
 
-def _take_rdt(state: _State) -> None:
+def _take_rdt(state: _Merging) -> None:
     if not state.asked.HasField("linux"):
         return
     asked, collected = state.asked.linux.rdt, state.adjust.linux.rdt
@@ -324,7 +324,7 @@ _RDT: dict[str, int] = {
 }
 
 _ADJUSTMENT: tuple[_Take, ...] = (
-    _Map(api.Field.Annotations, "annotations"),
+    _Mapping(api.Field.Annotations, "annotations"),
     _List(api.Field.Mounts, "mounts", "destination", keeps_marks=True),
     _List(
         api.Field.Env,
@@ -342,8 +342,8 @@ _ADJUSTMENT: tuple[_Take, ...] = (
     _Simple(api.Field.IoPriority, "io_priority"),
     _Simple(api.Field.SeccompPolicy, "seccomp_policy"),
     _take_namespaces,
-    _Map(api.Field.Sysctl, "linux.sysctl"),
-    _Map(api.Field.LinuxNetDevices, "linux.net_devices"),
+    _Mapping(api.Field.Sysctl, "linux.sysctl"),
+    _Mapping(api.Field.LinuxNetDevices, "linux.net_devices"),
     _Simple(api.Field.LinuxSched, "scheduler"),
     _take_rdt,
     _Simple(api.Field.MemoryPolicy, "memory_policy", is_told=False),

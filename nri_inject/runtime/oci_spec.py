@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nri_inject import api
-from nri_inject.runtime.apply import Spec, in_oci
+from nri_inject.runtime.apply import OciSpec, in_oci
 
 
-def oci_spec(container: api.Container) -> Spec:
+def oci_spec(container: api.Container) -> OciSpec:
     """Make a plausible OCI runtime spec for a container as it is before any plugin adjusts it."""
     linux = in_oci(container.linux)
     process = {
@@ -28,7 +28,7 @@ def oci_spec(container: api.Container) -> Spec:
     }
 
 
-def _oci_linux(linux: Spec) -> Spec:
+def _oci_linux(linux: OciSpec) -> OciSpec:
     _taken(linux, "seccompProfile")  # a name for a policy, which the OCI spec holds in full
     renamed = {"intelRdt": linux.pop("rdt", None), "seccomp": linux.pop("seccompPolicy", None)}
     if resources := linux.get("resources"):
@@ -36,5 +36,5 @@ def _oci_linux(linux: Spec) -> Spec:
     return linux | {name: value for name, value in renamed.items() if value is not None}
 
 
-def _taken(spec: Spec, *names: str) -> Spec:
+def _taken(spec: OciSpec, *names: str) -> OciSpec:
     return {name: spec.pop(name) for name in names if name in spec}

@@ -21,13 +21,13 @@ from nri_inject.runtime.peer import Peer, Pending, Timeouts, configuration, wait
 Existing: TypeAlias = Callable[[], tuple[Sequence[Pod], Sequence[Container]]]
 """Returns the pods that are known and the containers that are created, running or paused."""
 
-Handshake: TypeAlias = Generator[Pending, None, list[ContainerUpdate]]
+PendingHandshake: TypeAlias = Generator[Pending, None, list[ContainerUpdate]]
 """Yields the answers that it waits for; returns the updates that the plugin requests."""
 
 
 def handshake(
     peer: Peer, runtime: Runtime, config: str, timeouts: Timeouts, existing: Existing
-) -> Handshake:
+) -> PendingHandshake:
     """Register, configure and synchronize a plugin; raises NriError where that fails."""
     registration = peer.registration(timeouts.registration)
     yield registration
@@ -59,7 +59,7 @@ class PendingPlugin:
     handshake is over.
     """
 
-    def __init__(self, peer: Peer, handshake: Handshake) -> None:
+    def __init__(self, peer: Peer, handshake: PendingHandshake) -> None:
         self.peer = peer
         self.updates: list[ContainerUpdate] = []
         self._handshake = handshake

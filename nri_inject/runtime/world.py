@@ -16,7 +16,7 @@ from nri_inject.api import Adjustment, Container, ContainerState, ContainerUpdat
 from nri_inject.errors import NriError
 from nri_inject.runtime import resources
 from nri_inject.runtime.adaptation import Adaptation, Created
-from nri_inject.runtime.apply import CdiInjector, Resolvers, Spec, apply
+from nri_inject.runtime.apply import CdiInjector, OciSpec, Resolvers, apply
 from nri_inject.runtime.oci_spec import oci_spec
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ class Made:
     """A container that was created: what plugins made of it, and its OCI spec before and after."""
 
     created: Created
-    before: Spec
-    spec: Spec
+    before: OciSpec
+    spec: OciSpec
 
     @property
     def adjust(self) -> Adjustment:
@@ -130,7 +130,7 @@ class World:
 
     # --- containers -------------------------------------------------------------------------------
 
-    def create(self, container: Container, spec: Spec | None = None) -> Made:
+    def create(self, container: Container, spec: OciSpec | None = None) -> Made:
         """Create a container in the pod of `container.pod_sandbox_id`; its id must be new.
 
         `spec` is its OCI spec before plugins, one like a runtime's unless given. Where creation
@@ -194,7 +194,7 @@ class World:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _made(self, pod: Pod, container: Container, before: Spec) -> Made:
+    def _made(self, pod: Pod, container: Container, before: OciSpec) -> Made:
         created = self.adaptation.create_container(api.copy_of(pod), container)
         spec = apply(
             before,

@@ -42,7 +42,7 @@ from nri_inject.text.yamltext import Value
 if TYPE_CHECKING:  # read only where rules stand in the configuration itself
     from nri_inject.policy.rules import Policy
 
-Section = TypeVar("Section", "Logger", "Differ")
+Section = TypeVar("Section", "LoggerConfig", "DifferConfig")
 
 UNRESTRICTED: Final = "unrestricted"
 
@@ -126,14 +126,14 @@ class Validator:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class NodeFile:
     """A file of the node, by its path."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class Logger:
+class LoggerConfig:
     """What the event logger writes; the words are explained in plugins.logger.
 
     `log_file` empty means standard output; `namespaces` and `pods` are patterns, none for all.
@@ -151,7 +151,7 @@ class Logger:
 
 
 @dataclass(frozen=True, slots=True)
-class Differ:
+class DifferConfig:
     """What the container differ writes.
 
     `indices` are the places in the order of plugins where it looks; `log_file` empty means
@@ -165,7 +165,7 @@ class Differ:
 
 
 @dataclass(frozen=True, slots=True)
-class ResourceAssigner:
+class AssignerConfig:
     """The settings of the resource assigner; plugins.resource_assigner.pools explains the words.
 
     `reserved` is a list of CPUs as the kernel writes it, or one CPU; `reserved_namespaces` and
@@ -194,8 +194,8 @@ class Config:
     `metrics_address` is the `HOST:PORT` of the Prometheus metrics, empty for none.
     """
 
-    policy: Annotated[Literal["unrestricted"] | File | Policy | None, _read_policy] = None
-    audit: Annotated[Literal["log", "off"] | File, _read_audit] = "log"
+    policy: Annotated[Literal["unrestricted"] | NodeFile | Policy | None, _read_policy] = None
+    audit: Annotated[Literal["log", "off"] | NodeFile, _read_audit] = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
     on_no_answer: Literal["fail", "pass"] = "fail"
     unsafe_files: bool = False
@@ -204,9 +204,9 @@ class Config:
     cdi: Cdi = Cdi()
     hooks: Hooks = Hooks()
     validator: Validator = Validator()
-    logger: Logger = Logger()
-    differ: Differ = Differ()
-    resource_assigner: ResourceAssigner = ResourceAssigner()
+    logger: LoggerConfig = LoggerConfig()
+    differ: DifferConfig = DifferConfig()
+    resource_assigner: AssignerConfig = AssignerConfig()
 
     @property
     def failure_policy(self) -> FailurePolicy | None:
@@ -223,11 +223,11 @@ class Config:
 # --- from values to records ---------------------------------------------------------------------
 
 
-def _read_policy(value: Value) -> Literal["unrestricted"] | File | Policy:
+def _read_policy(value: Value) -> Literal["unrestricted"] | NodeFile | Policy:
     if value == UNRESTRICTED:
         return UNRESTRICTED
     if isinstance(value, dict) and "file" in value:
-        return File(**_FILE(value))
+        return NodeFile(**_FILE(value))
     if not isinstance(value, dict):
         raise Fault(
             not_one_of(value, (UNRESTRICTED, _A_FILE, "rules as in docs/allow-a-device.md"))
@@ -237,13 +237,13 @@ def _read_policy(value: Value) -> Literal["unrestricted"] | File | Policy:
     return document.read_rules(value, "this node's policy")
 
 
-def _read_audit(value: Value) -> Literal["log", "off"] | File:
+def _read_audit(value: Value) -> Literal["log", "off"] | NodeFile:
     if value == "log":
         return "log"
     if value == "off" or value is False:  # YAML makes false of the word
         return "off"
     if isinstance(value, dict):
-        return File(**_FILE(value))
+        return NodeFile(**_FILE(value))
     raise Fault(not_one_of(value, ("log", "off", _A_FILE)))
 
 
@@ -328,9 +328,9 @@ def checked(document: Mapping[str, Value], source: str) -> Config:
     return config
 
 
-def policy_of(text: str) -> Literal["unrestricted"] | File:
+def policy_of(text: str) -> Literal["unrestricted"] | NodeFile:
     """Return the policy that a command line names: a file, or the literal word."""
-    return UNRESTRICTED if text == UNRESTRICTED else File(text)
+    return UNRESTRICTED if text == UNRESTRICTED else NodeFile(text)
 
 
 def with_options(section: Section, own: Mapping[str, Any]) -> Section:

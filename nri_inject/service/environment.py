@@ -19,13 +19,13 @@ from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.errors import ConfigError
 from nri_inject.host import sight
 from nri_inject.host.devices.links import DATABASE, LinkedNumbers, first_link, has_database
-from nri_inject.host.model import DeviceNode, Number, HostPath
+from nri_inject.host.model import DeviceNode, HostPath, Number
 from nri_inject.host.nodes import Remembered
 from nri_inject.host.views import Views
-from nri_inject.host.watch import Watch
+from nri_inject.host.watch import FileWatch
 from nri_inject.injectors.compose import Injector, compose
 from nri_inject.injectors.host import Host, ignore_warning, real_host
-from nri_inject.policy.audit import AuditLog, Outcome
+from nri_inject.policy.audit import AuditLog, AuditOutcome
 from nri_inject.policy.permit import Permit
 from nri_inject.policy.rules import Policy
 from nri_inject.policy.source import DENY_ALL, PolicyFile, check_lent
@@ -204,7 +204,7 @@ class Environment:
         else:
             self._stub.after_response(do)
 
-    def record(self, permit: Permit, pod: Pod, container: Container, outcome: Outcome) -> None:
+    def record(self, permit: Permit, pod: Pod, container: Container, outcome: AuditOutcome) -> None:
         """Write the decisions to the audit; warn of items skipped or to be denied."""
         passed = [d for d in permit.decisions if d.verdict in ("skip", "warn")]
         for decision in passed[:_MOST_TOLD]:
@@ -235,7 +235,7 @@ class Environment:
         wanted = self.config.audit
         self._audit = None
         if wanted != "off":
-            self._audit = AuditLog(wanted.path if isinstance(wanted, config.File) else None)
+            self._audit = AuditLog(wanted.path if isinstance(wanted, config.NodeFile) else None)
 
     def _open_sources(self) -> None:
         """Open the sources of the host's files again, by the current configuration."""
@@ -342,7 +342,7 @@ class ConfigFile:
     def __init__(self, path: str, changed: Callable[[], None]) -> None:
         self._path = path
         self._changed = changed
-        self._watch = Watch(())
+        self._watch = FileWatch(())
         self._watch.follow([path])
         self._watch.changed()
 
@@ -390,7 +390,7 @@ def policy_source(configured: Config, beside: Sequence[str] = ()) -> Source | No
     if policy == config.UNRESTRICTED:
         log.warning("policy: unrestricted: every pod gets what its annotations request")
         return None
-    if isinstance(policy, config.File):
+    if isinstance(policy, config.NodeFile):
         return PolicyFile(
             policy.path,
             unsafe=configured.unsafe_files,

@@ -16,11 +16,11 @@ from google.protobuf.message import Message
 from nri_inject import capabilities
 from nri_inject.api import Adjustment, ConfigureRequest, Container, Pod
 from nri_inject.plugin import Plugin
-from nri_inject.policy.audit import Outcome
+from nri_inject.policy.audit import AuditOutcome
 from nri_inject.policy.permit import Permit
 from nri_inject.service.base import Options, Service
 from nri_inject.service.config import Config
-from nri_inject.service.environment import InjectorSpec, ConfiguredService
+from nri_inject.service.environment import ConfiguredService, InjectorSpec
 from nri_inject.text.annotations import where
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class InjectorService(ConfiguredService):
     ) -> None:
         """Log and audit one request; without an adjustment the container has failed."""
         if permit is not None:
-            outcome: Outcome = "failed" if adjustment is None else "injected"
+            outcome: AuditOutcome = "failed" if adjustment is None else "injected"
             self._environment.record(permit, pod, container, outcome)
         if adjustment is not None and adjustment.ByteSize():
             log.info("%s: injected %s", where(pod, container), summary(adjustment))

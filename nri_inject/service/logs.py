@@ -23,7 +23,7 @@ USUAL = 2
 def configure(log_format: LogFormat = "text", verbosity: int = USUAL) -> None:
     """Log to standard error; `verbosity` is 0 (errors) to 3 (everything)."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    handler.setFormatter(_JsonFormatter() if log_format == "json" else _Text())
     level = _LEVELS[max(0, min(verbosity, len(_LEVELS) - 1))]
     logging.basicConfig(handlers=[handler], level=level, force=True)
 
@@ -39,7 +39,7 @@ class _Text(logging.Formatter):
         return line
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         members = {
             "time": timestamp(record.created),

@@ -16,7 +16,7 @@ from nri_inject.plugin import Plugin, dispatch, only_tells
 from nri_inject.stub.handshake import NO_HANDLERS, Handshake
 from nri_inject.stub.limits import Limits
 from nri_inject.stub.loop import Loop, wait_for_room
-from nri_inject.stub.updates import Updates
+from nri_inject.stub.updates import UpdateQueue
 from nri_inject.wire.session import Call, Event, Failure, Role, Session
 from nri_inject.wire.ttrpc import Code
 
@@ -25,9 +25,11 @@ log = logging.getLogger(__name__)
 Observer: TypeAlias = Callable[[Role, bytes], None]
 """Gets the bytes of a connection, and which side sent them; `b""` is the end of the connection."""
 
-Phase: TypeAlias = Literal["registering", "configured", "synchronized", "leaving", "ended"]
+ConnectionPhase: TypeAlias = Literal[
+    "registering", "configured", "synchronized", "leaving", "ended"
+]
 
-_NEXT: Final[Mapping[tuple[Phase, str], Phase]] = {
+_NEXT: Final[Mapping[tuple[ConnectionPhase, str], ConnectionPhase]] = {
     ("registering", "Configure"): "configured",
     ("configured", "Configure"): "configured",
     ("synchronized", "Configure"): "synchronized",
@@ -46,8 +48,8 @@ _NEXT: Final[Mapping[tuple[Phase, str], Phase]] = {
 """(phase, event) -> the next phase. Configure and Synchronize are answered with an error in a phase
 that has no line for them; any other event without a line changes nothing."""
 
-_HANDSHAKE: Final = frozenset[Phase]({"registering", "configured", "leaving"})
-_SERVING: Final = frozenset[Phase]({"configured", "synchronized"})
+_HANDSHAKE: Final = frozenset[ConnectionPhase]({"registering", "configured", "leaving"})
+_SERVING: Final = frozenset[ConnectionPhase]({"configured", "synchronized"})
 
 
 class Connection:
@@ -63,13 +65,13 @@ class Connection:
         plugin: Plugin,
         loop: Loop,
         *,
-        updates: Updates,
+        updates: UpdateQueue,
         limits: Limits,
         launched: bool = False,
         on_bytes: Observer | None = None,
     ) -> None:
         connection.setblocking(False)
-        self.phase: Phase = "registering"
+        self.phase: ConnectionPhase = "registering"
         self.fault: NriError | None = None
         self._socket = connection
         self._loop = loop

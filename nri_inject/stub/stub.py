@@ -17,7 +17,7 @@ from nri_inject.stub.deprecated import OldNames, renamed
 from nri_inject.stub.dial import DEFAULT_SOCKET, dial, launched_connection, pauses
 from nri_inject.stub.limits import DEFAULT_LIMITS, Limits
 from nri_inject.stub.loop import Loop, Watch
-from nri_inject.stub.updates import Callback, Updates
+from nri_inject.stub.updates import Callback, UpdateQueue
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Stub(OldNames):
         self._held = held
         self._path = socket_path
         self._limits = limits
-        self._updates = Updates()
+        self._updates = UpdateQueue()
         self._connections: Sequence[Connection] = ()
         self._has_served = False
         self._pauses = pauses(limits.first_pause, limits.max_pause)
@@ -199,7 +199,7 @@ class Stub(OldNames):
             on_bytes=self._observer,
         )
         others = [
-            Connection(connection, plugin, self._loop, updates=Updates(), limits=self._limits)
+            Connection(connection, plugin, self._loop, updates=UpdateQueue(), limits=self._limits)
             for connection, plugin in zip(sockets[1:], self._others, strict=True)
         ]
         return [first, *others]

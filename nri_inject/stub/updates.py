@@ -17,7 +17,7 @@ Callback: TypeAlias = Callable[[list[ContainerUpdate] | NriError], None]
 """Gets the updates that failed, or the error of the whole request."""
 
 
-class Updates:
+class UpdateQueue:
     """Requests that wait, in order; one at a time is sent to the runtime.
 
     Requests that wait are kept when a connection is lost. Any thread may call `add`.

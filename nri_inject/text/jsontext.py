@@ -19,10 +19,10 @@ from nri_inject.text import yamltext
 class Object:
     """An object's members in the order of the text, repeated keys included."""
 
-    members: tuple[tuple[str, Value], ...] = ()
+    members: tuple[tuple[str, JsonValue], ...] = ()
 
 
-Value: TypeAlias = Union[str, int, float, bool, "list[Value]", Object, None]
+JsonValue: TypeAlias = Union[str, int, float, bool, "list[JsonValue]", Object, None]
 
 
 class Malformed(ValueError):
@@ -34,7 +34,7 @@ class Malformed(ValueError):
         self.place = place
 
 
-def load_members(data: bytes) -> Value:
+def load_members(data: bytes) -> JsonValue:
     """Return the value of a JSON text, as encoding/json of Go 1.24 reads it; Malformed if none.
 
     Each byte that is not UTF-8, and each half of a UTF-16 pair, becomes U+FFFD. A number with a
@@ -43,7 +43,7 @@ def load_members(data: bytes) -> Value:
     # The error handler turns each bad byte into half of a pair.
     text = _HALF.sub("\ufffd", data.decode("utf-8", "surrogateescape"))
     try:
-        value: Value = _MEMBERS.decode(_ESCAPE.sub(_without_half, text))
+        value: JsonValue = _MEMBERS.decode(_ESCAPE.sub(_without_half, text))
     except json.JSONDecodeError as error:
         problem = error.msg.removesuffix(" at").removesuffix(" starting")
         sentence = f"not JSON: {problem[:1].lower()}{problem[1:]}"
@@ -72,7 +72,7 @@ def _whole(text: str) -> int | float:
 _MAX_WHOLE: Final = 30  # characters; int() takes quadratic time, and refuses 4301 digits
 
 
-def _no_constant(text: str) -> Value:
+def _no_constant(text: str) -> JsonValue:
     raise Malformed(f"not JSON: {text} is not a value")
 
 

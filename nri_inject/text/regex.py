@@ -24,7 +24,7 @@ class BadPattern(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
+class Regex:
     """A pattern ready for use; it compares by its text.
 
     `search` tells whether it occurs anywhere in a text, given in UTF-8. `exact` is the only text
@@ -70,7 +70,7 @@ def utf8(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def compiled(text: str) -> Pattern:
+def compiled(text: str) -> Regex:
     """Return the pattern that a text is; raises BadPattern."""
     literal = _LITERAL.fullmatch(text)
     if literal is None:
@@ -78,12 +78,12 @@ def compiled(text: str) -> Pattern:
     begin, body, end = literal.groups()
     wanted = _ESCAPED.sub(r"\1", body).encode()
     if begin and end:
-        return Pattern(text, wanted.__eq__, wanted)
+        return Regex(text, wanted.__eq__, wanted)
     if begin:
-        return Pattern(text, lambda data: data.startswith(wanted))
+        return Regex(text, lambda data: data.startswith(wanted))
     if end:
-        return Pattern(text, lambda data: data.endswith(wanted))
-    return Pattern(text, lambda data: wanted in data)
+        return Regex(text, lambda data: data.endswith(wanted))
+    return Regex(text, lambda data: wanted in data)
 
 
 # Most patterns are a plain text between anchors. Comparing does the same at a tenth of the time
@@ -122,7 +122,7 @@ def _check_parts(text: str) -> None:
             names.add(part["name"])
 
 
-def _searching(text: str) -> Pattern:
+def _searching(text: str) -> Regex:
     _check_parts(text)
     try:
         data = text.encode()
@@ -130,7 +130,7 @@ def _searching(text: str) -> Pattern:
         raise BadPattern("not Unicode text") from error
     program = _compile(data)
     search = program.search
-    return Pattern(
+    return Regex(
         text,
         remembering(lambda data: search(data) is not None),
         instructions=program.programsize,
@@ -174,7 +174,7 @@ class _Memory(dict[Text, T]):
 _LONGEST_AT_ONCE: Final = 512  # bytes
 
 
-def which(patterns: Iterable[Pattern]) -> Which:
+def which(patterns: Iterable[Regex]) -> Which:
     """Return a function that finds the numbers of the patterns that occur in a text.
 
     One pass over the text finds all of them. It returns None if it cannot decide: the text is long,

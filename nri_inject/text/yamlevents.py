@@ -39,7 +39,7 @@ class Mark(Protocol):
     column: int
 
 
-class Event(Protocol):
+class YamlEvent(Protocol):
     """An event of PyYAML's, whose published types leave most of this out.
 
     Of the attributes below `start_mark`, each kind of event has its own.
@@ -67,7 +67,7 @@ def _utf8(text: str) -> bytes:
         raise YamlError(f"{quoted(character)} is half a character", line, column) from error
 
 
-def events(text: str | bytes, most: int) -> Iterator[Event]:
+def events(text: str | bytes, most: int) -> Iterator[YamlEvent]:
     """Yield PyYAML's events of a text of at most so many bytes; YamlError for all that is wrong.
 
     libyaml has MemoryError for nesting it cannot follow; PyYAML's own parser lets ValueError and
@@ -107,7 +107,7 @@ def _encoded(text: str | bytes, most: int) -> bytes:
     raise YamlError(f"more than {most} bytes of YAML")
 
 
-def fault(event: Event, problem: str) -> YamlError:
+def fault(event: YamlEvent, problem: str) -> YamlError:
     """Return the error of a text with a problem where an event begins."""
     return YamlError(problem, event.start_mark.line + 1, event.start_mark.column + 1)
 

@@ -44,8 +44,8 @@ from yaml.events import (  # type: ignore[import-untyped, unused-ignore]
 
 from nri_inject.text.budget import Spend, unlimited
 from nri_inject.text.words import quoted
-from nri_inject.text.yamlevents import Event, fault, node
 from nri_inject.text.yamlevents import YamlError as YamlError
+from nri_inject.text.yamlevents import YamlEvent, fault, node
 from nri_inject.text.yamlevents import events as events_of
 from nri_inject.text.yamlscalars import as_text, resolve
 
@@ -64,7 +64,7 @@ class Dialect(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TextLimits:
     """Bound what a text may cost, and choose its dialect.
 
     `size` counts bytes of UTF-8 (of the file, if it is UTF-16), `depth` lists and maps inside
@@ -82,13 +82,15 @@ class Limits:
 # 256 KiB is what Kubernetes allows for all annotations of an object together. A thousand mounts
 # with ten options each have 15 000 values; more than 20 000 would only cost time. Aliases of one
 # long text would make gigabytes of it in the answer; four times the text is enough for all.
-ANNOTATION: Final = Limits(size=256 * 1024, depth=32, nodes=20_000, expanded=1024 * 1024)
-SPEC_FILE: Final = Limits(size=16 * 1024 * 1024, depth=32, nodes=2_000_000, dialect=Dialect.FILE)
-OUR_FILE: Final = Limits(size=16 * 1024 * 1024, depth=32, nodes=2_000_000)
+ANNOTATION: Final = TextLimits(size=256 * 1024, depth=32, nodes=20_000, expanded=1024 * 1024)
+SPEC_FILE: Final = TextLimits(
+    size=16 * 1024 * 1024, depth=32, nodes=2_000_000, dialect=Dialect.FILE
+)
+OUR_FILE: Final = TextLimits(size=16 * 1024 * 1024, depth=32, nodes=2_000_000)
 """A file that only nri-inject reads, in the dialect ANNOTATION."""
 
 
-def load(text: str | bytes, limits: Limits = ANNOTATION, spend: Spend = unlimited) -> Value:
+def load(text: str | bytes, limits: TextLimits = ANNOTATION, spend: Spend = unlimited) -> Value:
     """Return the value of `text`; None if there is nothing in it.
 
     What an alias stands for is shared, not copied: treat the value as read-only. Raises
@@ -99,7 +101,7 @@ def load(text: str | bytes, limits: Limits = ANNOTATION, spend: Spend = unlimite
     return _load(text, limits, spend)[0]
 
 
-def load_all(text: str | bytes, limits: Limits) -> list[Value]:
+def load_all(text: str | bytes, limits: TextLimits) -> list[Value]:
     """Return the values of all documents in `text`; YamlError as `load` raises it."""
     events = events_of(text, limits.size)
     # The loop takes the start of a document, the builder everything up to its end.
@@ -107,7 +109,7 @@ def load_all(text: str | bytes, limits: Limits) -> list[Value]:
     return [_Builder(limits).read(events) for _ in starts]
 
 
-def load_marked(text: str | bytes, limits: Limits = ANNOTATION) -> tuple[Value, Marks]:
+def load_marked(text: str | bytes, limits: TextLimits = ANNOTATION) -> tuple[Value, Marks]:
     """Return the value of `text` as `load` does, and where in the text each part of it stands.
 
     Takes twice as long: the places are found in a second pass.
@@ -198,7 +200,7 @@ class _Frame:
     `before` is how many values and characters there were before it.
     """
 
-    start: Event
+    start: YamlEvent
     anchored: _Anchored | None = None
     before = (0, 0)
     height = 1
@@ -211,7 +213,7 @@ class _ListFrame(_Frame):
     def __init__(self) -> None:
         self.value: list[Value] = []
 
-    def add(self, value: Value, _: Event) -> None:
+    def add(self, value: Value, _: YamlEvent) -> None:
         self.value.append(value)
 
     def close(self) -> Value:
@@ -233,7 +235,7 @@ class _MapFrame(_Frame):
         self.merging = False
         self.merged: list[dict[str, Value]] | None = None
 
-    def add_key(self, value: Value, event: Event) -> None:
+    def add_key(self, value: Value, event: YamlEvent) -> None:
         """Take the next key."""
         if isinstance(value, str):
             key = value
@@ -248,14 +250,14 @@ class _MapFrame(_Frame):
         self.key = key
         self.wants_key = False
 
-    def add_merge_key(self, event: Event) -> None:
+    def add_merge_key(self, event: YamlEvent) -> None:
         """Take `<<` for the next key."""
         if self.strict and self.merged is not None:
             raise fault(event, "'<<' appears twice; use one with a list of the maps")
         self.merging = True
         self.wants_key = False
 
-    def add(self, value: Value, event: Event) -> None:
+    def add(self, value: Value, event: YamlEvent) -> None:
         if self.merging:
             self._merge(value, event)
             self.merging = False
@@ -263,7 +265,7 @@ class _MapFrame(_Frame):
             self.value[self.key] = value
         self.wants_key = True
 
-    def _merge(self, value: Value, event: Event) -> None:
+    def _merge(self, value: Value, event: YamlEvent) -> None:
         if self.merged is None:
             self.merged = []
         for source in value if isinstance(value, list) else [value]:
@@ -289,7 +291,7 @@ class _Builder:
     The bottom frame is a list that takes the document's value.
     """
 
-    def __init__(self, limits: Limits, spend: Spend = unlimited) -> None:
+    def __init__(self, limits: TextLimits, spend: Spend = unlimited) -> None:
         self._limits = limits
         self._strict = limits.dialect is Dialect.ANNOTATION
         self._count = spend
@@ -300,7 +302,7 @@ class _Builder:
         self._top: _ListFrame | _MapFrame = self._bottom
         self._below: list[_ListFrame | _MapFrame] = []
 
-    def read(self, events: Iterator[Event]) -> Value:
+    def read(self, events: Iterator[YamlEvent]) -> Value:
         """Take the events up to the end of a document; return its value."""
         # In the order of how often they come.
         for event in events:
@@ -321,11 +323,11 @@ class _Builder:
                 break
         return self._bottom.value[0] if self._bottom.value else None
 
-    def _start(self, event: Event) -> None:
+    def _start(self, event: YamlEvent) -> None:
         if self._strict and event.version not in (None, (1, 1)):
             raise fault(event, "the %YAML line must say 1.1; remove it")
 
-    def _scalar(self, event: Event) -> None:
+    def _scalar(self, event: YamlEvent) -> None:
         if event.tag:
             raise _no_tags(event)
         text = event.value
@@ -348,7 +350,7 @@ class _Builder:
         else:
             top.add_key(value, event)
 
-    def _alias(self, event: Event) -> None:
+    def _alias(self, event: YamlEvent) -> None:
         name = event.anchor or ""
         anchored = self._anchors.get(name)
         if anchored is None:
@@ -366,7 +368,7 @@ class _Builder:
         top.height = max(top.height, anchored.height + 1)
         top.add(anchored.value, event)
 
-    def _open(self, frame: _ListFrame | _MapFrame, event: Event) -> None:
+    def _open(self, frame: _ListFrame | _MapFrame, event: YamlEvent) -> None:
         if event.tag:
             raise _no_tags(event)
         if self._top.wants_key:
@@ -391,7 +393,7 @@ class _Builder:
         top.height = max(top.height, done.height + 1)
         top.add(value, done.start)
 
-    def _spend(self, nodes: int, expanded: int, event: Event) -> None:
+    def _spend(self, nodes: int, expanded: int, event: YamlEvent) -> None:
         """Count values and characters before anything is made of them."""
         self._nodes += nodes
         self._expanded += expanded
@@ -407,7 +409,7 @@ class _Builder:
         anchored = self._anchors[name] = _Anchored()
         return anchored
 
-    def _too_deep(self, event: Event) -> YamlError:
+    def _too_deep(self, event: YamlEvent) -> YamlError:
         return fault(event, f"lists and maps more than {self._limits.depth} deep")
 
 
@@ -415,7 +417,7 @@ class _Builder:
 
 
 def _load(
-    text: str | bytes, limits: Limits, spend: Spend = unlimited
+    text: str | bytes, limits: TextLimits, spend: Spend = unlimited
 ) -> tuple[Value, Position | None]:
     """Return the value of a text, and where a second document begins."""
     spend(min(len(text), limits.size) // _CHARACTERS_PER_STEP)
@@ -430,7 +432,7 @@ _STEPS_PER_VALUE: Final = 3
 _CHARACTERS_PER_STEP: Final = 32
 
 
-def _second_document(events: Iterator[Event], limits: Limits) -> Position | None:
+def _second_document(events: Iterator[YamlEvent], limits: TextLimits) -> Position | None:
     """Return where a second document begins; one that has nothing in it is not counted."""
     strict = limits.dialect is Dialect.ANNOTATION
     start: Position | None = None
@@ -454,23 +456,23 @@ def _second_document(events: Iterator[Event], limits: Limits) -> Position | None
     return start
 
 
-def _is_absent(event: Event) -> bool:
+def _is_absent(event: YamlEvent) -> bool:
     return not event.value and event.implicit[0] and event.anchor is None
 
 
 # --- errors -------------------------------------------------------------------------------------
 
 
-def _no_tags(event: Event) -> YamlError:
+def _no_tags(event: YamlEvent) -> YamlError:
     return fault(event, f"tags are not allowed: {quoted(event.tag or '')}")
 
 
-def _not_a_key(value: Value, event: Event) -> YamlError:
+def _not_a_key(value: Value, event: YamlEvent) -> YamlError:
     kind = "null" if value is None else "a list" if isinstance(value, list) else "a map"
     return fault(event, f"{kind} cannot be a key")
 
 
-def _not_text(value: bool | float, event: Event) -> YamlError:
+def _not_text(value: bool | float, event: YamlEvent) -> YamlError:
     kind = "a boolean" if isinstance(value, bool) else "a number"
     shown = str(value).lower()
     return fault(event, f"key {shown} is {kind}, not text; put it in quotes")

@@ -33,7 +33,7 @@ from nri_inject._pb import nri_pb2, ttrpc_pb2
 from nri_inject.errors import NriError, ProtocolError
 from nri_inject.wire import mux, ttrpc
 from nri_inject.wire.session import DECODE_ERRORS, Role
-from nri_inject.wire.ttrpc import Code, Type
+from nri_inject.wire.ttrpc import Code, MessageType
 
 _SERVICES: Final = {
     mux.PLUGIN_CHANNEL: nri_pb2.DESCRIPTOR.services_by_name["Plugin"],
@@ -158,10 +158,10 @@ def exchanges(pieces: Iterable[Piece]) -> list[Exchange]:
         try:
             for channel, message in messages.receive(sender, data):
                 place = channel, message.stream
-                if message.type == Type.REQUEST:
+                if message.type == MessageType.REQUEST:
                     waiting[place] = _exchange(sender, channel, message)
                     found.append(waiting[place])
-                elif message.type == Type.RESPONSE and place in waiting:
+                elif message.type == MessageType.RESPONSE and place in waiting:
                     _answer(waiting.pop(place), channel, message)
         except (*DECODE_ERRORS, ProtocolError) as error:
             raise RecordingError(f"what the {sender.value} says: {error}") from error
@@ -214,17 +214,17 @@ def _about(channel: int, message: ttrpc.Message) -> str:
     return f"{kind} {message.stream} {_content(channel, message)}".rstrip()
 
 
-_KINDS: Final[dict[int, str]] = {Type.REQUEST: "request", Type.RESPONSE: "response"}
+_KINDS: Final[dict[int, str]] = {MessageType.REQUEST: "request", MessageType.RESPONSE: "response"}
 
 
 def _content(channel: int, message: ttrpc.Message) -> str:
     if message.data is None:
         return "longer than any message may be"
     try:
-        if message.type == Type.REQUEST:
+        if message.type == MessageType.REQUEST:
             method = ttrpc_pb2.Request.FromString(message.data).method
             return f"{_SERVICES[channel].name}.{method}"
-        if message.type == Type.RESPONSE:
+        if message.type == MessageType.RESPONSE:
             envelope = ttrpc_pb2.Response.FromString(message.data)
             code, text = envelope.status.code, envelope.status.message
             return f"status {code} {json.dumps(text)}" if code else "ok"

@@ -18,7 +18,7 @@ from nri_inject._pb import nri_pb2, ttrpc_pb2
 from nri_inject.errors import ProtocolError
 from nri_inject.wire import mux, ttrpc
 from nri_inject.wire.fields import MAX_FIELDS, has_too_many_fields
-from nri_inject.wire.ttrpc import Code, Type
+from nri_inject.wire.ttrpc import Code, MessageType
 
 
 class Role(enum.Enum):
@@ -62,7 +62,7 @@ class Failure(NamedTuple):
 Event = Call | Answer | Failure
 
 
-class _Service:
+class _ServiceMethods:
     """A service's full name and the message classes of its methods, from its descriptor."""
 
     def __init__(self, descriptor: ServiceDescriptor, channel: int) -> None:
@@ -78,8 +78,8 @@ class _Service:
 
 
 _SERVICES = nri_pb2.DESCRIPTOR.services_by_name
-_PLUGIN = _Service(_SERVICES["Plugin"], mux.PLUGIN_CHANNEL)
-_RUNTIME = _Service(_SERVICES["Runtime"], mux.RUNTIME_CHANNEL)
+_PLUGIN = _ServiceMethods(_SERVICES["Plugin"], mux.PLUGIN_CHANNEL)
+_RUNTIME = _ServiceMethods(_SERVICES["Runtime"], mux.RUNTIME_CHANNEL)
 _SERVES_AND_CALLS = {Role.PLUGIN: (_PLUGIN, _RUNTIME), Role.RUNTIME: (_RUNTIME, _PLUGIN)}
 
 DECODE_ERRORS: Final = (DecodeError, UnicodeDecodeError)
@@ -150,7 +150,7 @@ class Session:
         stream = self._next_stream
         self._next_stream += 2
         self._waiting[stream] = method
-        self._send(self._calls.channel, stream, Type.REQUEST, envelope)
+        self._send(self._calls.channel, stream, MessageType.REQUEST, envelope)
         return stream
 
     def forget(self, stream: int) -> None:
@@ -177,7 +177,7 @@ class Session:
                 f" at most {ttrpc.MAX_DATA} can be sent",
             )
             return
-        self._send(self._serves.channel, call.stream, Type.RESPONSE, envelope)
+        self._send(self._serves.channel, call.stream, MessageType.RESPONSE, envelope)
 
     def refuse(self, call: Call, code: Code, text: str) -> None:
         """Answer a call of the peer's with a status; `text` is what people will read."""
@@ -198,9 +198,9 @@ class Session:
         return []
 
     def _requested(self, message: ttrpc.Message) -> Event | None:
-        if message.type == Type.DATA:
+        if message.type == MessageType.DATA:
             return self._refused(message.stream, Code.INVALID_ARGUMENT, _NO_STREAM)
-        if message.type != Type.REQUEST:
+        if message.type != MessageType.REQUEST:
             return None
         if message.stream % 2 == 0:
             return self._refused(message.stream, Code.INVALID_ARGUMENT, _EVEN_STREAM)
@@ -239,7 +239,7 @@ class Session:
         return Call(stream, envelope.method, request, envelope.timeout_nano, metadata)
 
     def _responded(self, message: ttrpc.Message) -> Event | None:
-        if message.type != Type.RESPONSE:
+        if message.type != MessageType.RESPONSE:
             return None
         method = self._waiting.pop(message.stream, None)
         return None if method is None else self._answered(message, method)
@@ -272,7 +272,7 @@ class Session:
         readable = text[: ttrpc.MAX_DATA // 8].encode(errors="backslashreplace").decode()
         status = ttrpc_pb2.Status(code=code, message=readable)
         envelope = ttrpc_pb2.Response(status=status).SerializeToString()
-        self._send(self._serves.channel, stream, Type.RESPONSE, envelope)
+        self._send(self._serves.channel, stream, MessageType.RESPONSE, envelope)
 
-    def _send(self, channel: int, stream: int, kind: Type, envelope: bytes) -> None:
+    def _send(self, channel: int, stream: int, kind: MessageType, envelope: bytes) -> None:
         self._outgoing.append(mux.frames(channel, ttrpc.encode(stream, kind, envelope)))

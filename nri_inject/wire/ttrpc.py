@@ -17,7 +17,7 @@ MAX_DATA = 4 << 20
 _HEADER = struct.Struct(">IIBB")
 
 
-class Type(enum.IntEnum):
+class MessageType(enum.IntEnum):
     """Types of messages. NRI has no streaming calls, so data should never come."""
 
     REQUEST = 1
@@ -106,6 +106,6 @@ def _whole(piece: bytes) -> Message | None:
     return Message(stream, kind, body) if length == len(body) <= MAX_DATA else None
 
 
-def encode(stream: int, kind: Type, data: bytes) -> bytes:
+def encode(stream: int, kind: MessageType, data: bytes) -> bytes:
     """Return one message as bytes. `data` may not be longer than MAX_DATA."""
     return _HEADER.pack(len(data), stream, kind, 0) + data

@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from support import hooks_without_env
 import pytest
 from support import hooks_without_env
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nri_inject.capabilities import unsupported, sentence
+from nri_inject.capabilities import sentence, unsupported
 from nri_inject.host.hook_environment import PATH
 
 from .cri import CriError

@@ -15,8 +15,8 @@ from nri_inject.hooks import (
     Choices,
     Definition,
     HookIndex,
+    HookSubject,
     NoCommand,
-    Subject,
     When,
     compiled,
     injection,
@@ -60,7 +60,7 @@ whens = st.builds(
 )
 texts = st.sampled_from(TEXTS)
 subjects = st.builds(
-    Subject,
+    HookSubject,
     st.dictionaries(texts, texts, max_size=3),
     st.none() | st.lists(texts, max_size=2),
     st.booleans(),
@@ -75,7 +75,7 @@ def definitions_of(*whens: When) -> list[Definition]:
     ]
 
 
-def outcome(definitions: list[Definition] | HookIndex, subject: Subject) -> object:
+def outcome(definitions: list[Definition] | HookIndex, subject: HookSubject) -> object:
     try:
         return injection(definitions, subject)
     except NoCommand as error:
@@ -83,7 +83,7 @@ def outcome(definitions: list[Definition] | HookIndex, subject: Subject) -> obje
 
 
 @given(st.lists(whens, max_size=6), st.lists(subjects, min_size=1, max_size=3))
-def test_an_index_changes_no_answer(all_whens: list[When], asked: list[Subject]) -> None:
+def test_an_index_changes_no_answer(all_whens: list[When], asked: list[HookSubject]) -> None:
     plain = definitions_of(*all_whens)
     indexed = HookIndex(plain)
     for subject in asked:
@@ -132,7 +132,7 @@ def test_patterns_too_large_together_are_asked_one_by_one() -> None:
     large = [compiled(rf"^(?:[\pL{number}]{{1,30}})$") for number in range(40)]
     assert which(large)(b"a") is None
     definitions = HookIndex(definitions_of(*(When(commands=(one,)) for one in large)))
-    assert len(injection(definitions, Subject({}, ["a"], False)).matched) == 40
+    assert len(injection(definitions, HookSubject({}, ["a"], False)).matched) == 40
 
 
 def test_a_pattern_that_is_not_there_yet_is_nobodys() -> None:

@@ -15,8 +15,8 @@ from nri_inject.hooks import (
     Annotation,
     BadPattern,
     Definition,
+    HookSubject,
     NoCommand,
-    Subject,
     When,
     compiled,
     decide,
@@ -269,7 +269,7 @@ MATCHING: list[tuple[When, str]] = [
 
 @pytest.mark.parametrize(("when", "because"), MATCHING)
 def test_decision_has_its_reason(when: When, because: str) -> None:
-    subject = Subject({"x": "y\n1", "other": "v"}, ["/bin/sh", "-c"], has_bind_mounts=True)
+    subject = HookSubject({"x": "y\n1", "other": "v"}, ["/bin/sh", "-c"], has_bind_mounts=True)
     decision = decide(when, subject)
     assert decision.because == because
     assert decision.matched is because.startswith("matched")
@@ -277,14 +277,14 @@ def test_decision_has_its_reason(when: When, because: str) -> None:
 
 def test_container_without_a_command_matches_no_command() -> None:
     when = When(commands=(compiled(""),))
-    decision = decide(when, Subject({}, [], has_bind_mounts=False))
+    decision = decide(when, HookSubject({}, [], has_bind_mounts=False))
     assert decision.because == "did not match because the container has no command"
     with pytest.raises(NoCommand):
-        decide(when, Subject({}, [], False, AS_GO))
+        decide(when, HookSubject({}, [], False, AS_GO))
 
 
 def test_without_a_process_commands_are_no_condition() -> None:
-    subject = Subject({}, None, has_bind_mounts=False)
+    subject = HookSubject({}, None, has_bind_mounts=False)
     assert decide(When(always=True, commands=(compiled("x"),)), subject).matched
     assert not decide(When(commands=(compiled("x"),)), subject).matched
 
@@ -294,7 +294,7 @@ def test_no_timeout_and_a_timeout_of_zero_are_not_the_same() -> None:
         Definition("/a", timeout=timeout, when=When(always=True), stages=("prestart",))
         for timeout in (None, 0)
     ]
-    result = injection(definitions, Subject({}, [], has_bind_mounts=False))
+    result = injection(definitions, HookSubject({}, [], has_bind_mounts=False))
     hooks = result.hooks.create_runtime
     assert [hook.HasField("timeout") for hook in hooks] == [False, True]
     assert [hook.timeout.value for hook in hooks] == [0, 0]
@@ -316,7 +316,7 @@ def test_mounts_are_looked_at_when_a_condition_asks_for_them_and_once() -> None:
         looks.append("look")
         return True
 
-    subject = Subject({}, [], has_bind_mounts)
+    subject = HookSubject({}, [], has_bind_mounts)
     assert decide(When(always=True), subject).matched
     assert looks == []
     assert decide(When(has_bind_mounts=True), subject).matched

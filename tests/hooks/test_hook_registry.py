@@ -11,12 +11,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from support import hook_vectors
-from support import hooks_without_env
 import pytest
 from support import hook_vectors, hooks_without_env
 
-from nri_inject.hooks import AS_GO, Choices, NoCommand, Subject, injection
+from nri_inject.hooks import AS_GO, Choices, HookSubject, NoCommand, injection
 from nri_inject.hooks.registry import MAX_FILE, HookRegistry
 
 GROUPS = (
@@ -54,8 +52,8 @@ OURS = {
 }
 
 
-def subject_of(vector: Mapping[str, Any], choices: Choices = AS_GO) -> Subject:
-    return Subject(vector["annotations"], vector["args"], vector["has_bind_mounts"], choices)
+def subject_of(vector: Mapping[str, Any], choices: Choices = AS_GO) -> HookSubject:
+    return HookSubject(vector["annotations"], vector["args"], vector["has_bind_mounts"], choices)
 
 
 @pytest.mark.slow

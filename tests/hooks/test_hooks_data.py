@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from nri_inject.hooks import Subject, decide, read
+from nri_inject.hooks import HookSubject, decide, read
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,7 @@ def test_definition_is_for_pods_that_ask(file: Path) -> None:
     key = annotation.key.exact.decode()
     assert key in (HOOKS / "README.md").read_text()
     for value, matched in (("on", True), ("true", True), ("off", False), ("on\n", False)):
-        assert decide(definition.when, Subject({key: value}, [], False)).matched is matched
+        assert decide(definition.when, HookSubject({key: value}, [], False)).matched is matched
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)

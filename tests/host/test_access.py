@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from support.device_rules import OPENINGS, READINGS, Rule, of_message
 from hypothesis import given
 from hypothesis import strategies as st
 from support.device_rules import OPENINGS, READINGS, Rule, of_message

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from support import hooks_without_env
 import pytest
 from support import hooks_without_env
 

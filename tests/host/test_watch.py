@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject.host.watch import Watch
+from nri_inject.host.watch import FileWatch
 
 Change = Callable[[Path], object]
 
@@ -26,8 +26,8 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def watch(place: Path) -> Iterator[Watch]:
-    with closing(Watch([str(place / "hooks.d")])) as watch:
+def watch(place: Path) -> Iterator[FileWatch]:
+    with closing(FileWatch([str(place / "hooks.d")])) as watch:
         yield watch
 
 
@@ -47,26 +47,28 @@ CHANGES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_change_is_told_once(name: str, place: Path, watch: Watch) -> None:
+def test_change_is_told_once(name: str, place: Path, watch: FileWatch) -> None:
     assert not watch.changed()
     CHANGES[name](place / "hooks.d")
     assert watch.changed()
     assert not watch.changed()
 
 
-def test_reading_is_no_change(place: Path, watch: Watch) -> None:
+def test_reading_is_no_change(place: Path, watch: FileWatch) -> None:
     (place / "hooks.d/a.json").read_text()
     list((place / "hooks.d").iterdir())
     assert not watch.changed()
 
 
-def test_what_happens_beside_the_directory_is_no_change(place: Path, watch: Watch) -> None:
+def test_what_happens_beside_the_directory_is_no_change(place: Path, watch: FileWatch) -> None:
     (place / "other").mkdir()
     (place / "other/file").touch()
     assert not watch.changed()
 
 
-def test_descriptor_can_be_read_when_there_is_something_to_tell(place: Path, watch: Watch) -> None:
+def test_descriptor_can_be_read_when_there_is_something_to_tell(
+    place: Path, watch: FileWatch
+) -> None:
     assert select.select([watch.fileno()], [], [], 0) == ([], [], [])
     (place / "hooks.d/b.json").touch()
     assert select.select([watch.fileno()], [], [], 10)[0] == [watch.fileno()]
@@ -74,13 +76,13 @@ def test_descriptor_can_be_read_when_there_is_something_to_tell(place: Path, wat
     assert select.select([watch.fileno()], [], [], 0) == ([], [], [])
 
 
-def test_writes_after_each_answer_are_all_told(place: Path, watch: Watch) -> None:
+def test_writes_after_each_answer_are_all_told(place: Path, watch: FileWatch) -> None:
     for number in range(50):
         (place / "hooks.d/a.json").write_text(str(number))
         assert watch.changed()
 
 
-def test_directory_that_comes_back_is_watched_again(place: Path, watch: Watch) -> None:
+def test_directory_that_comes_back_is_watched_again(place: Path, watch: FileWatch) -> None:
     directory = place / "hooks.d"
     for _ in range(3):
         shutil.rmtree(directory)
@@ -92,7 +94,7 @@ def test_directory_that_comes_back_is_watched_again(place: Path, watch: Watch) -
         assert not watch.changed()
 
 
-def test_directory_replaced_by_another_is_watched(place: Path, watch: Watch) -> None:
+def test_directory_replaced_by_another_is_watched(place: Path, watch: FileWatch) -> None:
     (place / "new").mkdir()
     (place / "hooks.d").rename(place / "old")
     (place / "new").rename(place / "hooks.d")
@@ -105,7 +107,7 @@ def test_directory_replaced_by_another_is_watched(place: Path, watch: Watch) -> 
 
 def test_missing_directory_is_watched_from_its_first_file_on(tmp_path: Path) -> None:
     directory = tmp_path / "etc/containers/oci/hooks.d"
-    with closing(Watch([str(directory)])) as watch:
+    with closing(FileWatch([str(directory)])) as watch:
         assert not watch.changed()
         directory.mkdir(parents=True)
         (directory / "a.json").touch()
@@ -118,7 +120,7 @@ def test_missing_directory_is_watched_from_its_first_file_on(tmp_path: Path) -> 
 def test_link_to_the_directory_may_be_changed(place: Path) -> None:
     (place / "link").symlink_to("hooks.d")
     (place / "other").mkdir()
-    with closing(Watch([str(place / "link")])) as watch:
+    with closing(FileWatch([str(place / "link")])) as watch:
         (place / "hooks.d/b.json").touch()
         assert watch.changed()
         (place / "new").symlink_to("other")
@@ -132,12 +134,12 @@ def test_link_to_the_directory_may_be_changed(place: Path) -> None:
 
 def test_absolute_link_stays_inside_of_the_root(place: Path) -> None:
     (place / "link").symlink_to("/hooks.d")
-    with closing(Watch(["/link"], root=str(place))) as watch:
+    with closing(FileWatch(["/link"], root=str(place))) as watch:
         (place / "hooks.d/b.json").touch()
         assert watch.changed()
 
 
-def test_followed_file_may_change_come_and_go(place: Path, watch: Watch) -> None:
+def test_followed_file_may_change_come_and_go(place: Path, watch: FileWatch) -> None:
     (place / "bin").mkdir()
     program = place / "bin/hook"
     watch.follow([str(program)])
@@ -164,7 +166,9 @@ def test_followed_file_may_change_come_and_go(place: Path, watch: Watch) -> None
     assert not watch.changed()
 
 
-def test_overflow_of_the_queue_is_a_change_and_the_watch_goes_on(place: Path, watch: Watch) -> None:
+def test_overflow_of_the_queue_is_a_change_and_the_watch_goes_on(
+    place: Path, watch: FileWatch
+) -> None:
     longest = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     file = place / "hooks.d/a.json"
     # Events that are equal to the one before are dropped, so they take turns.
@@ -184,7 +188,7 @@ def test_without_inotify_there_may_always_be_a_change(place: Path) -> None:
     spare = [os.dup(0) for _ in range(highest)]  # so that no lower number is free
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(spare) + 1, hard))
     try:
-        watch = Watch([str(place / "hooks.d")])
+        watch = FileWatch([str(place / "hooks.d")])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for descriptor in spare:
@@ -196,13 +200,13 @@ def test_without_inotify_there_may_always_be_a_change(place: Path) -> None:
 
 
 def test_closed_twice_gives_the_descriptor_back_once(place: Path) -> None:
-    watch = Watch([str(place)])
+    watch = FileWatch([str(place)])
     watch.close()
     watch.close()
     assert watch.changed()
 
 
-def test_file_is_being_written_until_it_is_closed(place: Path, watch: Watch) -> None:
+def test_file_is_being_written_until_it_is_closed(place: Path, watch: FileWatch) -> None:
     with (place / "hooks.d/a.json").open("a") as file:
         assert not watch.changed()
         file.write("x")
@@ -215,7 +219,7 @@ def test_file_is_being_written_until_it_is_closed(place: Path, watch: Watch) -> 
 
 
 def test_file_beside_one_that_is_followed_is_not_told_to_be_written(
-    place: Path, watch: Watch
+    place: Path, watch: FileWatch
 ) -> None:
     (place / "beside").mkdir()
     watch.follow([str(place / "beside/real.json")])
@@ -231,14 +235,14 @@ def test_file_beside_one_that_is_followed_is_not_told_to_be_written(
 
 
 @pytest.mark.parametrize("name", ["removed", "renamed", "moved out", "directory removed"])
-def test_file_that_has_gone_is_not_being_written(name: str, place: Path, watch: Watch) -> None:
+def test_file_that_has_gone_is_not_being_written(name: str, place: Path, watch: FileWatch) -> None:
     with (place / "hooks.d/a.json").open("w"):
         CHANGES[name](place / "hooks.d")
         assert watch.changed()
         assert watch.writing() == set()
 
 
-def test_waiting_ends_with_a_change(place: Path, watch: Watch) -> None:
+def test_waiting_ends_with_a_change(place: Path, watch: FileWatch) -> None:
     (place / "hooks.d/a.json").write_text("[]")
     watch.wait(60)
     assert watch.changed()
@@ -251,7 +255,7 @@ def test_a_followed_file_is_being_written_until_it_is_closed_also_behind_a_link(
 ) -> None:
     (tmp_path / "link").symlink_to("real")
     link = str(tmp_path / "link")
-    with closing(Watch(())) as watch:
+    with closing(FileWatch(())) as watch:
         watch.follow([link])
         with (tmp_path / "real").open("w") as file:
             file.write("half")

@@ -12,7 +12,15 @@ import pytest
 
 from nri_inject.errors import ConfigError
 from nri_inject.node import files, install, texts
-from nri_inject.node.install import Build, Change, File, Link, Program, Step, Tree
+from nri_inject.node.install import (
+    Build,
+    FileStep,
+    InstallStep,
+    LinkStep,
+    PathChange,
+    Program,
+    TreeStep,
+)
 from nri_inject.node.runtime import Node, look
 from nri_inject.service import config
 
@@ -45,7 +53,7 @@ def node(host: Path) -> Node:
     return look(str(host))
 
 
-def steps(host: Path, build: Build, *plugins: Program) -> list[Step]:
+def steps(host: Path, build: Build, *plugins: Program) -> list[InstallStep]:
     return install.plan(node(host), build, plugins or [SUITE])
 
 
@@ -60,19 +68,19 @@ def tree(root: Path) -> dict[str, str]:
     return found
 
 
-def what(changes: list[Change]) -> dict[str, str]:
+def what(changes: list[PathChange]) -> dict[str, str]:
     return {change.path: change.what for change in changes}
 
 
 def test_the_plan_ends_with_the_plugin_when_all_it_needs_is_there(host: Path) -> None:
     build = Build("/dist", "1.0-abc")
     assert steps(host, build) == [
-        Tree("/opt/nri-inject/1.0-abc", "/dist"),
-        Link("/opt/nri-inject/current", "/opt/nri-inject/1.0-abc"),
-        Link("/usr/local/bin/nri-inject", "/opt/nri-inject/current/nri-inject"),
-        File("/etc/nri-inject/policy.yaml", texts.POLICY),
-        File(CONF, texts.drop_in("20-nri-inject")),
-        Link(PLUGIN, "/opt/nri-inject/current/nri-inject"),
+        TreeStep("/opt/nri-inject/1.0-abc", "/dist"),
+        LinkStep("/opt/nri-inject/current", "/opt/nri-inject/1.0-abc"),
+        LinkStep("/usr/local/bin/nri-inject", "/opt/nri-inject/current/nri-inject"),
+        FileStep("/etc/nri-inject/policy.yaml", texts.POLICY),
+        FileStep(CONF, texts.drop_in("20-nri-inject")),
+        LinkStep(PLUGIN, "/opt/nri-inject/current/nri-inject"),
     ]
 
 
@@ -80,7 +88,7 @@ def test_scripts_of_this_python_are_linked_to_where_they_are(host: Path) -> None
     last = steps(host, Build("/venv/bin"), Program("nri-device-injector", "11", "device-injector"))[
         -1
     ]
-    assert last == Link("/opt/nri/plugins/11-device-injector", "/venv/bin/nri-device-injector")
+    assert last == LinkStep("/opt/nri/plugins/11-device-injector", "/venv/bin/nri-device-injector")
 
 
 def test_installing_twice_changes_nothing_the_second_time(host: Path, build: Build) -> None:
@@ -127,7 +135,7 @@ def test_uninstall_leaves_no_trace(host: Path, build: Build) -> None:
     before = tree(host)
     install.install(str(host), steps(host, build))
     changes = install.uninstall(str(host))
-    assert changes[0] == Change("removed", PLUGIN)
+    assert changes[0] == PathChange("removed", PLUGIN)
     assert tree(host) == before
     assert install.uninstall(str(host)) == []
 
@@ -245,7 +253,7 @@ def test_a_service_has_a_unit_and_one_configuration(host: Path) -> None:
         "/etc/systemd/system/nri-inject.service",
     ]
     unit = planned[-1]
-    assert isinstance(unit, File)
+    assert isinstance(unit, FileStep)
     assert (
         "ExecStart=/venv/bin/nri-inject run --idx 20 --name nri-inject"
         " --socket-path /var/run/nri/nri.sock --config /etc/nri-inject/config.yaml\n"
@@ -254,7 +262,7 @@ def test_a_service_has_a_unit_and_one_configuration(host: Path) -> None:
 
 
 def test_nri_is_switched_on_by_a_file_where_the_runtime_reads_one(tmp_path: Path) -> None:
-    def enabling(name: str, config_file: str, text: str | None) -> File:
+    def enabling(name: str, config_file: str, text: str | None) -> FileStep:
         root = tmp_path / name
         path = root / config_file.lstrip("/")
         path.parent.mkdir(parents=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.counting import calls_of
 from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st

@@ -8,9 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from support import hook_vectors
-from support import hooks_without_env
 import pytest
+from support import hook_vectors, hooks_without_env
 from support.counting import calls_of
 
 from nri_inject import api

@@ -30,7 +30,7 @@ from nri_inject.plugins.logger import (
 )
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
-from nri_inject.service.config import Logger as Settings
+from nri_inject.service.config import LoggerConfig as Settings
 from nri_inject.wire import recording
 from nri_inject.wire.session import Call, Role, Session
 

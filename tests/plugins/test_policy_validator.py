@@ -17,7 +17,7 @@ from nri_inject.plugin import dispatch, subscription
 from nri_inject.plugins.policy_validator import ValidatorService
 from nri_inject.policy import document
 from nri_inject.service.base import Options
-from nri_inject.service.config import Config, File, Validator
+from nri_inject.service.config import Config, NodeFile, Validator
 
 POD = api.Pod(namespace="ci", name="build", labels={"app": "build"})
 CONTAINER = api.Container(id="c0", name="main")
@@ -286,7 +286,7 @@ def test_an_old_runtime_is_told_of_once_and_harms_nobody(
 
 def test_decisions_are_written_down_with_the_plugin_that_asked(tmp_path: Path) -> None:
     file = tmp_path / "audit.jsonl"
-    service = validating(audit=File(str(file)))
+    service = validating(audit=NodeFile(str(file)))
     service.validate(request(devices(NULL)))
     (line,) = file.read_text().splitlines()
     written = json.loads(line)
@@ -322,7 +322,7 @@ def test_more_than_its_budget_is_rejected_logged_and_audited(
 ) -> None:
     file = tmp_path / "audit.jsonl"
     rules = "\n".join(["- {allow: {sysctl: ['*.x']}}"] * 1000)
-    service = validating(f"rules:\n{rules}", tmp_path, audit=File(str(file)))
+    service = validating(f"rules:\n{rules}", tmp_path, audit=NodeFile(str(file)))
     asked = api.Adjustment()
     for number in range(60):
         asked.linux.sysctl[f"net.a{number}.x"] = "1"

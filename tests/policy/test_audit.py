@@ -15,7 +15,7 @@ import pytest
 
 from nri_inject.api import Container, Pod
 from nri_inject.policy import audit
-from nri_inject.policy.audit import AuditLog, Outcome
+from nri_inject.policy.audit import AuditLog, AuditOutcome
 from nri_inject.policy.failures import MAX_BYTES
 from nri_inject.policy.rules import Decision, Item
 from nri_inject.service.logs import MAX_MESSAGE
@@ -133,7 +133,7 @@ class Clock:
 def attempt(
     log: AuditLog,
     pod: Pod = POD,
-    outcome: Outcome = "failed",
+    outcome: AuditOutcome = "failed",
     container_id: str = "c",
     decision: Decision = DENIED,
 ) -> None:

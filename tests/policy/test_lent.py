@@ -18,7 +18,7 @@ from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import registry
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.hooks import Choices, Definition, When
-from nri_inject.host.model import DeviceNode, Number, HostPath
+from nri_inject.host.model import DeviceNode, HostPath, Number
 from nri_inject.host.nodes import HostFiles
 from nri_inject.injectors import cdi, hooks
 from nri_inject.injectors.host import Host

@@ -11,7 +11,7 @@ from google.protobuf import json_format
 
 from nri_inject import api
 from nri_inject.errors import NriError
-from nri_inject.runtime.apply import CdiInjector, Resolvers, Spec, apply
+from nri_inject.runtime.apply import CdiInjector, OciSpec, Resolvers, apply
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "nri" / "apply.jsonl"
 CASES = [json.loads(line) for line in VECTORS.read_text(encoding="utf-8").splitlines()]
@@ -23,7 +23,7 @@ def adjustment(case: dict[str, Any]) -> api.Adjustment:
     return json_format.ParseDict(case["adjust"], api.Adjustment())
 
 
-def run(case: dict[str, Any]) -> Spec:
+def run(case: dict[str, Any]) -> OciSpec:
     return apply(
         case["oci_spec"],
         adjustment(case),
@@ -35,7 +35,7 @@ def run(case: dict[str, Any]) -> Spec:
     )
 
 
-def blockio(name: str) -> Spec:
+def blockio(name: str) -> OciSpec:
     if name != "gold":
         raise NriError(f"no block I/O class '{name}'")
     return {"weight": 500}
@@ -44,7 +44,7 @@ def blockio(name: str) -> Spec:
 def injector(edits: dict[str, Any]) -> CdiInjector:
     """Inject what the vectors' deliberately simple CDI registry has."""
 
-    def inject(spec: Spec, names: Sequence[str]) -> Spec:
+    def inject(spec: OciSpec, names: Sequence[str]) -> OciSpec:
         for name in names:
             if name not in edits:
                 raise NriError(f"unresolvable CDI devices {name}")
@@ -54,7 +54,7 @@ def injector(edits: dict[str, Any]) -> CdiInjector:
     return inject
 
 
-def edit(spec: Spec, edits: dict[str, Any]) -> None:
+def edit(spec: OciSpec, edits: dict[str, Any]) -> None:
     spec["process"]["env"] += edits.get("env", [])
     for device in edits.get("deviceNodes", ()):
         others = [each for each in spec["linux"]["devices"] if each["path"] != device["path"]]
@@ -177,7 +177,7 @@ def test_the_spec_given_stays_as_it_is() -> None:
         ),
     ],
 )
-def test_a_part_is_applied(before: Spec, adjust: dict[str, Any], after: Spec) -> None:
+def test_a_part_is_applied(before: OciSpec, adjust: dict[str, Any], after: OciSpec) -> None:
     assert apply(before, json_format.ParseDict(adjust, api.Adjustment())) == after
 
 

@@ -14,9 +14,8 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from support import launching
 import pytest
-from support import stubs
+from support import launching, stubs
 from support.launching import BOUND, NOT_NEEDED, Running
 
 from nri_inject import api

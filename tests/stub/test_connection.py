@@ -29,7 +29,7 @@ from nri_inject.errors import ConnectionLost, NriError, ProtocolError
 from nri_inject.stub import Limits
 from nri_inject.stub.connection import Connection
 from nri_inject.stub.loop import Loop
-from nri_inject.stub.updates import Updates
+from nri_inject.stub.updates import UpdateQueue
 from nri_inject.wire import Answer, Call, Role, Session
 
 
@@ -198,7 +198,7 @@ def test_the_handshake_has_a_deadline(launched: bool, timed: list[bool]) -> None
     """Runtimes before NRI 0.7 never synchronize what they launched."""
     ours, theirs = socket.socketpair()
     loop = Loop(on_wake=lambda: None)
-    updates, limits = Updates(), Limits()
+    updates, limits = UpdateQueue(), Limits()
     tested = Connection(theirs, plugin(), loop, updates=updates, limits=limits, launched=launched)
     with Peer(ours) as peer, contextlib.closing(loop), contextlib.closing(tested):
         tested.start()

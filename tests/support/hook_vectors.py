@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nri_inject import api
-from nri_inject.hooks import Injection, Subject, injection
+from nri_inject.hooks import HookSubject, Injection, injection
 
 VECTORS = Path(__file__).parents[1] / "vectors/oci-hooks"
 FIELDS = {
@@ -119,4 +119,4 @@ def injected(result: Injection) -> dict[str, Any]:
     }
 
 
-__all__ = ["Host", "Subject", "hooks_of", "injected", "injection", "load", "set_up"]
+__all__ = ["HookSubject", "Host", "hooks_of", "injected", "injection", "load", "set_up"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from e2e.archive import ArchiveUnavailable, open_packages
+
 from support.machine import Fake, umockdev
 
 BOUND = 60

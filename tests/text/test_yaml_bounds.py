@@ -6,7 +6,7 @@ import pytest
 from support.yamlwords import refusal
 
 from nri_inject.text import yamltext
-from nri_inject.text.yamltext import ANNOTATION, Limits
+from nri_inject.text.yamltext import ANNOTATION, TextLimits
 
 
 def nest(levels: int) -> str:
@@ -96,7 +96,7 @@ def test_hostile_text_ends_in_a_value_or_a_short_sentence(text: str, word: str) 
 
 
 def test_aliases_may_stand_for_so_many_characters_and_no_more() -> None:
-    limits = Limits(size=100, depth=9, nodes=99, expanded=30)
+    limits = TextLimits(size=100, depth=9, nodes=99, expanded=30)
     assert yamltext.load("[&a 0123456789, *a, *a]", limits) == [123456789] * 3
     assert refusal("[&a 0123456789, *a, *a, b]", limits) == (
         "line 1, column 25: more than 30 characters, aliases followed"

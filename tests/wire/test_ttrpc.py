@@ -6,7 +6,7 @@ import pytest
 from wirebytes import LIMIT, message
 
 from nri_inject.wire import ttrpc
-from nri_inject.wire.ttrpc import Decoder, Message, Type
+from nri_inject.wire.ttrpc import Decoder, Message, MessageType
 
 NEXT = Message(99, 1, b"next")
 
@@ -104,4 +104,6 @@ def test_a_message_of_4_gib_is_never_kept() -> None:
 
 
 def test_a_message_as_bytes() -> None:
-    assert ttrpc.encode(3, Type.RESPONSE, b"abc") == bytes.fromhex("00000003 00000003 02 00 616263")
+    assert ttrpc.encode(3, MessageType.RESPONSE, b"abc") == bytes.fromhex(
+        "00000003 00000003 02 00 616263"
+    )

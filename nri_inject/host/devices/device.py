@@ -10,7 +10,7 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar
 T = TypeVar("T")
 
 Type: TypeAlias = Literal["c", "b"]
-Number: TypeAlias = tuple[Type, int, int]
+SysfsNumber: TypeAlias = tuple[Type, int, int]
 """Type, major and minor: what a node is to the kernel, whatever its path."""
 
 
@@ -67,7 +67,7 @@ class Device:
     chain: Callable[[], tuple[Part, ...]] = field(default=tuple, compare=False, repr=False)
 
     @property
-    def number(self) -> Number:
+    def number(self) -> SysfsNumber:
         """Type, major and minor."""
         return self.type, self.major, self.minor
 

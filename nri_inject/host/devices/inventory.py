@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
-from nri_inject.host.devices.device import Device, Number, Type, natural
+from nri_inject.host.devices.device import Device, SysfsNumber, Type, natural
 from nri_inject.host.devices.sysfs import Sysfs
 from nri_inject.host.walk import MAX_LINKS
 from nri_inject.text.paths import clean
@@ -72,7 +72,7 @@ class Tree:
     """What there is below /dev: links with their targets, and nodes with their numbers."""
 
     links: Mapping[str, str]
-    nodes: Mapping[str, Number]
+    nodes: Mapping[str, SysfsNumber]
 
 
 def assemble(devices: Iterable[Device], tree: Tree) -> Inventory:
@@ -83,7 +83,7 @@ def assemble(devices: Iterable[Device], tree: Tree) -> Inventory:
     """
     by_number = {device.number: device for device in devices}
     by_path = {device.path: device.number for device in by_number.values()}
-    others: dict[Number, list[str]] = {}
+    others: dict[SysfsNumber, list[str]] = {}
     for path, number in tree.nodes.items():
         if number not in by_number:
             by_number[number] = Device(path, *number)
@@ -102,7 +102,9 @@ def assemble(devices: Iterable[Device], tree: Tree) -> Inventory:
     return Inventory(tuple(sorted(linked, key=lambda device: natural(device.path))))
 
 
-def behind(path: str, links: Mapping[str, str], known: Mapping[str, Number]) -> Number | None:
+def behind(
+    path: str, links: Mapping[str, str], known: Mapping[str, SysfsNumber]
+) -> SysfsNumber | None:
     """Return the number of the device that a link of `Tree.links` leads to, None if it does not."""
     for _ in range(MAX_LINKS):
         if path in known or path not in links:
@@ -126,7 +128,7 @@ def walk(root: str = "/") -> Tree:
     """
     root = root.rstrip("/")
     links: dict[str, str] = {}
-    nodes: dict[str, Number] = {}
+    nodes: dict[str, SysfsNumber] = {}
     try:
         home = os.stat(f"{root}/dev/.").st_dev
     except OSError:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from nri_inject.host.devices import udev, uevents
-from nri_inject.host.devices.device import Device, Number
+from nri_inject.host.devices.device import Device, SysfsNumber
 from nri_inject.host.devices.inventory import Inventory, Tree, assemble, walk
 from nri_inject.host.devices.sysfs import Sysfs
 from nri_inject.host.devices.uevents import Uevent, Uevents
-from nri_inject.host.watch import Watch
+from nri_inject.host.watch import FileWatch
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def open_host(root: str, listen: Callable[[], Uevents] | None = None) -> Live:
         events = None
     # The database of udev is only read where libudev looks for it. In a network namespace of our
     # own, where udev's messages do not arrive, a change of it shows that rules have run.
-    database = Watch([udev.DATABASE]) if root == "/" else None
+    database = FileWatch([udev.DATABASE]) if root == "/" else None
     return Live(root, Sysfs(root), events, database)
 
 
@@ -41,8 +41,8 @@ class Live:
     root: str
     sysfs: Sysfs
     events: Uevents | None
-    database: Watch | None
-    devices: dict[Number, Device] = field(default_factory=dict)
+    database: FileWatch | None
+    devices: dict[SysfsNumber, Device] = field(default_factory=dict)
     tree: Tree | None = None
     known: Inventory | None = None
 
@@ -96,7 +96,7 @@ class Live:
         below = [n for n, device in self.devices.items() if _touched(device, paths)]
         self._read({*below, *(event.number for event in events if event.number is not None)})
 
-    def _read(self, numbers: Iterable[Number]) -> None:
+    def _read(self, numbers: Iterable[SysfsNumber]) -> None:
         for number in numbers:
             device = self.sysfs.device(number)
             if device is None:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final
 
 from nri_inject.host.devices import udev
-from nri_inject.host.devices.device import Device, Later, Number, Part, Type
+from nri_inject.host.devices.device import Device, Later, Part, SysfsNumber, Type
 from nri_inject.text.paths import is_below
 
 _KINDS: Final[Mapping[Type, str]] = {"c": "char", "b": "block"}
@@ -35,7 +35,7 @@ class Sysfs:
         self._root = root.rstrip("/")
         self._parts: dict[str, Part | None] = {}
 
-    def numbers(self) -> Iterator[Number]:
+    def numbers(self) -> Iterator[SysfsNumber]:
         """Yield what has a number: all that can have a node."""
         for kind, directory in _KINDS.items():
             try:
@@ -47,7 +47,7 @@ class Sysfs:
                 if major.isdecimal() and minor.isdecimal():
                     yield kind, int(major), int(minor)
 
-    def device(self, number: Number) -> Device | None:
+    def device(self, number: SysfsNumber) -> Device | None:
         """Return the device that the kernel has under a number now; None without a node."""
         kind, major, minor = number
         link = f"/sys/dev/{_KINDS[kind]}/{major}:{minor}"

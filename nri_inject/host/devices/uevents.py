@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from nri_inject.host.devices.device import Number
+from nri_inject.host.devices.device import SysfsNumber
 from nri_inject.host.devices.sysfs import is_syspath
 
 
@@ -25,7 +25,7 @@ class Uevent:
     """Something happened to the device at `syspath`, which has or had a number if it has a node."""
 
     syspath: str
-    number: Number | None = None
+    number: SysfsNumber | None = None
 
 
 # <linux/netlink.h>, and the two groups as udev has them.
@@ -106,7 +106,7 @@ def parse(data: bytes) -> Uevent | None:
     return Uevent(syspath, _number(facts)) if is_syspath(syspath) else None
 
 
-def _number(facts: Mapping[str, str]) -> Number | None:
+def _number(facts: Mapping[str, str]) -> SysfsNumber | None:
     try:
         major, minor = int(facts["MAJOR"]), int(facts["MINOR"])
     except (KeyError, ValueError):

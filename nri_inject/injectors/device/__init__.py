@@ -5,5 +5,5 @@ read one group of kinds each, `wish` is what they share. Plugins import `inject`
 """
 
 from nri_inject.injectors.device.injector import KINDS as KINDS
-from nri_inject.injectors.device.injector import Kind as Kind
+from nri_inject.injectors.device.injector import AnnotationKind as AnnotationKind
 from nri_inject.injectors.device.injector import inject as inject

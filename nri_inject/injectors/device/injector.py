@@ -40,7 +40,7 @@ from nri_inject.injectors.device.wish import Wish
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kind:
+class AnnotationKind:
     """A kind of annotation.
 
     `name` is what a policy calls it. `read` makes a wish of the value, or None of one that asks
@@ -73,7 +73,7 @@ def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
     return host.permit.filter(adjustment, host, origins)
 
 
-def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
+def _asked(pod: Pod, container: Container) -> list[tuple[AnnotationKind, str, str]]:
     """Return the annotations that count for a container: kind, key and text."""
     annotations = pod.annotations
     # Most containers request nothing, and this runs for each of them.
@@ -90,7 +90,12 @@ def _asked(pod: Pod, container: Container) -> list[tuple[Kind, str, str]]:
 
 
 def _add(
-    adjustment: Adjustment, kind: Kind, key: str, text: str, host: Host, container: Container
+    adjustment: Adjustment,
+    kind: AnnotationKind,
+    key: str,
+    text: str,
+    host: Host,
+    container: Container,
 ) -> list[str]:
     """Add what one annotation requests, and return its faults."""
     wish, sentences = _reading(kind, key, text, host.budget)
@@ -125,7 +130,7 @@ _STEPS_PER_FAULT: Final = 50
 Reading: TypeAlias = tuple[Wish | None, tuple[str, ...]]
 
 
-def _reading(kind: Kind, key: str, text: str, budget: Budget) -> Reading:
+def _reading(kind: AnnotationKind, key: str, text: str, budget: Budget) -> Reading:
     spend = partial(budget.spend, f"annotation {plain(key)}: reading it")
     if len(text) > _LONGEST_REMEMBERED or "*" in text:
         return _read(kind, text, spend)
@@ -134,7 +139,7 @@ def _reading(kind: Kind, key: str, text: str, budget: Budget) -> Reading:
     return reading
 
 
-def _read(kind: Kind, text: str, spend: Spend) -> Reading:
+def _read(kind: AnnotationKind, text: str, spend: Spend) -> Reading:
     try:
         value = yamltext.load(text, spend=spend)
         return (None if value is None else kind.read(value)), ()
@@ -146,7 +151,7 @@ def _read(kind: Kind, text: str, spend: Spend) -> Reading:
 
 
 @lru_cache(maxsize=_MOST_REMEMBERED)
-def _remembered(kind: Kind, text: str) -> tuple[Reading, int]:
+def _remembered(kind: AnnotationKind, text: str) -> tuple[Reading, int]:
     """Return a reading, and the steps that it costs each container, cached or not."""
     steps: list[int] = []
     return _read(kind, text, steps.append), sum(steps)
@@ -158,38 +163,40 @@ _NEW: Final = "noderesource.dev"
 _OLD: Final = "nri.io"
 
 KINDS: Final = (
-    Kind("devices", f"devices.{_NEW}", f"devices.{_OLD}", read_devices, "devices"),
-    Kind("mounts", f"mounts.{_NEW}", f"mounts.{_OLD}", read_mounts, "mounts"),
-    Kind(
+    AnnotationKind("devices", f"devices.{_NEW}", f"devices.{_OLD}", read_devices, "devices"),
+    AnnotationKind("mounts", f"mounts.{_NEW}", f"mounts.{_OLD}", read_mounts, "mounts"),
+    AnnotationKind(
         "io_priority",
         f"io-priority.{_NEW}",
         f"io-priority.{_OLD}",
         read_io_priority,
         "io_priority",
     ),
-    Kind(
+    AnnotationKind(
         "scheduling_policy",
         f"scheduling-policy.{_NEW}",
         f"scheduling-policy.{_OLD}",
         read_scheduler,
         "scheduler",
     ),
-    Kind(
+    AnnotationKind(
         "network_devices",
         f"network-devices.{_NEW}",
         f"network-devices.{_OLD}",
         read_net_devices,
         "net_devices",
     ),
-    Kind("sysctl", f"sysctl.{_NEW}", "", read_sysctl, "sysctl"),
-    Kind(
+    AnnotationKind("sysctl", f"sysctl.{_NEW}", "", read_sysctl, "sysctl"),
+    AnnotationKind(
         "memory_policy",
         f"memory-policy.{_NEW}",
         f"memory-policy.{_OLD}",
         read_memory_policy,
         "memory_policy",
     ),
-    Kind("ulimits", f"ulimits.{_NEW}", "ulimits.nri.containerd.io", read_ulimits, "rlimits"),
+    AnnotationKind(
+        "ulimits", f"ulimits.{_NEW}", "ulimits.nri.containerd.io", read_ulimits, "rlimits"
+    ),
 )
 
 _PREFIXES: Final = frozenset(

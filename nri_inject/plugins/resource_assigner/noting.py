@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from nri_inject.plugins.resource_assigner import cpulist
 from nri_inject.plugins.resource_assigner.cpulist import Cpus
-from nri_inject.plugins.resource_assigner.pools import Placed, Pools, Subject
+from nri_inject.plugins.resource_assigner.pools import CpuSubject, Placed, Pools
 from nri_inject.service.health.notes import Notes
 
 _CONTAINER: Final = "container/"
@@ -18,7 +18,7 @@ _ASKING: Final = "asking"
 class Noted(NamedTuple):
     """The containers with their CPUs, those that do not exist yet, and whether updates wait."""
 
-    existing: list[tuple[Subject, Cpus]]
+    existing: list[tuple[CpuSubject, Cpus]]
     pending: frozenset[str]
     is_asking: bool
 
@@ -28,7 +28,7 @@ def read(notes: Notes) -> Noted:
     existing, pending = [], set()
     for container_id, value in notes.items(_CONTAINER).items():
         noted = json.loads(value)
-        existing.append((Subject(**noted["subject"]), cpulist.read(noted["own"])))
+        existing.append((CpuSubject(**noted["subject"]), cpulist.read(noted["own"])))
         if noted["pending"]:
             pending.add(container_id)
     return Noted(existing, frozenset(pending), notes.get(_ASKING) is not None)

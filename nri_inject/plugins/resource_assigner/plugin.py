@@ -18,13 +18,13 @@ from nri_inject.api import (
     Pod,
 )
 from nri_inject.errors import ConfigError, NriError
-from nri_inject.host.watch import Watch
+from nri_inject.host.watch import FileWatch
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.resource_assigner import cpulist, noting, topology
 from nri_inject.plugins.resource_assigner.pools import (
     ANNOTATION,
+    CpuRules,
     Pools,
-    Rules,
     adopt,
     cpuset_of,
     reconcile,
@@ -47,14 +47,14 @@ MAX_PODS: Final = 8 << 20
 """How many bytes of the pods that exist are kept while a runtime reports them."""
 
 
-def rules_of(configured: Config) -> Rules:
+def rules_of(configured: Config) -> CpuRules:
     """Return the rules of a configuration; ConfigError for an invalid list of CPUs."""
     section = configured.resource_assigner
     try:
         reserved = cpulist.read(str(section.reserved))
     except ValueError as error:
         raise ConfigError(f"resource_assigner: reserved: {error}") from error
-    return Rules(
+    return CpuRules(
         reserved=reserved,
         reserved_namespaces=section.reserved_namespaces,
         whole_cpus=section.whole_cpus,
@@ -285,7 +285,7 @@ class _Followed:
     def __init__(self, path: str, changed: Callable[[str], None]) -> None:
         self._path = path
         self._changed = changed
-        self._watch = Watch([])
+        self._watch = FileWatch([])
         self._watch.follow([path])
 
     def __repr__(self) -> str:

@@ -34,7 +34,7 @@ _MAX_ASKED: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class CpuRules:
     """What an admin decides.
 
     `reserved` are the CPUs of the pool for containers in `reserved_namespaces`; without any, those
@@ -52,7 +52,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class CpuSubject:
     """What of a container decides on its CPUs.
 
     `key` and `asked` are the annotation that counts, empty and None without one. `shares`,
@@ -73,14 +73,14 @@ class Subject:
     guaranteed: bool = False
 
 
-def subject_of(pod: Pod, container: Container, changed: LinuxResources | None = None) -> Subject:
+def subject_of(pod: Pod, container: Container, changed: LinuxResources | None = None) -> CpuSubject:
     """Return the facts that decide on a container's CPUs; `changed` has those of an update."""
     name = container_name(container)
     key, asked = find(pod.annotations, ANNOTATION, "", name) or ("", None)
     now, new = container.linux.resources, changed or LinuxResources()
     limit = new.memory.limit.value or now.memory.limit.value
     tier = pod.linux.cgroup_parent
-    return Subject(
+    return CpuSubject(
         id=container.id,
         pod_id=pod.id or container.pod_sandbox_id,
         name=name,
@@ -96,7 +96,7 @@ def subject_of(pod: Pod, container: Container, changed: LinuxResources | None = 
     )
 
 
-def exclusive_count(subject: Subject, rules: Rules) -> int:
+def exclusive_count(subject: CpuSubject, rules: CpuRules) -> int:
     """Return how many CPUs a container is to have for itself; 0 if it is to be in a pool.
 
     Raises RequestError for an annotation that is no number, or more than it may request.
@@ -108,7 +108,7 @@ def exclusive_count(subject: Subject, rules: Rules) -> int:
     return count if rules.whole_cpus and subject.guaranteed and is_whole else 0
 
 
-def _asked_count(subject: Subject, text: str, rules: Rules) -> int:
+def _asked_count(subject: CpuSubject, text: str, rules: CpuRules) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 6):
         raise _refusal(subject, f"{quoted(text)} is not a number of CPUs, such as 2")
     count, requested = int(text), subject.shares // _SHARES
@@ -121,7 +121,7 @@ def _asked_count(subject: Subject, text: str, rules: Rules) -> int:
     return count
 
 
-def _refusal(subject: Subject, sentence: str) -> RequestError:
+def _refusal(subject: CpuSubject, sentence: str) -> RequestError:
     fault = f"annotation {plain(subject.key)}: {sentence}" if subject.key else sentence
     return RequestError([fault], where=subject.where)
 
@@ -149,7 +149,7 @@ def cpuset_of(container: Container) -> Cpuset:
 class Placed(NamedTuple):
     """A container, and the CPUs that it has for itself, none if it is in a pool."""
 
-    subject: Subject
+    subject: CpuSubject
     own: Cpus = frozenset()
 
 
@@ -161,7 +161,7 @@ class Pools:
     """
 
     topology: Topology
-    rules: Rules
+    rules: CpuRules
     placed: Mapping[str, Placed] = field(default_factory=dict)
     pending: frozenset[str] = frozenset()
 
@@ -205,7 +205,7 @@ class Pools:
         nodes = self.topology.nodes_of(cpus) if self.rules.memory_nodes else frozenset()
         return Cpuset(cpulist.format_cpu_list(cpus), cpulist.format_cpu_list(nodes))
 
-    def create(self, subject: Subject) -> Pools:
+    def create(self, subject: CpuSubject) -> Pools:
         """Place a container that is to be created; RequestError if it cannot have what it requests.
 
         It takes the place of one of the same name in the same pod whose creation never came to
@@ -221,10 +221,10 @@ class Pools:
         return dataclasses.replace(pools, pending=pools.pending | {subject.id})
 
     @staticmethod
-    def _is_same(one: Subject, other: Subject) -> bool:
+    def _is_same(one: CpuSubject, other: CpuSubject) -> bool:
         return (one.pod_id, one.name) == (other.pod_id, other.name)
 
-    def place(self, subject: Subject) -> Pools:
+    def place(self, subject: CpuSubject) -> Pools:
         """Place a container, new or with other wishes than before; RequestError as in `create`.
 
         One that had CPUs of its own keeps as many of them as it still wants.
@@ -236,7 +236,7 @@ class Pools:
         more = self._taken(subject, count - len(own), count, near=own)
         return self.put(Placed(subject, own | more))
 
-    def _taken(self, subject: Subject, more: int, count: int, near: Cpus) -> Cpus:
+    def _taken(self, subject: CpuSubject, more: int, count: int, near: Cpus) -> Cpus:
         free = self.shared
         if more > len(free) - 1:
             raise _refusal(subject, self._shortage(count, len(free), len(near)))
@@ -282,7 +282,7 @@ class Pools:
 
 
 def reconcile(
-    topology: Topology, rules: Rules, existing: Sequence[tuple[Subject, Cpus]]
+    topology: Topology, rules: CpuRules, existing: Sequence[tuple[CpuSubject, Cpus]]
 ) -> tuple[Pools, list[str]]:
     """Return the pools for existing containers with these CPUs, and the differences.
 
@@ -292,7 +292,7 @@ def reconcile(
     it requests as many as another.
     """
     pools, notes = Pools(topology, rules), []
-    moving: list[tuple[Subject, Cpus]] = []
+    moving: list[tuple[CpuSubject, Cpus]] = []
     for subject, cpus in sorted(existing, key=lambda entry: (-len(entry[1]), entry[0].id)):
         if cpus and len(cpus) == _count(subject, rules) and cpus < pools.shared:
             pools = pools.put(Placed(subject, cpus))
@@ -312,7 +312,7 @@ def reconcile(
     return pools, notes
 
 
-def adopt(pools: Pools, subject: Subject) -> tuple[Pools, str]:
+def adopt(pools: Pools, subject: CpuSubject) -> tuple[Pools, str]:
     """Place a container that already exists.
 
     It cannot be refused any more: if it cannot have what it requests, it shares, and the sentence
@@ -324,7 +324,7 @@ def adopt(pools: Pools, subject: Subject) -> tuple[Pools, str]:
         return pools.put(Placed(subject)), f"{error}; until then it uses the shared CPUs"
 
 
-def _count(subject: Subject, rules: Rules) -> int:
+def _count(subject: CpuSubject, rules: CpuRules) -> int:
     try:
         return exclusive_count(subject, rules)
     except RequestError:

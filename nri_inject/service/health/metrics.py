@@ -30,11 +30,11 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MAX_CONNECTIONS: Final = 8
 _LONGEST_REQUEST: Final = 1 << 14
 
-Document = Callable[[], Mapping[str, Any]]
+StatusOf = Callable[[], Mapping[str, Any]]
 
 
 class _Collector(Collector):
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: StatusOf) -> None:
         self._document = document
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
@@ -76,7 +76,7 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=float(value))
 
 
-def exposition(document: Document) -> bytes:
+def exposition(document: StatusOf) -> bytes:
     """Return the metrics as text, in Prometheus' exposition format 0.0.4."""
     registry = CollectorRegistry()
     registry.register(_Collector(document))
@@ -89,7 +89,7 @@ class Endpoint:
     Of many that connect and say nothing, the oldest has to go.
     """
 
-    def __init__(self, address: str, document: Document, stub: Stub) -> None:
+    def __init__(self, address: str, document: StatusOf, stub: Stub) -> None:
         self._document = document
         self._stub = stub
         self._open: list[_Scrape] = []

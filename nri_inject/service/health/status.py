@@ -44,7 +44,7 @@ def directory(environ: Mapping[str, str] = os.environ) -> str:
     return environ.get(VARIABLE, DIRECTORY)
 
 
-class _Reader:
+class _SlowClient:
     """A client whose socket was full before the document was sent."""
 
     def __init__(self, connection: socket.socket, rest: bytes) -> None:
@@ -66,7 +66,7 @@ class StatusSocket:
         self, where: str, title: str, document: Callable[[], Mapping[str, Any]], pid: int = 0
     ) -> None:
         self._document = document
-        self._readers: dict[int, _Reader] = {}
+        self._readers: dict[int, _SlowClient] = {}
         self._timer = -1
         self.path = f"{where}/{title}.{pid or os.getpid()}.sock"
         _make_directory(Path(where))
@@ -116,9 +116,9 @@ class StatusSocket:
             except OSError:  # no client waits any more, or it has gone
                 return
             connection.setblocking(False)
-            self._add(_Reader(connection, answer))
+            self._add(_SlowClient(connection, answer))
 
-    def _add(self, reader: _Reader) -> None:
+    def _add(self, reader: _SlowClient) -> None:
         """Send what fits at once, nearly always all of it, and keep the rest."""
         if len(self._readers) == MAX_READERS:
             self._end(next(iter(self._readers.values())))
@@ -129,7 +129,7 @@ class StatusSocket:
             self._timer = timer(MAX_READING)
             self._epoll.register(self._timer, select.EPOLLIN)
 
-    def _send(self, reader: _Reader) -> None:
+    def _send(self, reader: _SlowClient) -> None:
         try:
             sent = reader.connection.send(reader.rest, socket.MSG_NOSIGNAL)
         except BlockingIOError:
@@ -146,7 +146,7 @@ class StatusSocket:
             if now >= reader.deadline:
                 self._end(reader)
 
-    def _end(self, reader: _Reader) -> None:
+    def _end(self, reader: _SlowClient) -> None:
         self._epoll.unregister(reader.connection)
         del self._readers[reader.connection.fileno()]
         reader.connection.close()

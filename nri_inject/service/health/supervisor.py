@@ -70,7 +70,7 @@ class Remembering(Protocol):
         """Note what the next worker needs; one that `resumes` begins with what is noted."""
 
 
-class _Part(Protocol):
+class _HeldWatch(Protocol):
     """A watch of the stub's loop that holds something to be given back."""
 
     def fileno(self) -> int: ...
@@ -80,7 +80,7 @@ class _Part(Protocol):
     def close(self) -> None: ...
 
 
-P = TypeVar("P", bound=_Part)
+P = TypeVar("P", bound=_HeldWatch)
 
 
 class Supervisor:

@@ -10,13 +10,13 @@ from typing import Final, NamedTuple
 
 from nri_inject.wire import mux, ttrpc
 from nri_inject.wire.mux import FIRST_PAYLOAD, PLUGIN_CHANNEL, RUNTIME_CHANNEL
-from nri_inject.wire.ttrpc import Type
+from nri_inject.wire.ttrpc import MessageType
 
 _HEADERS: Final = struct.Struct(">IIIIBB")  # of a frame, and of the message that begins in it
 _FRAME_HEADER: Final = 8
 _HEADER: Final = 10
 _STREAM: Final = slice(12, 16)
-_KINDS: Final = frozenset(Type)
+_KINDS: Final = frozenset(MessageType)
 
 
 class Message(NamedTuple):
@@ -43,7 +43,7 @@ class Message(NamedTuple):
         return b"".join(pieces)[_HEADER:]
 
 
-def message(channel: int, stream: int, kind: Type, data: bytes) -> Message:
+def message(channel: int, stream: int, kind: MessageType, data: bytes) -> Message:
     """Make a message of its data."""
     return Message(channel, stream, kind, mux.frames(channel, ttrpc.encode(stream, kind, data)))
 
@@ -83,5 +83,5 @@ def _whole(data: bytes) -> Message | None:
 def _framed(channel: int, one: ttrpc.Message) -> Message:
     if one.data is None:
         return Message(channel, one.stream, one.type, None)
-    encoded = ttrpc.encode(one.stream, Type(one.type), one.data)
+    encoded = ttrpc.encode(one.stream, MessageType(one.type), one.data)
     return Message(channel, one.stream, one.type, mux.frames(channel, encoded))

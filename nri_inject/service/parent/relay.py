@@ -23,7 +23,7 @@ from nri_inject.service.parent.naming import (
     subject_of,
 )
 from nri_inject.wire.mux import PLUGIN_CHANNEL, RUNTIME_CHANNEL
-from nri_inject.wire.ttrpc import Code, Type
+from nri_inject.wire.ttrpc import Code, MessageType
 
 REQUEST_TIMEOUT: Final = 2.0
 """How long a runtime waits for an answer unless it says otherwise, in seconds (NRI 0.12)."""
@@ -118,9 +118,9 @@ class Relay:
     def from_runtime(self, data: bytes, now: float) -> None:
         """Take bytes of the runtime's."""
         for told in self._runtime.receive(data):
-            if told.channel == PLUGIN_CHANNEL and told.kind == Type.REQUEST:
+            if told.channel == PLUGIN_CHANNEL and told.kind == MessageType.REQUEST:
                 self._requested(told, now)
-            elif told.channel == RUNTIME_CHANNEL and told.kind == Type.RESPONSE:
+            elif told.channel == RUNTIME_CHANNEL and told.kind == MessageType.RESPONSE:
                 self._runtime_answered(told)
 
     def _requested(self, told: Message, now: float) -> None:
@@ -170,9 +170,9 @@ class Relay:
     def from_worker(self, data: bytes, now: float) -> None:
         """Take bytes of the worker's."""
         for told in self._worker.receive(data):
-            if told.channel == PLUGIN_CHANNEL and told.kind == Type.RESPONSE:
+            if told.channel == PLUGIN_CHANNEL and told.kind == MessageType.RESPONSE:
                 self._answered(told, now)
-            elif told.channel == RUNTIME_CHANNEL and told.kind == Type.REQUEST:
+            elif told.channel == RUNTIME_CHANNEL and told.kind == MessageType.REQUEST:
                 self._called(told)
 
     def _answered(self, told: Message, now: float) -> None:
@@ -194,7 +194,7 @@ class Relay:
             self.configured = True
         elif not expects_more(answer.data):
             self.synchronized = True
-            nothing = message(PLUGIN_CHANNEL, answer.stream, Type.REQUEST, _NOTHING_EXISTS)
+            nothing = message(PLUGIN_CHANNEL, answer.stream, MessageType.REQUEST, _NOTHING_EXISTS)
             self._history = [*self._history[:1], nothing]
             self._history_bytes = 0
 
@@ -329,4 +329,4 @@ def _may_be_handshake(frames: bytes) -> bool:
 
 def _response(stream: int, response: ttrpc_pb2.Response) -> bytes:
     data = response.SerializeToString()
-    return message(PLUGIN_CHANNEL, stream, Type.RESPONSE, data).frames or b""
+    return message(PLUGIN_CHANNEL, stream, MessageType.RESPONSE, data).frames or b""

@@ -20,7 +20,7 @@ from nri_inject.host.devices.selectors import parse
 from nri_inject.host.devices.source import HostInventory
 from nri_inject.host.devices.sysfs import Sysfs
 from nri_inject.host.devices.uevents import Uevent, Uevents
-from nri_inject.host.watch import Watch
+from nri_inject.host.watch import FileWatch
 
 pytestmark = pytest.mark.slow
 
@@ -178,7 +178,7 @@ def test_properties_are_asked_for_anew_when_udevs_database_changes(tmp_path: Pat
     database = tmp_path / "data"
     database.mkdir()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    events, watch = Uevents(ours), Watch([str(database)])
+    events, watch = Uevents(ours), FileWatch([str(database)])
     live = Live(str(root), Sysfs(str(root)), events, watch)
 
     def model() -> str | None:

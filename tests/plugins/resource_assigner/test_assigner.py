@@ -18,8 +18,8 @@ from nri_inject.plugin import Plugin
 from nri_inject.plugins.resource_assigner.plugin import MAX_PODS, ResourceAssigner, rules_of
 from nri_inject.plugins.resource_assigner.pools import ANNOTATION
 from nri_inject.service.base import Options
+from nri_inject.service.config import AssignerConfig as Settings
 from nri_inject.service.config import Config
-from nri_inject.service.config import ResourceAssigner as Settings
 from nri_inject.stub import Callback, Stub
 
 FOUR = host(cores=4)

@@ -12,10 +12,10 @@ from support.properties import examples
 from nri_inject.errors import RequestError
 from nri_inject.plugins.resource_assigner.cpulist import Cpus, read
 from nri_inject.plugins.resource_assigner.pools import (
+    CpuRules,
     Cpuset,
+    CpuSubject,
     Pools,
-    Rules,
-    Subject,
     exclusive_count,
     reconcile,
     subject_of,
@@ -55,7 +55,7 @@ class Node:
                 self.has[update.container_id] = Cpuset(cpu.cpus, cpu.mems)
         self.pools = pools
 
-    def create(self, subject: Subject) -> None:
+    def create(self, subject: CpuSubject) -> None:
         if subject.id in self.pools.placed:
             return
         pools = self.pools.create(subject)
@@ -81,7 +81,7 @@ class Node:
             self.has.pop(container_id, None)
         self.tell(self.pools.without(container_ids))
 
-    def existing(self) -> list[tuple[Subject, Cpus]]:
+    def existing(self) -> list[tuple[CpuSubject, Cpus]]:
         return [
             (placed.subject, read(self.has[container_id].cpus))
             for container_id, placed in self.pools.placed.items()
@@ -111,7 +111,7 @@ class Node:
         self.tell(pools)
 
 
-def exclusive(subject: Subject, rules: Rules) -> int:
+def exclusive(subject: CpuSubject, rules: CpuRules) -> int:
     """Return how many CPUs a container requests for itself, 0 if its request cannot be read."""
     try:
         return exclusive_count(subject, rules)
@@ -168,7 +168,7 @@ def check(node: Node) -> None:
 @examples(300)
 @given(hosts, histories)
 def test_whatever_happens(topology: Topology, history: list[tuple[str, str, float, str]]) -> None:
-    node = Node(Pools(topology, Rules()), {})
+    node = Node(Pools(topology, CpuRules()), {})
     for what, name, cpus, namespace in history:
         before = node.pools
         try:
