@@ -82,8 +82,17 @@ def play(peer: Peer, request: CreateContainerRequest, times: int) -> list[float]
 
 
 def resident(pid: int | str | None) -> int:
-    """Return a process's resident memory in kB."""
-    return kilobytes(Path(f"/proc/{pid}/status").read_text())
+    """Return a process's resident memory in kB, and what its children have beside it."""
+    own = kilobytes(Path(f"/proc/{pid}/status").read_text())
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    children = "".join((task / "children").read_text() for task in tasks).split()
+    return own + sum(map(_private, children))
+
+
+def _private(pid: str) -> int:
+    """Return the memory that a process shares with no other, in kB."""
+    words = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
+    return sum(int(line[1]) for line in words if line[0].startswith("Private_"))
 
 
 def kilobytes(status: str) -> int:

@@ -145,6 +145,11 @@ def only_tells(method: str, request: Message) -> bool:
     pod over it (CRI-O).
     """
     field, _ = _handler_of(method, request)
+    return tells_only(field)
+
+
+def tells_only(field: str) -> bool:
+    """Tell the same of the field of Plugin that a request is for."""
     return field.startswith(("post_", "remove_", "stop_pod", "shutdown"))
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.children import children
+from support.children import children, family
 from support.lives import live
 
 from nri_inject.errors import NriError
@@ -25,11 +25,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 
 def used(pid: int) -> tuple[int, int]:
-    """Return the resident memory in kB and the number of open descriptors of a process."""
-    process = Path(f"/proc/{pid}")
-    fields = (line.split() for line in (process / "status").read_text().splitlines())
-    resident = next(int(words[1]) for words in fields if words[0] == "VmRSS:")
-    return resident, len([*(process / "fd").iterdir()])
+    """Return the resident memory in kB and the number of open descriptors of a service."""
+    resident = descriptors = 0
+    for process in (Path(f"/proc/{member}") for member in family(pid)):
+        fields = (line.split() for line in (process / "status").read_text().splitlines())
+        resident += next(int(words[1]) for words in fields if words[0] == "VmRSS:")
+        descriptors += len([*(process / "fd").iterdir()])
+    return resident, descriptors
 
 
 def live_through(runtime: FakeRuntime, number: int) -> None:

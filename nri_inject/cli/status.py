@@ -100,6 +100,8 @@ def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:
     by = f" by {said['runtime']}" if said["runtime"] else ""
     since = said["synchronized"] or said["configured"] or said["started"]
     yield f"{said['plugin']}  {said['phase']}{by} since {since}, process {said['pid']}"
+    if failures := said.get("worker", {}).get("failures"):
+        yield f"  workers     {failures} died or hung, and were replaced"
     counts = ", ".join(f"{count} {word}" for word, count in said["containers"].items())
     yield f"  containers  {counts}"
     if no_answer := _NO_ANSWER.get(said.get("no_answer", "")):

@@ -92,7 +92,8 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-NotifyAccess=main
+# The worker says READY, its parent answers the watchdog.
+NotifyAccess=all
 ExecStart={command}
 Restart=always
 RestartSec=2

@@ -304,6 +304,11 @@ class Differ:
         self._output.enqueue(render, len(old) + len(seen))
 
 
+def _places(options: Options, configured: Config) -> int:
+    settings = config.with_options(configured.differ, options.own)
+    return len(checked_indices(settings.indices))
+
+
 def _parameters() -> Sequence[Any]:
     import click
 
@@ -329,6 +334,7 @@ main: Final = Command(
     name="differ",
     idx="99",
     service=Differ,
+    connections=_places,
     parameters=_parameters,
     help="Show what plugins changed in containers.",
     example="nri-differ --indices 00,25,99",

@@ -77,6 +77,8 @@ _NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     "container": ("id", "pod_sandbox_id", "name"),
 }
 
+_PID: Final = os.getpid()  # of the service, whichever of its workers has imported this
+
 MAX_HELD: Final = 16 << 20
 """How many bytes of containers may wait for their pod's name while a runtime synchronizes."""
 
@@ -283,7 +285,7 @@ class Logger:
             handlers["synchronize_part"] = self._synchronize_part
         if "validate_container_adjustment" in handlers:
             handlers["validate_container_adjustment"] = self._validate
-        adjustment = changes(settings, f"logger-pid-{os.getpid()}")
+        adjustment = changes(settings, f"logger-pid-{_PID}")
         if adjustment is not None:
             tell = handlers.get("create_container")
             handlers["create_container"] = partial(_adjusting, adjustment, tell)

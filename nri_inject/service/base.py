@@ -5,12 +5,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from nri_inject.plugin import Plugin
 from nri_inject.service import config, logs
 from nri_inject.service.config import Config
 from nri_inject.stub import DEFAULT_SOCKET, Stub
+
+FAILED: Final = 1
+"""The exit status of a service that the runtime refuses, or that loses its one connection."""
+
+MISUSED: Final = 2
+"""The exit status for options or a configuration that cannot be used."""
+
+LOST: Final = 3
+"""The exit status of a worker whose connection ended before the handshake was over."""
+
+CRASHED: Final = 70
+"""The exit status of a worker with a bug (EX_SOFTWARE in <sysexits.h>)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +43,7 @@ class Options:
     metrics_address: str = ""
     log_format: logs.LogFormat = "text"
     verbosity: int = logs.USUAL
+    worker: bool = True
     own: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -17,12 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nri_inject import stub
-from nri_inject.errors import NriError
+from nri_inject.errors import ConnectionLost, NriError
+from nri_inject.plugin import Plugin
 from nri_inject.service import logs
-from nri_inject.service.base import Options, Service, with_options
+from nri_inject.service.base import FAILED as FAILED
+from nri_inject.service.base import LOST, Options, Service, with_options
+from nri_inject.service.base import MISUSED as MISUSED
 from nri_inject.service.config import Config
 from nri_inject.service.config_file import ConfigFile
+from nri_inject.service.health.life import Life
+from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.supervisor import Supervisor
+from nri_inject.service.parent.process import Parent
 from nri_inject.stub import Stub
 from nri_inject.text.names import split_plugin
 
@@ -31,8 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FAILED: Final = 1
-MISUSED: Final = 2
+_NO_DEADLINE: Final = stub.Limits(handshake_timeout=1e6)  # the parent has one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +47,8 @@ class Command:
 
     `service` makes the service; it raises ConfigError or ValueError for options that it cannot
     use. `parameters` returns the click options that no other command has; it is called only when
-    there are arguments, so a launched plugin imports no parser.
+    there are arguments, so a launched plugin imports no parser. `connections` says how many the
+    service has to a runtime that did not launch it.
     """
 
     name: str
@@ -50,6 +57,7 @@ class Command:
     help: str
     example: str
     parameters: Callable[[], Sequence[Any]] = tuple
+    connections: Callable[[Options, Config], int] = lambda _options, _configured: 1
 
     def __call__(self) -> None:
         """Be the program: the entry point of the console script."""
@@ -96,26 +104,88 @@ def identity(command: Command, program: str, environ: Mapping[str, str]) -> tupl
 
 
 def run(command: Command, options: Options) -> int:
-    """Serve until the runtime or a signal ends it; return the exit status."""
+    """Serve until the runtime or a signal ends it; return the exit status.
+
+    A worker serves, and this process holds its connection; with `--no-worker` it serves itself.
+    """
     logs.configure(options.log_format, options.verbosity)
     try:
-        file = ConfigFile(options.config, options) if options.config else None
-        configured = file.current() if file else with_options(Config(), options)
-        logs.send_to(configured.log_target)
+        file, configured = configuration_of(options)
+        if file is not None:
+            file.close()  # who serves follows it
+        connection = stub.launched_connection(os.environ)
+        count = 1 if connection else command.connections(options, configured)
+    except NriError as error:
+        log.error("%s", error)
+        return FAILED if isinstance(error, ConnectionLost) else MISUSED
+    if not options.worker:
+        running = partial(Stub, connection=connection, socket_path=options.socket_path)
+        status = serve(command, options, running)
+        return FAILED if status == LOST else status
+    parent = Parent(
+        Worker(command, options, connection is not None, Life(notes=Notes())),
+        f"{options.idx}-{options.name}",
+        given=connection,
+        socket_path=options.socket_path,
+        count=count,
+    )
+    return parent.run()
+
+
+def configuration_of(options: Options) -> tuple[ConfigFile | None, Config]:
+    """Return the configuration and its file, if it has one; send the log where it says."""
+    file = ConfigFile(options.config, options) if options.config else None
+    configured = file.current() if file else with_options(Config(), options)
+    logs.send_to(configured.log_target)
+    return file, configured
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What each worker of a parent does: serve, with the life that all workers share."""
+
+    command: Command
+    options: Options
+    is_launched: bool
+    life: Life
+
+    def __call__(self, held: Sequence[socket.socket], *, resumes: bool, failures: int) -> int:
+        """Serve on connections that the parent holds; return the exit status."""
+        self.life.resumes, self.life.failures = resumes, failures
+        if self.life.notes is not None:
+            self.life.notes.inherit()
+        running = partial(Stub, held=held, limits=_NO_DEADLINE)
+        if self.is_launched:
+            running = partial(Stub, connection=held[0])
+        return serve(self.command, self.options, running, self.life)
+
+
+def serve(
+    command: Command,
+    options: Options,
+    stub_of: Callable[[Plugin], Stub],
+    life: Life | None = None,
+) -> int:
+    """Make the service and run it on a stub; return the exit status."""
+    try:
+        file, configured = configuration_of(options)
         service = Supervisor(
             command.service(options, configured),
             config_file=file,
             metrics_address=options.metrics_address or configured.metrics_address,
+            life=life,
         )
     except (NriError, ValueError) as error:
         log.error("%s", error)
         return MISUSED
     try:
-        connection = stub.launched_connection(os.environ)
-        running = Stub(service.plugin, connection=connection, socket_path=options.socket_path)
+        running = stub_of(service.plugin)
         with closing(service):
             service.attach(running)
             running.run()
+    except ConnectionLost as error:
+        log.log(logging.ERROR if running.launched else logging.WARNING, "%s", error)
+        return LOST
     except NriError as error:
         log.error("%s", error)
         return FAILED

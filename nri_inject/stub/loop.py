@@ -74,9 +74,13 @@ class Loop:
         if self._functions.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
-    def wait_for_room(self, descriptor: int, wanted: bool) -> None:
-        """Wait until the descriptor can be written to instead of read, or read again."""
-        self._epoll.modify(descriptor, select.EPOLLOUT if wanted else select.EPOLLIN)
+    def wait_for_room(self, descriptor: int, wanted: bool, *, reads: bool = False) -> None:
+        """Wait until the descriptor can be written to instead of read, or read again.
+
+        With `reads` it is read meanwhile, too.
+        """
+        room = select.EPOLLOUT | (select.EPOLLIN if reads else 0)
+        self._epoll.modify(descriptor, room if wanted else select.EPOLLIN)
 
     def watch(self, watch: Watch) -> None:
         """Call `watch.ready`; a watch that fails is logged and removed."""

@@ -38,7 +38,8 @@ class Stub(OldNames):
 
     `connection` is a connected socket of a runtime that launched the plugin; `run` ends when the
     runtime closes it. Without it `run` dials `socket_path`, and dials again, with growing pauses,
-    whenever the connection is lost; it ends on SIGTERM and SIGINT.
+    whenever the connection is lost; it ends on SIGTERM and SIGINT. `held` are connections that
+    another process holds for us, one for each plugin: `run` serves them and ends with them.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Stub(OldNames):
         plugin: Plugin,
         *,
         connection: socket.socket | None = None,
+        held: Sequence[socket.socket] = (),
         socket_path: str = DEFAULT_SOCKET,
         watches: Iterable[Watch] = (),
         limits: Limits = DEFAULT_LIMITS,
@@ -54,6 +56,7 @@ class Stub(OldNames):
         self._others: list[Plugin] = []
         self._observer: Observer | None = None
         self._given = connection
+        self._held = held
         self._path = socket_path
         self._limits = limits
         self._updates = UpdateQueue()
@@ -74,6 +77,8 @@ class Stub(OldNames):
     def phase(self) -> Phase:
         """The progress of the first plugin's handshake."""
         phase = self._connections[0].phase if self._connections else "ended"
+        if self._held and phase == "registering":  # the runtime may not be there yet
+            return "disconnected"
         return "disconnected" if phase == "leaving" or phase == "ended" else phase
 
     def add_plugin(self, plugin: Plugin) -> None:
@@ -156,6 +161,8 @@ class Stub(OldNames):
             with self._loop.stopped_by_signals():
                 if self._given is not None:
                     self._serve([self._given])
+                elif self._held:
+                    self._serve(self._held)
                 else:
                     self._serve_and_reconnect()
         finally:

@@ -5,6 +5,8 @@ An empty message within a message takes two bytes on the wire, and hundreds in m
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 MAX_FIELDS: Final = 1 << 17
@@ -12,6 +14,7 @@ MAX_FIELDS: Final = 1 << 17
 for each pod and each container of its part, any other message a handful."""
 
 _VARINT, _FIXED64, _LENGTH, _START, _END, _FIXED32 = range(6)
+_FIXED: Final = {_FIXED64: 8, _FIXED32: 4}
 _LONGEST_VARINT: Final = 10
 
 
@@ -48,3 +51,31 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position + index + 1
     raise ValueError("a varint has at most 10 bytes")
+
+
+def walk(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Yield number and value of each field, in order; what is no message ends it early.
+
+    This is for a reader that must outlive whatever bytes come: nothing but Python's own integers
+    and slices, and at most MAX_FIELDS fields.
+    """
+    position, end = 0, len(data)
+    with contextlib.suppress(IndexError, ValueError):
+        for _ in range(MAX_FIELDS):
+            if position >= end:
+                return
+            tag, position = _varint(data, position)
+            number, kind = tag >> 3, tag & 7
+            if kind == _VARINT:
+                value, position = _varint(data, position)
+                yield number, value
+                continue
+            length = _FIXED.get(kind, 0)
+            if kind == _LENGTH:
+                length, position = _varint(data, position)
+            elif not length:
+                return
+            if position + length > end:
+                return
+            yield number, data[position : position + length]
+            position += length

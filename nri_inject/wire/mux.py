@@ -36,6 +36,11 @@ class Demux:
         self._channel = 0
         self._missing = 0
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the next byte begins a frame."""
+        return not self._header and self._missing == 0
+
     def receive(self, data: bytes) -> list[tuple[int, bytes]]:
         """Return (channel, piece) for all of `data`, in order; no piece is empty.
 

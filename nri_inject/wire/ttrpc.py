@@ -56,6 +56,11 @@ class Decoder:
         self._wanted = _HEADER.size
         self._skip = 0
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the next byte begins a message."""
+        return not self._buffer and not self._skip
+
     def receive(self, piece: bytes) -> list[Message]:
         """Return the messages that `piece` completes, in order."""
         if self._skip:

@@ -171,6 +171,12 @@ def test_status_says_what_becomes_of_a_request_without_an_answer(
     assert served(tmp_path, said)[1].splitlines()[2] == line
 
 
+def test_status_counts_the_workers_that_were_replaced(tmp_path: Path) -> None:
+    said = document(State("20", "a", 7, failures=2), "synchronized", launched=False)
+    line = served(tmp_path, said)[1].splitlines()[1]
+    assert line == "  workers     2 died or hung, and were replaced"
+
+
 def test_status_of_hostile_names_stays_on_its_lines(tmp_path: Path) -> None:
     name = "a\nb\x1b[2J\u202e"
     state = State("20", "a", 7, runtime=name, config_error=name)
@@ -184,7 +190,7 @@ def test_status_of_hostile_names_stays_on_its_lines(tmp_path: Path) -> None:
 
 def test_status_of_a_plugin_from_before_an_upgrade_is_shown(tmp_path: Path) -> None:
     said = document(State("20", "a", 7), "synchronized", launched=False)
-    del said["uncompared"], said["notes"], said["drifted"]
+    del said["uncompared"], said["notes"], said["drifted"], said["worker"]
     status, output, _ = served(tmp_path, said)
     assert (status, output.splitlines()[-1]) == (0, "  missed      0 of 0 that were running")
 

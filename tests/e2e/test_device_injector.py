@@ -312,7 +312,7 @@ def test_preinstalled_ends_with_the_runtime(new_runtime: NewRuntime) -> None:
     install(COMMAND, daemon, "10-device-injector")
     daemon.start()
     program = str(daemon.plugin_dir / "10-device-injector")
-    assert len(_processes(program)) == 1
+    assert len(_processes(program)) == 2  # the parent and its worker
     daemon.kill()
     until(lambda: not _processes(program), f"the end of {program}")
 

@@ -18,3 +18,9 @@ def children() -> set[int]:
         if int(parent) == os.getpid():
             found.add(int(entry.name))
     return found
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and its children: a service and the worker of the moment."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *map(int, listed)]

@@ -19,7 +19,7 @@ from nri_inject.api import (
 )
 from nri_inject.errors import ConfigError, NriError
 from nri_inject.plugin import Plugin
-from nri_inject.plugins.resource_assigner import cpulist, topology
+from nri_inject.plugins.resource_assigner import cpulist, noting, topology
 from nri_inject.plugins.resource_assigner.pools import (
     ANNOTATION,
     CpuRules,
@@ -35,6 +35,7 @@ from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
+from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.records import Records
 from nri_inject.stub import Stub
 from nri_inject.text.annotations import container_name
@@ -73,6 +74,8 @@ class ResourceAssigner:
         self._topology = topology
         self._stub: Stub | None = None
         logs.send_to(configured.log_target)
+        self._notes: Notes | None = None
+        self._noted: noting.Noted | None = None
         self._failure_policy = configured.failure_policy
         self._pools = Pools(topology(), rules_of(configured))
         self._told_pods = Records(MAX_PODS)
@@ -95,6 +98,17 @@ class ResourceAssigner:
         """Send updates of containers with this stub."""
         self._stub = stub
 
+    def remember(self, notes: Notes, *, resumes: bool) -> None:
+        """Note each container's CPUs; one that resumes begins with those that are noted.
+
+        It does so when it is configured: the rules may come with the drop-in configuration.
+        """
+        self._notes = notes
+        if resumes:
+            self._noted = noting.read(notes)
+        else:
+            noting.clear(notes)
+
     def close(self) -> None:
         """Need nothing."""
 
@@ -106,7 +120,16 @@ class ResourceAssigner:
         self._told_pods, self._told_containers = Records(MAX_PODS), []
         if request.config:
             self.reconfigure(config.read(request.config, "drop-in configuration"))
+        if self._noted is not None:
+            self._resume(self._noted)
+            self._noted = None
         return dataclasses.replace(self.plugin, failure_policy=self._failure_policy)
+
+    def _resume(self, noted: noting.Noted) -> None:
+        pools, lines = reconcile(self._topology(), self._pools.rules, noted.existing)
+        self._become(dataclasses.replace(pools, pending=noted.pending), lines)
+        if noted.is_asking:  # the worker before may have died with updates that it had not sent
+            self._ask(updates({}, self._pools))
 
     def reconfigure(self, configured: Config) -> None:
         """Use other rules from now on; ConfigError, and those before stay, if they are bad."""
@@ -163,11 +186,13 @@ class ResourceAssigner:
     def create_container(self, pod: Pod, container: Container) -> CreateContainerResponse:
         """Place a container; those that share make room for it in the same answer."""
         before = self._pools
+        # A worker before this one may have died before its answer, and the others' part in it.
+        known = {} if container.id in before.pending else before.cpusets()
         self._become(before.create(subject_of(pod, container)))
         cpuset = self._pools.cpuset(container.id)
         linux = LinuxContainerAdjustment(resources=cpuset.resources())
         return CreateContainerResponse(
-            adjust=Adjustment(linux=linux), update=updates(before.cpusets(), self._pools)
+            adjust=Adjustment(linux=linux), update=updates(known, self._pools)
         )
 
     def post_create_container(self, pod: Pod, container: Container) -> None:
@@ -212,6 +237,8 @@ class ResourceAssigner:
     def _become(self, pools: Pools, notes: Iterable[str] = ()) -> None:
         """Take a new state of things, and log what is new in it."""
         before, self._pools = self._pools, pools
+        if self._notes is not None:
+            noting.write(self._notes, before, pools)
         for note in notes:
             log.warning("%s", note)
         for container_id, placed in pools.placed.items():
@@ -228,7 +255,14 @@ class ResourceAssigner:
     def _ask(self, wanted: list[ContainerUpdate]) -> None:
         """Have containers updated outside of an answer."""
         if wanted and self._stub is not None:
-            self._stub.update(wanted, _updated)
+            if self._notes is not None:
+                noting.ask(self._notes)
+            self._stub.update(wanted, self._updated)
+
+    def _updated(self, outcome: list[ContainerUpdate] | NriError) -> None:
+        if self._notes is not None:
+            noting.answered(self._notes)
+        _updated(outcome)
 
 
 def _essence_of_pod(pod: Pod) -> Pod:

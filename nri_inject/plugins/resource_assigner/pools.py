@@ -171,7 +171,8 @@ class Pools:
         if unknown:
             raise ConfigError(
                 f"reserved CPUs {cpulist.format_cpu_list(unknown)} are missing, offline or"
-                f" isolated; available CPUs: {cpulist.format_cpu_list(self.topology.all)}"
+                " isolated;"
+                f" available CPUs: {cpulist.format_cpu_list(self.topology.all)}"
             )
         if not self.topology.all - self.rules.reserved:
             raise ConfigError("all CPUs are reserved; at least one must stay shared")
@@ -213,7 +214,8 @@ class Pools:
         failed = [
             container_id
             for container_id in self.pending
-            if self._is_same(self.placed[container_id].subject, subject)
+            if container_id != subject.id
+            and self._is_same(self.placed[container_id].subject, subject)
         ]
         pools = self.without(failed).place(subject)
         return dataclasses.replace(pools, pending=pools.pending | {subject.id})

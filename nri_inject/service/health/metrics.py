@@ -45,6 +45,11 @@ class _Collector(Collector):
         for outcome, count in said["containers"].items():
             containers.add_metric([outcome], count)
         yield containers
+        yield CounterMetricFamily(
+            "nri_inject_worker_failures",
+            "Workers that died or hung, and were replaced.",
+            value=said["worker"]["failures"],
+        )
         yield _gauge(
             "nri_inject_synchronized",
             "Whether the plugin is synchronized with a runtime.",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 from nri_inject.api import Adjustment, Container, ContainerState, Pod
@@ -115,13 +115,17 @@ class Expected(Protocol):
 
 
 class DriftCheck:
-    """Compare containers with what is expected of them, a slice at a time; a Watch of the loop."""
+    """Compare containers with what is expected of them, a slice at a time; a Watch of the loop.
+
+    `on_progress` is called after each slice.
+    """
 
     _refused: Records
 
     def __init__(self, state: State, service: Expected) -> None:
         self._state = state
         self._service = service
+        self.on_progress: Callable[[], None] = lambda: None
         self._armed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_armed = False
         self._start()
@@ -162,6 +166,7 @@ class DriftCheck:
                 break
         if not self._containers:
             self._end()
+        self.on_progress()
 
     def judge(self, pod: Pod, container: Container, now: float = 0.0) -> Missed | None:
         """Report a container that was missed, and return it; or report that it has drifted.

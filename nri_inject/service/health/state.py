@@ -117,12 +117,15 @@ class State:
     says which version of the policy file is in force; None without such a file. `notes` are on what
     the plugin cannot see of the node. `no_answer` says what becomes of a request that the plugin
     does not answer: it fails, or passes over the plugin as its failure policy says, or although the
-    policy is to fail, which the runtime ignores; empty before Configure.
+    policy is to fail, which the runtime ignores; empty before Configure. `worker` is the process
+    that answers, and `failures` counts those before it that died or hung.
     """
 
     index: str
     name: str
     pid: int
+    worker: int = 0
+    failures: int = 0
     started: float = field(default_factory=time.time)
     runtime: str = ""
     no_answer: Literal["", "fails", "passes", "ignored"] = ""
@@ -161,6 +164,7 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
         "plugin": state.title,
         "version": VERSION,
         "pid": state.pid,
+        "worker": {"pid": state.worker or state.pid, "failures": state.failures},
         "phase": phase,
         "ready": is_asked and is_current,
         "launched": launched,

@@ -56,18 +56,22 @@ class _SlowClient:
 class StatusSocket:
     """Answer every client with `document()`; a Watch of the stub's loop.
 
-    The socket is `<title>.<pid>.sock` in a directory for root alone. OSError if it can't be made.
+    The socket is `<title>.<pid>.sock` in a directory for root alone, with the process that the
+    service is known by. OSError if it can't be made.
     Nothing here waits: what does not fit into a client's socket is sent when the client has read,
     to at most MAX_READERS clients and for at most MAX_READING seconds.
     """
 
-    def __init__(self, where: str, title: str, document: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, where: str, title: str, document: Callable[[], Mapping[str, Any]], pid: int = 0
+    ) -> None:
         self._document = document
         self._readers: dict[int, _SlowClient] = {}
         self._timer = -1
-        self.path = f"{where}/{title}.{os.getpid()}.sock"
+        self.path = f"{where}/{title}.{pid or os.getpid()}.sock"
         _make_directory(Path(where))
         sweep(where, title)
+        Path(self.path).unlink(missing_ok=True)  # of a worker that the kernel has not ended yet
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.setblocking(False)

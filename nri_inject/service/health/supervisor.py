@@ -29,8 +29,10 @@ from nri_inject.service.base import Service
 from nri_inject.service.config import Config
 from nri_inject.service.config_file import ConfigFile
 from nri_inject.service.health import mark, status
+from nri_inject.service.health.life import Life
 from nri_inject.service.health.missed import DriftCheck, Expected
-from nri_inject.service.health.state import MAX_TEXT, State, document, in_words, shortened
+from nri_inject.service.health.notes import Notes
+from nri_inject.service.health.state import MAX_TEXT, document, in_words, shortened
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
 from nri_inject.stub import Stub
@@ -67,6 +69,14 @@ class Judging(Protocol):
         """Call when another policy is in force."""
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """A service that cannot learn again from the runtime what a worker before it has learned."""
+
+    def remember(self, notes: Notes, *, resumes: bool) -> None:
+        """Note what the next worker needs; one that `resumes` begins with what is noted."""
+
+
 class _HeldWatch(Protocol):
     """A watch of the stub's loop that holds something to be given back."""
 
@@ -89,7 +99,9 @@ class Supervisor:
         *,
         config_file: ConfigFile | None = None,
         metrics_address: str = "",
+        life: Life | None = None,
     ) -> None:
+        self._life = life or Life()
         self._service = service
         self._inner = service.plugin
         self._config_file = config_file
@@ -100,7 +112,7 @@ class Supervisor:
         self._parts = ExitStack()
         self._comparison: DriftCheck | None = None
         self._asked: dict[str, None] = {}
-        self.state: Final = State(self._inner.index, self._inner.name, os.getpid())
+        self.state: Final = self._life.state(self._inner.index, self._inner.name)
         self.plugin: Final = self._observed(self._inner)
 
     def attach(self, stub: Stub) -> None:
@@ -110,10 +122,14 @@ class Supervisor:
         if self._config_file is not None:
             self._config_file.on_change = self._follow
             self._watch(self._config_file)
+        if isinstance(self._service, Remembering) and self._life.notes is not None:
+            self._service.remember(self._life.notes, resumes=self._life.resumes)
         if isinstance(self._service, Expected):
             self._comparison = self._watch(DriftCheck(self.state, self._service))
+            self._comparison.on_progress = partial(self._life.keep_found, self.state)
             if isinstance(self._service, Judging):
                 self._service.on_policy(self._comparison.compare_again)
+        self._life.restore(self.state)
         pause = watchdog_pause()
         if pause is not None:
             self._watch(Watchdog(pause))
@@ -126,7 +142,8 @@ class Supervisor:
 
     def close(self) -> None:
         """Say good-bye, and give everything back."""
-        notify("STOPPING=1")
+        if os.getpid() == self.state.pid:  # a worker may end while its parent goes on
+            notify("STOPPING=1")
         self._parts.close()
         self._service.close()
 
@@ -164,7 +181,7 @@ class Supervisor:
 
     def _open_status(self, where: str) -> None:
         try:
-            self._watch(status.StatusSocket(where, self.state.title, self.document))
+            self._watch(status.StatusSocket(where, self.state.title, self.document, self.state.pid))
         except OSError as error:
             log.info("no status socket in %s: %s", where, error.strerror)
 
@@ -197,7 +214,7 @@ class Supervisor:
         if self._service.plugin.configure is not None:
             chosen = self._service.plugin.configure(request)
         self._inner = chosen or self._service.plugin
-        if self._comparison is not None:
+        if self._comparison is not None and not self._life.resumes:
             self._comparison.restart()
         runtime = capabilities.of_request(request)
         self.state.runtime = f"{runtime.name} {runtime.version}".strip()
@@ -218,15 +235,23 @@ class Supervisor:
 
     def _synchronize(self, pods: Sequence[Pod], containers: Sequence[Container]) -> Updates:
         updates = None
+        if not self._life.resumes:
+            updates = self._told(pods, containers)
+        # systemd reads a line as an assignment, and a datagram has a bound.
+        runtime = one_line(shortened(self.state.runtime, MAX_TEXT))
+        notify(f"READY=1\nSTATUS=synchronized with {runtime}")
+        return updates
+
+    def _told(self, pods: Sequence[Pod], containers: Sequence[Container]) -> Updates:
+        """Take what exists, or the rest of it; one that resumes is told of nothing."""
+        updates = None
         if self._inner.synchronize is not None:
             updates = self._inner.synchronize(pods, containers)
         if self._comparison is not None:
             self._comparison.add(pods, containers)  # none where they came in parts
             self._comparison.begin()
         self.state.synchronized = time.time()
-        # systemd reads a line as an assignment, and a datagram has a bound.
-        runtime = one_line(shortened(self.state.runtime, MAX_TEXT))
-        notify(f"READY=1\nSTATUS=synchronized with {runtime}")
+        self._life.keep_found(self.state)
         return updates
 
     def _counting(
@@ -244,6 +269,8 @@ class Supervisor:
                 denied = isinstance(error, RequestError) and error.denied
                 self._when_delivered(partial(self._count_failed, denied))
                 raise
+            finally:
+                self._life.keep_counts(state)
             changes = result is not None and result.ByteSize() > 0
             if isinstance(result, Adjustment) and mark.is_alone(result):
                 changes = False
@@ -260,18 +287,20 @@ class Supervisor:
             self._stub.after_delivery(count)
 
     def _count_failed(self, denied: bool, in_time: bool) -> None:
-        if not in_time:
+        if in_time:
+            self.state.failed += 1
+            self.state.denied += denied
+        else:
             self.state.late += 1
-            return
-        self.state.failed += 1
-        self.state.denied += denied
+        self._life.keep_counts(self.state)
 
     def _count_served(self, container_id: str, changes: bool, in_time: bool) -> None:
-        if not in_time:
+        if in_time:
+            self.state.changed += changes
+        else:
             self.state.late += 1
             self._asked.pop(container_id, None)
-            return
-        self.state.changed += changes
+        self._life.keep_counts(self.state)
 
     def _note_asked(self, container_id: str) -> None:
         self._asked[container_id] = None
@@ -287,6 +316,8 @@ class Supervisor:
         was_asked = self._asked.pop(container.id, self) is None
         if self._comparison is not None and not was_asked:
             missed = self._comparison.judge(pod, container, now=time.time())
+            if self._is_found(container.id):
+                self._life.keep_found(self.state)
             policy = self._inner.failure_policy
             if missed is not None and policy is not None and policy.fail_request:
                 fault = f"{in_words(missed._asdict())}; it was created without the plugin"
@@ -294,9 +325,15 @@ class Supervisor:
         if self._inner.start_container is not None:
             self._inner.start_container(pod, container)
 
+    def _is_found(self, container_id: str) -> bool:
+        return container_id in self.state.missed or container_id in self.state.drifted
+
     def _remove_container(self, pod: Pod, container: Container) -> None:
         self._asked.pop(container.id, None)
+        was_found = self._is_found(container.id)
         if self._comparison is not None:
             self._comparison.forget(container.id)
+        if was_found:
+            self._life.keep_found(self.state)
         if self._inner.remove_container is not None:
             self._inner.remove_container(pod, container)

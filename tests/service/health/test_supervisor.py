@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from support.children import family
 
 from nri_inject import api
 from nri_inject.capabilities import Runtime, Version, identify
@@ -57,11 +58,10 @@ class Plugin:
         return said
 
     def memory(self, field: str) -> int:
-        """Return a field of proc_pid_status(5), in KiB."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1])
-        raise AssertionError(field)
+        """Return a field of proc_pid_status(5), in KiB, of the process and its worker together."""
+        status = [Path(f"/proc/{pid}/status").read_text() for pid in family(self.process.pid)]
+        fields = [line.split() for line in "".join(status).splitlines()]
+        return sum(int(words[1]) for words in fields if words[0] == f"{field}:")
 
     def create(self, annotations: dict[str, str]) -> api.Adjustment:
         pod = api.Pod(namespace="ns", name="web", annotations=annotations)
@@ -256,7 +256,7 @@ def test_it_is_live_with_500_missed_containers_of_long_names_and_1000_silent_rea
         assert subprocess.run(probe, timeout=LONGEST, check=False).returncode == 0
         assert plugin.status()["missed"]["count"] == 500
         assert [device.path for device in plugin.create(FULL).linux.devices] == ["/dev/full"]
-        descriptors = Path(f"/proc/{plugin.process.pid}/fd")
+        descriptors = Path(f"/proc/{family(plugin.process.pid)[1]}/fd")
         assert len(list(descriptors.iterdir())) < 40
 
 
@@ -357,6 +357,20 @@ def test_prometheus_finds_the_counts(tmp_path: Path) -> None:
     assert 'nri_inject_containers_total{outcome="changed"} 1.0\n' in text
     assert "nri_inject_synchronized 1.0\n" in text
     assert "nri_inject_missed_containers 0.0\n" in text
+    assert "nri_inject_worker_failures_total 0.0\n" in text
+
+
+def test_the_counts_outlive_a_worker(tmp_path: Path) -> None:
+    port = free_port()
+    with launched(tmp_path, "run", "--metrics-address", f"127.0.0.1:{port}") as plugin:
+        taken_in(plugin)
+        plugin.create(FULL)
+        os.kill(family(plugin.process.pid)[1], signal.SIGKILL)
+        plugin.create(FULL)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=LONGEST) as answer:
+            text = answer.read().decode()
+    assert 'nri_inject_containers_total{outcome="changed"} 2.0\n' in text
+    assert "nri_inject_worker_failures_total 1.0\n" in text
 
 
 def test_an_address_that_is_taken_ends_the_start() -> None:

@@ -1,0 +1,6 @@
+"""A process that holds the runtime's connection and outlives the worker that serves it.
+
+`process` forks workers and waits, `link` moves the bytes of one connection, `relay` decides what is
+for whom when a worker dies, `messages` cuts bytes into whole messages, `naming` says which
+container a request is about, and `system` asks the kernel.
+"""
