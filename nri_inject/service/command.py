@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nri_inject import stub
-from nri_inject.errors import ConnectionLost, NriError
+from nri_inject.errors import ConfigError, ConnectionLost, NriError
 from nri_inject.plugin import Plugin
 from nri_inject.service import logs
 from nri_inject.service.base import FAILED as FAILED
@@ -135,7 +135,12 @@ def run(command: Command, options: Options) -> int:
 def configuration_of(options: Options) -> tuple[ConfigFile | None, Config]:
     """Return the configuration and its file, if it has one; send the log where it says."""
     file = ConfigFile(options.config, options) if options.config else None
-    configured = file.current() if file else with_options(Config(), options)
+    try:
+        configured = file.current() if file else with_options(Config(), options)
+    except ConfigError:
+        if file is not None:  # the kernel takes its time for this, which a parent would wait for
+            file.close()
+        raise
     logs.send_to(configured.log_target)
     return file, configured
 
