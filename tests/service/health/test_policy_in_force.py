@@ -98,7 +98,7 @@ def test_a_process_that_starts_with_a_faulty_version_denies_unless_the_last_one_
                 plugin.create(FULL)
         files.swap(GOOD)
         # Those that were missed while no policy was in force are compared again.
-        until(lambda: plugin.status()["missed"]["count"] == 1)
+        until(lambda: plugin.status()["missed"]["containers"][0]["lacks"])
         assert plugin.status()["policy"]["in_force"] == "newest"
         assert plugin.status()["ready"]
 

@@ -1,0 +1,28 @@
+"""What of the state a worker leaves to the next one."""
+
+from __future__ import annotations
+
+from nri_inject.service.health.life import Life
+from nri_inject.service.health.notes import Notes
+from nri_inject.service.health.state import Missed
+
+
+def test_the_next_worker_has_the_counts_and_what_was_found() -> None:
+    life = Life(notes=Notes())
+    before = life.state("20", "tested")
+    before.asked, before.changed, before.failed, before.denied, before.late = 5, 1, 2, 1, 3
+    before.compared, before.to_compare = 4, 2
+    before.missed.add("c1", Missed("ns/web", "main", ("device /dev/fuse",)))
+    before.missed.add("c2", Missed("ns/web", "side", (), "denied"))
+    before.drifted.add("c3", Missed("ns/web", "main", ("hook /bin/note",)))
+    before.drifted.unlisted = 7
+    life.keep_counts(before)
+    life.keep_found(before)
+    life.resumes = True
+    after = life.state("20", "tested")
+    life.restore(after)
+    counts = after.asked, after.changed, after.failed, after.denied, after.late
+    assert counts == (5, 1, 2, 1, 3)
+    assert (after.missed, after.drifted) == (before.missed, before.drifted)
+    assert (after.missed.count, after.drifted.count) == (2, 8)
+    assert (after.compared, after.uncompared, after.to_compare) == (4, 2, 0)
