@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support import properties  # noqa: F401 (registers the profile of hypothesis)
 from support.children import children
+from support.trying import attempt  # noqa: F401 (a fixture)
 from support.worlds import new_runtime  # noqa: F401 (a fixture)
 
 pytest_plugins = ["support.skips", "support.quick", "pytester"]

@@ -130,7 +130,7 @@ def document_of(
 
 def _read(file: str, *, unsafe: bool, warn: Warn) -> ConfigDocument:
     limit = yamltext.OUR_FILE.size
-    data, _ = read_bytes(file, limit, "configuration ", unsafe=unsafe, warn=warn)
+    data, _ = read_bytes(file, limit, unsafe=unsafe, warn=warn)
     try:
         return config.read_document(data, file)
     except ConfigError as error:

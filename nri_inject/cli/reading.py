@@ -42,22 +42,19 @@ def read_policy(file: str, *, unsafe: bool, warn: Warn) -> tuple[Policy, bool]:
 
     ConfigError if it cannot be read, Faulty if it has a fault.
     """
-    data, is_trusted = read_bytes(file, document.LIMITS.size, "", unsafe=unsafe, warn=warn)
+    data, is_trusted = read_bytes(file, document.LIMITS.size, unsafe=unsafe, warn=warn)
     try:
         return document.read(data, file), is_trusted
     except ConfigError as error:
         raise Faulty(str(error)) from error
 
 
-def read_bytes(file: str, size: int, what: str, *, unsafe: bool, warn: Warn) -> tuple[bytes, bool]:
-    """Return what a file holds, and whether a plugin would read it.
+def read_bytes(file: str, size: int, *, unsafe: bool, warn: Warn) -> tuple[bytes, bool]:
+    """Return what a file holds, and whether a plugin would read it; ConfigError if it cannot be.
 
     A trial changes nothing, so it also reads what others than root could have written, and warns.
     """
-    try:
-        data = follow.read(file, size, unsafe=True)
-    except ConfigError as error:
-        raise ConfigError(f"cannot read {what}{file}: {error}") from error
+    data = follow.read(file, size, unsafe=True)
     why = None if unsafe else trust.untrusted(os.path.abspath(file))
     if why is not None:
         warn(f"{file}: {why}; a plugin refuses to read it (unless with --unsafe-files)")

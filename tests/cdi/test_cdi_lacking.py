@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_cdi_resolve import DEVICES, OLD, bare, known, placed, resolved, spec
+from support.resolving import DEVICES, OLD, bare, known, placed, resolved, spec
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container
