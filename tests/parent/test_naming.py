@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nri_inject import api
 from nri_inject._pb import ttrpc_pb2
 from nri_inject.service.parent.naming import (
-    Request,
+    MethodCall,
     event_of,
     expects_more,
     is_error,
@@ -24,7 +24,7 @@ POD = api.Pod(id="p", name="web", uid="u", namespace="shop", annotations={"k": "
 CONTAINER = api.Container(id="c", pod_sandbox_id="p", name="app", env=["A=1"])
 
 
-def request(method: str, message: Message) -> Request:
+def request(method: str, message: Message) -> MethodCall:
     envelope = ttrpc_pb2.Request(
         service="s", method=method, payload=message.SerializeToString(), timeout_nano=2 * 10**9
     )
@@ -84,7 +84,7 @@ def test_numbers_and_answers_are_read() -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_raise(data: bytes) -> None:
     for method in ("CreateContainer", "StateChange"):
-        found = Request(method, data)
+        found = MethodCall(method, data)
         subject_of(found)
         event_of(found)
     request_of(data)

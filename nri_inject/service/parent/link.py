@@ -18,7 +18,7 @@ MAX_UNSENT: Final = 8 << 20
 _MAX_READS: Final = 64  # of 64 KiB each; the rest is for the next turn
 
 
-class Owner(Protocol):
+class LinkOwner(Protocol):
     """What a link reports to."""
 
     def runtime_ended(self) -> None:
@@ -37,7 +37,7 @@ class Owner(Protocol):
 class Link:
     """Move bytes between two sockets and a relay; the runtime is read whatever the worker does."""
 
-    def __init__(self, title: str, loop: Loop, owner: Owner) -> None:
+    def __init__(self, title: str, loop: Loop, owner: LinkOwner) -> None:
         self.relay = Relay(title)
         self._loop = loop
         self._owner = owner

@@ -19,7 +19,7 @@ _STREAM: Final = slice(12, 16)
 _KINDS: Final = frozenset(MessageType)
 
 
-class Message(NamedTuple):
+class WholeMessage(NamedTuple):
     """A message of a channel. `frames` are the bytes to send; None if it was too long to keep."""
 
     channel: int
@@ -43,9 +43,11 @@ class Message(NamedTuple):
         return b"".join(pieces)[_HEADER:]
 
 
-def message(channel: int, stream: int, kind: MessageType, data: bytes) -> Message:
+def message(channel: int, stream: int, kind: MessageType, data: bytes) -> WholeMessage:
     """Make a message of its data."""
-    return Message(channel, stream, kind, mux.frames(channel, ttrpc.encode(stream, kind, data)))
+    return WholeMessage(
+        channel, stream, kind, mux.frames(channel, ttrpc.encode(stream, kind, data))
+    )
 
 
 class Splitter:
@@ -56,11 +58,11 @@ class Splitter:
         self._decoders = {PLUGIN_CHANNEL: ttrpc.Decoder(), RUNTIME_CHANNEL: ttrpc.Decoder()}
         self._is_idle = True
 
-    def receive(self, data: bytes) -> list[Message]:
+    def receive(self, data: bytes) -> list[WholeMessage]:
         """Return the messages that `data` completes. Raises ProtocolError for a broken frame."""
         if self._is_idle and (whole := _whole(data)):
             return [whole]
-        messages: list[Message] = []
+        messages: list[WholeMessage] = []
         for channel, piece in self._demux.receive(data):
             if decoder := self._decoders.get(channel):
                 messages += [
@@ -70,18 +72,18 @@ class Splitter:
         return messages
 
 
-def _whole(data: bytes) -> Message | None:
+def _whole(data: bytes) -> WholeMessage | None:
     """Return the one message that some bytes are, as nearly always, without a copy."""
     if len(data) < _HEADERS.size:
         return None
     channel, payload, length, stream, kind, _flags = _HEADERS.unpack_from(data)
     is_whole = payload == len(data) - _FRAME_HEADER and length == payload - _HEADER
     is_known = payload <= FIRST_PAYLOAD and channel in (PLUGIN_CHANNEL, RUNTIME_CHANNEL)
-    return Message(channel, stream, kind, data) if is_whole and is_known else None
+    return WholeMessage(channel, stream, kind, data) if is_whole and is_known else None
 
 
-def _framed(channel: int, one: ttrpc.Message) -> Message:
+def _framed(channel: int, one: ttrpc.Message) -> WholeMessage:
     if one.data is None:
-        return Message(channel, one.stream, one.type, None)
+        return WholeMessage(channel, one.stream, one.type, None)
     encoded = ttrpc.encode(one.stream, MessageType(one.type), one.data)
-    return Message(channel, one.stream, one.type, mux.frames(channel, encoded))
+    return WholeMessage(channel, one.stream, one.type, mux.frames(channel, encoded))

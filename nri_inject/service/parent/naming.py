@@ -21,17 +21,17 @@ from nri_inject.wire.fields import walk
 Fields = Mapping[str, int | bytes]
 
 
-class Request(NamedTuple):
+class MethodCall(NamedTuple):
     """A method of the service Plugin, and its payload."""
 
     method: str
     payload: bytes
 
 
-def request_of(data: bytes) -> Request:
+def request_of(data: bytes) -> MethodCall:
     """Return the method and the payload of a request's data."""
     fields = _fields(data, ttrpc_pb2.Request)
-    return Request(_text(fields.get("method")), _bytes(fields.get("payload")))
+    return MethodCall(_text(fields.get("method")), _bytes(fields.get("payload")))
 
 
 def number_in(payload: bytes, kind: type[Message], name: str) -> int:
@@ -52,7 +52,7 @@ def expects_more(data: bytes) -> bool:
     return number_in(payload, SynchronizeResponse, "more") != 0
 
 
-def event_of(request: Request) -> str:
+def event_of(request: MethodCall) -> str:
     """Return the event as the fields of Plugin are called, such as `create_container`."""
     if request.method == "StateChange":
         number = number_in(request.payload, StateChangeEvent, "event")
@@ -60,7 +60,7 @@ def event_of(request: Request) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", request.method).lower()
 
 
-def subject_of(request: Request) -> str:
+def subject_of(request: MethodCall) -> str:
     """Name the pod or the container that a request is about; empty where it names neither."""
     pod_field, container_field = (2, 3) if request.method == "StateChange" else (1, 2)
     parts = dict(walk(request.payload[:_MOST_READ]))

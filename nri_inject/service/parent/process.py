@@ -46,7 +46,7 @@ _FIRST_DELAY: Final = 0.05
 _MAX_DELAY: Final = 10.0
 
 
-class Work(Protocol):
+class WorkerProgram(Protocol):
     """What a worker does; returns its exit status."""
 
     def __call__(self, held: Sequence[socket.socket], *, resumes: bool, failures: int) -> int:
@@ -66,7 +66,7 @@ class Parent:
 
     def __init__(
         self,
-        work: Work,
+        work: WorkerProgram,
         title: str,
         *,
         given: socket.socket | None = None,

@@ -13,7 +13,7 @@ from typing import Final
 from nri_inject._pb import ttrpc_pb2
 from nri_inject.api import ConfigureRequest
 from nri_inject.plugin import tells_only
-from nri_inject.service.parent.messages import Message, Splitter, message
+from nri_inject.service.parent.messages import Splitter, WholeMessage, message
 from nri_inject.service.parent.naming import (
     event_of,
     expects_more,
@@ -60,10 +60,10 @@ _NOTHING_EXISTS: Final = ttrpc_pb2.Request(
 
 
 @dataclass(slots=True)
-class Pending:
+class WaitingRequest:
     """A request that has no answer yet, and how workers have failed on it."""
 
-    told: Message
+    told: WholeMessage
     arrived: float
     failures: list[str] = field(default_factory=list)
     failed_starts: int = 0
@@ -85,13 +85,13 @@ class Relay:
         self.lost = False
         self._title = title
         self._runtime = Splitter()
-        self._pending: dict[int, Pending] = {}
+        self._pending: dict[int, WaitingRequest] = {}
         self._pending_bytes = 0
-        self._history: list[Message] = []
+        self._history: list[WholeMessage] = []
         self._history_bytes = 0
         self._handshake: dict[int, str] = {}
         self._timeout = REQUEST_TIMEOUT
-        self._registration: Message | None = None
+        self._registration: WholeMessage | None = None
         self._next_stream = 1
         self._calls: dict[int, int] = {}
         self._registered_as = 0
@@ -123,7 +123,7 @@ class Relay:
             elif told.channel == RUNTIME_CHANNEL and told.kind == MessageType.RESPONSE:
                 self._runtime_answered(told)
 
-    def _requested(self, told: Message, now: float) -> None:
+    def _requested(self, told: WholeMessage, now: float) -> None:
         if told.frames is None:
             self._refuse(told.stream, "the request is longer than a message may be")
             return
@@ -133,12 +133,12 @@ class Relay:
             return
         if not self.synchronized and _may_be_handshake(told.frames):
             self._remember(told)
-        self._pending[told.stream] = Pending(told, now)
+        self._pending[told.stream] = WaitingRequest(told, now)
         self._pending_bytes += size
         if self._has_worker:
             self.for_worker.append(told.frames)
 
-    def _remember(self, told: Message) -> None:
+    def _remember(self, told: WholeMessage) -> None:
         """Keep what a worker needs before it can serve: Configure, and Synchronize to its end."""
         request = request_of(told.data)
         if request.method == "Configure":
@@ -154,7 +154,7 @@ class Relay:
             return
         self._handshake[told.stream] = request.method
 
-    def _runtime_answered(self, told: Message) -> None:
+    def _runtime_answered(self, told: WholeMessage) -> None:
         if told.frames is None:
             return
         if self._registration is None:  # the first answer of a runtime is that to RegisterPlugin
@@ -175,7 +175,7 @@ class Relay:
             elif told.channel == RUNTIME_CHANNEL and told.kind == MessageType.REQUEST:
                 self._called(told)
 
-    def _answered(self, told: Message, now: float) -> None:
+    def _answered(self, told: WholeMessage, now: float) -> None:
         self._replayed.discard(told.stream)
         pending = self._pending.pop(told.stream, None)
         if pending is None or told.frames is None:
@@ -186,7 +186,7 @@ class Relay:
             self._note_progress(method, told)
         self.for_runtime.append(told.frames)
 
-    def _note_progress(self, method: str, answer: Message) -> None:
+    def _note_progress(self, method: str, answer: WholeMessage) -> None:
         """Follow the handshake: from now on Configure is told again, or that nothing exists."""
         if is_error(answer.data):
             return
@@ -198,7 +198,7 @@ class Relay:
             self._history = [*self._history[:1], nothing]
             self._history_bytes = 0
 
-    def _called(self, told: Message) -> None:
+    def _called(self, told: WholeMessage) -> None:
         """Pass a call of the worker's on; the registration only once."""
         if told.frames is None:
             return
@@ -280,15 +280,15 @@ class Relay:
             first = self._first()
         return f"did not answer in {self._timeout * PATIENCE:.1f} s"
 
-    def _overdue(self, pending: Pending) -> float:
+    def _overdue(self, pending: WaitingRequest) -> float:
         return pending.arrived + self._timeout * LIMIT
 
-    def _first(self) -> Pending | None:
+    def _first(self) -> WaitingRequest | None:
         return next(iter(self._pending.values()), None)
 
     # --- answers of the parent's own --------------------------------------------------------------
 
-    def _give_up(self, pending: Pending) -> None:
+    def _give_up(self, pending: WaitingRequest) -> None:
         """Answer a request that workers have failed on; no runtime needs an error for a notice."""
         stream = pending.told.stream
         del self._pending[stream]
@@ -306,7 +306,7 @@ class Relay:
             f" {failures}; its log on the node has more{advice}",
         )
 
-    def _described(self, pending: Pending) -> str:
+    def _described(self, pending: WaitingRequest) -> str:
         request = request_of(pending.told.data)
         subject = subject_of(request)
         return f"{request.method} of {subject}" if subject else request.method
