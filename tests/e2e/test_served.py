@@ -50,11 +50,11 @@ class Suite:
             f"audit: {{file: {self.audit}}}\non_no_answer: {on_no_answer}\n"
         )
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
         self._starts += 1
         log = self._place / f"{self._starts}.log"
         options = ("--unsafe-files", "--config", str(self.config), "--hooks-dir", str(self.hooks))
-        self.process = External("nri-inject run", self.runtime, log, *options)
+        self.process = External("nri-inject run", self.runtime, log, *options, *more)
 
     def kill(self) -> None:
         self.process.kill()
@@ -237,7 +237,8 @@ def test_after_a_restart_of_the_runtime_a_container_has_its_device_or_does_not_s
             assert has_fuse(suite, container)
 
 
-def test_an_answer_that_is_too_late_is_not_called_injected(suite: Suite) -> None:
+def stop_for_a_while(suite: Suite) -> str:
+    """Create a container while the process with the connection is stopped; return the container."""
     cri = suite.runtime.cri
     pod = cri.run_pod("late", annotations=FUSE)
     suite.process.process.send_signal(signal.SIGSTOP)
@@ -246,6 +247,13 @@ def test_an_answer_that_is_too_late_is_not_called_injected(suite: Suite) -> None
     container = cri.run(pod, "main")
     going_on.join()
     suite.process.wait_synchronized(2)
+    return container
+
+
+def test_an_answer_that_is_too_late_is_not_called_injected(suite: Suite) -> None:
+    suite.kill()
+    suite.start("--no-worker")
+    container = stop_for_a_while(suite)
     assert not has_fuse(suite, container)
     assert suite.found("missed") == [{"pod": "default/late", "container": "main", **MISSED}]
     counts = suite.status()["containers"]
@@ -258,3 +266,11 @@ def test_an_answer_that_is_too_late_is_not_called_injected(suite: Suite) -> None
     assert [json.loads(line)["outcome"] for line in suite.audit.read_text().splitlines()] == [
         "too late"
     ]
+
+
+def test_a_worker_gets_no_request_for_which_the_runtime_no_longer_waits(suite: Suite) -> None:
+    container = stop_for_a_while(suite)
+    assert not has_fuse(suite, container)
+    assert suite.found("missed") == [{"pod": "default/late", "container": "main", **MISSED}]
+    assert suite.status()["containers"]["asked"] == 0
+    assert "injected" not in suite.process.log
