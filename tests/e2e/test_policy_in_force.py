@@ -89,7 +89,7 @@ class Node:
             container = self.daemon.cri.run(pod, "main")
             found = self.daemon.cri.exec(container, "test", "-c", "/dev/fuse").exit_code == 0
         except CriError as error:
-            return "denied" if "policy on this node cannot be used" in error.message else str(error)
+            return "denied" if "policy on this node is not usable" in error.message else str(error)
         finally:
             self.daemon.cri.remove_pod(pod)
         return "has its device" if found else "lacks its device"
