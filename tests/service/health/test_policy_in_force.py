@@ -89,11 +89,13 @@ def test_a_process_that_starts_with_a_faulty_version_denies_unless_the_last_one_
             ("kept" if is_kept else "nothing"),
             False,
         )
-        assert said["missed"]["count"] == is_kept
+        lacking = {"lacks": ["device /dev/full"], "refused": ""}
+        (one,) = said["missed"]["containers"]
+        assert (one["lacks"] == lacking["lacks"]) == is_kept
         if is_kept:
             assert plugin.create(FULL).linux.devices[0].path == "/dev/full"
         else:
-            with pytest.raises(RemoteError, match="the policy on this node cannot be used"):
+            with pytest.raises(RemoteError, match="the policy on this node is not usable"):
                 plugin.create(FULL)
         files.swap(GOOD)
         # Those that were missed while no policy was in force are compared again.
