@@ -1,0 +1,60 @@
+"""Changes on a running cluster: of the policy, of the release, of the DaemonSet's pod."""
+
+from __future__ import annotations
+
+from e2e.poll import until
+
+from .cluster import SECONDS, Cluster
+from .conftest import commands
+from .suite import ALLOW_FUSE, NAMESPACE, OURS, Suite, pod
+
+DENY = "rules: []"
+MISSPELT = ALLOW_FUSE.replace("allow:", "alow:")
+
+
+def test_a_policy_that_is_edited_comes_into_force(
+    cluster: Cluster, suite: Suite, namespace: str
+) -> None:
+    suite.change_policy(DENY)
+    cluster.apply(pod("early", namespace))
+    suite.wait_described("early", namespace, "Reason: CreateContainerError")
+    suite.change_policy(ALLOW_FUSE)
+    suite.wait_running(namespace)  # the kubelet tries again
+    assert suite.lacking(namespace) == set()
+
+
+def test_an_upgrade_leaves_the_policy(cluster: Cluster, allowing_suite: Suite) -> None:
+    upgrade, *_ = commands()
+    assert "deleted" not in cluster.kubectl(*upgrade)
+    allowing_suite.wait_ready()
+    assert allowing_suite.policy == ALLOW_FUSE
+
+
+def test_no_pod_lacks_its_device_during_a_rollout(
+    cluster: Cluster, allowing_suite: Suite, namespace: str
+) -> None:
+    before = allowing_suite.containers(NAMESPACE)
+    created: list[str] = []
+
+    def rolled_out() -> bool:
+        """Create a pod, and look."""
+        created.append(f"during-{len(created)}")
+        cluster.apply(pod(created[-1], namespace))
+        now = allowing_suite.containers(NAMESPACE)
+        return len(now) == 1 and not now.keys() & before.keys()
+
+    cluster.kubectl("rollout", "restart", "daemonset/nri-inject", OURS)
+    until(rolled_out, "the rollout", SECONDS)
+    allowing_suite.wait_running(namespace)
+    assert len(created) > 5
+    assert allowing_suite.lacking(namespace) == set()
+
+
+def test_a_faulty_policy_is_in_the_description_of_a_pod(
+    cluster: Cluster, allowing_suite: Suite, namespace: str
+) -> None:
+    allowing_suite.change_policy(MISSPELT)
+    cluster.apply(pod("late", namespace))
+    said = allowing_suite.wait_described("late", namespace, "Reason: CreateContainerError")
+    assert "the policy on this node" in said
+    assert "rules: rule 1: unknown key 'alow'; did you mean 'allow'?" in said
