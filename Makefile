@@ -92,9 +92,9 @@ e2e: $(VENV)/.developed ## The end-to-end tests: real containers on containerd 1
 
 # `make test` leaves it out. .cache/kubernetes keeps the build.
 e2e-kubernetes: $(VENV)/.developed ## The DaemonSet on a cluster of one node; needs root and Go
-	$(SAY) "$$(date +%H:%M): building Kubernetes and containerd takes 20 minutes the first time"
+	$(SAY) "$$(date +%H:%M): building Kubernetes and containerd takes 30 minutes the first time"
 	@PYTHONPATH=tests $(BIN)/python -m kubernetes.programs
-	$(SAY) "$$(date +%H:%M): the tests on the cluster take 5 minutes"
+	$(SAY) "$$(date +%H:%M): the tests on the cluster take 3 minutes"
 	@$(BIN)/python -m pytest tests/kubernetes --durations=10
 
 soak: $(VENV)/.developed ## An hour of restarts, kills, pods and examples; CONTRIBUTING.md has the last

@@ -85,7 +85,7 @@ NETWORK = {
 
 
 class Refused(Exception):
-    """Say what kubectl said."""
+    """kubectl failed; the text is its error."""
 
 
 class Cluster:

@@ -75,6 +75,9 @@ def namespace(cluster: Cluster, numbers: Iterator[int]) -> Iterator[str]:
     """Make a namespace for a test's pods."""
     name = f"test-{next(numbers)}"
     cluster.kubectl("create", "namespace", name)
+    # The controller manager makes it, and no pod is admitted before.
+    account = ("serviceaccount/default", f"--namespace={name}")
+    cluster.kubectl("wait", "--for=create", *account, "--timeout=60s")
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 

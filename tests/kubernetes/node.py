@@ -15,6 +15,7 @@ from e2e import leftovers, poll
 
 NAME = "node1"
 ADDRESS = "10.99.0.1"
+RUN_SECONDS = 300.0
 
 # The first process of a PID namespace inherits orphans. It ignores SIGCHLD: the kernel reaps them.
 BOOT = f"""\
@@ -95,7 +96,12 @@ class Node:
     def run(self, *command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command in the machine, and return what it printed."""
         return subprocess.run(
-            self._enter(command), capture_output=True, text=True, check=False, **options
+            self._enter(command),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=RUN_SECONDS,
+            **options,
         )
 
     def start(self, name: str, command: Sequence[str | Path], path: str) -> None:

@@ -37,9 +37,10 @@ def test_no_pod_lacks_its_device_during_a_rollout(
     created: list[str] = []
 
     def rolled_out() -> bool:
-        """Create a pod, and look."""
-        created.append(f"during-{len(created)}")
-        cluster.apply(pod(created[-1], namespace))
+        """Create two pods, and look."""
+        names = [f"during-{len(created) + number}" for number in range(2)]
+        cluster.apply(*(pod(name, namespace) for name in names))
+        created.extend(names)
         now = allowing_suite.containers(NAMESPACE)
         return len(now) == 1 and not now.keys() & before.keys()
 
