@@ -44,26 +44,20 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def suite(cluster: Cluster, build: Path) -> Suite:  # noqa: F811 (the fixture above)
     """Install the DaemonSet with the commands of the page."""
-    libraries = hostroot.libraries([build, *build.parent.rglob("*.so*")])
-    files = {"opt/nri-inject": build.parent} | {
-        str(library).lstrip("/"): library.resolve()
-        for library in libraries
-        if not library.is_relative_to(build.parent)
-    }
     # As in deploy/container/Containerfile.
     settings = {
         "Entrypoint": ["/opt/nri-inject/nri-inject"],
         "Cmd": ["run"],
         "Env": ["PATH=/opt/nri-inject:/bin"],
     }
-    cluster.load_image(IMAGE, files=files, settings=settings)
+    cluster.load_image(IMAGE, files=hostroot.build_files(build), settings=settings)
     for command in commands():
         cluster.kubectl(*command)
     return Suite(cluster)
 
 
 def commands() -> list[list[str]]:
-    """Return what the page says to type, from the first `kubectl apply` on."""
+    """Return the kubectl commands of the page, from the first `kubectl apply` on."""
     section = PAGE.read_text().partition("\n## On Kubernetes\n")[2]
     block = section.partition("```console\n")[2].partition("```")[0]
     typed = [shlex.split(line) for line in re.findall(r"^\$ kubectl (.*)$", block, re.MULTILINE)]
@@ -75,7 +69,7 @@ def namespace(cluster: Cluster, numbers: Iterator[int]) -> Iterator[str]:
     """Make a namespace for a test's pods."""
     name = f"test-{next(numbers)}"
     cluster.kubectl("create", "namespace", name)
-    # The controller manager makes it, and no pod is admitted before.
+    # No pod is admitted before the controller manager has made the account.
     account = ("serviceaccount/default", f"--namespace={name}")
     cluster.kubectl("wait", "--for=create", *account, "--timeout=60s")
     yield name
