@@ -29,16 +29,20 @@ def test_a_node_ends_with_the_process_that_booted_it() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=CACHE))
     (directory / "claim").touch()
+
+    def processes() -> list[int]:
+        return [*leftovers.processes_of(directory)]
+
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", BOOT, str(directory)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as booting:
         assert booting.stdout is not None
-        said = booting.stdout.readline()
-        running = [*leftovers.processes_of(directory)]
-        booting.kill()
-    assert said == b"booted\n"
-    assert running
-    poll.until(lambda: not [*leftovers.processes_of(directory)], "the node to end")
+        try:
+            assert booting.stdout.readline() == b"booted\n"
+            poll.until(processes, "the daemon to run")
+        finally:
+            booting.kill()
+    poll.until(lambda: not processes(), "the node to end")
     assert str(directory) not in Path("/proc/self/mounts").read_text()
     # Its files and cgroups remain, and the next cluster removes them.
     leftovers.sweep(CACHE, PREFIX)
