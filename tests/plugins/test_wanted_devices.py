@@ -215,8 +215,8 @@ source = PART.sources["inventory"](None, Config())
 host = Host(HostDevices(), inventory=source.current())
 def ask(text):
     inject(Pod(annotations={"devices.noderesource.dev": text}), Container(), host)
-    return [n for n in ("pyudev", "nri_inject.injectors.device.selected", "nri_inject.host.devices.live")
-            if n in sys.modules]
+    names = "pyudev", "nri_inject.injectors.device.selected", "nri_inject.host.devices.live"
+    return [name for name in names if name in sys.modules]
 print(ask("- path: /dev/null"))
 print(ask("- /dev/null"))
 print(ask("- '/dev/nul[l]'"))
