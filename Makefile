@@ -33,13 +33,13 @@ VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' nri_inject/version.py)
 # The time that packages and archives carry, so that the same commit gives the same bytes.
 dist binaries release: export SOURCE_DATE_EPOCH := $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
 
-.PHONY: help demo quick coverage test begin lint types oldest unit e2e soak bench binaries dist release \
-    notes draft publish workflows generate lock clean
+.PHONY: help demo quick coverage test begin lint types oldest unit e2e e2e-kubernetes soak bench \
+    binaries dist release notes draft publish workflows generate lock clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
 help: ## This list
-	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(VENV)/.installed ## What the suite does to an example pod; no root, no runtime
 	$(SAY) "launching the suite as a runtime would, for $(DEMO)/pod.yaml and its policy"
@@ -89,6 +89,13 @@ unit: $(VENV)/.developed ## All tests but the end-to-end tests
 e2e: $(VENV)/.developed ## The end-to-end tests: real containers on containerd 1.7 and 2.x
 	$(SAY) "end-to-end tests on containerd 1.7 and 2.x"
 	@$(BIN)/python -m pytest tests/e2e
+
+# `make test` leaves it out. .cache/kubernetes keeps the build.
+e2e-kubernetes: $(VENV)/.developed ## The DaemonSet on a cluster of one node; needs root and Go
+	$(SAY) "$$(date +%H:%M): building Kubernetes and containerd takes 30 minutes the first time"
+	@PYTHONPATH=tests $(BIN)/python -m kubernetes.programs
+	$(SAY) "$$(date +%H:%M): the tests on the cluster take 3 minutes"
+	@$(BIN)/python -m pytest tests/kubernetes --durations=10
 
 soak: $(VENV)/.developed ## An hour of restarts, kills, pods and examples; CONTRIBUTING.md has the last
 	$(SAY) "$$(date +%H:%M): 50,000 pods, 30 rounds of kills and restarts, 20 times the examples"

@@ -49,7 +49,8 @@ def test_plugins_are_measured_without_go(tmp_path: Path) -> None:
     options = ["--rounds", "1", "--only", "devices", "--json", str(out)]
     ran = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
     assert "Go device-injector           not measured: without Go" in ran.stdout
-    nothing, annotated = json.loads(out.read_text())
+    nothing, annotated, devices = json.loads(out.read_text())
     assert nothing["gives"]["device-injector (ours)"] == "nothing"
     assert annotated["gives"]["device-injector (ours)"] == "2 devices, 1 mounts"
+    assert devices["gives"]["device-injector (ours)"] == "3 devices"
     assert annotated["rounds"]["device-injector (ours)"][0]["p50"] > 0

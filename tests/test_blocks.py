@@ -94,7 +94,7 @@ OUTPUT = {
         "tests/runtime/test_go_adaptation.py"
     ),
     "exit status 7, stdout: , stderr: no": "tests/e2e/test_hooks.py",
-    "it was created while no plugin was connected": "nri_inject/service/health/missed.py",
+    "it was created without the plugin": "nri_inject/service/health/missed.py",
 }
 
 

@@ -1,4 +1,4 @@
-"""`make demo` succeeds only where one container fails, the one that fails on purpose."""
+"""The commands: `make demo` fails one container on purpose, and no other command runs a cluster."""
 
 from __future__ import annotations
 
@@ -63,6 +63,18 @@ def test_the_demo_fails_when_something_else_happens(
     assert status == 2, output
     assert "Error: one container must fail, with: container careless: " in output
     assert "==> done" not in output
+
+
+def test_the_tests_on_a_cluster_are_collected_only_by_their_folder() -> None:
+    def collected(folder: str) -> str:
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", folder]
+        others = "--ignore-glob=*/tests/[!k]*"
+        return subprocess.run(
+            [*command, others], cwd=ROOT, capture_output=True, text=True, check=False
+        ).stdout
+
+    assert "tests/kubernetes" not in collected("tests")
+    assert "tests/kubernetes/test_node.py" in collected("tests/kubernetes")
 
 
 @pytest.mark.parametrize(

@@ -83,18 +83,20 @@ def open_archive(cache: Path = DEFAULT_CACHE) -> Archive:
     return Archive(directory, own_suite)
 
 
-def open_packages(name: str, *packages: str, cache: Path = DEFAULT_CACHE) -> Path:
-    """Return a root with packages of the machine's own suite, fetching them the first time.
+def open_packages(
+    name: str, *packages: str, suite: str | None = None, cache: Path = DEFAULT_CACHE
+) -> Path:
+    """Return a root with packages of a suite, fetching them the first time.
 
-    What they depend on is not fetched. `name` is that of the directory. Raises
-    ArchiveUnavailable.
+    The suite is the machine's own unless one is given. What they depend on is not fetched.
+    `name` is that of the directory. Raises ArchiveUnavailable.
     """
-    own_suite = _own_suite()
-    directory = cache / f"{name}-{own_suite}"
+    suite = suite or _own_suite()
+    directory = cache / f"{name}-{suite}"
     with _locked(cache):
         if not directory.is_dir():
-            _fetch({own_suite: packages}, directory)
-    return directory / own_suite
+            _fetch({suite: packages}, directory)
+    return directory / suite
 
 
 def open_closure(package: str, suite: str, cache: Path = DEFAULT_CACHE) -> Path:

@@ -35,17 +35,24 @@ def write_image(
     *,
     name: str = NAME,
     files: Mapping[str, Path] = MappingProxyType({}),
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write a tar file that `ctr images import` loads under a name.
 
-    `files` are further files and directories, by their paths in the image.
+    `files` are further files and directories, by their paths in the image. `settings` replace those
+    of the image's configuration, by OCI's names.
     """
     layer = _layer(busybox, files)
     config = _json(
         {
             "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
             "os": "linux",
-            "config": {"Cmd": list(ENTRY_COMMAND), "Env": ["PATH=/bin"], "WorkingDir": "/"},
+            "config": {
+                "Cmd": list(ENTRY_COMMAND),
+                "Env": ["PATH=/bin"],
+                "WorkingDir": "/",
+                **settings,
+            },
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         }
     )

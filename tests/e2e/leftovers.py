@@ -46,7 +46,14 @@ def sweep(parent: Path, prefix: str) -> None:
 
 
 def clear(directory: Path) -> None:
-    """End the processes of the daemon in `directory`, and delete all its files.
+    """End the processes of the daemon in `directory`, and delete all its files."""
+    end(directory)
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def end(directory: Path) -> None:
+    """End the processes of the daemon in `directory`, and remove its mounts and cgroups.
 
     The daemon, its shims and its plugins have the directory in their command lines; what runs
     in containers is found by their cgroup, which has the directory's name.
@@ -61,8 +68,6 @@ def clear(directory: Path) -> None:
         _remove_cgroup(cgroup)
     for socket in shim_sockets:
         socket.unlink(missing_ok=True)
-    if directory.exists():
-        shutil.rmtree(directory)
 
 
 def processes_of(directory: Path) -> Iterator[int]:

@@ -129,16 +129,7 @@ class Suite:
 def suite(new_runtime: NewRuntime, build: Path, tmp_path: Path) -> Suite:
     daemon = new_runtime()
     daemon.start()
-    programs = [build, *build.parent.rglob("*.so*")]
-    libraries = [
-        library
-        for library in hostroot.libraries(programs)
-        if not library.is_relative_to(build.parent)
-    ]
-    files = {"opt/nri-inject": build.parent} | {
-        str(library).lstrip("/"): library.resolve() for library in libraries
-    }
-    daemon.load_image(IMAGE, files)
+    daemon.load_image(IMAGE, hostroot.build_files(build))
     (tmp_path / "config").mkdir()
     config = tmp_path / "config" / "config.yaml"
     config.write_text("policy: unrestricted\nhost_root: /host\n")

@@ -256,8 +256,9 @@ def test_a_bad_annotation_fails_its_own_container_and_no_other(
     assert caught.value.message == (
         f"{runtime.refusal}pod default/mixed, container bad: "
         f"annotation {DEVICES}/container.bad: item 1: major: 'ten' is not an integer; "
-        f"annotation {DEVICES}/container.bad: item 2: null where a map"
-        " with path, type, major, minor, file_mode, uid, gid, access is expected"
+        f"annotation {DEVICES}/container.bad: item 2: null where a path,"
+        " a selector or a map with device, path, as, access, file_mode, owner, uid, gid, optional,"
+        " count, links, type, major, minor is expected"
     )
     container = runtime.cri.run(pod, "good")
     assert _stat(runtime, container, "/dev/fuse").startswith("character special file a:e5")

@@ -272,7 +272,8 @@ def test_without_a_policy_cdi_devices_are_denied_and_the_admins_hooks_run(
     runtime: Daemon, suite: StartSuite, noted: Path
 ) -> None:
     suite("")
-    reason = f"CDI device 'example.com/part=0': {NO_POLICY}"
+    place = "annotation cdi-devices.noderesource.dev: "
+    reason = f"{place}CDI device 'example.com/part=0': {NO_POLICY}"
     rule = "{who: {namespaces: [ci]}, allow: {cdi_devices: [example.com/part=0]}}"
     assert refused(runtime, PART) == runtime.refusal + FAILED + reason + rule
     assert not noted.exists()

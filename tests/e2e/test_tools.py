@@ -254,7 +254,7 @@ def test_the_shared_pool_makes_room_for_an_exclusive_container_and_has_it_back(
     runtime.cri.stop(exclusive)
     until(lambda: cpus(runtime, shared) == CPUS, "the shared pool to have its CPU back")
     assert cpus(runtime, late) == CPUS
-    assert f"CPUs {cpulist.format_cpu_list(taken)} for itself" in assigner.log
+    assert f"exclusive CPUs {cpulist.format_cpu_list(taken)}" in assigner.log
 
 
 @of_several_cpus
@@ -332,7 +332,10 @@ def test_a_change_of_the_configuration_moves_containers_at_once(
     until(lambda: cpus(runtime, system) == FIRST, "the reserved pool to be used")
 
     (tmp_path / "config.yaml").write_text("resource_assigner: {reserved: 9999}\n")
-    until(lambda: "the previous rules stay in force" in assigner.log, "a word on the wrong rule")
+    until(
+        lambda: "the previous configuration stays in force" in assigner.log,
+        "a word on the wrong rule",
+    )
     present = cpulist.format_cpu_list(CPUS)
     assert (
         f"reserved CPUs 9999 are missing, offline or isolated; available CPUs: {present}"

@@ -210,12 +210,13 @@ from nri_inject.host.nodes import HostDevices
 from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import Host
 from nri_inject.plugins.device_injector import PART
-source = PART.sources["inventory"](None, None)
+from nri_inject.service.config import Config
+source = PART.sources["inventory"](None, Config())
 host = Host(HostDevices(), inventory=source.current())
 def ask(text):
     inject(Pod(annotations={"devices.noderesource.dev": text}), Container(), host)
-    return [n for n in ("pyudev", "nri_inject.host.devices.wanted", "nri_inject.host.devices.live")
-            if n in sys.modules]
+    names = "pyudev", "nri_inject.injectors.device.selected", "nri_inject.host.devices.live"
+    return [name for name in names if name in sys.modules]
 print(ask("- path: /dev/null"))
 print(ask("- /dev/null"))
 print(ask("- '/dev/nul[l]'"))
@@ -223,7 +224,7 @@ print(ask("- {device: 'udev:SUBSYSTEM=mem,ID_NONE=x', optional: true}"))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stderr == ""
-    wanted, live = "nri_inject.host.devices.wanted", "nri_inject.host.devices.live"
+    wanted, live = "nri_inject.injectors.device.selected", "nri_inject.host.devices.live"
     assert done.stdout.splitlines() == [
         *("[]", f"['{wanted}']", f"['{wanted}', '{live}']", f"['pyudev', '{wanted}', '{live}']"),
     ]

@@ -89,7 +89,7 @@ def leaks(fd: int) -> bool:
 
 @pytest.mark.slow
 def test_with_log_a_plugin_writes_to_our_standard_error(tmp_path: Path) -> None:
-    path = script(tmp_path / "10-a", "print('lost')\n__import__('sys').exit('seen')")
+    path = script(tmp_path / "10-a", "print('said', flush=True)\n__import__('sys').exit('seen')")
     program = (
         "import sys; from nri_inject import errors\n"
         "from nri_inject.runtime.launcher import launch\n"
@@ -101,7 +101,7 @@ def test_with_log_a_plugin_writes_to_our_standard_error(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program, path], capture_output=True, timeout=BOUND * 3, check=True
     )
-    assert (done.stdout, done.stderr) == (b"plugin 10-a ended\n", b"seen\n")
+    assert (done.stdout, done.stderr) == (b"plugin 10-a ended\n", b"said\nseen\n")
 
 
 @pytest.mark.parametrize(

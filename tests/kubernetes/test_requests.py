@@ -1,0 +1,57 @@
+"""Pods on a cluster: each has its device, or a description with the reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from .cluster import Cluster
+from .suite import KEY, Suite, pod
+
+
+@pytest.fixture(autouse=True)
+def allowed(allowing_suite: Suite) -> Suite:
+    return allowing_suite
+
+
+def test_a_pod_has_its_device(cluster: Cluster, allowed: Suite, namespace: str) -> None:
+    cluster.apply(pod("with", namespace))
+    allowed.wait_running(namespace)
+    command = ("exec", "with", f"--namespace={namespace}", "--", "ls", "-l", "/dev/fuse")
+    assert cluster.kubectl(*command).split()[:6] == [
+        "crw-------",
+        "1",
+        "root",
+        "root",
+        "10,",
+        "229",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        pytest.param(
+            "- path: /dev/full",
+            "device '/dev/full' (c 1:7): no rule of /etc/nri-inject/policy.yaml allows it;"
+            " a rule that allows it:"
+            " {{who: {{namespaces: [{namespace}]}}, allow: {{devices: [/dev/full]}}}}",
+            id="denied",
+        ),
+        pytest.param(
+            "- pth: /dev/fuse", "item 1: unknown key 'pth'; did you mean 'path'?", id="unknown key"
+        ),
+        pytest.param(
+            "- path: /dev/no-such",
+            "item 1: '/dev/no-such' does not exist on the host",
+            id="no such device",
+        ),
+        pytest.param("7", "7 is not a list", id="no list"),
+    ],
+)
+def test_the_description_of_a_pod_has_the_reason(
+    cluster: Cluster, allowed: Suite, namespace: str, request_: str, sentence: str
+) -> None:
+    cluster.apply(pod("without", namespace, request_))
+    said = allowed.wait_described("without", namespace, "Reason: CreateContainerError")
+    place = f"pod {namespace}/without, container main: annotation {KEY}: "
+    assert place + sentence.format(namespace=namespace) in said
