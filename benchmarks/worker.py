@@ -29,8 +29,8 @@ BLOCKS: Final = 20
 WARMED_UP: Final = 300
 MODES: Final[Mapping[str, str]] = {"with its worker": "", "in one process": "--no-worker"}
 WITH, WITHOUT = MODES
-MOST: Final[Mapping[str, float]] = {"nothing asked": 1.25, "devices, a mount": 1.1}
-MOST_MEMORY: Final = 1.4
+MAX_RATIO: Final[Mapping[str, float]] = {"nothing asked": 1.25, "devices, a mount": 1.1}
+MAX_MEMORY: Final = 1.4
 REQUESTS: Final[Mapping[str, CreateContainerRequest]] = {
     "nothing asked": request_of({}),
     "devices, a mount": request_of(samples.DEVICES),
@@ -98,7 +98,7 @@ def proportional(pid: int) -> int:
 def line(program: str, measure: Measure) -> str:
     """Write what was measured, and whether it is met."""
     figure, unit = ("rss", "kB") if measure.title == "memory" else ("p50", "µs")
-    most = MOST.get(measure.title, MOST_MEMORY)
+    most = MAX_RATIO.get(measure.title, MAX_MEMORY)
     ratio = measure.ratio(WITH, figure)
     values = f"{measure.median(WITH, figure):.0f} to {measure.median(WITHOUT, figure):.0f} {unit}"
     verdict = "met" if ratio is not None and ratio.median <= most else "not met"

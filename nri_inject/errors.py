@@ -73,20 +73,20 @@ class RequestError(NriError):
 
 
 # In bytes. Kubernetes cuts the message of an event at 1024 characters; logs show the rest.
-_MOST_FAULTS: Final = 10
-_LONGEST_PART: Final = 900
-_LONGEST_REPORT: Final = 2000
+_MAX_FAULTS: Final = 10
+_MAX_PART: Final = 900
+_MAX_REPORT: Final = 2000
 
 
 def _report(faults: Sequence[str], where: str) -> str:
     """Join the first faults, as many as a message may hold, and count the others."""
-    where = _within(where, _LONGEST_PART)
+    where = _within(where, _MAX_PART)
     shown: list[str] = []
     length = _size(where)
-    for fault in faults[:_MOST_FAULTS]:
-        sentence = _within(fault, _LONGEST_PART)
+    for fault in faults[:_MAX_FAULTS]:
+        sentence = _within(fault, _MAX_PART)
         length += _size(sentence) + len("; ")
-        if shown and length > _LONGEST_REPORT:
+        if shown and length > _MAX_REPORT:
             break
         shown.append(sentence)
     if len(faults) > len(shown):

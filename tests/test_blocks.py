@@ -49,7 +49,7 @@ from nri_inject.service.command import parser
 from nri_inject.wire import recording
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-MOST_FRAGMENTS = 10
+MAX_FRAGMENTS = 10
 BIN = Path(sys.executable).parent
 EXAMPLE = ROOT / "examples" / "02-devices"
 NAMED = re.compile(r"# (\S+\.(?:yaml|conf))\n")
@@ -403,7 +403,7 @@ LANGUAGES = {"yaml", "json", "toml", "ini", "python", "console", "sh", "", "text
 
 def test_there_are_few_fragments_and_no_command_is_one() -> None:
     fragments = [block for block in BLOCKS if block.reason]
-    assert len(fragments) <= MOST_FRAGMENTS
+    assert len(fragments) <= MAX_FRAGMENTS
     assert [block.title for block in fragments if block.language in ("console", "sh")] == []
 
 

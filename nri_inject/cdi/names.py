@@ -74,22 +74,22 @@ def parse(name: str) -> QualifiedName:
 _DOMAIN: Final = re.compile(
     r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*"
 )
-_LONGEST_VENDOR: Final = 253
-_LONGEST_CLASS: Final = 63
+_MAX_VENDOR: Final = 253
+_MAX_CLASS: Final = 63
 
 
 def unusual(vendor: str, class_: str) -> Iterator[str]:
     """Yield what the CDI specification says against a vendor and class that runtimes accept."""
-    if len(vendor) > _LONGEST_VENDOR or not _DOMAIN.fullmatch(vendor):
+    if len(vendor) > _MAX_VENDOR or not _DOMAIN.fullmatch(vendor):
         yield f"vendor {quoted(vendor)} is not a domain name"
-    if len(class_) > _LONGEST_CLASS:
-        yield f"class {quoted(class_)} is longer than {_LONGEST_CLASS} characters"
+    if len(class_) > _MAX_CLASS:
+        yield f"class {quoted(class_)} is longer than {_MAX_CLASS} characters"
 
 
 # --- annotations --------------------------------------------------------------------------------
 
 # What Kubernetes allows after the slash of an annotation's key.
-_LONGEST_KEY: Final = 63
+_MAX_KEY: Final = 63
 _KEY: Final = re.compile("[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
 
 
@@ -147,7 +147,7 @@ def annotation_key(plugin: str, device_id: str) -> str:
     if not plugin or not device_id:
         raise Fault("plugin and device ID must not be empty")
     name = f"{plugin}_{device_id.replace('/', '_')}"
-    if len(name.encode()) > _LONGEST_KEY or not _KEY.fullmatch(name):
+    if len(name.encode()) > _MAX_KEY or not _KEY.fullmatch(name):
         raise Fault(f"{quoted(name)} cannot be the name of an annotation")
     return ANNOTATION_PREFIX + name
 

@@ -26,7 +26,7 @@ from nri_inject.text.words import plain
 F = TypeVar("F", bound=Callable[..., Any])
 
 KEY: Final = "devices.noderesource.dev/container.NAME"
-_MOST_NEAR: Final = 3
+_MAX_NEAR: Final = 3
 
 
 @click.group("devices", epilog="Example: nri-inject devices list class:serial")
@@ -83,7 +83,7 @@ def explain(*, selector: str, root: str, output: str) -> int:
     found = inventory.read(root)
     nodes = HostDevices(root)
     meant = _selected(wanted, found, nodes)
-    near = [] if meant else misses(wanted, found.devices, _MOST_NEAR)
+    near = [] if meant else misses(wanted, found.devices, _MAX_NEAR)
     document = {
         "selector": wanted.text,
         "devices": [{**_row(d, found, nodes), "because": _because(wanted, d)} for d in meant],

@@ -21,8 +21,8 @@ from nri_inject.text.names import is_plugin_index
 from nri_inject.text.words import quoted
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_LONGEST_NAME: Final = 63  # of a DNS label, since annotations begin with it
-_LONGEST_FIRST_LINE: Final = 253  # characters after #!, of the 256 that Linux reads
+_MAX_NAME: Final = 63  # of a DNS label, since annotations begin with it
+_MAX_FIRST_LINE: Final = 253  # characters after #!, of the 256 that Linux reads
 _TAKEN: Final = {"click", "google", "jsonschema", "nri_inject", "pytest", "re2", "tests", "yaml"}
 
 _FILES: Final = {
@@ -61,9 +61,9 @@ def command(name: str, idx: str) -> int:
 def checked(name: str) -> str:
     """Return a name that can be a plugin's, a module's and a service's; ConfigError otherwise."""
     module = _module(name)
-    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
         raise ConfigError(
-            f"name {quoted(name)}: up to {_LONGEST_NAME} lower-case letters, digits and"
+            f"name {quoted(name)}: up to {_MAX_NAME} lower-case letters, digits and"
             " single dashes expected, a letter first"
         )
     if keyword.iskeyword(module) or module in _TAKEN | sys.stdlib_module_names:
@@ -95,7 +95,7 @@ def write(directory: Path, name: str, index: str) -> None:
 def _interpreter() -> str:
     """Return what follows `#!` in a program that a runtime launches, without a PATH."""
     path = sys.executable
-    if getattr(sys, "frozen", False) or not path or " " in path or len(path) > _LONGEST_FIRST_LINE:
+    if getattr(sys, "frozen", False) or not path or " " in path or len(path) > _MAX_FIRST_LINE:
         return "/usr/bin/env python3"
     return path
 

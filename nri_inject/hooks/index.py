@@ -20,7 +20,7 @@ _STEPS_PER_KEY: Final = 3
 # index's automaton. What is beyond that is counted as if each character made one.
 _USUAL_LENGTH: Final = 4096
 
-_MOST_REMEMBERED: Final = 512  # texts: the keys of many pods, and no more than 200 kB
+_MAX_REMEMBERED: Final = 512  # texts: the keys of many pods, and no more than 200 kB
 
 
 class HookIndex(tuple[Definition, ...]):  # noqa: SLOT001 - a tuple can have no slots
@@ -95,7 +95,7 @@ class _PatternIndex:
             self._instructions[pattern.beginning] += pattern.instructions
         self.everyone: Final = frozenset[int]().union(*self._numbers)
         self._which: Final = which(by_pattern)
-        self.find: Final = remembering(self._find, _MOST_REMEMBERED) if by_pattern else _empty
+        self.find: Final = remembering(self._find, _MAX_REMEMBERED) if by_pattern else _empty
 
     def steps(self, text: str) -> int:
         """Return what it costs at most to find a text, for a budget."""

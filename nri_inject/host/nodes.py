@@ -197,7 +197,7 @@ def _lines(path: str) -> list[str]:
     except OSError:
         return []
     try:
-        return os.read(descriptor, _MOST_TOLD).decode(errors="replace").split("\n")
+        return os.read(descriptor, _MAX_TOLD).decode(errors="replace").split("\n")
     except OSError:  # the device has gone meanwhile
         return []
     finally:
@@ -237,4 +237,4 @@ class Remembered(Mapping[K, V]):
         return len(self._source)
 
 
-_MOST_TOLD: Final = 65536  # bytes; udev's longest records have a few thousand
+_MAX_TOLD: Final = 65536  # bytes; udev's longest records have a few thousand

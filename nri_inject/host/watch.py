@@ -41,7 +41,9 @@ _ABOUT_ITSELF: Final = _ATTRIB | _DELETE_SELF | _MOVE_SELF | _UNMOUNT | _IGNORED
 
 _EVENT: Final = struct.Struct("iIII")
 _READ: Final = 1 << 16  # bytes; one event is at most 272
-_MOST_READS: Final = 64  # who writes all the time must not keep us here; the rest is for next time
+_MAX_READS: Final = (
+    64  # a file that changes all the time must not keep us here; the rest is for next time
+)
 
 
 class FileWatch:
@@ -134,7 +136,7 @@ class FileWatch:
         if not self._waiting.poll(0):  # as nearly always, and quicker than to be refused a read
             return False
         matters = False
-        for _ in range(_MOST_READS):
+        for _ in range(_MAX_READS):
             try:
                 data = os.read(self._descriptor, _READ)
             except BlockingIOError:

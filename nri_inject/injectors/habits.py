@@ -29,7 +29,7 @@ KEYS: Final = (
 """All keys of an item, those that most items need in front."""
 
 # What is longer is no device that somebody has copied from a page.
-_LONGEST: Final = 512
+_MAX_TEXT: Final = 512
 
 
 # --- a text ---------------------------------------------------------------------------------------
@@ -37,7 +37,7 @@ _LONGEST: Final = 512
 
 def problem_of_text(text: str) -> Problem | None:
     """Return what is wrong with a text as an item, if it is how another tool writes a device."""
-    if len(text) > _LONGEST:
+    if len(text) > _MAX_TEXT:
         return None
     bare = _OPTION.sub("", text.strip())
     if _is_cdi_name(bare):
@@ -242,7 +242,7 @@ def problems_of_map(item: Mapping[str, Value]) -> Iterator[Problem]:
 
 
 def _is_odd(value: Value) -> bool:
-    if not isinstance(value, str) or len(value) > _LONGEST or not value.startswith("/"):
+    if not isinstance(value, str) or len(value) > _MAX_TEXT or not value.startswith("/"):
         return False
     return colons(value) is not None or bool(_GLOB.search(value))
 

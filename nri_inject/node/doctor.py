@@ -37,7 +37,7 @@ _REQUESTED: Final = {
     "memory_policy": "memory-policy",
 }
 """What pods can request of the fields that a runtime may lack, in the words of annotations."""
-_MOST_ABSENT: Final = 12
+_MAX_ABSENT: Final = 12
 
 _FAILURE_POLICY: Final = capabilities.dotted(capabilities.FAILURE_POLICY)
 
@@ -370,7 +370,7 @@ def _cdi(seen: Gathered) -> _Found:
     for path, sentences in seen.cdi_absent.items():
         if sentences:
             yield _problem(
-                f"CDI {path}: {listed(sentences, _MOST_ABSENT)}; containers that request its"
+                f"CDI {path}: {listed(sentences, _MAX_ABSENT)}; containers that request its"
                 " devices fail",
                 "install the driver, generate the file anew, or remove it",
             )

@@ -17,7 +17,7 @@ from nri_inject.node import files
 from nri_inject.node.layout import CONFIGURATIONS, DISTRIBUTIONS, PLUGINS, SOCKET, Distribution
 
 CONTAINERD_KEY: Final = "io.containerd.nri.v1.nri"
-_MOST_IMPORTS: Final = 100
+_MAX_IMPORTS: Final = 100
 _VERSION_SECONDS: Final = 5.0
 
 # NRI's setting -> its key in containerd's table and in CRI-O's.
@@ -113,7 +113,7 @@ def documents(root: str, distribution: Distribution) -> list[TomlDocument]:
     read: list[TomlDocument] = []
     pending = [distribution.config]
     seen: set[str] = set()
-    while pending and len(seen) < _MOST_IMPORTS:
+    while pending and len(seen) < _MAX_IMPORTS:
         path = pending.pop(0)
         if path in seen:
             continue

@@ -44,7 +44,7 @@ _PROGRESS: Final = frozenset(
 
 # Containers on their way at one time. A runtime that does not tell that a creation has failed
 # (CRI-O) would have us keep them for ever.
-_MOST_CONTAINERS: Final = 1024
+_MAX_CONTAINERS: Final = 1024
 
 MAX_COMPARED: Final = 512 * 1024
 """How many bytes two looks at a container may have that are kept until they are compared."""
@@ -180,7 +180,7 @@ class Traces:
             seen = container.SerializeToString()
             self._last[container.id] = label, seen
             self._size += len(seen)
-            while len(self._last) > _MOST_CONTAINERS or self._size > MAX_TRACED:
+            while len(self._last) > _MAX_CONTAINERS or self._size > MAX_TRACED:
                 _, oldest = self._last.pop(next(iter(self._last)))
                 self._size -= len(oldest)
         return before

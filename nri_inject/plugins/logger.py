@@ -63,8 +63,8 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
 _MAPS: Final = frozenset({"labels", "annotations", "sysctl", "unified", "netDevices", "owners"})
 
 # The names of pods that are remembered, since a runtime's last events of one have its id alone.
-_MOST_PODS: Final = 4096
-_LONGEST_NAMES: Final = 1024  # characters; Kubernetes' own have some 400
+_MAX_PODS: Final = 4096
+_MAX_NAMES: Final = 1024  # characters; Kubernetes' own have some 400
 
 MAX_EVENT: Final = 512 * 1024
 """How many bytes of an event are kept until it is written; of a longer event the names are."""
@@ -201,10 +201,10 @@ class Chosen:
 
     def __contains__(self, pod: Pod) -> bool:
         """Tell whether a pod is to be logged; one whose name nobody has told is, too."""
-        if pod.name and len(pod.id) + len(pod.namespace) + len(pod.name) <= _LONGEST_NAMES:
+        if pod.name and len(pod.id) + len(pod.namespace) + len(pod.name) <= _MAX_NAMES:
             self._names.pop(pod.id, None)
             self._names[pod.id] = pod.namespace, pod.name
-            if len(self._names) > _MOST_PODS:
+            if len(self._names) > _MAX_PODS:
                 del self._names[next(iter(self._names))]
         namespace, name = self._names.get(pod.id, (pod.namespace, pod.name))
         return not name or (_matches(namespace, self._namespaces) and _matches(name, self._pods))

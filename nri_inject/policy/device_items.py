@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nri_inject.host.devices.device import Device
     from nri_inject.host.devices.inventory import Inventory
 
-_MOST_DEVICES: Final = 512
+_MAX_DEVICES: Final = 512
 
 
 def devices_of(adjustment: Adjustment, evaluation: Evaluation) -> Iterator[Item[DeviceFacts]]:
@@ -30,7 +30,7 @@ def devices_of(adjustment: Adjustment, evaluation: Evaluation) -> Iterator[Item[
     linux = adjustment.linux
     given = [device for device in linux.devices if not device.path.startswith("-")]
     rules = linux.resources.devices
-    crowded = len(given) + len(rules) > _MOST_DEVICES
+    crowded = len(given) + len(rules) > _MAX_DEVICES
     numbers = {device_number(device) for device in given}
     rules_of = _RulesOf(rules)
     for device in given:
@@ -61,7 +61,7 @@ class _RulesOf:
 
 
 def _too_many(key: str) -> Item[DeviceFacts]:
-    sentence = f"more than {_MOST_DEVICES} devices and rules are requested"
+    sentence = f"more than {_MAX_DEVICES} devices and rules are requested"
     return Item("devices", key, quoted(key), (), _NO_DEVICE, trouble=sentence)
 
 

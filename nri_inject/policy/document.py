@@ -37,7 +37,7 @@ LIMITS: Final = dataclasses.replace(yamltext.OUR_FILE, size=2 * 1024 * 1024, nod
 A container may have to wait while a new version is read: ten thousand rules take a second.
 """
 
-_MOST_RULES: Final = 10_000
+_MAX_RULES: Final = 10_000
 
 
 def read(text: str | bytes, origin: str) -> Policy:
@@ -139,7 +139,7 @@ def _rule(number: int, value: Value) -> Rule:
 def _rules(value: Value) -> list[Rule]:
     if not isinstance(value, list):
         raise wrong_type(value, "a list of rules")
-    check_count(len(value), "rules", _MOST_RULES)
+    check_count(len(value), "rules", _MAX_RULES)
     found = Findings()
     rules = [
         found.read(f"rule {number}", partial(_rule, number), item)

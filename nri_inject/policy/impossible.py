@@ -95,12 +95,12 @@ def check_cdi_name(pattern: Pattern) -> None:
 def check_interface(pattern: Pattern) -> None:
     """Raise Fault for a pattern that no network interface of Linux can match."""
     fixed = _fixed(pattern)
-    if "/" in fixed or len(fixed) > _LONGEST_INTERFACE:
-        why = "no slash" if "/" in fixed else f"at most {_LONGEST_INTERFACE} bytes"
+    if "/" in fixed or len(fixed) > _MAX_INTERFACE:
+        why = "no slash" if "/" in fixed else f"at most {_MAX_INTERFACE} bytes"
         raise Fault(f"{quoted(pattern.text)} matches nothing: an interface's name has {why}")
 
 
-_LONGEST_INTERFACE: Final = 15
+_MAX_INTERFACE: Final = 15
 
 
 def checked(check: Callable[[Pattern], None]) -> Reader[Pattern]:

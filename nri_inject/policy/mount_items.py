@@ -17,7 +17,7 @@ from nri_inject.text.glob import MAX_PARTS
 from nri_inject.text.paths import clean, is_below
 from nri_inject.text.words import plain, quoted
 
-_MOST_MOUNTS: Final = 1024
+_MAX_MOUNTS: Final = 1024
 _LENGTH_OF_OPTION: Final = 16
 
 
@@ -25,8 +25,8 @@ def mounts_of(adjustment: Adjustment, evaluation: Evaluation) -> Iterator[Item[M
     """Yield the mounts; what is only removed is not among them."""
     given = [mount for mount in adjustment.mounts if not mount.destination.startswith("-")]
     for mount in given:
-        if len(given) > _MOST_MOUNTS:
-            sentence = f"more than {_MOST_MOUNTS} mounts are requested"
+        if len(given) > _MAX_MOUNTS:
+            sentence = f"more than {_MAX_MOUNTS} mounts are requested"
             yield Item("mounts", mount.destination, "mount", (), _NO_MOUNT, trouble=sentence)
         else:
             yield _mount(mount, evaluation)

@@ -31,8 +31,8 @@ _KUBELET = "/var/lib/kubelet/pods"
 
 _CPU_PERIOD = 100_000
 _LEAST_QUOTA = 1_000
-_LEAST_SHARES, _MOST_SHARES = 2, 262_144
-_LARGEST = 2**63 - 1
+_LEAST_SHARES, _MAX_SHARES = 2, 262_144
+_MAX_INT64 = 2**63 - 1
 
 
 def pod_of(metadata: Values, template: Values, suffix: str) -> api.Pod:
@@ -250,16 +250,16 @@ def _resources(wanted: Values) -> api.LinuxResources:
     if cpu_limit:
         resources.cpu.quota.value = _quota(cpu_limit)
     if memory_limit:
-        resources.memory.limit.value = min(math.ceil(memory_limit), _LARGEST)
+        resources.memory.limit.value = min(math.ceil(memory_limit), _MAX_INT64)
     return resources
 
 
 def _shares(cores: Fraction) -> int:
-    return min(max(_milli(cores) * 1024 // 1000, _LEAST_SHARES), _MOST_SHARES)
+    return min(max(_milli(cores) * 1024 // 1000, _LEAST_SHARES), _MAX_SHARES)
 
 
 def _quota(cores: Fraction) -> int:
-    return min(max(_milli(cores) * _CPU_PERIOD // 1000, _LEAST_QUOTA), _LARGEST)
+    return min(max(_milli(cores) * _CPU_PERIOD // 1000, _LEAST_QUOTA), _MAX_INT64)
 
 
 def _milli(cores: Fraction) -> int:

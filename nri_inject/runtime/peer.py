@@ -53,10 +53,10 @@ class Timeouts:
 
 
 _READ: Final = 1 << 16
-_MOST_UNSENT: Final = 8 << 20
+_MAX_UNSENT: Final = 8 << 20
 """How many bytes may wait for a plugin that does not read. Beyond that nothing is read from it, and
 no request is added."""
-_MOST_POSTPONED: Final = 16
+_MAX_POSTPONED: Final = 16
 """How many updates a plugin may request while it has a call of ours."""
 
 _CREDENTIALS: Final = struct.Struct("3i")  # ucred of unix(7): process, user, group
@@ -248,7 +248,7 @@ class Peer:
             pending.end(self.lost)
             return pending
         try:
-            if len(self._unsent) <= _MOST_UNSENT:
+            if len(self._unsent) <= _MAX_UNSENT:
                 pending.stream = self._session.call(method, message, int(timeout * 1e9))
         except ValueError as error:  # too long to be sent
             pending.end(NriError(f"plugin {self.title}: {error}"))
@@ -302,7 +302,7 @@ class Peer:
     def interest(self) -> int:
         """Return what to wait for, as for `select.poll`."""
         writes = select.POLLOUT if self._unsent else 0
-        reads = select.POLLIN if len(self._unsent) <= _MOST_UNSENT else 0
+        reads = select.POLLIN if len(self._unsent) <= _MAX_UNSENT else 0
         return reads | writes
 
     def ready(self) -> None:
@@ -349,10 +349,10 @@ class Peer:
             self._register(event, event.request)
         elif self._may_update():
             self._update(event)
-        elif len(self._postponed) < _MOST_POSTPONED:
+        elif len(self._postponed) < _MAX_POSTPONED:
             self._postponed.append(event)
         else:
-            text = f"at most {_MOST_POSTPONED} updates may wait for the end of a request"
+            text = f"at most {_MAX_POSTPONED} updates may wait for the end of a request"
             self._session.refuse(event, Code.RESOURCE_EXHAUSTED, text)
 
     def _may_update(self) -> bool:

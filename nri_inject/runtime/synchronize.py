@@ -12,7 +12,7 @@ from nri_inject.wire.ttrpc import MAX_DATA
 LIMIT: Final = MAX_DATA - 128
 """The longest request, in bytes: 4 MiB less what ttrpc writes around it."""
 
-_LARGEST_SHARE: Final = 0.9
+_MAX_SHARE: Final = 0.9
 _LEAST: Final = 4
 
 
@@ -57,5 +57,5 @@ def _part(
 
 def _fewer(pods: int, containers: int, length: int) -> tuple[int, int]:
     """Return how many of each to try, where so many (more than eight) took `length` bytes."""
-    share = min(LIMIT / length, _LARGEST_SHARE)
+    share = min(LIMIT / length, _MAX_SHARE)
     return max(int(pods * share), _LEAST), max(int(containers * share), _LEAST)

@@ -40,7 +40,7 @@ from nri_inject.text.words import plain
 log = logging.getLogger(__name__)
 
 # Lines for one container: a pod's author must not fill the log.
-_MOST_TOLD: Final = 32
+_MAX_TOLD: Final = 32
 
 
 class Source(Protocol):
@@ -206,11 +206,11 @@ class Environment:
     def record(self, permit: Permit, pod: Pod, container: Container, outcome: AuditOutcome) -> None:
         """Write the decisions to the audit; warn of items skipped or to be denied."""
         passed = [d for d in permit.decisions if d.verdict in ("skip", "warn")]
-        for decision in passed[:_MOST_TOLD]:
+        for decision in passed[:_MAX_TOLD]:
             what = "left out" if decision.verdict == "skip" else "would be denied"
             log.warning("%s: %s: %s", where(pod, container), what, permit.sentence(decision))
-        if len(passed) > _MOST_TOLD:
-            log.warning("%s: and %d more", where(pod, container), len(passed) - _MOST_TOLD)
+        if len(passed) > _MAX_TOLD:
+            log.warning("%s: and %d more", where(pod, container), len(passed) - _MAX_TOLD)
         if self._audit is not None and permit.decisions:
             self._audit.record(
                 permit.decisions, pod, container, plugin=permit.plugin, outcome=outcome

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 # What the log has been told of; after so many others one may be told of again.
-_MOST_TOLD: Final = 1024
+_MAX_TOLD: Final = 1024
 
 
 def service_of(*parts: InjectorSpec) -> Callable[[Options, Config], Service]:
@@ -136,7 +136,7 @@ class InjectorService(ConfiguredService):
         """Tell whether the log has not been told of this lately."""
         if name in self._told:
             return False
-        if len(self._told) >= _MOST_TOLD:
+        if len(self._told) >= _MAX_TOLD:
             del self._told[next(iter(self._told))]
         self._told[name] = None
         return True

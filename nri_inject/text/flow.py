@@ -11,7 +11,7 @@ from nri_inject.text import yamltext
 from nri_inject.text.words import excerpt
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9/._][A-Za-z0-9/._=+@-]*")
-_LONGEST: Final = 512
+_MAX_TEXT: Final = 512
 _MAX_PARTS: Final = 48
 
 
@@ -53,7 +53,7 @@ def annotation(key: str, value: object) -> str:
 
 def advice(value: object) -> str:
     """Write a value for the end of a sentence, cut where it would bury the sentence."""
-    return excerpt(flow(value), _LONGEST) if _is_small(value) else "..."
+    return excerpt(flow(value), _MAX_TEXT) if _is_small(value) else "..."
 
 
 def _is_small(value: object) -> bool:
@@ -64,7 +64,7 @@ def _is_small(value: object) -> bool:
         count += 1
         if isinstance(one, Mapping | list) and len(one) > _MAX_PARTS:
             return False
-        if isinstance(one, str) and len(one) > _LONGEST:
+        if isinstance(one, str) and len(one) > _MAX_TEXT:
             return False
         pending += (
             one.values() if isinstance(one, Mapping) else one if isinstance(one, list) else ()

@@ -138,11 +138,11 @@ def _searching(text: str) -> Regex:
 
 
 # Containers come in replicas, and the keys of their annotations are mostly the same few.
-_MOST_REMEMBERED: Final = 64
-_LONGEST_REMEMBERED: Final = 256
+_MAX_REMEMBERED: Final = 64
+_MAX_REMEMBERED_TEXT: Final = 256
 
 
-def remembering(answer: Callable[[Text], T], most: int = _MOST_REMEMBERED) -> Callable[[Text], T]:
+def remembering(answer: Callable[[Text], T], most: int = _MAX_REMEMBERED) -> Callable[[Text], T]:
     """Return a function that remembers the answers to some short texts."""
     return _Memory(answer, most).__getitem__
 
@@ -160,7 +160,7 @@ class _Memory(dict[Text, T]):
 
     def __missing__(self, text: Text) -> T:
         answer = self._answer(text)
-        if len(text) <= _LONGEST_REMEMBERED:
+        if len(text) <= _MAX_REMEMBERED_TEXT:
             if len(self) >= self._most:
                 self.clear()
             self[text] = answer
@@ -171,7 +171,7 @@ class _Memory(dict[Text, T]):
 
 # An automaton of many patterns can have so many states that looking for the next one costs more
 # than asking each pattern. No key of an annotation is as long as this.
-_LONGEST_AT_ONCE: Final = 512  # bytes
+_MAX_AT_ONCE: Final = 512  # bytes
 
 
 def which(patterns: Iterable[Regex]) -> Which:
@@ -186,7 +186,7 @@ def which(patterns: Iterable[Regex]) -> Which:
         return lambda _: None
 
     def occurring(data: bytes) -> list[int] | None:
-        if len(data) > _LONGEST_AT_ONCE:
+        if len(data) > _MAX_AT_ONCE:
             return None
         found = match(data)
         # The empty pattern is everywhere. Without it the automaton has run out of memory, which

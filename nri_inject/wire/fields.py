@@ -15,7 +15,7 @@ for each pod and each container of its part, any other message a handful."""
 
 _VARINT, _FIXED64, _LENGTH, _START, _END, _FIXED32 = range(6)
 _FIXED: Final = {_FIXED64: 8, _FIXED32: 4}
-_LONGEST_VARINT: Final = 10
+_MAX_VARINT: Final = 10
 
 
 def has_too_many_fields(data: bytes) -> bool:
@@ -45,7 +45,7 @@ def has_too_many_fields(data: bytes) -> bool:
 def _varint(data: bytes, position: int) -> tuple[int, int]:
     """Return a number and where it ends; IndexError where the data ends before it."""
     value = 0
-    for index in range(_LONGEST_VARINT):
+    for index in range(_MAX_VARINT):
         byte = data[position + index]
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:

@@ -124,7 +124,7 @@ def test_other_indices_are_errors(word: str, sentence: str) -> None:
 def test_containers_that_are_never_told_of_again_are_forgotten_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(differ, "_MOST_CONTAINERS", 2)
+    monkeypatch.setattr(differ, "_MAX_CONTAINERS", 2)
     traces = Traces()
     for name in ("a", "b", "c"):
         assert traces.look("here", api.Container(id=name), begin=True) is None

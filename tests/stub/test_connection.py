@@ -14,8 +14,8 @@ from support.stubs import (
     CONTAINER,
     CREATE,
     LONG,
-    LONGEST,
     POD,
+    TIMEOUT,
     Listener,
     Peer,
     external,
@@ -133,7 +133,7 @@ def test_a_state_change_and_the_dedicated_call_reach_the_same_handler() -> None:
         assert peer.ask("StateChange", event) == api.Empty()
         dedicated = api.StartContainerRequest(pod=POD, container=CONTAINER)
         assert peer.ask("StartContainer", dedicated) == api.StartContainerResponse()
-        assert heard.get(timeout=LONGEST) == heard.get(timeout=LONGEST) == (POD, CONTAINER)
+        assert heard.get(timeout=TIMEOUT) == heard.get(timeout=TIMEOUT) == (POD, CONTAINER)
 
 
 def test_an_unknown_event_is_answered_well() -> None:
@@ -214,7 +214,7 @@ def test_the_handshake_has_a_deadline(launched: bool, timed: list[bool]) -> None
         seen = [tested.deadline is not None]
         for method in ("Configure", "Synchronize"):
             peer.call(method, request_of(method))
-            loop.turn(LONGEST)
+            loop.turn(TIMEOUT)
             seen.append(tested.deadline is not None)
     assert seen == timed
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
-from support.stubs import CREATE, LONG, LONGEST, launched, plugin
+from support.stubs import CREATE, LONG, TIMEOUT, launched, plugin
 
 from nri_inject import api
 from nri_inject.errors import ConnectionLost
@@ -36,7 +36,7 @@ class Following:
         return LONG
 
     def answer(self) -> bool:
-        return self.answers.get(timeout=LONGEST)
+        return self.answers.get(timeout=TIMEOUT)
 
 
 def test_a_response_that_is_read_was_in_time() -> None:
@@ -62,7 +62,7 @@ def test_a_response_waits_until_it_is_sent_whole() -> None:
 
 def test_a_response_on_a_connection_that_the_runtime_has_closed_is_too_late() -> None:
     gone = threading.Event()
-    following = Following(lambda: gone.wait(LONGEST))
+    following = Following(lambda: gone.wait(TIMEOUT))
     with launched(following.plugin) as (peer, running):
         following.stub = running.stub
         peer.take_in()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.stubs import CREATE, LONGEST, UPDATES, launched, plugin
+from support.stubs import CREATE, TIMEOUT, UPDATES, launched, plugin
 
 from nri_inject import api
 from nri_inject.stub import Stub
@@ -25,7 +25,7 @@ def test_the_old_names_work_and_warn() -> None:
         tested.append(lambda: after(stub, seen))
         peer.take_in()
         peer.ask("CreateContainer", CREATE)
-        assert seen.get(timeout=LONGEST) == "after"
+        assert seen.get(timeout=TIMEOUT) == "after"
         with warned("Stub.join", "add_plugin"), pytest.raises(ValueError, match="one connection"):
             stub.join(plugin())
         with warned("Stub.observe", "on_bytes"):
@@ -33,7 +33,7 @@ def test_the_old_names_work_and_warn() -> None:
         with warned("Stub.update.then=....", "callback"):
             stub.update(UPDATES, then=lambda _: seen.put("then"))
         peer.answer(peer.called("UpdateContainers"), api.UpdateContainersResponse())
-        assert seen.get(timeout=LONGEST) == "then"
+        assert seen.get(timeout=TIMEOUT) == "then"
 
 
 def after(stub: Stub, seen: queue.Queue[str]) -> None:

@@ -10,8 +10,8 @@ import pytest
 from support.stubs import (
     CONTAINER,
     CREATE,
-    LONGEST,
     POD,
+    TIMEOUT,
     UPDATES,
     launched,
     plugin,
@@ -50,7 +50,7 @@ def test_the_handler_of_configure_gets_the_whole_request() -> None:
     with launched(plugin(configure=requests.put)) as (peer, _):
         peer.called("RegisterPlugin")
         peer.configure("1.7.24~ds1", config="verbose: true")
-    assert requests.get(timeout=LONGEST) == api.ConfigureRequest(
+    assert requests.get(timeout=TIMEOUT) == api.ConfigureRequest(
         runtime_name="containerd", runtime_version="1.7.24~ds1", config="verbose: true"
     )
 
@@ -85,7 +85,7 @@ def test_configure_may_return_the_plugin_that_serves_from_then_on() -> None:
     with launched(plugin(configure=lambda _: other, run_pod_sandbox=lambda _: None)) as (peer, _):
         assert peer.take_in() == 0b1000
         peer.ask("CreateContainer", CREATE)
-    assert created.get(timeout=LONGEST) == CONTAINER
+    assert created.get(timeout=TIMEOUT) == CONTAINER
 
 
 @pytest.mark.parametrize(
@@ -179,10 +179,10 @@ def test_what_exists_is_told_at_once_however_it_was_split() -> None:
         assert told.empty()
         last = api.SynchronizeRequest(pods=pods[4:], containers=containers[4:])
         assert peer.ask("Synchronize", last) == api.SynchronizeResponse(update=UPDATES)
-        assert told.get(timeout=LONGEST) == (pods, containers)
+        assert told.get(timeout=TIMEOUT) == (pods, containers)
         again = api.SynchronizeRequest(pods=pods[:1])
         assert peer.ask("Synchronize", again) == api.SynchronizeResponse(update=UPDATES)
-        assert told.get(timeout=LONGEST) == (pods[:1], [])
+        assert told.get(timeout=TIMEOUT) == (pods[:1], [])
 
 
 def test_a_plugin_that_does_not_care_what_exists_answers_parts_all_the_same() -> None:
@@ -219,11 +219,11 @@ def test_parts_are_handed_on_as_they_come_to_a_plugin_that_wants_them() -> None:
         peer.configure()
         part = api.SynchronizeRequest(pods=[POD], more=True)
         assert peer.ask("Synchronize", part) == api.SynchronizeResponse(more=True)
-        assert told.get(timeout=LONGEST) == ([POD], [])
+        assert told.get(timeout=TIMEOUT) == ([POD], [])
         last = api.SynchronizeRequest(containers=[CONTAINER])
         assert peer.ask("Synchronize", last) == api.SynchronizeResponse()
-        assert told.get(timeout=LONGEST) == ([], [CONTAINER])
-        assert told.get(timeout=LONGEST) == ([], [])
+        assert told.get(timeout=TIMEOUT) == ([], [CONTAINER])
+        assert told.get(timeout=TIMEOUT) == ([], [])
 
 
 @pytest.mark.parametrize("handler", ["synchronize_part", "run_pod_sandbox"])

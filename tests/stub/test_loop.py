@@ -17,7 +17,7 @@ import pytest
 from support.stubs import (
     CREATE,
     LONG,
-    LONGEST,
+    TIMEOUT,
     UPDATES,
     Asking,
     Peer,
@@ -70,7 +70,7 @@ def following(
 def test_what_follows_an_answer_is_done_when_the_runtime_can_have_it() -> None:
     answered = threading.Event()
     waited: list[bool] = []
-    with following(then=lambda: waited.append(answered.wait(LONGEST))) as (peer, _, _):
+    with following(then=lambda: waited.append(answered.wait(TIMEOUT))) as (peer, _, _):
         peer.ask("CreateContainer", CREATE)
         answered.set()
         peer.ask("Shutdown", api.Empty())
@@ -166,12 +166,12 @@ def test_other_things_are_watched_even_while_a_peer_does_not_read() -> None:
     bell = Bell(near)
     with near, far, launched(plugin(create_container=lambda *_: LONG), watches=[bell]) as (peer, _):
         far.sendall(b"before")
-        assert bell.rung.get(timeout=LONGEST) == b"before"
+        assert bell.rung.get(timeout=TIMEOUT) == b"before"
         peer.take_in()
         peer.call("CreateContainer", CREATE)
         assert peer.connection.recv(1, socket.MSG_PEEK)
         far.sendall(b"meanwhile")
-        assert bell.rung.get(timeout=LONGEST) == b"meanwhile"
+        assert bell.rung.get(timeout=TIMEOUT) == b"meanwhile"
         peer.event()
 
 
@@ -184,7 +184,7 @@ def test_what_a_plugin_watches_may_change_while_it_runs() -> None:
         asked.ask = lambda: running.stub.watch(bell)
         peer.ask("CreateContainer", CREATE)
         far.sendall(b"heard")
-        assert bell.rung.get(timeout=LONGEST) == b"heard"
+        assert bell.rung.get(timeout=TIMEOUT) == b"heard"
         asked.ask = lambda: running.stub.unwatch(bell)
         peer.ask("CreateContainer", CREATE)
         far.sendall(b"ignore_warning")
@@ -255,7 +255,7 @@ def test_sigterm_ends_a_launched_process_well() -> None:
         response = peer.ask("CreateContainer", CREATE)
         assert response == api.CreateContainerResponse(adjust=api.Adjustment(args=["web"]))
         child.terminate()
-        assert child.wait(LONGEST) == 0
+        assert child.wait(TIMEOUT) == 0
 
 
 @pytest.mark.slow
@@ -263,7 +263,7 @@ def test_a_launched_process_ends_well_with_its_runtime() -> None:
     with process() as (peer, child):
         peer.take_in()
         peer.close()
-        assert child.wait(LONGEST) == 0
+        assert child.wait(TIMEOUT) == 0
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from support.stubs import (
-    LONGEST,
     NAME,
     POD,
+    TIMEOUT,
     UPDATES,
     Heard,
     Listener,
@@ -39,9 +39,9 @@ def test_an_external_plugin_comes_back_registers_and_synchronizes_anew(path: Pat
         for _ in range(3):
             with listener.accept() as peer:
                 peer.take_in()
-                assert told.get(timeout=LONGEST) == []
+                assert told.get(timeout=TIMEOUT) == []
                 assert peer.ask("Synchronize", exists) == api.SynchronizeResponse()
-                assert told.get(timeout=LONGEST) == [POD]
+                assert told.get(timeout=TIMEOUT) == [POD]
         running.stub.stop()
         assert running.outcome() is None
 
@@ -59,7 +59,7 @@ def test_half_of_a_split_synchronize_is_forgotten_with_its_connection(path: Path
             peer.ask("Synchronize", api.SynchronizeRequest(pods=[POD], more=True))
         with listener.accept() as peer:
             peer.take_in()
-            assert told.get(timeout=LONGEST) == []
+            assert told.get(timeout=TIMEOUT) == []
 
 
 def test_a_missing_socket_is_logged_and_tried_again(path: Path, heard: Heard) -> None:
@@ -260,7 +260,7 @@ def test_several_plugins_are_served_in_one_loop_each_on_its_own_connection(path:
             peer.take_in()
         for peer in (high, low, high):
             peer.ask("RunPodSandbox", api.RunPodSandboxRequest(pod=POD))
-    assert [calls.get(timeout=LONGEST) for _ in range(3)] == ["99", "00", "99"]
+    assert [calls.get(timeout=TIMEOUT) for _ in range(3)] == ["99", "00", "99"]
 
 
 def test_with_one_connection_all_are_lost_and_dialled_again(path: Path) -> None:

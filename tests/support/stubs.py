@@ -23,7 +23,7 @@ from nri_inject.wire import Answer, Call, Failure, Role, Session
 from nri_inject.wire.session import Event
 from nri_inject.wire.ttrpc import Code
 
-LONGEST = 20.0
+TIMEOUT = 20.0
 """How long anything may take before its test fails, in seconds."""
 
 NAME, INDEX = "tested", "10"
@@ -38,10 +38,10 @@ def plugin(**handlers: Any) -> Plugin:
 
 
 class Peer:
-    """The runtime's end of a connection. No wait of its takes longer than LONGEST."""
+    """The runtime's end of a connection. No wait of its takes longer than TIMEOUT."""
 
     def __init__(self, connection: socket.socket) -> None:
-        connection.settimeout(LONGEST)
+        connection.settimeout(TIMEOUT)
         self.connection = connection
         self.session = Session(Role.RUNTIME)
         self.events: deque[Event] = deque()
@@ -138,7 +138,7 @@ class Running:
     def outcome(self) -> BaseException | None:
         """Wait for the end of `run` without asking for it; return what it raised."""
         self._looked = True
-        self._thread.join(LONGEST)
+        self._thread.join(TIMEOUT)
         assert not self._thread.is_alive(), "the stub does not end"
         return self._error
 
@@ -169,7 +169,7 @@ class Listener:
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(LONGEST)
+        self.socket.settimeout(TIMEOUT)
         self.socket.bind(str(path))
         self.socket.listen()
 
@@ -195,7 +195,7 @@ class Heard(logging.Handler):
         self.lines.put(record.getMessage())
 
     def line(self) -> str:
-        return self.lines.get(timeout=LONGEST)
+        return self.lines.get(timeout=TIMEOUT)
 
 
 def raising(error: Exception) -> Callable[..., None]:
@@ -223,7 +223,7 @@ class Asking:
         return api.Adjustment(args=["created"])
 
     def outcome(self) -> list[api.ContainerUpdate] | NriError:
-        return self.outcomes.get(timeout=LONGEST)
+        return self.outcomes.get(timeout=TIMEOUT)
 
 
 def external(tested: Plugin, path: Path, **limits: Any) -> Running:

@@ -101,8 +101,8 @@ def behind(
 
 # --- /dev ---------------------------------------------------------------------------------------
 
-_MOST_ENTRIES: Final = 100_000
-_DEEPEST: Final = 8
+_MAX_ENTRIES: Final = 100_000
+_MAX_DEPTH: Final = 8
 _TYPES: Final[Mapping[int, Type]] = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
 
 
@@ -120,7 +120,7 @@ def walk(root: str = "/") -> Tree:
     except OSError:
         return Tree(links, nodes)
     pending = ["/dev"]
-    left = _MOST_ENTRIES
+    left = _MAX_ENTRIES
     while pending and left > 0:
         directory = pending.pop()
         for entry in _entries(root + directory):
@@ -134,7 +134,7 @@ def walk(root: str = "/") -> Tree:
             except OSError:  # gone meanwhile
                 continue
             if stat.S_ISDIR(status.st_mode):
-                if status.st_dev == home and path.count("/") < _DEEPEST:
+                if status.st_dev == home and path.count("/") < _MAX_DEPTH:
                     pending.append(path)
             elif kind := _TYPES.get(stat.S_IFMT(status.st_mode)):
                 nodes[path] = (kind, os.major(status.st_rdev), os.minor(status.st_rdev))

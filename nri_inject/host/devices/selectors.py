@@ -35,7 +35,7 @@ from nri_inject.text.words import quoted, suggestion
 
 # In characters. A path of Linux may be longer, but no name that anybody looks for is.
 MAX_SELECTOR: Final = 512
-_MOST_CONDITIONS: Final = 8
+_MAX_CONDITIONS: Final = 8
 
 _Matches: TypeAlias = Callable[[str], object]
 
@@ -108,8 +108,8 @@ def parse(text: str) -> Selector:
             " write a path, usb:VID:PID, udev:KEY=VALUE or class:NAME"
         )
     items = _split(rest, ",")
-    if len(items) > _MOST_CONDITIONS:
-        raise Fault(f"{len(items)} conditions, at most {_MOST_CONDITIONS} allowed")
+    if len(items) > _MAX_CONDITIONS:
+        raise Fault(f"{len(items)} conditions, at most {_MAX_CONDITIONS} allowed")
     return Selector(text, _in_order(reader(items)))
 
 

@@ -20,8 +20,8 @@ from nri_inject.host.devices.device import Device, Part, SysfsNumber, Type
 from nri_inject.text.paths import is_below
 
 _KINDS: Final[Mapping[Type, str]] = {"c": "char", "b": "block"}
-_LONGEST: Final = 4096  # bytes of one file; an attribute has a page at most
-_MOST_PARTS: Final = 64  # of a path in sysfs
+_MAX_BYTES: Final = 4096  # bytes of one file; an attribute has a page at most
+_MAX_PARTS: Final = 64  # of a path in sysfs
 
 
 class Sysfs:
@@ -173,7 +173,7 @@ class Attributes(Mapping[str, str]):
 def is_syspath(path: str) -> bool:
     """Tell whether a path is a device's in sysfs, and leads nowhere else."""
     parts = path.split("/")
-    return path.startswith("/devices/") and ".." not in parts and len(parts) <= _MOST_PARTS
+    return path.startswith("/devices/") and ".." not in parts and len(parts) <= _MAX_PARTS
 
 
 def _node_path(name: str) -> str | None:
@@ -224,7 +224,7 @@ def _read(path: str) -> str | None:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode) or not mode & stat.S_IROTH:
             return None
-        return os.read(descriptor, _LONGEST).decode(errors="replace")
+        return os.read(descriptor, _MAX_BYTES).decode(errors="replace")
     except OSError:  # the device has gone, or has no such thing to tell
         return None
     finally:

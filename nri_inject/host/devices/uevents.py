@@ -34,8 +34,8 @@ _KERNEL_AND_UDEV: Final = 0b11
 
 _SO_RCVBUFFORCE: Final = 33  # <asm-generic/socket.h>; Python has no name for it
 _BUFFER: Final = 4 << 20  # bytes; only what waits takes memory
-_LONGEST: Final = 1 << 16  # bytes of a message; the kernel's have 2 KiB (UEVENT_BUFFER_SIZE)
-_MOST: Final = 4096  # messages at once; a computer that starts makes that many
+_MAX_BYTES: Final = 1 << 16  # bytes of a message; the kernel's have 2 KiB (UEVENT_BUFFER_SIZE)
+_MAX_EVENTS: Final = 4096  # messages at once; a computer that starts makes that many
 
 
 class Uevents:
@@ -54,9 +54,9 @@ class Uevents:
         """Return what has happened, without waiting; None if that is too much, or some is lost."""
         events: list[Uevent] = []
         lost = False
-        for _ in range(_MOST):
+        for _ in range(_MAX_EVENTS):
             try:
-                event = parse(self._socket.recv(_LONGEST))
+                event = parse(self._socket.recv(_MAX_BYTES))
             except BlockingIOError:
                 return None if lost else events
             except OSError as error:

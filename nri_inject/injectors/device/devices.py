@@ -201,10 +201,10 @@ def _read_selected() -> Reader[DeviceRequest]:
 _ANY_NODE: Final = "/dev/*"
 
 # A path can take 256 looks at the host, so this many take longer than all that a text may say.
-_MOST_LOOKED_UP: Final = 256
+_MAX_LOOKED_UP: Final = 256
 _STEPS_PER_DEVICE: Final = 20
 # Each looks at all devices of the host.
-_MOST_SEARCHES: Final = 8
+_MAX_SEARCHES: Final = 8
 
 
 # What a look at a path of the host gave, for one annotation.
@@ -236,9 +236,9 @@ def read_devices(value: Value) -> Wish | None:
     kept = {index: items[index] for index in distinct.values()}
     looked_up = [request for request in kept.values() if not request.is_complete]
     paths = {_sought(request) for request in looked_up}
-    if len(paths) > _MOST_LOOKED_UP:
+    if len(paths) > _MAX_LOOKED_UP:
         raise Fault(
-            f"{len(paths)} devices without type and major, at most {_MOST_LOOKED_UP} allowed"
+            f"{len(paths)} devices without type and major, at most {_MAX_LOOKED_UP} allowed"
         )
     _check_searches(sum(map(_searches, looked_up)))
     return partial(_devices, _Devices(kept, faults))
@@ -255,10 +255,10 @@ def _no_list(value: Value) -> Fault:
 
 
 def _check_searches(searches: int) -> None:
-    if searches > _MOST_SEARCHES:
+    if searches > _MAX_SEARCHES:
         raise Fault(
             f"{searches} devices by `links` or by a selector that is no path,"
-            f" at most {_MOST_SEARCHES} allowed"
+            f" at most {_MAX_SEARCHES} allowed"
         )
 
 
@@ -371,8 +371,8 @@ def _as_on_host(device: RequestedDevice, host: Host, nodes: _Nodes) -> Requested
     path = clean(device.path)
     if not device.type or not _reaches(path, host):
         return device  # which no rule can allow
-    if len(nodes) >= _MOST_LOOKED_UP and path not in nodes:
-        raise Fault(f"more than {_MOST_LOOKED_UP} devices in a user namespace")
+    if len(nodes) >= _MAX_LOOKED_UP and path not in nodes:
+        raise Fault(f"more than {_MAX_LOOKED_UP} devices in a user namespace")
     try:
         node = _node_once(path, host, nodes)
     except Fault as fault:

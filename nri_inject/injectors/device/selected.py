@@ -165,7 +165,7 @@ def _of(device: Device, nodes: Mapping[str, DeviceNode]) -> FoundDevice:
 
 # --- how many -----------------------------------------------------------------------------------
 
-_MOST_SHOWN: Final = 4
+_MAX_SHOWN: Final = 4
 
 
 def _check_count(selector: Selector, count: int | str, found: Sequence[FoundDevice]) -> None:
@@ -183,14 +183,14 @@ def _check_count(selector: Selector, count: int | str, found: Sequence[FoundDevi
     if len(found) < int(count):
         raise Fault(f"{wanted}: {', '.join(each.node.path for each in found)}")
     shown = "; ".join(_narrower([each.device for each in found if each.device is not None]))
-    more = f"; and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+    more = f"; and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
     raise Fault(f"{wanted}; use one of these, or `count`: {shown}{more}")
 
 
 def _narrower(found: Sequence[Device]) -> Iterator[str]:
     """Yield a selector for each of several devices that matches only this one of them."""
     among = Inventory(tuple(found))  # a search among all devices of a host takes too long
-    return (stable_selector(device, among) for device in found[:_MOST_SHOWN])
+    return (stable_selector(device, among) for device in found[:_MAX_SHOWN])
 
 
 # --- paths in the container ---------------------------------------------------------------------

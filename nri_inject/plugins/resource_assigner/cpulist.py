@@ -12,7 +12,7 @@ from nri_inject.text.words import quoted
 Cpus = frozenset[int]
 
 _PART: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
-_MOST: Final = 1 << 15  # more than any kernel is built for (NR_CPUS), and soon counted
+_MAX_CPUS: Final = 1 << 15  # more than any kernel is built for (NR_CPUS), and soon counted
 
 
 def read(text: str) -> Cpus:
@@ -21,7 +21,7 @@ def read(text: str) -> Cpus:
     for part in filter(None, (part.strip() for part in text.split(","))):
         match = _PART.fullmatch(part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last < _MOST:
+        if not first <= last < _MAX_CPUS:
             raise ValueError(f"{quoted(part)} is not a CPU or a range of CPUs, as in 0-3,8")
         numbers.update(range(first, last + 1))
     return frozenset(numbers)

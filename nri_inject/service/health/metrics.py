@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MAX_CONNECTIONS: Final = 8
-_LONGEST_REQUEST: Final = 1 << 14
+_MAX_REQUEST: Final = 1 << 14
 
 StatusOf = Callable[[], Mapping[str, Any]]
 
@@ -178,7 +178,7 @@ class _Scrape:
 
     def ready(self) -> None:
         try:
-            part = self.connection.recv(_LONGEST_REQUEST)
+            part = self.connection.recv(_MAX_REQUEST)
         except OSError:
             part = b""
         self._request += part
@@ -186,5 +186,5 @@ class _Scrape:
         if whole:
             with contextlib.suppress(OSError):  # what the buffer does not take is not sent
                 self.connection.send(self._endpoint.answer(), socket.MSG_NOSIGNAL)
-        if whole or not part or len(self._request) > _LONGEST_REQUEST:
+        if whole or not part or len(self._request) > _MAX_REQUEST:
             self._endpoint.end(self)

@@ -57,7 +57,7 @@ class Missed(NamedTuple):
 
 
 class FoundContainers(dict[str, Missed]):
-    """The first MOST_MISSED containers that were found, by id; `unlisted` counts the others."""
+    """The first MAX_MISSED containers that were found, by id; `unlisted` counts the others."""
 
     def __init__(self) -> None:
         super().__init__()

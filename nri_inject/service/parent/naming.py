@@ -63,7 +63,7 @@ def event_of(request: MethodCall) -> str:
 def subject_of(request: MethodCall) -> str:
     """Name the pod or the container that a request is about; empty where it names neither."""
     pod_field, container_field = (2, 3) if request.method == "StateChange" else (1, 2)
-    parts = dict(walk(request.payload[:_MOST_READ]))
+    parts = dict(walk(request.payload[:_MAX_READ]))
     pod = _fields(_bytes(parts.get(pod_field)), Pod)
     container = _fields(_bytes(parts.get(container_field)), Container)
     namespace, name = _text(pod.get("namespace")), _text(pod.get("name"))
@@ -75,8 +75,8 @@ def subject_of(request: MethodCall) -> str:
 
 
 _NAMELESS: Final = frozenset({"Configure", "Synchronize"})
-_MOST_READ: Final = 4 << 20
-_MOST_TEXT: Final = 512
+_MAX_READ: Final = 4 << 20
+_MAX_TEXT: Final = 512
 
 
 def _fields(data: bytes, kind: type[Message]) -> Fields:
@@ -89,4 +89,4 @@ def _bytes(value: int | bytes | None) -> bytes:
 
 
 def _text(value: int | bytes | None) -> str:
-    return _bytes(value)[:_MOST_TEXT].decode("utf-8", "replace")
+    return _bytes(value)[:_MAX_TEXT].decode("utf-8", "replace")

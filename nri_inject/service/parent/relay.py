@@ -51,7 +51,7 @@ MAX_HISTORY: Final = 16 << 20
 """How many bytes of a Synchronize are kept until its last part is answered: some thousands of
 containers. If a worker dies during a longer one, the connection ends."""
 
-_LONGEST_BEGIN: Final = 128  # the headers, and the names of service and method
+_MAX_BEGIN: Final = 128  # the headers, and the names of service and method
 
 _PLUGIN_SERVICE: Final = "nri.pkg.api.v1alpha1.Plugin"
 _NOTHING_EXISTS: Final = ttrpc_pb2.Request(
@@ -323,7 +323,7 @@ class Relay:
 
 def _may_be_handshake(frames: bytes) -> bool:
     """Tell in no time that nearly every request is neither Configure nor Synchronize."""
-    begin = frames[:_LONGEST_BEGIN]
+    begin = frames[:_MAX_BEGIN]
     return b"Configure" in begin or b"Synchronize" in begin
 
 

@@ -13,13 +13,13 @@ import pytest
 
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 
-LONGEST = 20.0
+TIMEOUT = 20.0
 
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.settimeout(LONGEST)
+        receiver.settimeout(TIMEOUT)
         receiver.bind(str(tmp_path / "notify"))
         yield receiver
 
@@ -32,7 +32,7 @@ def test_the_manager_gets_the_message(manager: socket.socket) -> None:
 def test_an_abstract_socket_is_one_too() -> None:
     name = f"nri-inject-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.settimeout(LONGEST)
+        receiver.settimeout(TIMEOUT)
         receiver.bind(f"\0{name}")
         assert notify("STOPPING=1", {"NOTIFY_SOCKET": f"@{name}"})
         assert receiver.recv(100) == b"STOPPING=1"
@@ -66,6 +66,6 @@ def test_the_watchdog_comes_again_and_again(
     monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
     with closing(Watchdog(0.001)) as watchdog:
         for _ in range(2):
-            assert select.select([watchdog], [], [], LONGEST)[0]
+            assert select.select([watchdog], [], [], TIMEOUT)[0]
             watchdog.ready()
             assert manager.recv(100) == b"WATCHDOG=1"

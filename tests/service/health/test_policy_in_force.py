@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.config_map import ConfigMap
-from test_supervisor import LONGEST, NEW, RUNNING, Plugin, free_port, launched, until
+from test_supervisor import NEW, RUNNING, TIMEOUT, Plugin, free_port, launched, until
 
 from nri_inject import api
 from nri_inject.errors import RemoteError
@@ -32,8 +32,8 @@ def fault(files: ConfigMap) -> str:
 
 
 def served(plugin: Plugin, *containers: api.Container) -> Plugin:
-    plugin.peer.configure(NEW, "", LONGEST)
-    plugin.peer.synchronize([POD], containers, LONGEST)
+    plugin.peer.configure(NEW, "", TIMEOUT)
+    plugin.peer.synchronize([POD], containers, TIMEOUT)
     return plugin
 
 
@@ -57,7 +57,7 @@ def test_a_faulty_version_never_takes_over_a_process_that_runs(
                 *("before", False, ""),
             )
             assert said["policy"]["error"] == fault(files)
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=LONGEST) as got:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT) as got:
                 assert "nri_inject_policy_error 1.0\n" in (text := got.read().decode())
             assert "nri_inject_policy_age_seconds " in text
             with pytest.raises(RemoteError) as caught:

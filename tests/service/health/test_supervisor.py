@@ -27,7 +27,7 @@ from nri_inject.service.health.status import ask_all
 pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
-LONGEST = 20.0
+TIMEOUT = 20.0
 PROGRAM = Path(sys.executable).with_name("nri-inject")
 NEW = identify("containerd", "2.3.0")
 FULL = {"devices.noderesource.dev/pod": "- path: /dev/full"}
@@ -38,7 +38,7 @@ RUNNING = api.ContainerState.CONTAINER_RUNNING
 
 def until(ask: Callable[[], T]) -> T:
     """Ask until the answer is true; a process of its own tells when it is done with something."""
-    deadline = time.monotonic() + LONGEST
+    deadline = time.monotonic() + TIMEOUT
     while not (answer := ask()):
         assert time.monotonic() < deadline, "it never became true"
     return answer
@@ -67,7 +67,7 @@ class Plugin:
         pod = api.Pod(namespace="ns", name="web", annotations=annotations)
         request = api.CreateContainerRequest(pod=pod, container=api.Container(name="app"))
         return self.peer.request(
-            "CreateContainer", request, api.CreateContainerResponse, LONGEST
+            "CreateContainer", request, api.CreateContainerResponse, TIMEOUT
         ).adjust
 
 
@@ -91,18 +91,18 @@ def launched(
         )
     with process, closing(Peer(ours)) as peer:
         try:
-            peer.register(LONGEST)
+            peer.register(TIMEOUT)
             yield Plugin(process, peer, where)
             peer.close()
-            assert process.wait(LONGEST) == 0
+            assert process.wait(TIMEOUT) == 0
         finally:
             if process.poll() is None:
                 process.kill()
 
 
 def taken_in(plugin: Plugin, config: str = "policy: unrestricted") -> Plugin:
-    plugin.peer.configure(NEW, config, LONGEST)
-    plugin.peer.synchronize([], [], LONGEST)
+    plugin.peer.configure(NEW, config, TIMEOUT)
+    plugin.peer.synchronize([], [], TIMEOUT)
     return plugin
 
 
@@ -118,7 +118,7 @@ def test_a_link_to_the_one_program_is_the_plugin_that_it_is_named_after(tmp_path
     link = tmp_path / "11-device-injector"
     link.symlink_to(PROGRAM)
     shown = subprocess.run(
-        [link, "--help"], capture_output=True, text=True, timeout=LONGEST, check=True
+        [link, "--help"], capture_output=True, text=True, timeout=TIMEOUT, check=True
     )
     assert "nri-device-injector --idx 10" in shown.stdout
 
@@ -137,7 +137,7 @@ def test_status_says_whether_the_runtime_keeps_the_failure_policy(
 ) -> None:
     with launched(tmp_path) as plugin:
         assert plugin.status()["no_answer"] == ""
-        plugin.peer.configure(Runtime("containerd", "2.4.2", nri), config, LONGEST)
+        plugin.peer.configure(Runtime("containerd", "2.4.2", nri), config, TIMEOUT)
         assert plugin.status()["no_answer"] == no_answer
 
 
@@ -145,9 +145,9 @@ def test_status_follows_a_plugin_through_its_life(tmp_path: Path) -> None:
     with launched(tmp_path) as plugin:
         before = plugin.status()
         assert (before["phase"], before["ready"]) == ("registering", False)
-        plugin.peer.configure(NEW, "policy: unrestricted", LONGEST)
+        plugin.peer.configure(NEW, "policy: unrestricted", TIMEOUT)
         assert (plugin.status()["phase"], plugin.status()["ready"]) == ("configured", True)
-        plugin.peer.synchronize([], [], LONGEST)
+        plugin.peer.synchronize([], [], TIMEOUT)
         plugin.create(FULL)
         plugin.create({})
         with pytest.raises(RemoteError):
@@ -166,9 +166,9 @@ def test_an_answer_after_the_process_was_stopped_is_too_late_where_the_connectio
     with launched(tmp_path) as plugin:
         peer = plugin.peer
         request = configuration(newest, "policy: unrestricted", Timeouts(request=0.2))
-        response = peer.request("Configure", request, api.ConfigureResponse, LONGEST)
+        response = peer.request("Configure", request, api.ConfigureResponse, TIMEOUT)
         peer.subscribe(response, newest)
-        peer.synchronize([], [], LONGEST)
+        peer.synchronize([], [], TIMEOUT)
         plugin.process.send_signal(signal.SIGSTOP)
         creation = api.CreateContainerRequest(pod=POD, container=api.Container(id="c1"))
         with pytest.raises(NriError):
@@ -184,8 +184,8 @@ def test_containers_that_were_missed_are_told_until_they_are_removed(tmp_path: P
     missed = api.Container(id="c1", name="app", pod_sandbox_id="p", state=RUNNING)
     complete = api.Container(id="c2", name="other", pod_sandbox_id="p", state=RUNNING, linux=given)
     with launched(tmp_path) as plugin:
-        plugin.peer.configure(NEW, "policy: unrestricted", LONGEST)
-        plugin.peer.synchronize([POD], [missed, complete], LONGEST)
+        plugin.peer.configure(NEW, "policy: unrestricted", TIMEOUT)
+        plugin.peer.synchronize([POD], [missed, complete], TIMEOUT)
         until(lambda: plugin.status()["compared"] == 2)
         assert plugin.status()["missed"] == {
             "count": 1,
@@ -194,7 +194,7 @@ def test_containers_that_were_missed_are_told_until_they_are_removed(tmp_path: P
             ],
         }
         gone = api.RemoveContainerRequest(pod=POD, container=missed)
-        plugin.peer.request("RemoveContainer", gone, api.RemoveContainerResponse, LONGEST)
+        plugin.peer.request("RemoveContainer", gone, api.RemoveContainerResponse, TIMEOUT)
         assert plugin.status()["missed"]["count"] == 0
 
 
@@ -203,7 +203,7 @@ def test_ten_thousand_containers_are_synchronized_in_time(tmp_path: Path) -> Non
         api.Container(id=str(number), pod_sandbox_id="p", state=RUNNING) for number in range(10_000)
     ]
     with launched(tmp_path, "run", "-q") as plugin:
-        plugin.peer.configure(NEW, "policy: unrestricted", LONGEST)
+        plugin.peer.configure(NEW, "policy: unrestricted", TIMEOUT)
         plugin.peer.synchronize([POD], containers)  # within a runtime's own 2 s
         plugin.create(FULL)
         assert plugin.status()["to_compare"] > 0
@@ -222,7 +222,7 @@ def test_120_megabytes_of_variables_take_less_than_64_of_memory(
 ) -> None:
     with launched(tmp_path, "run" if program == PROGRAM.name else "-q", program=program) as plugin:
         config = f"{{logger: {{log_file: {tmp_path}/events}}}}"
-        plugin.peer.configure(NEW, config if program == "nri-logger" else "", LONGEST)
+        plugin.peer.configure(NEW, config if program == "nri-logger" else "", TIMEOUT)
         before = plugin.memory("VmRSS")
         for number in range(40):
             containers = [
@@ -230,7 +230,7 @@ def test_120_megabytes_of_variables_take_less_than_64_of_memory(
                 for each in range(3)
             ]
             part = api.SynchronizeRequest(pods=[POD], containers=containers, more=number < 39)
-            plugin.peer.request("Synchronize", part, api.SynchronizeResponse, LONGEST)
+            plugin.peer.request("Synchronize", part, api.SynchronizeResponse, TIMEOUT)
         assert plugin.memory("VmHWM") - before < 64 << 10
 
 
@@ -246,14 +246,14 @@ def test_it_is_live_with_500_missed_containers_of_long_names_and_1000_silent_rea
         for number in range(500)
     ]
     with launched(tmp_path, "run", "-q") as plugin, ExitStack() as silent:
-        plugin.peer.configure(NEW, "policy: unrestricted", LONGEST)
-        plugin.peer.synchronize([pod], containers, LONGEST)
+        plugin.peer.configure(NEW, "policy: unrestricted", TIMEOUT)
+        plugin.peer.synchronize([pod], containers, TIMEOUT)
         until(lambda: plugin.status()["compared"] == 500)
         (path,) = tmp_path.iterdir()
         for _ in range(1000):
             silent.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
         probe = [str(PROGRAM), "status", "--live", f"--status-dir={tmp_path}"]
-        assert subprocess.run(probe, timeout=LONGEST, check=False).returncode == 0
+        assert subprocess.run(probe, timeout=TIMEOUT, check=False).returncode == 0
         assert plugin.status()["missed"]["count"] == 500
         assert [device.path for device in plugin.create(FULL).linux.devices] == ["/dev/full"]
         descriptors = Path(f"/proc/{family(plugin.process.pid)[1]}/fd")
@@ -278,7 +278,7 @@ def test_without_a_directory_there_is_no_status(tmp_path: Path) -> None:
 
 def test_systemd_hears_of_readiness_and_of_the_end(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.settimeout(LONGEST)
+        manager.settimeout(TIMEOUT)
         manager.bind(str(tmp_path / "notify"))
         address = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         with launched(tmp_path, **address, WATCHDOG_USEC="20000") as plugin:
@@ -292,13 +292,13 @@ def test_systemd_hears_of_readiness_and_of_the_end(tmp_path: Path) -> None:
 
 def test_a_runtimes_name_gives_systemd_no_orders_and_is_cut(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.settimeout(LONGEST)
+        manager.settimeout(TIMEOUT)
         manager.bind(str(tmp_path / "notify"))
         address = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         with launched(tmp_path, "run", "-q", **address) as plugin:
             name = "a\nMAINPID=1\n" + "x" * (1 << 20)
-            plugin.peer.configure(identify(name, "1"), "policy: unrestricted", LONGEST)
-            plugin.peer.synchronize([], [], LONGEST)
+            plugin.peer.configure(identify(name, "1"), "policy: unrestricted", TIMEOUT)
+            plugin.peer.synchronize([], [], TIMEOUT)
             ready, status = manager.recv(1000).decode().split("\n")
         assert ready == "READY=1"
         assert status.startswith(r"STATUS=synchronized with a\nMAINPID=1\nxxx")
@@ -351,7 +351,7 @@ def test_prometheus_finds_the_counts(tmp_path: Path) -> None:
         plugin.create(FULL)
         with socket.create_connection(("127.0.0.1", port)):  # one that says nothing
             url = f"http://127.0.0.1:{port}/metrics"
-            with urllib.request.urlopen(url, timeout=LONGEST) as answer:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
                 text = answer.read().decode()
         plugin.create(FULL)
     assert 'nri_inject_containers_total{outcome="changed"} 1.0\n' in text
@@ -367,7 +367,7 @@ def test_the_counts_outlive_a_worker(tmp_path: Path) -> None:
         plugin.create(FULL)
         os.kill(family(plugin.process.pid)[1], signal.SIGKILL)
         plugin.create(FULL)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=LONGEST) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT) as answer:
             text = answer.read().decode()
     assert 'nri_inject_containers_total{outcome="changed"} 2.0\n' in text
     assert "nri_inject_worker_failures_total 1.0\n" in text
@@ -381,7 +381,7 @@ def test_an_address_that_is_taken_ends_the_start() -> None:
             env=os.environ | {"NRI_INJECT_STATUS_DIR": ""},
             capture_output=True,
             text=True,
-            timeout=LONGEST,
+            timeout=TIMEOUT,
             check=False,
         )
     assert done.returncode == 1
@@ -393,7 +393,7 @@ def test_an_address_that_is_none_is_wrong_usage() -> None:
         [PROGRAM, "run", "--metrics-address", "9464"],
         capture_output=True,
         text=True,
-        timeout=LONGEST,
+        timeout=TIMEOUT,
         check=False,
     )
     assert done.returncode == 2
