@@ -138,8 +138,10 @@ class Loop:
             self._wake_end.send(b"\0")
 
     @contextlib.contextmanager
-    def stopped_by_signals(self) -> Iterator[None]:
+    def stopped_by_signals(self, on_hangup: Callable[[], None] | None = None) -> Iterator[None]:
         """Let SIGTERM and SIGINT call `stop` in this context, in the main thread only.
+
+        SIGHUP calls `on_hangup`, if there is one, and ends the wait that is going on.
 
         Python runs a signal's handler between two steps of the program. For a signal that comes
         just before the wait that would be after the wait, so the signal also writes to the socket
@@ -151,6 +153,8 @@ class Loop:
             yield
             return
         handlers = {number: signal.signal(number, lambda *_: self.stop()) for number in _SIGNALS}
+        if on_hangup is not None:
+            handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: on_hangup())
         try:
             yield
         finally:

@@ -7,14 +7,22 @@ import mmap
 import os
 import struct
 import time
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Self
 
+from nri_inject.errors import NriError
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.state import Missed, State
 
+MAX_FAULT: Final = 2000
+"""How many bytes of the reason why an upgrade failed are kept."""
+
 _COUNTS: Final = ("asked", "changed", "failed", "denied", "late")
 _PACKED: Final = struct.Struct("=5Q")
+_UPGRADES: Final = struct.Struct(f"=QH{MAX_FAULT}s")
+_AT_UPGRADES: Final = 1024  # in the page; only the parent writes from there on
 _FOUND: Final = ("missed", "drifted")
 _COMPARED: Final = ("compared", "uncompared", "to_compare", "synchronized")
 
@@ -35,6 +43,42 @@ class Life:
     resumes: bool = False
     notes: Notes | None = None
     counts: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, mmap.PAGESIZE))
+
+    def saved(self) -> dict[str, Any]:
+        """Return the life for the version that takes the place of this one, as values of JSON."""
+        notes = b"" if self.notes is None else self.notes.saved()
+        return {
+            "started": self.started,
+            "counts": _PACKED.unpack_from(self.counts),
+            "upgrades": self.upgrades()[0],
+            "notes": b64encode(notes).decode(),
+        }
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any]) -> Self:
+        """Return a life that goes on; NriError for what is none."""
+        notes = Notes()
+        try:
+            life = cls(started=float(saved["started"]), notes=notes)
+            _PACKED.pack_into(life.counts, 0, *saved["counts"])
+            _UPGRADES.pack_into(life.counts, _AT_UPGRADES, saved["upgrades"], 0, b"")
+            notes.restore(b64decode(saved["notes"], validate=True))
+        except (KeyError, TypeError, ValueError, struct.error) as error:
+            raise NriError(
+                f"cannot read the counts and notes of another version: {error}"
+            ) from error
+        return life
+
+    def upgraded(self, fault: str) -> None:
+        """Count an upgrade, and note why it failed, if it did."""
+        text = fault.encode()[:MAX_FAULT]
+        count = self.upgrades()[0] + 1
+        _UPGRADES.pack_into(self.counts, _AT_UPGRADES, count, len(text), text)
+
+    def upgrades(self) -> tuple[int, str]:
+        """Return how many upgrades there have been, and why the last one failed, if it did."""
+        count, length, text = _UPGRADES.unpack_from(self.counts, _AT_UPGRADES)
+        return count, text[:length].decode(errors="replace")
 
     def state(self, index: str, name: str) -> State:
         """Return the state that a worker begins with."""
