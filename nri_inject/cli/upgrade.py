@@ -1,6 +1,6 @@
 """`nri-inject upgrade`: running plugins become the version that is installed now.
 
-The signal SIGHUP asks for it, and the status document says how it ended.
+The signal SIGUSR2 asks for it, and the status document says how it ended.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
 from nri_inject.service.logs import one_line
 from nri_inject.service.options import format_option, show
+from nri_inject.service.parent.trial import UPGRADE
 
 MAX_SECONDS: Final = 60.0
 """How long an upgrade of a plugin may take."""
@@ -67,7 +68,7 @@ def upgraded(name: str, path: str) -> dict[str, Any]:
 
 def _signalled(name: str, path: str, before: Mapping[str, Any], process: int) -> dict[str, Any]:
     """Ask for the upgrade, and wait for its end."""
-    signal.pidfd_send_signal(process, signal.SIGHUP)
+    signal.pidfd_send_signal(process, UPGRADE)
     deadline = time.monotonic() + MAX_SECONDS
     while time.monotonic() < deadline:
         time.sleep(_PAUSE)

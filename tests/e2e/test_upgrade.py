@@ -118,9 +118,9 @@ def check(daemon: Daemon, program: Path, pid: int) -> None:
     seconds = sorted(creation.seconds.values())
     print(  # noqa: T201 - the figures of a soak
         f"\n{daemon.name}: {len(seconds)} containers in {creation.ended - creation.began:.0f} s,"
-        f" all with their device, {done} upgrades, {upgrading.refused} to a version that dies at once,"
-        f" {upgrading.busy} put off; a creation takes {statistics.median(seconds):.3f} s, the"
-        f" {done} longest {seconds[-done]:.3f} s to {seconds[-1]:.3f} s"
+        f" all with their device, {done} upgrades, {upgrading.refused} more to a version that dies"
+        f" at once, {upgrading.busy} put off; a creation takes {statistics.median(seconds):.3f} s,"
+        f" the {done} longest {seconds[-done]:.3f} s to {seconds[-1]:.3f} s"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.cli.upgrade import upgraded
 from nri_inject.runtime.peer import Peer, Timeouts, configuration, wait
 from nri_inject.service.health import status
+from nri_inject.service.parent.trial import UPGRADE
 from nri_inject.version import VERSION
 
 pytestmark = pytest.mark.slow
@@ -160,7 +160,7 @@ def test_a_request_that_is_being_served_gets_its_answer_from_the_old_version(
     write(program, "2.0")
     served = running.peer.begin("CreateContainer", request(str(gate)))
     with gate.open("w"):  # opens when the handler has
-        running.process.send_signal(signal.SIGHUP)
+        running.process.send_signal(UPGRADE)
         while len(family(running.process.pid)) < 3:  # the trial is there
             pass
         while len(family(running.process.pid)) > 2:  # and has ended
@@ -177,7 +177,7 @@ def test_a_request_that_is_being_served_gets_its_answer_from_the_old_version(
 
 def test_requests_during_an_upgrade_wait_for_it(running: Running, program: Path) -> None:
     write(program, "2.0")
-    running.process.send_signal(signal.SIGHUP)
+    running.process.send_signal(UPGRADE)
     seen = ["1.0"]
     while seen[-1] == "1.0":
         seen.append(version(running))
@@ -319,7 +319,7 @@ def test_a_signal_ends_a_plugin_during_a_trial(
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     write(program, "2.0", first=f"open({str(gate)!r}).read()")
-    running.process.send_signal(signal.SIGHUP)
+    running.process.send_signal(UPGRADE)
     with gate.open("w"):  # opens when the trial has
         running.process.terminate()
         running.process.communicate(timeout=BOUND)
@@ -328,7 +328,7 @@ def test_a_signal_ends_a_plugin_during_a_trial(
 
 def test_a_worker_ignores_the_signal(running: Running, where: Path) -> None:
     worker = document(where)["worker"]["pid"]
-    os.kill(worker, signal.SIGHUP)
+    os.kill(worker, UPGRADE)
     version(running)
     assert document(where)["worker"] == {"pid": worker, "failures": 0}
 

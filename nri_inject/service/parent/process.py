@@ -31,6 +31,7 @@ from nri_inject.service.parent.system import (
     status_of,
     words,
 )
+from nri_inject.service.parent.trial import UPGRADE
 from nri_inject.service.parent.upgrade import Upgrades
 from nri_inject.stub.dial import APPEARED_PAUSE, Appearance, dial, pauses
 from nri_inject.stub.limits import DEFAULT_LIMITS, Limits
@@ -123,7 +124,7 @@ class Parent:
         """Serve until the runtime, a signal or the worker's own wish ends it."""
         gc.freeze()  # a collection in a worker would copy the pages that all of them share
         try:
-            with self._loop.stopped_by_signals(self._upgrades.ask):
+            with self._loop.stopped_by_signals({UPGRADE: self._upgrades.ask}):
                 if self._handed is not None:
                     say(logging.INFO, f"took over from version {self._handed.program}")
                 if self._given is None:
@@ -373,7 +374,8 @@ class Parent:
     # --- the worker -------------------------------------------------------------------------------
 
     def _start_worker(self) -> None:
-        self._set_time("restart", math.inf)
+        for what in ("restart", "look"):
+            self._set_time(what, math.inf)
         self._unburied = [pid for pid in self._unburied if status_of(pid) is None]
         self._started = now = time.monotonic()
         pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -403,7 +405,7 @@ class Parent:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.signal(UPGRADE, signal.SIG_IGN)
             die_with_parent(parent)
             be_the_first_to_go()
             self._loop.close()

@@ -22,6 +22,9 @@ from nri_inject.service.parent import handover
 from nri_inject.service.parent.handover import Handover
 from nri_inject.service.parent.system import ended_within, words
 
+UPGRADE: Final = signal.SIGUSR2
+"""The signal that asks for an upgrade. Terminals send SIGHUP when they are closed."""
+
 MAX_TRIAL: Final = 30.0
 """How long a trial may take, in seconds."""
 
@@ -52,25 +55,13 @@ class Trial:
         self._output = b""
         self._began = time.monotonic()
         self._identity = _identity()
-        descriptor = handover.write(state)
         self._pipe, theirs = os.pipe()
         try:
-            # A version that has no such trial finds no connection in its place, and ends.
-            own = {handover.TRIAL: str(descriptor), "NRI_PLUGIN_SOCKET": str(theirs)}
-            actions = [
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, theirs, 1),
-                (os.POSIX_SPAWN_DUP2, theirs, 2),
-            ]
-            path, arguments = _program()
-            environ = _environment(own)
-            environ.pop("NOTIFY_SOCKET", None)  # it does not speak for the service
-            self.pid = os.posix_spawn(path, arguments, environ, file_actions=actions)
+            self.pid = _spawned(state, theirs)
         except OSError:
             os.close(self._pipe)
             raise
         finally:
-            os.close(descriptor)
             os.close(theirs)
         os.set_blocking(self._pipe, False)
 
@@ -123,25 +114,46 @@ class Trial:
         self.program, self.fault = (text, "") if agrees else ("", text)
 
 
+def _spawned(state: Handover, output: int) -> int:
+    """Start the trial of a state, and return the process; OSError if that fails."""
+    descriptor = handover.write(state)
+    try:
+        # A version that has no such trial finds no connection in its place, and ends.
+        environ = _environment({handover.TRIAL: str(descriptor), "NRI_PLUGIN_SOCKET": str(output)})
+        environ.pop("NOTIFY_SOCKET", None)  # it does not speak for the service
+        path, arguments = _program()
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+        ]
+        return os.posix_spawn(path, arguments, environ, file_actions=actions)
+    finally:
+        os.close(descriptor)
+
+
 def replace(state: Handover, connections: Sequence[socket.socket]) -> str:
     """Become the program that is installed now; return why not if that fails.
 
     A signal that asks for an upgrade is ignored until the program has its handler.
     """
-    for connection in connections:
-        connection.set_inheritable(True)
-    descriptor = handover.write(state)
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     path, arguments = _program()
+    before = signal.signal(UPGRADE, signal.SIG_IGN)
+    descriptor = -1
     try:
+        descriptor = handover.write(state)
+        for connection in connections:
+            connection.set_inheritable(True)
         environ = _environment({handover.VARIABLE: str(descriptor)})
         os.execve(path, arguments, environ)  # noqa: S606 - an admin's program, and no shell
-    except OSError as error:  # the only way back
-        signal.signal(signal.SIGHUP, before)
+    except OSError as error:
+        fault = f"cannot start {path}: {error.strerror}"
+    for connection in connections:
+        connection.set_inheritable(False)
+    if descriptor >= 0:
         os.close(descriptor)
-        for connection in connections:
-            connection.set_inheritable(False)
-        return f"cannot start {path}: {error.strerror}"
+    signal.signal(UPGRADE, before)
+    return fault
 
 
 def _program() -> tuple[str, list[str]]:
