@@ -47,7 +47,7 @@ deadline has passed for some."""
 MAX_BYTES: Final = 64 << 20
 """How many bytes of requests may wait."""
 
-MAX_HISTORY: Final = 16 << 20
+MAX_HISTORY: Final = 8 << 20
 """How many bytes of a Synchronize are kept until its last part is answered: some thousands of
 containers. If a worker dies during a longer one, the connection ends."""
 
