@@ -139,6 +139,7 @@ def run(command: Command, options: Options) -> int:
         count=count,
         handed=handed,
         relays=relays,
+        note_quiet=life.note_quiet,
     )
     return parent.run()
 
@@ -198,9 +199,10 @@ class Worker:
         self.life.resumes, self.life.failures = resumes, failures
         if self.life.notes is not None:
             self.life.notes.inherit()
-        running = partial(Stub, held=held, limits=_NO_DEADLINE)
+        quiet_until = self.life.quiet_until
+        running = partial(Stub, held=held, holder_quiet_until=quiet_until, limits=_NO_DEADLINE)
         if self.is_launched:
-            running = partial(Stub, connection=held[0])
+            running = partial(Stub, connection=held[0], holder_quiet_until=quiet_until)
         return serve(self.command, self.options, running, self.life)
 
     def saved(self) -> Mapping[str, Any]:

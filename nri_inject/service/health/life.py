@@ -21,8 +21,9 @@ MAX_FAULT: Final = 2000
 
 _COUNTS: Final = ("asked", "changed", "failed", "denied", "late")
 _PACKED: Final = struct.Struct("=5Q")
+_MOMENT: Final = struct.Struct("=d")
 _UPGRADES: Final = struct.Struct(f"=QH{MAX_FAULT}s")
-_AT_UPGRADES: Final = 1024  # in the page; only the parent writes from there on
+_AT_UPGRADES: Final = 1024  # in the page
 _FOUND: Final = ("missed", "drifted")
 _COMPARED: Final = ("compared", "uncompared", "to_compare", "synchronized")
 
@@ -33,8 +34,9 @@ class Life:
 
     `pid` and `started` are those of the process that a service manager knows; `failures` counts the
     workers that another one had to replace. A worker that `resumes` has taken over within a
-    connection: what exists has been told to one before it, which has left `notes`. `counts` is a
-    page that they share, since each request is counted.
+    connection: what exists has been told to one before it, which has left `notes`. `page` is what
+    all processes share of each request: the counts, and when the connection's holder saw none. The
+    holder counts the upgrades there.
     """
 
     pid: int = field(default_factory=os.getpid)
@@ -42,14 +44,14 @@ class Life:
     failures: int = 0
     resumes: bool = False
     notes: Notes | None = None
-    counts: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, mmap.PAGESIZE))
+    page: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, mmap.PAGESIZE))
 
     def saved(self) -> dict[str, Any]:
         """Return the life for the version that takes the place of this one, as values of JSON."""
         notes = b"" if self.notes is None else self.notes.saved()
         return {
             "started": self.started,
-            "counts": _PACKED.unpack_from(self.counts),
+            "counts": _PACKED.unpack_from(self.page),
             "upgrades": self.upgrades()[0],
             "notes": b64encode(notes).decode(),
         }
@@ -60,8 +62,8 @@ class Life:
         notes = Notes()
         try:
             life = cls(started=float(saved["started"]), notes=notes)
-            _PACKED.pack_into(life.counts, 0, *saved["counts"])
-            _UPGRADES.pack_into(life.counts, _AT_UPGRADES, saved["upgrades"], 0, b"")
+            _PACKED.pack_into(life.page, 0, *saved["counts"])
+            _UPGRADES.pack_into(life.page, _AT_UPGRADES, saved["upgrades"], 0, b"")
             notes.restore(b64decode(saved["notes"], validate=True))
         except (KeyError, TypeError, ValueError, struct.error) as error:
             raise NriError(
@@ -73,11 +75,11 @@ class Life:
         """Count an upgrade, and note why it failed, if it did."""
         text = fault.encode()[:MAX_FAULT]
         count = self.upgrades()[0] + 1
-        _UPGRADES.pack_into(self.counts, _AT_UPGRADES, count, len(text), text)
+        _UPGRADES.pack_into(self.page, _AT_UPGRADES, count, len(text), text)
 
     def upgrades(self) -> tuple[int, str]:
         """Return how many upgrades there have been, and why the last one failed, if it did."""
-        count, length, text = _UPGRADES.unpack_from(self.counts, _AT_UPGRADES)
+        count, length, text = _UPGRADES.unpack_from(self.page, _AT_UPGRADES)
         return count, text[:length].decode(errors="replace")
 
     def state(self, index: str, name: str) -> State:
@@ -85,7 +87,7 @@ class Life:
         state = State(index, name, self.pid, started=self.started)
         state.worker, state.failures = os.getpid(), self.failures
         if self.notes is not None:
-            for count, value in zip(_COUNTS, _PACKED.unpack_from(self.counts), strict=True):
+            for count, value in zip(_COUNTS, _PACKED.unpack_from(self.page), strict=True):
                 setattr(state, count, value)
         return state
 
@@ -108,7 +110,16 @@ class Life:
 
     def keep_counts(self, state: State) -> None:
         """Note the counts."""
-        _PACKED.pack_into(self.counts, 0, *(getattr(state, name) for name in _COUNTS))
+        _PACKED.pack_into(self.page, 0, *(getattr(state, name) for name in _COUNTS))
+
+    def note_quiet(self, until: float) -> None:
+        """Note when the holder of the connection last had nothing to read, in monotonic seconds."""
+        _MOMENT.pack_into(self.page, _PACKED.size, until)
+
+    def quiet_until(self) -> float:
+        """Return what was noted last."""
+        (until,) = _MOMENT.unpack_from(self.page, _PACKED.size)
+        return float(until)
 
     def keep_found(self, state: State) -> None:
         """Note what was found."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import socket
 import time
 from collections.abc import Iterable
@@ -22,6 +21,9 @@ _MAX_READS: Final = 64  # of 64 KiB each; the rest is for the next turn
 
 class LinkOwner(Protocol):
     """What a link reports to."""
+
+    def runtime_has_data(self) -> None:
+        """Note that the runtime has sent something, before it is read."""
 
     def runtime_ended(self) -> None:
         """Note that the runtime has closed the connection, or broken the protocol."""
@@ -147,6 +149,7 @@ class Link:
         return self._runtime_is_full and sum(map(len, self.relay.for_runtime)) > MAX_UNSENT
 
     def _runtime_ready(self) -> None:
+        self._owner.runtime_has_data()
         self._read_runtime(time.monotonic())
 
     def _read_runtime(self, now: float) -> None:
@@ -225,8 +228,8 @@ class Links(list[Link]):
 
     @property
     def timeout(self) -> float:
-        """How long the runtime waits for an answer, in seconds; infinity while there is none."""
-        return min(link.relay.timeout for link in self) if self.is_connected else math.inf
+        """How long the runtime waits for an answer, in seconds, as far as it has said so."""
+        return min(link.relay.timeout for link in self)
 
     @property
     def is_serving(self) -> bool:

@@ -24,6 +24,7 @@ from nri_inject.service.parent.handover import Handover
 from nri_inject.service.parent.link import Link, Links
 from nri_inject.service.parent.relay import Relay
 from nri_inject.service.parent.system import (
+    adopted,
     be_the_first_to_go,
     die_with_parent,
     ended_within,
@@ -73,8 +74,9 @@ class Parent:
     """Hold `count` connections to a runtime, and keep a worker that serves them.
 
     `given` is the connection of a runtime that launched us; without it `socket_path` is dialled,
-    again whenever the connection is lost. `handed` is what another version has left, and then
-    `relays` are its conversations. `run` returns the exit status of the process.
+    again whenever the connection is lost. Before requests are read, `note_quiet` gets the moment at
+    which there were none. `handed` is what another version has left, and `relays` are its
+    conversations. `run` returns the exit status of the process.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Parent:
         socket_path: str = "",
         count: int = 1,
         limits: Limits = DEFAULT_LIMITS,
+        note_quiet: Callable[[float], object] = bool,
         handed: Handover | None = None,
         relays: Sequence[Relay] = (),
     ) -> None:
@@ -95,10 +98,11 @@ class Parent:
         self._path = socket_path
         self._count = count
         self._limits = limits
+        self._note_quiet = note_quiet
         self._pauses = pauses(limits.first_pause, limits.max_pause)
         self._appearance: Appearance | None = None
         self._loop = Loop(on_wake=lambda: None)
-        self._links = Links((), is_launched=given is not None)
+        self.links = Links((), is_launched=given is not None)
         self._pid = 0
         self._status: int | None = None
         self._failures = 0
@@ -147,7 +151,7 @@ class Parent:
             if sockets := self._inherited() or self._dialled(reason):
                 self._attach(sockets)
             status = self._serve()
-            if self._links.is_synchronized:
+            if self.links.is_synchronized:
                 self._has_served = True
                 self._pauses = pauses(self._limits.first_pause, self._limits.max_pause)
             is_final = status in (FAILED, MISUSED) and not self._has_served
@@ -157,7 +161,7 @@ class Parent:
 
     def _inherited(self) -> list[socket.socket]:
         """Return the connections that another version has left, once."""
-        return [] if self._handed is None else list(map(_adopted, self._handed.descriptors))
+        return [] if self._handed is None else list(map(adopted, self._handed.descriptors))
 
     def _dialled(self, reason: str) -> list[socket.socket]:
         """Dial until all connections are made, and return them; none when it is over before.
@@ -180,7 +184,7 @@ class Parent:
     def _await_worker(self) -> None:
         """Wait until the worker has registered: a runtime gives a connection 5 s to do so."""
         while not (self._loop.stopping or self._is_over):
-            if all(link.relay.is_registered for link in self._links):
+            if all(link.relay.is_registered for link in self.links):
                 break
             self._turn(math.inf)
 
@@ -203,7 +207,7 @@ class Parent:
         """Make new relays and a worker that registers with them."""
         relays = self._relays or [Relay(self._title) for _ in range(self._count)]
         links = [Link(relay, self._loop, self) for relay in relays]
-        self._links = Links(links, is_launched=self._given is not None)
+        self.links = Links(links, is_launched=self._given is not None)
         self._relays = ()
         self._status = None
         self._is_over = self._wants_to_end = False
@@ -213,9 +217,11 @@ class Parent:
     def _attach(self, sockets: Sequence[socket.socket]) -> None:
         """Let the relays talk to the runtime."""
         self._set_time("handshake", time.monotonic() + self._limits.handshake_timeout)
-        since = None if self._handed is None else self._handed.since
-        self._handed = None
-        for link, connection in zip(self._links, sockets, strict=True):
+        since = None
+        if self._handed is not None:
+            self._note_quiet(since := self._handed.since)
+            self._handed = None
+        for link, connection in zip(self.links, sockets, strict=True):
             link.attach_runtime(connection, since)
 
     def _serve(self) -> int:
@@ -226,12 +232,12 @@ class Parent:
 
     def _turn(self, until: float) -> None:
         """Wait for whatever comes next, at most until then, and act on it."""
-        until = min(until, self._next_time, self._upgrades.next_look)
-        if self._links.waits:
-            until = min(until, time.monotonic() + _TICK)
-        left = None if until == math.inf else max(until - time.monotonic(), 0.0)
-        self._loop.turn(left)
-        if left is not None and time.monotonic() >= until:
+        now = time.monotonic()
+        # The loop's `quiet_until` must say something: it waits for a part of a deadline.
+        pause = _TICK if self.links.waits else self.links.timeout / 4
+        until = min(until, self._next_time, self._upgrades.next_look, now + pause)
+        self._loop.turn(max(until - now, 0.0))
+        if time.monotonic() >= until:
             self._expire()
         self._upgrades.advance()
 
@@ -242,7 +248,7 @@ class Parent:
 
     def _expire(self) -> None:
         now = time.monotonic()
-        for link in self._links:
+        for link in self.links:
             if why := link.relay.expire(now):
                 link.flush()
                 self._kill(why)
@@ -259,7 +265,7 @@ class Parent:
     def _check_handshake(self) -> None:
         """End a connection on which the runtime has called nothing; some leave it open."""
         self._set_time("handshake", math.inf)
-        if self._links.is_synchronized:
+        if self.links.is_synchronized:
             return
         seconds = f"{self._limits.handshake_timeout:.0f} s"
         say(logging.WARNING, f"the runtime did not finish the NRI handshake within {seconds}")
@@ -269,10 +275,10 @@ class Parent:
         """End the worker, send what it has still answered, and close everything."""
         is_without = not (self._pid or self._wants_to_end)
         if self._pid and not self._loop.stopping:
-            for link in self._links:
+            for link in self.links:
                 link.hang_up()
         self._end_worker(GRACE, by_signal=self._loop.stopping)
-        for link in self._links:
+        for link in self.links:
             link.close(self._limits.drain_timeout)
         is_killed = self._status is None or self._status < 0
         if is_without or (is_killed and self._loop.stopping):
@@ -286,7 +292,7 @@ class Parent:
             os.kill(self._pid, signal.SIGTERM)
         until = time.monotonic() + seconds
         while not self._has_ended() and time.monotonic() < until:
-            self._loop.turn(seconds if self._links[0].has_worker else _LOOK)
+            self._loop.turn(seconds if self.links[0].has_worker else _LOOK)
         if self._pid:
             self._kill("did not end")
 
@@ -295,21 +301,11 @@ class Parent:
     @property
     def may_hand_over(self) -> bool:
         """Whether this is a moment without requests."""
-        return self._links.is_quiet and not self._is_ending
-
-    @property
-    def connections(self) -> int:
-        """How many connections another version would get; before the handshake it connects anew."""
-        return len(self._links) if self._links.is_serving else 0
-
-    @property
-    def request_timeout(self) -> float:
-        """How long the runtime waits for an answer, in seconds; infinity while there is none."""
-        return self._links.timeout
+        return self.links.is_quiet and not self._is_ending
 
     def saved(self, since: float = 0.0) -> tuple[Handover, list[socket.socket]]:
         """Return what another version needs, and the connections that it gets."""
-        relays, connections = self._links.saved()
+        relays, connections = self.links.saved()
         handover = Handover(
             since=since,
             relays=relays,
@@ -333,24 +329,28 @@ class Parent:
     def hand_over(self, replace: Callable[[Handover, Sequence[socket.socket]], str]) -> str:
         """End the worker and become another version; if that fails, go on, and return why."""
         since = time.monotonic()
-        for link in self._links:
+        for link in self.links:
             link.hold()
         self._end_worker(_MAX_ENDING, by_signal=True)
         fault = "the runtime does not read what it is sent"
-        for link in self._links:
+        for link in self.links:
             link.drain(_MAX_ENDING)
             link.relay.worker_ended("")
-        if self._links.is_quiet and not self._loop.stopping:
+        if self.links.is_quiet and not self._loop.stopping:
             self._work.upgraded("")
             fault = replace(*self.saved(since))
         self._is_over = False
         if not self._loop.stopping:
             self._start_worker()
-        for link in self._links:
+        for link in self.links:
             link.release()
         return fault
 
     # --- what the links report --------------------------------------------------------------------
+
+    def runtime_has_data(self) -> None:
+        """Tell the worker since when the request may have waited: this process may have slept."""
+        self._note_quiet(self._loop.quiet_until)
 
     def runtime_ended(self) -> None:
         """End what was served on this connection."""
@@ -381,7 +381,7 @@ class Parent:
         pairs: list[tuple[socket.socket, socket.socket]] = []
         parent = os.getpid()
         try:
-            pairs += [socket.socketpair() for _ in self._links]
+            pairs += [socket.socketpair() for _ in self.links]
             pid = os.fork()
         except OSError as error:  # the node lacks memory, processes or descriptors
             for one in chain(*pairs):
@@ -392,7 +392,7 @@ class Parent:
         if pid == 0:
             self._be_worker(parent, [pair[1] for pair in pairs], [pair[0] for pair in pairs])
         self._pid = pid
-        for link, (ours, theirs) in zip(self._links, pairs, strict=True):
+        for link, (ours, theirs) in zip(self.links, pairs, strict=True):
             theirs.close()
             link.attach_worker(ours)
 
@@ -411,11 +411,11 @@ class Parent:
             self._loop.close()
             if self._appearance is not None:
                 self._appearance.close()
-            for link in self._links:
+            for link in self.links:
                 link.close_copies()
             for other in others:
                 other.close()
-            status = self._work(own, resumes=self._links.is_synchronized, failures=self._failures)
+            status = self._work(own, resumes=self.links.is_synchronized, failures=self._failures)
         except BaseException:  # whatever it is, nothing may run on as if it were the parent
             log.exception("the worker failed")
         finally:
@@ -432,18 +432,18 @@ class Parent:
 
     def _worker_left(self, why: str) -> None:
         """Close the sockets of a worker that has closed its own, or is killed since it `why`."""
-        for link in self._links:
+        for link in self.links:
             link.detach_worker()
         self._has_ended(_BURIAL)
         is_finishing = self._is_over or self._loop.stopping
-        if self._pid and not why and (is_finishing or not self._links.waits):
+        if self._pid and not why and (is_finishing or not self.links.waits):
             self._set_time("look", time.monotonic())  # it may write what it still has, and end
             return
         self._bury(why)
 
     def _look(self) -> None:
         """Look whether a worker that has closed its connections has ended."""
-        if self._has_ended() or self._links.waits:
+        if self._has_ended() or self.links.waits:
             self._bury("")
         else:
             self._set_time("look", time.monotonic() + _LOOK)
@@ -462,8 +462,8 @@ class Parent:
             self._status, self._last_pid, self._pid = None, self._pid, 0
         if self._is_over or self._loop.stopping:
             return
-        relays = [link.relay for link in self._links]
-        in_handshake = not self._links.is_synchronized
+        relays = [link.relay for link in self.links]
+        in_handshake = not self.links.is_synchronized
         if not why and (self._status == 0 or (in_handshake and self._status in _TOLD)):
             self._wants_to_end = self._is_over = True
             return
@@ -477,25 +477,18 @@ class Parent:
             self._is_over = True
             return
         self._replace()
-        for link in self._links:
+        for link in self.links:
             link.flush()
 
     def _replace(self) -> None:
         """Start another worker: at once if something waits, and later if none lives long."""
         now = time.monotonic()
         self._short_lives = self._short_lives + 1 if now - self._started < _SHORT_LIFE else 0
-        if self._links.waits or self._short_lives < 2:
+        if self.links.waits or self._short_lives < 2:
             self._start_worker()
             return
         delay = min(_FIRST_DELAY * 2 ** min(self._short_lives, 10), _MAX_DELAY)
         self._set_time("restart", now + delay)
-
-
-def _adopted(descriptor: int) -> socket.socket:
-    """Return the socket of a descriptor that this program was started with."""
-    connection = socket.socket(fileno=descriptor)
-    connection.set_inheritable(False)
-    return connection
 
 
 _TOLD: Final = frozenset({FAILED, MISUSED, LOST})

@@ -49,7 +49,7 @@ deadline has passed for some."""
 MAX_BYTES: Final = 64 << 20
 """How many bytes of requests may wait."""
 
-MAX_HISTORY: Final = 16 << 20
+MAX_HISTORY: Final = 8 << 20
 """How many bytes of a Synchronize are kept until its last part is answered: some thousands of
 containers. If a worker dies during a longer one, the connection ends."""
 
@@ -76,12 +76,13 @@ class Relay:
 
     A driver passes bytes in, and sends what is in `for_runtime` and `for_worker`. Times are seconds
     of one clock. After a ProtocolError from `from_runtime` the connection is of no further use, and
-    after one from `from_worker` the worker.
+    after one from `from_worker` the worker. `timeout` is how long the runtime waits for an answer.
     """
 
     def __init__(self, title: str) -> None:
         self.for_runtime: deque[bytes | memoryview] = deque()
         self.for_worker: deque[bytes | memoryview] = deque()
+        self.timeout = REQUEST_TIMEOUT
         self.configured = False
         self.synchronized = False
         self.lost = False
@@ -92,7 +93,6 @@ class Relay:
         self._history: list[WholeMessage] = []
         self._history_bytes = 0
         self._handshake: dict[int, str] = {}
-        self._timeout = REQUEST_TIMEOUT
         self._registration: WholeMessage | None = None
         self._configured_as = b""
         self._next_stream = 1
@@ -110,11 +110,6 @@ class Relay:
     def is_quiet(self) -> bool:
         """Whether nothing waits for either side, and the runtime is not within a message."""
         return not self._pending and not self.for_runtime and self._runtime.is_idle
-
-    @property
-    def timeout(self) -> float:
-        """How long the runtime waits for an answer, in seconds."""
-        return self._timeout
 
     @property
     def is_registered(self) -> bool:
@@ -137,7 +132,7 @@ class Relay:
         return {
             "configured": self.configured,
             "synchronized": self.synchronized,
-            "timeout": self._timeout,
+            "timeout": self.timeout,
             "next_stream": self._next_stream,
             "configured_as": _as_text(self._configured_as),
             "registration": [_as_text(one.frames or b"") for one in messages],
@@ -153,7 +148,7 @@ class Relay:
         relay = cls(title)
         relay.configured = bool(saved["configured"])
         relay.synchronized = bool(saved["synchronized"])
-        relay._timeout = float(saved["timeout"])
+        relay.timeout = float(saved["timeout"])
         relay._next_stream = int(saved["next_stream"])
         relay._configured_as = b64decode(saved["configured_as"], validate=True)
         relay._registration = next(iter(_messages(saved["registration"])), None)
@@ -197,7 +192,7 @@ class Relay:
         request = request_of(told.data)
         if request.method == "Configure":
             milliseconds = number_in(request.payload, ConfigureRequest, "request_timeout")
-            self._timeout = milliseconds / 1000 or REQUEST_TIMEOUT
+            self.timeout = milliseconds / 1000 or REQUEST_TIMEOUT
             self._history = [told]
         elif request.method == "Synchronize":
             self._history.append(told)
@@ -318,7 +313,7 @@ class Relay:
         overdue = self._overdue(first)
         if first.failures or not self._has_worker:
             return overdue
-        return min(max(first.arrived, self._since) + self._timeout * PATIENCE, overdue)
+        return min(max(first.arrived, self._since) + self.timeout * PATIENCE, overdue)
 
     def expire(self, now: float) -> str:
         """Answer what cannot wait any longer; return why the worker must end, if it must.
@@ -329,14 +324,14 @@ class Relay:
         if first is None or now < (self.deadline() or now):
             return ""
         while first is not None and now >= self._overdue(first):
-            first.failures.append(f"no answer in {self._timeout * LIMIT:.2f} s")
+            first.failures.append(f"no answer in {self.timeout * LIMIT:.2f} s")
             self._give_up(first)
             self._has_given_up = True
             first = self._first()
-        return f"did not answer in {self._timeout * PATIENCE:.1f} s"
+        return f"did not answer in {self.timeout * PATIENCE:.1f} s"
 
     def _overdue(self, pending: WaitingRequest) -> float:
-        return pending.arrived + self._timeout * LIMIT
+        return pending.arrived + self.timeout * LIMIT
 
     def _first(self) -> WaitingRequest | None:
         return next(iter(self._pending.values()), None)

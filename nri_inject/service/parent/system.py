@@ -51,6 +51,13 @@ def send(connection: socket.socket, queue: deque[bytes | memoryview]) -> bool:
     return True
 
 
+def adopted(descriptor: int) -> socket.socket:
+    """Return the socket of a descriptor that this program was started with."""
+    connection = socket.socket(fileno=descriptor)
+    connection.set_inheritable(False)
+    return connection
+
+
 def status_of(pid: int) -> int | None:
     """Return the exit status of a child that has ended, negative for a signal; None otherwise."""
     try:

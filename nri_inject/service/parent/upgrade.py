@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from nri_inject.service.parent.handover import Handover
+from nri_inject.service.parent.link import Links
 from nri_inject.service.parent.system import say
 from nri_inject.service.parent.trial import Trial, replace
 from nri_inject.stub.loop import Loop
@@ -34,19 +35,13 @@ Replace = Callable[[Handover, Sequence[socket.socket]], str]
 
 
 class UpgradeOwner(Protocol):
-    """The process that is upgraded."""
+    """The process that is upgraded, and its connections."""
+
+    links: Links
 
     @property
     def may_hand_over(self) -> bool:
         """Whether this is a moment without requests."""
-
-    @property
-    def connections(self) -> int:
-        """How many connections another version would get."""
-
-    @property
-    def request_timeout(self) -> float:
-        """How long the runtime waits for an answer, in seconds; infinity while there is none."""
 
     def saved(self) -> tuple[Handover, Sequence[socket.socket]]:
         """Return what another version needs, and the connections that it gets."""
@@ -135,10 +130,11 @@ class Upgrades:
         """Return why a trial does not count; empty if it does."""
         if not trial.is_current:
             return "the program changed while it was tried"
-        if self._owner.connections != len(trial.state.relays):
+        links = self._owner.links
+        if bool(trial.state.relays) != links.is_serving:
             return "the connection to the runtime changed while the new version was tried"
-        limit = self._owner.request_timeout * MAX_START
-        if trial.seconds > limit:
+        limit = links.timeout * MAX_START
+        if links.is_serving and trial.seconds > limit:
             return (
                 f"the new version took {trial.seconds:.1f} s to start, more than the {limit:.1f} s"
                 " that a request may wait for it; try again while the node is less busy"
