@@ -331,20 +331,21 @@ class Parent:
         since = time.monotonic()
         for link in self.links:
             link.hold()
-        self._end_worker(_MAX_ENDING, by_signal=True)
-        fault = "the runtime does not read what it is sent"
-        for link in self.links:
-            link.drain(_MAX_ENDING)
-            link.relay.worker_ended("")
-        if self.links.is_quiet and not self._loop.stopping:
+        try:
+            self._end_worker(_MAX_ENDING, by_signal=True)
+            for link in self.links:
+                link.drain(_MAX_ENDING)
+                link.relay.worker_ended("")
+            if self._loop.stopping or not self.links.is_quiet:
+                return "the runtime does not read what it is sent, or the plugin is to end"
             self._work.upgraded("")
-            fault = replace(*self.saved(since))
-        self._is_over = False
-        if not self._loop.stopping:
-            self._start_worker()
-        for link in self.links:
-            link.release()
-        return fault
+            return replace(*self.saved(since))
+        finally:
+            self._is_over = False
+            if not self._loop.stopping:
+                self._start_worker()
+            for link in self.links:
+                link.release()
 
     # --- what the links report --------------------------------------------------------------------
 

@@ -76,7 +76,14 @@ class Upgrades:
         self._is_asked = True
 
     def advance(self) -> None:
-        """Do what there is to do."""
+        """Do what there is to do; whatever fails ends the upgrade, and not what is served."""
+        try:
+            self._advance()
+        except Exception as error:  # a bug here must not end the connection
+            self._end(f"{type(error).__name__}: {error}")
+        self.next_look = math.inf if self._trial is None else time.monotonic() + _LOOK
+
+    def _advance(self) -> None:
         is_asked, self._is_asked = self._is_asked, False
         if self._trial is not None:
             self._trial.check_time()
@@ -85,7 +92,6 @@ class Upgrades:
         elif is_asked:
             self._trials = 0
             self._try()
-        self.next_look = math.inf if self._trial is None else time.monotonic() + _LOOK
 
     def close(self) -> None:
         """Give up the upgrade that is going on."""

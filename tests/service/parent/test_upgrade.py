@@ -155,15 +155,15 @@ def test_a_plugin_becomes_the_version_that_is_installed_now(
 def test_a_request_that_is_being_served_gets_its_answer_from_the_old_version(
     running: Running, program: Path, tmp_path: Path
 ) -> None:
-    gate = tmp_path / "gate"
+    gate, tried = tmp_path / "gate", tmp_path / "tried"
     os.mkfifo(gate)
-    write(program, "2.0")
+    write(program, "2.0", first=f"open({str(tried)!r}, 'w')")
     served = running.peer.begin("CreateContainer", request(str(gate)))
     with gate.open("w"):  # opens when the handler has
         running.process.send_signal(UPGRADE)
-        while len(family(running.process.pid)) < 3:  # the trial is there
+        while not tried.exists():
             pass
-        while len(family(running.process.pid)) > 2:  # and has ended
+        while len(family(running.process.pid)) > 2:  # until the trial has ended
             pass
         next_one = running.peer.begin("CreateContainer", request())
     wait(served, next_one)
