@@ -365,6 +365,7 @@ def test_the_counts_outlive_a_worker(tmp_path: Path) -> None:
     with launched(tmp_path, "run", "--metrics-address", f"127.0.0.1:{port}") as plugin:
         taken_in(plugin)
         plugin.create(FULL)
+        until(lambda: plugin.status()["containers"]["changed"] == 1)  # counted after the answer
         os.kill(family(plugin.process.pid)[1], signal.SIGKILL)
         plugin.create(FULL)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT) as answer:
