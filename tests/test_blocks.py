@@ -95,6 +95,10 @@ OUTPUT = {
     ),
     "exit status 7, stdout: , stderr: no": "tests/e2e/test_hooks.py",
     "it was created without the plugin": "nri_inject/service/health/missed.py",
+    "(SIGSEGV); its log on the node has more; change what the pod asks for, or update": (
+        "tests/service/parent/test_relay.py"
+    ),
+    "; another one takes over": "nri_inject/service/parent/process.py",
 }
 
 

@@ -31,7 +31,7 @@ EXTENSIONS: Final = (".json", ".yaml")
 
 _ALMOST: Final = (".yml", ".JSON", ".YAML", ".YML")
 
-RULE: Final = FollowRule(half_written=True, faulty=True, unbelieved=False, gone=False)
+RULE: Final = FollowRule(half_written=True, faulty=True, untrusted=False, gone=False)
 """The version of a spec that counts while the newest one cannot be used."""
 
 

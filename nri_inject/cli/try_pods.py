@@ -51,7 +51,7 @@ from nri_inject.text.names import is_plugin_index
 from nri_inject.text.words import quoted
 
 SUITE: Final = "nri-inject"
-PARTS: Final[Mapping[str, Sequence[InjectorSpec]]] = {
+PARTS_OF_PLUGIN: Final[Mapping[str, Sequence[InjectorSpec]]] = {
     SUITE: suite.PARTS,
     "device-injector": (device_injector.PART,),
     "cdi-injector": (cdi_injector.PART,),
@@ -203,7 +203,7 @@ def _add(adaptation: Adaptation, plugin: str, flags: Mapping[str, Any], text: st
 
 def _explainer(plugins: Iterable[str], configured: Config, runtime: Runtime) -> Explainer:
     """Return what explains the outcomes of our injectors among the plugins."""
-    parts = [part for plugin in plugins for part in PARTS.get(plugin, ())]
+    parts = [part for plugin in plugins for part in PARTS_OF_PLUGIN.get(plugin, ())]
     if not parts:
         return Explainer(None, None)
     options = Options(idx=PLUGINS[SUITE], name=SUITE)

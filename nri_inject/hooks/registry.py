@@ -37,7 +37,7 @@ BUDGET: Final = 1.0
 EXTENSIONS: Final = (".json",)
 """The endings of the files in these directories that are hook files."""
 
-RULE: Final = FollowRule(half_written=True, faulty=False, unbelieved=False, gone=False)
+RULE: Final = FollowRule(half_written=True, faulty=False, untrusted=False, gone=False)
 """The version of a hook file that counts while the newest one cannot be used."""
 
 _HookFile = follow.FollowedFile[HookReading]

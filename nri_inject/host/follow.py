@@ -31,12 +31,12 @@ class FollowRule(NamedTuple):
     """Whether the version before counts while the newest one cannot be used; else none does.
 
     `half_written`: a program still writes the file, or its text ends in the middle. `faulty`: it
-    means nothing. `unbelieved`: others could have written it, or it cannot be read.
+    means nothing. `untrusted`: others could have written it, or it cannot be read.
     """
 
     half_written: bool
     faulty: bool
-    unbelieved: bool
+    untrusted: bool
     gone: bool
 
     def keeps(self, trouble: Trouble) -> bool:
@@ -45,8 +45,8 @@ class FollowRule(NamedTuple):
             "": False,
             "half written": self.half_written,
             "faulty": self.faulty,
-            "untrusted": self.unbelieved,
-            "unreadable": self.unbelieved,
+            "untrusted": self.untrusted,
+            "unreadable": self.untrusted,
             "gone": self.gone,
         }[trouble]
 
@@ -402,7 +402,7 @@ def read(path: str, max_size: int, *, unsafe: bool = False) -> bytes:
     """Return the content of a configuration or policy file; ConfigError if it is not to be had."""
     follower: Follower[bytes] = Follower(
         lambda _, data: ParsedFile(data),
-        FollowRule(half_written=False, faulty=False, unbelieved=False, gone=False),
+        FollowRule(half_written=False, faulty=False, untrusted=False, gone=False),
         files=[path],
         max_size=max_size,
         unsafe=unsafe,

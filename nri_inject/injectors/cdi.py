@@ -6,7 +6,6 @@ names in silence; or they are handed to the runtime where the configuration says
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -32,8 +31,6 @@ from nri_inject.text.fields import Fault, described, list_of, read_line, wrong_t
 from nri_inject.text.flow import advice
 from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
-
-log = logging.getLogger(__name__)
 
 Mode: TypeAlias = Literal["resolve", "native"]
 """Who resolves names: we, or the runtime."""

@@ -17,7 +17,7 @@ from nri_inject.node.runtime import Node
 from nri_inject.plugins.programs import PROGRAMS, SUITE
 from nri_inject.text.names import split_plugin
 
-PARTS: Final = frozenset({"device-injector", "cdi-injector", "hook-injector"})
+SINGLE_INJECTORS: Final = frozenset({"device-injector", "cdi-injector", "hook-injector"})
 """The plugins that the suite has in it."""
 
 _UNIT_DIRECTORIES: Final = (UNITS, "/usr/lib/systemd/system", "/lib/systemd/system")
@@ -41,7 +41,7 @@ def starters(node: Node) -> Iterator[tuple[str, str]]:
 
 def is_same(one: str, other: str) -> bool:
     """Tell whether two plugins inject the same things, so that one of them is too many."""
-    return one == other or (SUITE in (one, other) and not {one, other}.isdisjoint(PARTS))
+    return one == other or (SUITE in (one, other) and not {one, other}.isdisjoint(SINGLE_INJECTORS))
 
 
 def replaced(

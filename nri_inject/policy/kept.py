@@ -22,7 +22,7 @@ DIRECTORY: Final = "/var/lib/nri-inject"
 VARIABLE: Final = "NRI_INJECT_STATE_DIR"
 """The environment's word for the directory."""
 
-_NEVER: Final = FollowRule(half_written=False, faulty=False, unbelieved=False, gone=False)
+_NEVER: Final = FollowRule(half_written=False, faulty=False, untrusted=False, gone=False)
 
 
 class LastGoodPolicy:

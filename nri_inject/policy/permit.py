@@ -90,18 +90,13 @@ class Permit:
     ) -> list[str]:
         """Return the names that the container may have, of items identified by their names.
 
-        Raises RequestError as `granted` does.
+        Raises RequestError as `filter` does.
         """
-        decisions = [self.decide(named(kind, name, noun)) for name in names]
-        self._refuse(decisions, origins)
-        return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
+        return self._granted((self._decided(named(kind, name, noun)) for name in names), origins)
 
     def filter_admin_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
         """Do the same for items of the node's admin, which only a `deny` forbids."""
-        decisions = [self._tolerate(named(kind, name, noun)) for name in names]
-        self.decisions += decisions
-        self._refuse(decisions, _NO_ORIGINS)
-        return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
+        return self._granted(self._tolerate(named(kind, name, noun)) for name in names)
 
     def filter_unrequested_names(self, kind: str, names: Iterable[str], noun: str) -> list[str]:
         """Return the names that no rule denies, of what the admin adds and nobody requests.
@@ -109,10 +104,18 @@ class Permit:
         A `deny` leaves such a thing out, and the container is created without it. Raises
         RequestError where no rule could be consulted: the admin's hook must not be lost then.
         """
-        decisions = [self._left_out(self._tolerate(named(kind, name, noun))) for name in names]
-        self.decisions += decisions
-        self._refuse(decisions, _NO_ORIGINS)
-        return [d.item.names[0] for d in decisions if d.verdict in ("allow", "warn")]
+        tolerated = (self._tolerate(named(kind, name, noun)) for name in names)
+        return self._granted(map(self._left_out, tolerated))
+
+    def _granted(
+        self, decisions: Iterable[Decision], origins: Mapping[str, str] = _NO_ORIGINS
+    ) -> list[str]:
+        """Note decisions about names, and return the names that the container gets."""
+        before = len(self.decisions)
+        self.decisions.extend(decisions)  # one by one: those before an error stay noted
+        made = self.decisions[before:]
+        self._refuse(made, origins)
+        return [d.item.names[0] for d in made if d.verdict in ("allow", "warn")]
 
     def _left_out(self, decision: Decision) -> Decision:
         if decision.verdict in ("allow", "warn"):

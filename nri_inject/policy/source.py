@@ -55,7 +55,7 @@ def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
             )
 
 
-RULE: Final = FollowRule(half_written=True, faulty=True, unbelieved=True, gone=True)
+RULE: Final = FollowRule(half_written=True, faulty=True, untrusted=True, gone=True)
 """The version of a policy that counts while the newest one cannot be used."""
 
 

@@ -122,12 +122,14 @@ def run(command: Command, options: Options) -> int:
         running = partial(Stub, connection=connection, socket_path=options.socket_path)
         status = serve(command, options, running)
         return FAILED if status == LOST else status
+    life = Life(notes=Notes())
     parent = Parent(
-        Worker(command, options, connection is not None, Life(notes=Notes())),
+        Worker(command, options, connection is not None, life),
         f"{options.idx}-{options.name}",
         given=connection,
         socket_path=options.socket_path,
         count=count,
+        note_quiet=life.note_quiet,
     )
     return parent.run()
 
@@ -159,9 +161,10 @@ class Worker:
         self.life.resumes, self.life.failures = resumes, failures
         if self.life.notes is not None:
             self.life.notes.inherit()
-        running = partial(Stub, held=held, limits=_NO_DEADLINE)
+        quiet_until = self.life.quiet_until
+        running = partial(Stub, held=held, holder_quiet_until=quiet_until, limits=_NO_DEADLINE)
         if self.is_launched:
-            running = partial(Stub, connection=held[0])
+            running = partial(Stub, connection=held[0], holder_quiet_until=quiet_until)
         return serve(self.command, self.options, running, self.life)
 
 

@@ -13,7 +13,7 @@ from nri_inject.service.base import Options, with_options
 from nri_inject.service.config import Config
 from nri_inject.text import yamltext
 
-RULE: Final = FollowRule(half_written=True, faulty=True, unbelieved=True, gone=True)
+RULE: Final = FollowRule(half_written=True, faulty=True, untrusted=True, gone=True)
 """The version of a configuration that counts while the newest one cannot be used."""
 
 

@@ -39,7 +39,7 @@ class Deliveries:
 
     def take(self) -> None:
         """Take what the handlers have added for the requests that were just read."""
-        since = self._loop.quiet_until
+        since = min(self._loop.quiet_until, self._loop.holder_quiet_until())
         self._waiting += [(since, callback) for callback in self._added]
         self._added.clear()
 

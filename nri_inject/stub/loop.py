@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import select
 import signal
 import socket
@@ -49,12 +50,19 @@ class Loop:
 
     `on_wake` is called in the loop's thread after each `wake`. Any thread may call `wake` and
     `stop`; all other methods are for the loop's own thread. What can be read in this turn came
-    after `quiet_until`, in seconds of time.monotonic.
+    after `quiet_until`, in seconds of time.monotonic; where another process reads it first and
+    hands it on, after its `holder_quiet_until`.
     """
 
-    def __init__(self, on_wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_wake: Callable[[], None],
+        *,
+        holder_quiet_until: Callable[[], float] = lambda: math.inf,
+    ) -> None:
         self.stopping = False
         self.quiet_until = self._returned = time.monotonic()
+        self.holder_quiet_until = holder_quiet_until
         self._on_wake = on_wake
         self._epoll = select.epoll()
         self._functions: dict[int, Callable[[], None]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import time
@@ -40,6 +41,7 @@ class Stub(OldNames):
     runtime closes it. Without it `run` dials `socket_path`, and dials again, with growing pauses,
     whenever the connection is lost; it ends on SIGTERM and SIGINT. `held` are connections that
     another process holds for us, one for each plugin: `run` serves them and ends with them.
+    `holder_quiet_until` tells when that process last had nothing to read.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Stub(OldNames):
         *,
         connection: socket.socket | None = None,
         held: Sequence[socket.socket] = (),
+        holder_quiet_until: Callable[[], float] = lambda: math.inf,
         socket_path: str = DEFAULT_SOCKET,
         watches: Iterable[Watch] = (),
         limits: Limits = DEFAULT_LIMITS,
@@ -64,7 +67,7 @@ class Stub(OldNames):
         self._connections: Sequence[Connection] = ()
         self._has_served = False
         self._pauses = pauses(limits.first_pause, limits.max_pause)
-        self._loop = Loop(on_wake=self._flush)
+        self._loop = Loop(on_wake=self._flush, holder_quiet_until=holder_quiet_until)
         for watch in watches:
             self.watch(watch)
 

@@ -17,8 +17,8 @@ from nri_inject.host.follow import Follower, FollowRule, ParsedFile
 from nri_inject.policy import source as policy
 from nri_inject.service import config_file
 
-KEEP = FollowRule(half_written=True, faulty=True, unbelieved=True, gone=True)
-DROP = FollowRule(half_written=False, faulty=False, unbelieved=False, gone=False)
+KEEP = FollowRule(half_written=True, faulty=True, untrusted=True, gone=True)
+DROP = FollowRule(half_written=False, faulty=False, untrusted=False, gone=False)
 
 Open = Callable[..., Follower[str]]
 
@@ -78,9 +78,9 @@ def gone(file: Path) -> str:
 TROUBLES = [
     (half_written, "half written", "half_written"),
     (faulty, "faulty", "faulty"),
-    (untrusted, "untrusted", "unbelieved"),
-    (fifo, "unreadable", "unbelieved"),
-    (large, "unreadable", "unbelieved"),
+    (untrusted, "untrusted", "untrusted"),
+    (fifo, "unreadable", "untrusted"),
+    (large, "unreadable", "untrusted"),
     (gone, "gone", "gone"),
 ]
 
@@ -190,7 +190,7 @@ def test_the_rules_are_those_of_the_table() -> None:
     assert answers == {
         "half written": [rule.half_written for rule in rules],
         "faulty": [rule.faulty for rule in rules],
-        "writable by others, or unreadable": [rule.unbelieved for rule in rules],
+        "writable by others, or unreadable": [rule.untrusted for rule in rules],
         "gone": [rule.gone for rule in rules],
     }
 

@@ -114,6 +114,12 @@ def test_where_a_late_plugin_loses_its_connection_the_time_does_not_count(loop: 
     assert delivered(loop, keeps=False, silent_for=3.0) == [True]
 
 
+def test_the_time_counts_from_when_the_holder_of_the_connection_had_nothing_to_read() -> None:
+    with closing(Loop(lambda: None, holder_quiet_until=lambda: time.monotonic() - 3)) as loop:
+        assert delivered(loop, keeps=True, silent_for=0.0) == [False]
+        assert delivered(loop, keeps=True, silent_for=0.0, patience=1000.0) == [True]
+
+
 def test_a_loop_waits_without_end_only_if_time_does_not_count(loop: Loop) -> None:
     tested = Deliveries(loop, [])
     assert tested.longest_wait is None

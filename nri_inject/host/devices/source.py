@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class HostInventory:
-    """The host's devices at the moment of a request: a source of `command`.
+    """The host's devices at the moment of a request: a `Source` of a service.
 
     All messages that have arrived are read before an answer, and /dev is listed for its links, so
     an answer includes every event before it. `root` is the directory of the host's file tree.

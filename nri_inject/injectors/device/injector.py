@@ -44,7 +44,7 @@ class AnnotationKind:
 
     `name` is what a policy calls it. `read` makes a wish of the value, or None of one that asks
     for nothing; it raises Fault. `field` is the runtime's part that it needs, a key of
-    runtimes.FIELDS if not every runtime has it.
+    capabilities.FIELDS if not every runtime has it.
     """
 
     name: str

@@ -15,6 +15,7 @@ from nri_inject.service.health.state import Missed, State
 
 _COUNTS: Final = ("asked", "changed", "failed", "denied", "late")
 _PACKED: Final = struct.Struct("=5Q")
+_MOMENT: Final = struct.Struct("=d")
 _FOUND: Final = ("missed", "drifted")
 _COMPARED: Final = ("compared", "uncompared", "to_compare", "synchronized")
 
@@ -25,8 +26,8 @@ class Life:
 
     `pid` and `started` are those of the process that a service manager knows; `failures` counts the
     workers that another one had to replace. A worker that `resumes` has taken over within a
-    connection: what exists has been told to one before it, which has left `notes`. `counts` is a
-    page that they share, since each request is counted.
+    connection: what exists has been told to one before it, which has left `notes`. `page` is what
+    all processes share of each request: the counts, and when the connection's holder saw none.
     """
 
     pid: int = field(default_factory=os.getpid)
@@ -34,14 +35,14 @@ class Life:
     failures: int = 0
     resumes: bool = False
     notes: Notes | None = None
-    counts: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, mmap.PAGESIZE))
+    page: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, mmap.PAGESIZE))
 
     def state(self, index: str, name: str) -> State:
         """Return the state that a worker begins with."""
         state = State(index, name, self.pid, started=self.started)
         state.worker, state.failures = os.getpid(), self.failures
         if self.notes is not None:
-            for count, value in zip(_COUNTS, _PACKED.unpack_from(self.counts), strict=True):
+            for count, value in zip(_COUNTS, _PACKED.unpack_from(self.page), strict=True):
                 setattr(state, count, value)
         return state
 
@@ -64,7 +65,16 @@ class Life:
 
     def keep_counts(self, state: State) -> None:
         """Note the counts."""
-        _PACKED.pack_into(self.counts, 0, *(getattr(state, name) for name in _COUNTS))
+        _PACKED.pack_into(self.page, 0, *(getattr(state, name) for name in _COUNTS))
+
+    def note_quiet(self, until: float) -> None:
+        """Note when the holder of the connection last had nothing to read, in monotonic seconds."""
+        _MOMENT.pack_into(self.page, _PACKED.size, until)
+
+    def quiet_until(self) -> float:
+        """Return what was noted last."""
+        (until,) = _MOMENT.unpack_from(self.page, _PACKED.size)
+        return float(until)
 
     def keep_found(self, state: State) -> None:
         """Note what was found."""

@@ -21,6 +21,9 @@ _MAX_READS: Final = 64  # of 64 KiB each; the rest is for the next turn
 class LinkOwner(Protocol):
     """What a link reports to."""
 
+    def runtime_has_data(self) -> None:
+        """Note that the runtime has sent something, before it is read."""
+
     def runtime_ended(self) -> None:
         """Note that the runtime has closed the connection, or broken the protocol."""
 
@@ -120,6 +123,7 @@ class Link:
         return self._runtime_is_full and sum(map(len, self.relay.for_runtime)) > MAX_UNSENT
 
     def _runtime_ready(self) -> None:
+        self._owner.runtime_has_data()
         data, has_ended = _received_all(self._runtime)
         if data or has_ended:
             if has_ended or not self._is_taken(data):

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Final, Protocol
 
@@ -61,7 +61,8 @@ class Parent:
     """Hold `count` connections to a runtime, and keep a worker that serves them.
 
     `given` is the connection of a runtime that launched us; without it `socket_path` is dialled,
-    again whenever the connection is lost. `run` returns the exit status of the process.
+    again whenever the connection is lost. Before requests are read, `note_quiet` gets the moment at
+    which there were none. `run` returns the exit status of the process.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Parent:
         socket_path: str = "",
         count: int = 1,
         limits: Limits = DEFAULT_LIMITS,
+        note_quiet: Callable[[float], object] = bool,
     ) -> None:
         self._work = work
         self._title = title
@@ -80,6 +82,7 @@ class Parent:
         self._path = socket_path
         self._count = count
         self._limits = limits
+        self._note_quiet = note_quiet
         self._pauses = pauses(limits.first_pause, limits.max_pause)
         self._appearance: Appearance | None = None
         self._loop = Loop(on_wake=lambda: None)
@@ -193,12 +196,11 @@ class Parent:
 
     def _turn(self, until: float) -> None:
         """Wait for whatever comes next, at most until then, and act on it."""
-        until = min(until, self._next_time)
-        if self._waits:
-            until = min(until, time.monotonic() + _TICK)
-        left = None if until == math.inf else max(until - time.monotonic(), 0.0)
-        self._loop.turn(left)
-        if left is not None and time.monotonic() >= until:
+        now = time.monotonic()
+        pause = _TICK if self._waits else self._longest_wait
+        until = min(until, self._next_time, now + pause)
+        self._loop.turn(max(until - now, 0.0))
+        if time.monotonic() >= until:
             self._expire()
 
     def _set_time(self, what: str, when: float) -> None:
@@ -253,6 +255,10 @@ class Parent:
         return CRASHED if self._status is None or is_killed else self._status
 
     # --- what the links report --------------------------------------------------------------------
+
+    def runtime_has_data(self) -> None:
+        """Tell the worker since when the request may have waited: this process may have slept."""
+        self._note_quiet(self._loop.quiet_until)
 
     def runtime_ended(self) -> None:
         """End what was served on this connection."""
@@ -330,6 +336,11 @@ class Parent:
         """Whether the handshake is over. Runtimes before NRI 0.7 configure what they launch."""
         relays = [link.relay for link in self._links]
         return all(r.synchronized or (self._given and r.configured) for r in relays)
+
+    @property
+    def _longest_wait(self) -> float:
+        """How long the loop may wait, for `quiet_until` to say something: a part of a deadline."""
+        return min(link.relay.timeout for link in self._links) / 4
 
     @property
     def _waits(self) -> bool:

@@ -47,7 +47,7 @@ deadline has passed for some."""
 MAX_BYTES: Final = 64 << 20
 """How many bytes of requests may wait."""
 
-MAX_HISTORY: Final = 16 << 20
+MAX_HISTORY: Final = 8 << 20
 """How many bytes of a Synchronize are kept until its last part is answered: some thousands of
 containers. If a worker dies during a longer one, the connection ends."""
 
@@ -74,12 +74,13 @@ class Relay:
 
     A driver passes bytes in, and sends what is in `for_runtime` and `for_worker`. Times are seconds
     of one clock. After a ProtocolError from `from_runtime` the connection is of no further use, and
-    after one from `from_worker` the worker.
+    after one from `from_worker` the worker. `timeout` is how long the runtime waits for an answer.
     """
 
     def __init__(self, title: str) -> None:
         self.for_runtime: deque[bytes | memoryview] = deque()
         self.for_worker: deque[bytes | memoryview] = deque()
+        self.timeout = REQUEST_TIMEOUT
         self.configured = False
         self.synchronized = False
         self.lost = False
@@ -90,7 +91,6 @@ class Relay:
         self._history: list[WholeMessage] = []
         self._history_bytes = 0
         self._handshake: dict[int, str] = {}
-        self._timeout = REQUEST_TIMEOUT
         self._registration: WholeMessage | None = None
         self._next_stream = 1
         self._calls: dict[int, int] = {}
@@ -143,7 +143,7 @@ class Relay:
         request = request_of(told.data)
         if request.method == "Configure":
             milliseconds = number_in(request.payload, ConfigureRequest, "request_timeout")
-            self._timeout = milliseconds / 1000 or REQUEST_TIMEOUT
+            self.timeout = milliseconds / 1000 or REQUEST_TIMEOUT
             self._history = [told]
         elif request.method == "Synchronize":
             self._history.append(told)
@@ -263,7 +263,7 @@ class Relay:
         overdue = self._overdue(first)
         if first.failures or not self._has_worker:
             return overdue
-        return min(max(first.arrived, self._since) + self._timeout * PATIENCE, overdue)
+        return min(max(first.arrived, self._since) + self.timeout * PATIENCE, overdue)
 
     def expire(self, now: float) -> str:
         """Answer what cannot wait any longer; return why the worker must end, if it must.
@@ -274,14 +274,14 @@ class Relay:
         if first is None or now < (self.deadline() or now):
             return ""
         while first is not None and now >= self._overdue(first):
-            first.failures.append(f"no answer in {self._timeout * LIMIT:.2f} s")
+            first.failures.append(f"no answer in {self.timeout * LIMIT:.2f} s")
             self._give_up(first)
             self._has_given_up = True
             first = self._first()
-        return f"did not answer in {self._timeout * PATIENCE:.1f} s"
+        return f"did not answer in {self.timeout * PATIENCE:.1f} s"
 
     def _overdue(self, pending: WaitingRequest) -> float:
-        return pending.arrived + self._timeout * LIMIT
+        return pending.arrived + self.timeout * LIMIT
 
     def _first(self) -> WaitingRequest | None:
         return next(iter(self._pending.values()), None)

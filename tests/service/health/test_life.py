@@ -26,3 +26,13 @@ def test_the_next_worker_has_the_counts_and_what_was_found() -> None:
     assert (after.missed, after.drifted) == (before.missed, before.drifted)
     assert (after.missed.count, after.drifted.count) == (2, 8)
     assert (after.compared, after.uncompared, after.to_compare) == (4, 2, 0)
+
+
+def test_the_moment_without_requests_stands_beside_the_counts() -> None:
+    life = Life(notes=Notes())
+    state = life.state("20", "tested")
+    state.late = 3
+    life.keep_counts(state)
+    life.note_quiet(17.25)
+    assert life.quiet_until() == 17.25
+    assert life.state("20", "tested").late == 3
