@@ -38,7 +38,10 @@ _FILES: Final = {
 """Template, and its path in the project."""
 
 
-@click.command("new", epilog="Example: nri-inject new greeter && cd greeter && python -m pytest")
+_TEST: Final = 'python -m pip install -e ".[dev]" && python -m pytest'
+
+
+@click.command("new", epilog=f"Example: nri-inject new greeter && cd greeter && {_TEST}")
 @click.option("--idx", metavar="NN", default="50", show_default=True, help="The plugin's index.")
 @click.argument("name")
 def command(name: str, idx: str) -> int:
@@ -54,7 +57,7 @@ def command(name: str, idx: str) -> int:
     except OSError as error:
         click.echo(f"Error: cannot write {name}: {error.strerror}", err=True)
         return FAILED
-    click.echo(f"wrote {name}; test it: cd {name} && python -m pytest")
+    click.echo(f"wrote {name}; test it: cd {name} && {_TEST}")
     return 0
 
 
