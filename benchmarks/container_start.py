@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tests"))
 
 import samples  # noqa: E402 - beside this file
-from tests.e2e.archive import open_archive  # noqa: E402 - found by the line above
-from tests.e2e.containerd import Containerd  # noqa: E402 - found by the line above
-from tests.e2e.cri import compile_api  # noqa: E402 - found by the line above
-from tests.e2e.daemon import Options  # noqa: E402 - found by the line above
-from tests.e2e.plugin import External  # noqa: E402 - found by the line above
+from e2e.archive import open_archive  # noqa: E402 - found by the line above
+from e2e.containerd import Containerd  # noqa: E402 - found by the line above
+from e2e.cri import compile_api  # noqa: E402 - found by the line above
+from e2e.daemon import Options  # noqa: E402 - found by the line above
+from e2e.plugin import External  # noqa: E402 - found by the line above
 
 WARMED_UP: Final = 5
 SUITE: Final = "nri-inject run --unsafe-unrestricted"
@@ -38,6 +38,7 @@ ASKED: Final[Mapping[str, tuple[bool, Mapping[str, str]]]] = {
 
 
 def main(argv: Sequence[str]) -> None:
+    """Measure, and print a line for each peer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--containers", type=int, default=100)
     parser.add_argument("--runtime", default="containerd-2")
