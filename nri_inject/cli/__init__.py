@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "install": ("nri_inject.cli.install", "Install plugins for this node's runtime."),
     "new": ("nri_inject.cli.new", "Write the project of a new plugin."),
     "policy": ("nri_inject.cli.policy", "Check a policy, and show its decisions."),
+    "report": ("nri_inject.cli.report", "Write an archive with what a maintainer asks for."),
     "run": ("nri_inject.cli.run", "Run all injectors as one plugin."),
     "status": ("nri_inject.cli.status", "Show the status of the plugins on this node."),
     "try": ("nri_inject.cli.try_pods", "Show what the containers of a pod would get."),
