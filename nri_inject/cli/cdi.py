@@ -70,7 +70,10 @@ def _registry(directories: Sequence[str], unsafe: bool, *, watched: bool = False
 
 
 def _snapshot(directories: Sequence[str], unsafe: bool) -> Snapshot:
-    with closing(_registry(directories, unsafe)) as registry:
+    with (
+        terminal.progress("reading CDI specs"),
+        closing(_registry(directories, unsafe)) as registry,
+    ):
         return registry.current()
 
 
@@ -288,7 +291,8 @@ def validate(
     or without --unsafe-files, since the files may not be on their node yet; `list` checks
     them.
     """
-    found = {file: _validated(file) for file in files}
+    with terminal.progress(f"checking {len(files)} files"):
+        found = {file: _validated(file) for file in files}
     document = {"files": {file: [*map(_problem, problems)] for file, problems in found.items()}}
     lines = (
         f"{plain(file)}: {'warning: ' if problem.warning else ''}{problem}"

@@ -58,7 +58,8 @@ def list_(*, selectors: tuple[str, ...], root: str, output: str) -> int:
     if a selector matches no device.
     """
     wanted = [_parsed(text) for text in selectors]
-    found = inventory.read(root)
+    with terminal.progress("reading the devices"):
+        found = inventory.read(root)
     nodes = HostDevices(root)
     picked = {selector.text: _selected(selector, found, nodes) for selector in wanted}
     devices = _distinct(picked.values()) if wanted else found.devices
@@ -80,7 +81,8 @@ def explain(*, selector: str, root: str, output: str) -> int:
     Ends with status 1 if it matches none.
     """
     wanted = _parsed(selector)
-    found = inventory.read(root)
+    with terminal.progress("reading the devices"):
+        found = inventory.read(root)
     nodes = HostDevices(root)
     meant = _selected(wanted, found, nodes)
     near = [] if meant else misses(wanted, found.devices, _MAX_NEAR)
