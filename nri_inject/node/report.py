@@ -25,9 +25,10 @@ from typing import Any, Final
 from nri_inject.capabilities import dotted
 from nri_inject.errors import ConfigError
 from nri_inject.host import trust
-from nri_inject.node import files
+from nri_inject.host.walk import steps
+from nri_inject.node import files, texts
 from nri_inject.node.doctor import Finding
-from nri_inject.node.gather import Gathered
+from nri_inject.node.gather import Gathered, read_configuration
 from nri_inject.policy import document as policies
 from nri_inject.stub import NRI_VERSION
 from nri_inject.text import yamltext
@@ -121,7 +122,7 @@ def collect(
 
     `seen` and `findings` are what doctor looks at and finds; where it cannot look, its sentence.
     """
-    documents = {} if seen is None else seen.documents
+    documents = _alone(root) if seen is None else seen.documents
     policies_of = {path: _policy_file(document) for path, document in documents.items()}
     report = Report()
     report.left_out = {
@@ -216,6 +217,13 @@ def _node(seen: Gathered) -> dict[str, Any]:
 # --- configuration and policy -------------------------------------------------------------------
 
 
+def _alone(root: str) -> dict[str, Mapping[str, Value] | str]:
+    """Return the configuration of a service beside a runtime that is not seen, as in a pod."""
+    if not files.resolve(root, texts.CONFIG_FILE).exists():
+        return {}
+    return {texts.CONFIG_FILE: read_configuration(root, texts.CONFIG_FILE)}
+
+
 def _policy_file(document: Mapping[str, Value] | str) -> str:
     """Return the policy file that a configuration names; empty text if it names none."""
     policy = None if isinstance(document, str) else document.get("policy")
@@ -243,7 +251,19 @@ def _kept_back(root: str, path: str) -> str:
             return "a link leads to another directory"
     except ConfigError as error:
         return str(error)
-    return trust.untrusted(path, root=root) or ""
+    return _untrusted(root, path)
+
+
+def _untrusted(root: str, path: str) -> str:
+    """Name the user besides root who could have written a file; empty text if none.
+
+    The directory of a ConfigMap is everybody's, but for this process it is mounted read-only.
+    """
+    try:
+        walked = list(steps(path, root))
+    except (OSError, ValueError) as error:
+        return trust.unreachable(path, error, root)
+    return trust.trouble(walked if root.rstrip("/") else trust.unsealed(walked)) or ""
 
 
 def _flat(path: str) -> str:
@@ -287,7 +307,7 @@ def _tail(root: str, path: str) -> str:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError("it is not a regular file")
-        if why := trust.untrusted(path, root=root):
+        if why := _untrusted(root, path):
             raise ConfigError(why)
         start = max(0, status.st_size - MAX_FILE)
         file.seek(start)

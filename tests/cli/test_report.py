@@ -192,6 +192,16 @@ def test_without_a_runtime_there_is_a_report_that_says_so(host: Path) -> None:
     assert error.startswith(f"no runtime found below {host}")
 
 
+def test_a_service_beside_an_unknown_runtime_has_its_configuration_and_policy_in_it(
+    host: Path,
+) -> None:
+    (host / "etc/containerd/config.toml").unlink()
+    (host / CONFIG).rename(host / "etc/nri-inject/config.yaml")
+    files = reported(host)[1]
+    assert "configuration/etc_nri-inject_config.yaml.json" in files
+    assert "policy/etc_nri-inject_policy.yaml.json" in files
+
+
 def test_what_the_plugins_say_is_in_it(host: Path, tmp_path: Path) -> None:
     said = document(State("20", "a", 7, config_error="token: x"), "synchronized", launched=False)
     where = tmp_path / "status"
