@@ -16,6 +16,7 @@ from typing import Final
 import click
 
 from nri_inject.errors import ConfigError
+from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
 from nri_inject.text.names import is_plugin_index
 from nri_inject.text.words import quoted
@@ -55,7 +56,7 @@ def command(name: str, idx: str) -> int:
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
-        click.echo(f"Error: cannot write {name}: {error.strerror}", err=True)
+        terminal.show_error(f"cannot write {name}: {error.strerror}")
         return FAILED
     click.echo(f"wrote {name}; test it: cd {name} && {_TEST}")
     return 0

@@ -212,3 +212,5 @@ def test_a_name_that_is_no_plugin_is_2(tmp_path: Path, attempt: Try) -> None:
     assert (status, output) == (2, "")
     assert errors.startswith("Error: plugin 'gpu' is not in the suite (")
     assert errors.endswith("; for an executable write a path, as in ./10-name\n")
+    _, _, errors = attempt("--plugin", "device-injetor", file(tmp_path, "pod.yaml", SYSCTL))
+    assert errors.endswith("; did you mean 'device-injector'?\n")
