@@ -237,7 +237,7 @@ def _environment(executable: str | Path) -> Mapping[str, str]:
         looks = False
     if not looks:
         return TRIED
-    _warn(
+    terminal.show_warning(
         f"plugin {executable}: its first line looks for the interpreter on PATH, which a runtime"
         " does not set; write an absolute path there before a runtime launches it, as in"
         f" #!{sys.executable}"
