@@ -9,11 +9,12 @@ from typing import Any, Final, TypeVar
 import click
 
 from nri_inject.capabilities import FAILURE_POLICY, dotted
+from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
 from nri_inject.service.health.state import in_words
 from nri_inject.service.logs import one_line
-from nri_inject.service.options import format_option
+from nri_inject.service.options import DIR, format_option
 
 StatusDocument = Mapping[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,7 +36,7 @@ def plugin_options(function: F) -> F:
         click.option(
             "--status-dir",
             default=status.directory,
-            metavar="DIR",
+            type=DIR,
             help=f"Directory of their sockets; default: {status.DIRECTORY}. Also"
             f" {status.VARIABLE}.",
         ),
@@ -63,11 +64,12 @@ def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: st
     try:
         sockets = sockets_of(status_dir, plugin)
     except OSError as error:
-        click.echo(f"Error: {status_dir}: {error.strerror}", err=True)
+        terminal.show_error(f"{status_dir}: {error.strerror}")
         return FAILED
     if live:
         return 0 if sockets and all(map(status.is_alive, sockets.values())) else FAILED
-    said = {name: status.ask(path) for name, path in sockets.items()}
+    with terminal.progress("asking the plugins"):
+        said = {name: status.ask(path) for name, path in sockets.items()}
     if ready:
         _tell_faults(said)
     else:
@@ -105,7 +107,7 @@ def _show(said: Mapping[str, StatusDocument | None], where: str, output: str) ->
         click.echo(f"no plugin has a socket in {where}")
     for name, document in said.items():
         for line in _lines(name, document):
-            click.echo(one_line(line))
+            terminal.show_line(one_line(line))
 
 
 def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:

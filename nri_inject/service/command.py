@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nri_inject import stub
-from nri_inject.errors import ConfigError, ConnectionLost, NriError
+from nri_inject.errors import ConfigError, ConnectionLost, Faulty, NriError
 from nri_inject.plugin import Plugin
 from nri_inject.service import logs, rehearsal
 from nri_inject.service.base import FAILED as FAILED
-from nri_inject.service.base import LOST, Options, Service, with_options
+from nri_inject.service.base import FAULTY, LOST, Options, Service, status_outside, with_options
 from nri_inject.service.base import MISUSED as MISUSED
 from nri_inject.service.config import Config
 from nri_inject.service.config_file import ConfigFile
@@ -126,11 +126,10 @@ def run(command: Command, options: Options) -> int:
         count = 1 if connection else command.connections(options, configured)
     except NriError as error:
         log.error("%s", error)
-        return FAILED if isinstance(error, ConnectionLost) else MISUSED
+        return FAILED if isinstance(error, ConnectionLost | Faulty) else MISUSED
     if not options.worker:
         running = partial(Stub, connection=connection, socket_path=options.socket_path)
-        status = serve(command, options, running)
-        return FAILED if status == LOST else status
+        return status_outside(serve(command, options, running))
     parent = Parent(
         Worker(command, options, connection is not None, life),
         title,
@@ -231,7 +230,7 @@ def serve(
         )
     except (NriError, ValueError) as error:
         log.error("%s", error)
-        return MISUSED
+        return FAULTY if isinstance(error, Faulty) else MISUSED
     try:
         running = stub_of(service.plugin)
         with closing(service):

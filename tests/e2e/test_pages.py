@@ -19,6 +19,8 @@ import pytest
 import yaml
 from support.pages import ROOT, blocks, commands
 
+from nri_inject.cli.completion import PLACES
+from nri_inject.cli.manual import PLACE
 from nri_inject.plugins.resource_assigner import topology
 
 from .daemon import Daemon
@@ -147,7 +149,9 @@ def test_pin_cpus(runtime: Daemon, start: Start, tmp_path: Path) -> None:
 
 def test_install(build: Path, tmp_path: Path) -> None:
     """On a host with containerd 1.7, whose configuration says nothing of NRI."""
-    for directory in ("etc/containerd", "opt", "usr/local/bin", "var/lib"):
+    places = [*PLACES.values(), PLACE]
+    shared = [str(Path(place).parent).lstrip("/") for place in places]
+    for directory in ("etc/containerd", "opt", "usr/local/bin", "var/lib", *shared):
         (tmp_path / directory).mkdir(parents=True)
     (tmp_path / "etc/containerd/config.toml").write_text("version = 2\n")
     for command in ("install", "uninstall"):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, Protocol
 
-from nri_inject.service.base import CRASHED, FAILED, LOST, MISUSED
+from nri_inject.service.base import CRASHED, FAILED, FAULTY, LOST, MISUSED, status_outside
 from nri_inject.service.health.systemd import notify, watchdog_pause
 from nri_inject.service.parent.handover import Handover
 from nri_inject.service.parent.link import Link, Links
@@ -132,11 +132,10 @@ class Parent:
                 if self._handed is not None:
                     say(logging.INFO, f"took over from version {self._handed.program}")
                 if self._given is None:
-                    return self._serve_and_reconnect()
+                    return status_outside(self._serve_and_reconnect())
                 self._begin()
                 self._attach([self._given])
-                status = self._serve()
-                return FAILED if status == LOST else status
+                return status_outside(self._serve())
         finally:
             notify("STOPPING=1")
             self._upgrades.close()
@@ -154,7 +153,7 @@ class Parent:
             if self.links.is_synchronized:
                 self._has_served = True
                 self._pauses = pauses(self._limits.first_pause, self._limits.max_pause)
-            is_final = status in (FAILED, MISUSED) and not self._has_served
+            is_final = status in (FAILED, FAULTY, MISUSED) and not self._has_served
             if self._loop.stopping or is_final or (status == 0 and self._wants_to_end):
                 return status
             reason = f"lost the connection to {self._path}"
@@ -492,5 +491,5 @@ class Parent:
         self._set_time("restart", now + delay)
 
 
-_TOLD: Final = frozenset({FAILED, MISUSED, LOST})
+_TOLD: Final = frozenset({FAILED, FAULTY, MISUSED, LOST})
 """The statuses of a worker that has logged why it can't be of use."""

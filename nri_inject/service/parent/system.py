@@ -14,7 +14,7 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from nri_inject.service.base import CRASHED, MISUSED
+from nri_inject.service.base import CRASHED, FAULTY, MISUSED
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def words(status: int | None) -> str:
     """Say how a process has ended."""
     if status is None:
         return "closed its connection"
-    if status == MISUSED:
+    if status in (FAULTY, MISUSED):
         return "cannot use its options or its configuration"
     if status >= 0:
         return f"ended with status {status}"
