@@ -71,7 +71,7 @@ def host_options(function: F) -> F:
     help="Enable NRI with a drop-in file if the runtime's configuration allows it.",
 )
 @click.option("--prefix", default=PREFIX, metavar="DIR", help=f"For the programs, {PREFIX}.")
-@click.option("--dry-run", is_flag=True, help="PathChange nothing; show what would change.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
 @host_options
 @format_option
 def command(
