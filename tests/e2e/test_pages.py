@@ -7,9 +7,11 @@ docs/pin-cpus.md has two CPUs.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -146,14 +148,22 @@ def test_pin_cpus(runtime: Daemon, start: Start, tmp_path: Path) -> None:
 
 
 def test_install(build: Path, tmp_path: Path) -> None:
-    """On a host with containerd 1.7, whose configuration says nothing of NRI."""
-    for directory in ("etc/containerd", "opt", "usr/local/bin", "var/lib"):
+    """On a host with containerd 1.7, whose configuration says nothing of NRI.
+
+    `nri-inject` is on PATH, as after an installation into /usr/local/bin.
+    """
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for directory in ("etc/containerd", "opt", "usr/local/bin", "var/lib", "var/log"):
         (tmp_path / directory).mkdir(parents=True)
     (tmp_path / "etc/containerd/config.toml").write_text("version = 2\n")
     for command in ("install", "uninstall"):
         _, output = shown("install.md", f"nri-inject {command}")
         done = subprocess.run(
-            [build, command, "--root", tmp_path], capture_output=True, text=True, check=False
+            [build, command, "--root", tmp_path],
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.stderr == ""
         assert without_release(done.stdout) == without_release(output)
