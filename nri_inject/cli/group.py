@@ -7,11 +7,14 @@ from collections.abc import Iterator
 import click
 from click.shell_completion import CompletionItem
 
+from nri_inject.service.options import Helped
 from nri_inject.text.words import quoted, suggestion
 
 
-class Group(click.Group):
+class Group(Helped, click.Group):
     """A group whose help has a whole sentence for each subcommand."""
+
+    command_class = Helped
 
     def sentences(self, context: click.Context) -> Iterator[tuple[str, str]]:
         """Yield the name and the sentence of each subcommand."""
