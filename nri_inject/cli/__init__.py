@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "status": ("nri_inject.cli.status", "Show the status of the plugins on this node."),
     "try": ("nri_inject.cli.try_pods", "Show what the containers of a pod would get."),
     "uninstall": ("nri_inject.cli.uninstall", "Remove everything that install wrote on a node."),
+    "upgrade": ("nri_inject.cli.upgrade", "Have running plugins become the installed version."),
 }
 
 

@@ -117,7 +117,7 @@ def command(
         return FAILED
     todo = [*_unused(changes, replaced), *_enabling(node, enabled=enable_nri)]
     if any(change.what in ("new", "changed", "removed") for change in changes):
-        todo += _starting(node, changes, systemd=systemd)
+        todo += _starting(node, changes, prefix, systemd=systemd)
     todo.append(f"check with {_program()} doctor")
     show(changes, todo, output, dry=dry_run)
     return 0
@@ -159,20 +159,41 @@ def _enabling(node: Node, *, enabled: bool) -> list[str]:
     return [f"{install.how_to_enable(node)} (or use --enable-nri)"]
 
 
-def _starting(node: Node, changes: Sequence[PathChange], *, systemd: bool) -> list[str]:
-    """Return what starts the plugins, and ends those that they take the place of."""
+def _starting(
+    node: Node, changes: Sequence[PathChange], prefix: str = PREFIX, *, systemd: bool
+) -> list[str]:
+    """Return what starts or upgrades the plugins, and ends those that they take the place of."""
     removed = [change.path for change in changes if change.what == "removed"]
     todo = stopping(removed)
     restart = f"restart {node.distribution.unit}"
     if not systemd:
-        return [*todo, restart]
+        is_upgrade = _is_upgrade(changes, prefix)
+        return [*todo, f"{_program()} upgrade" if is_upgrade else restart]
     if any(path.startswith(node.nri.plugins) for path in removed):
         todo.append(f"{restart}, which ends the plugin that it has launched")
-    units = [change.path.rpartition("/")[2] for change in changes if is_unit(change)]
-    todo += ["systemctl daemon-reload", f"systemctl enable --now {' '.join(units)}"]
+    units = [change for change in changes if is_unit(change)]
+    new = [_name(change) for change in units if change.what == "new"]
+    others = [_name(change) for change in units if change.what != "new"]
+    if any(change.what in ("new", "changed") for change in units):
+        todo.append("systemctl daemon-reload")
+    if new:
+        todo.append(f"systemctl enable --now {' '.join(new)}")
+    if others:
+        todo.append(f"systemctl reload-or-restart {' '.join(others)}")
     if not node.nri.connections:
         todo.append("set disable_connections of the runtime's NRI to false")
     return todo
+
+
+def _is_upgrade(changes: Iterable[PathChange], prefix: str) -> bool:
+    """Tell whether only programs have changed, which a running plugin can take over by itself."""
+    places = (f"{prefix}/", f"{install.COMMANDS}/")
+    changed = [change.path for change in changes if change.what not in ("same", "kept")]
+    return all(path.startswith(places) for path in changed)
+
+
+def _name(change: PathChange) -> str:
+    return change.path.rpartition("/")[2]
 
 
 def is_unit(change: PathChange) -> bool:

@@ -40,8 +40,11 @@ _FILES: Final = {
 """Template, and its path in the project."""
 
 
+_TEST: Final = 'python -m pip install -e ".[dev]" && python -m pytest'
+
+
 @click.command(
-    "new", cls=Helped, epilog="Example: nri-inject new greeter && cd greeter && python -m pytest"
+    "new", cls=Helped, epilog=f"Example: nri-inject new greeter && cd greeter && {_TEST}"
 )
 @click.option("--idx", metavar="NN", default="50", show_default=True, help="The plugin's index.")
 @click.argument("name")
@@ -58,7 +61,7 @@ def command(name: str, idx: str) -> int:
     except OSError as error:
         terminal.show_error(f"cannot write {name}: {error.strerror}")
         return FAILED
-    click.echo(f"wrote {name}; test it: cd {name} && python -m pytest")
+    click.echo(f"wrote {name}; test it: cd {name} && {_TEST}")
     return 0
 
 

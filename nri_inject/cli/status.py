@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -17,6 +17,7 @@ from nri_inject.service.logs import one_line
 from nri_inject.service.options import DIR, Helped, format_option
 
 StatusDocument = Mapping[str, Any]
+F = TypeVar("F", bound=Callable[..., Any])
 
 _NO_ANSWER: Final = {
     "fails": "a container fails if the plugin does not answer",
@@ -26,12 +27,29 @@ _NO_ANSWER: Final = {
 }
 
 
+def plugin_options(function: F) -> F:
+    """Give a command the options that say which running plugins it is about."""
+    options = (
+        click.option(
+            "--plugin", default="", metavar="NAME", help="Only plugins with this name or NN-name."
+        ),
+        click.option(
+            "--status-dir",
+            default=status.directory,
+            type=DIR,
+            help=f"Directory of their sockets; default: {status.DIRECTORY}. Also"
+            f" {status.VARIABLE}.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 @click.command(
     "status", cls=Helped, epilog="Example: nri-inject status --ready --plugin nri-inject"
 )
-@click.option(
-    "--plugin", default="", metavar="NAME", help="Only plugins with this name or NN-name."
-)
+@plugin_options
 @click.option(
     "--ready",
     is_flag=True,
@@ -39,12 +57,6 @@ _NO_ANSWER: Final = {
     " Says only which of these is not in force.",
 )
 @click.option("--live", is_flag=True, help="Print nothing; status 0 if all answer.")
-@click.option(
-    "--status-dir",
-    default=status.directory,
-    type=DIR,
-    help=f"Directory of their sockets; default: {status.DIRECTORY}. Also {status.VARIABLE}.",
-)
 @format_option
 def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: str) -> int:
     """Show the status of the plugins on this node: registration, since when, and counts.
@@ -52,9 +64,7 @@ def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: st
     Ends with status 1 if there is none, or if one does not answer or is not registered.
     """
     try:
-        sockets = {
-            name: path for name, path in status.found(status_dir).items() if _is_meant(name, plugin)
-        }
+        sockets = sockets_of(status_dir, plugin)
     except OSError as error:
         terminal.show_error(f"{status_dir}: {error.strerror}")
         return FAILED
@@ -68,6 +78,11 @@ def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: st
         _show(said, status_dir, output)
     all_ready = bool(said) and all(document and document["ready"] for document in said.values())
     return 0 if all_ready else FAILED
+
+
+def sockets_of(where: str, plugin: str) -> dict[str, str]:
+    """Return the paths of the status sockets of plugins, by their names; OSError if unreadable."""
+    return {name: path for name, path in status.found(where).items() if _is_meant(name, plugin)}
 
 
 def _is_meant(name: str, plugin: str) -> bool:
@@ -106,6 +121,8 @@ def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:
     yield f"{said['plugin']}  {said['phase']}{by} since {since}, process {said['pid']}"
     if failures := said.get("worker", {}).get("failures"):
         yield f"  workers     {failures} died or hung, and were replaced"
+    if error := (said.get("upgrades") or {}).get("error"):
+        yield f"  upgrade     failed, version {said['version']} goes on: {error}"
     counts = ", ".join(f"{count} {word}" for word, count in said["containers"].items())
     yield f"  containers  {counts}"
     if no_answer := _NO_ANSWER.get(said.get("no_answer", "")):

@@ -221,12 +221,32 @@ def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
             discovery.identity(plugin)
         except NriError as error:
             raise ConfigError(f"{error}; or set --idx and --name") from error
-        return launch(Path(plugin).absolute(), log=log, environment=TRIED)
+        return launch(Path(plugin).absolute(), log=log, environment=_environment(plugin))
     index, name, executable = PLUGINS.get(plugin, "10"), plugin, Path(plugin).absolute()
     if "/" not in plugin:
         executable = _of_suite(plugin)
     index, name = flags["idx"] or index, flags["name"] or name
-    return launch_as(executable, index, name, log=log, environment=TRIED)
+    return launch_as(executable, index, name, log=log, environment=_environment(executable))
+
+
+def _environment(executable: str | Path) -> Mapping[str, str]:
+    """Return the variables of a plugin; a script that looks for its interpreter gets our PATH."""
+    try:
+        with Path(executable).open("rb") as file:
+            looks = file.read(len(_LOOKS)) == _LOOKS
+    except OSError:  # which the start of the plugin reports
+        looks = False
+    if not looks:
+        return TRIED
+    terminal.show_warning(
+        f"plugin {executable}: its first line looks for the interpreter on PATH, which a runtime"
+        " does not set; write an absolute path there before a runtime launches it, as in"
+        f" #!{sys.executable}"
+    )
+    return {**TRIED, "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"}
+
+
+_LOOKS: Final = b"#!/usr/bin/env "
 
 
 def _of_suite(plugin: str) -> Path:

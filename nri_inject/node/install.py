@@ -181,7 +181,8 @@ def _service(node: Node, home: str, programs: Sequence[Program]) -> Iterator[Ins
         run = " run" if program.script == "nri-inject" else ""
         flags = f"--idx {program.idx} --name {program.name} --socket-path {node.nri.socket}"
         command = f"{home}/{program.script}{run} {flags} --config {texts.CONFIG_FILE}"
-        yield FileStep(f"{UNITS}/{program.script}.service", texts.unit(command, unit))
+        reload = f"{home}/{SUITE} upgrade --plugin {program.file_name}"
+        yield FileStep(f"{UNITS}/{program.script}.service", texts.unit(command, reload, unit))
 
 
 def enabling(node: Node) -> FileStep:

@@ -118,7 +118,7 @@ class AnnotationsConfig:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """How OCI hooks are had; the words are explained where they act, in oci_hooks.match.
+    """How OCI hooks are had; the words are explained where they act, in hooks.match.
 
     `dirs` are directories of hook files in rising priority, the standard's if empty; `host_root`
     is where the host's files are seen, for a plugin that runs in a container.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,24 @@ def test_a_launched_plugin_has_a_log_with_the_audit_in_it(
     _, answer = host.nri_inject("uninstall")
     kept = {row["path"] for row in answer["changes"] if row["what"] == "kept"}
     assert kept == {"/var/log/nri-inject", "/etc/nri-inject/policy.yaml"}
+
+
+def test_a_launched_plugin_becomes_another_build_without_a_restart(
+    new_containerd: NewContainerd, build: Path, tmp_path: Path
+) -> None:
+    host = prepared(new_containerd, build)
+    host.nri_inject("install")
+    host.daemon.start()
+    folder = tmp_path / "newer"
+    shutil.copytree(build.parent, folder, symlinks=True)
+    (folder / "note").write_text("another build\n")
+    _, answer = Host(host.daemon, folder / build.name).nri_inject("install")
+    assert answer["next"][0].endswith("nri-inject upgrade")
+    (release,) = [row["path"] for row in answer["changes"] if row["what"] == "new"]
+    said = json.loads(host.inside("/usr/local/bin/nri-inject", "upgrade", "--format", "json"))
+    (row,) = said["plugins"]
+    assert (row["plugin"], row["error"]) == ("20-nri-inject", "")
+    assert release in str(Path(f"/proc/{row['pid']}/exe").readlink())
+    pod = host.daemon.cri.run_pod("newer", annotations={DEVICES: "- path: /dev/full"})
+    container = host.daemon.cri.run(pod, "main")
+    assert host.daemon.cri.exec(container, "stat", "-c", "%t:%T", "/dev/full").stdout == "1:7\n"
