@@ -86,7 +86,7 @@ def _snapshot(directories: Sequence[str], unsafe: bool) -> Snapshot:
 def list_(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
     """List the devices that containers can request, and the faults of specs.
 
-    Ends with status 0 even if specs are wrong; `validate` reports that.
+    Ends with status 0 also if specs have errors; `validate` ends with status 1.
     """
     found = _snapshot(directories, unsafe)
     show(output, _listing(found), _listing_lines(found))

@@ -66,9 +66,8 @@ def command(
 ) -> int:
     """Write CDI specs for the devices that this host has, a spec for each class.
 
-    Without --output the specs are printed. With it, files of the classes are replaced in one step
-    where they would change, and removed where the host has no such device any longer; files that
-    were not made by this command are left alone.
+    Without --output the specs are printed. With it, a file is replaced in one step if its content
+    changes, and removed if the host has no such device any longer. Files of other programs stay.
     """
     if watch and directory is None:
         raise click.UsageError("--watch needs --output")

@@ -54,7 +54,7 @@ def root_option(function: F) -> F:
 def list_(*, selectors: tuple[str, ...], root: str, output: str) -> int:
     """List device nodes with numbers, mode, owner and stable names; all, or those selected.
 
-    Each with an annotation that requests it by its most stable selector. Ends with status 1
+    Each device has an annotation that requests it by its most stable selector. Ends with status 1
     if a selector matches no device.
     """
     wanted = [_parsed(text) for text in selectors]
@@ -76,7 +76,7 @@ def list_(*, selectors: tuple[str, ...], root: str, output: str) -> int:
 @root_option
 @format_option
 def explain(*, selector: str, root: str, output: str) -> int:
-    """Show the nodes that a selector matches now and why; or why none, and the nearest.
+    """Show the nodes that a selector matches, or the nearest ones; and the reasons.
 
     Ends with status 1 if it matches none.
     """

@@ -47,7 +47,7 @@ def command(
 ) -> int:
     """Check the runtime's configuration, the plugins and their files, and report problems.
 
-    Ends with status 1 if there is a problem; a note is none. Nothing is changed.
+    Changes nothing. Ends with status 1 if there is a problem; notes do not count.
     """
     logs.configure(verbosity=0)  # what is wrong is the answer
     try:

@@ -92,7 +92,7 @@ def _errors(registry: HookRegistry) -> dict[str, list[str]]:
 def list_(*, directories: tuple[str, ...], unsafe: bool, host_root: str, output: str) -> int:
     """List the hooks in force, in order of injection, and the files that are not.
 
-    Ends with status 0 even if files are wrong; `validate` reports that.
+    Ends with status 0 also if files have faults; `validate` ends with status 1.
     """
     with closing(_registry(directories, unsafe=unsafe, host_root=host_root)) as registry:
         definitions, errors = registry.current(), _errors(registry)

@@ -93,8 +93,8 @@ def command(
 ) -> int:
     """Install plugins for this node's runtime, with a policy that allows nothing yet.
 
-    Files that were changed since stay as they are. The runtime's own configuration is not changed.
-    An installed plugin that would run beside a chosen one is replaced, be it launched or a service.
+    Files that you have changed stay as they are, and so does the runtime's own configuration. An
+    installed plugin that would run beside a new one is replaced, whether launched or a service.
     Created files are recorded in /var/lib/nri-inject for uninstall. Ends with status 1 if nothing
     could be installed.
     """

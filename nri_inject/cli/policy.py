@@ -52,9 +52,9 @@ def command() -> None:
 def check(*, output: str, pods: tuple[str, ...], root: str, **flags: Any) -> int:
     """Report the faults of a policy, and its decisions for the containers of pods.
 
-    The node's own policy and configuration count unless others are given. Ends with status 1 if the
-    policy or the configuration has a fault, if a container would fail, or if nobody reads an
-    annotation of it; with status 2 if nothing was checked.
+    The defaults are the node's own policy and configuration. Ends with status 1 if the policy or
+    the configuration has a fault, if a container would fail, or if no plugin reads one of its
+    annotations; with status 2 if nothing was checked.
     """
     logs.configure(verbosity=0)  # what is wrong is part of the answer
     try:

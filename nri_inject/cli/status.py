@@ -53,15 +53,15 @@ def plugin_options(function: F) -> F:
 @click.option(
     "--ready",
     is_flag=True,
-    help="Status 0 if a runtime asks them all, by the newest configuration and policy."
-    " Says only which of these is not in force.",
+    help="Status 0 if all are registered and use the newest configuration and policy."
+    " Prints only versions that are not in force.",
 )
 @click.option("--live", is_flag=True, help="Print nothing; status 0 if all answer.")
 @format_option
 def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: str) -> int:
     """Show the status of the plugins on this node: registration, since when, and counts.
 
-    Ends with status 1 if there is none, or if one does not answer or is not registered.
+    Ends with status 1 if no plugin runs, or if one does not answer or is not registered.
     """
     try:
         sockets = sockets_of(status_dir, plugin)

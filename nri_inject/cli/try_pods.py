@@ -125,11 +125,11 @@ def command(
 ) -> int:
     """Show what the containers of pods would get, without a cluster.
 
-    Starts the plugins the way a runtime does and creates every container of the manifests.
-    Nothing on the host is changed. The node's own configuration, policy and runtime count unless
-    others are given. Ends with status 1 if a container would fail, if nobody reads an annotation of
-    it, or if the policy or the configuration has a fault; and with status 2 if nothing was tried: a
-    plugin does not start, a file cannot be read, or describes no pod.
+    Starts the plugins as a runtime does and creates every container of the manifests. Changes
+    nothing on the host. The defaults are the node's own configuration, policy and runtime. Ends
+    with status 1 if a container would fail, if no plugin reads one of its annotations, or if the
+    policy or the configuration has a fault; with status 2 if nothing was tried: a plugin does not
+    start, or a file cannot be read or has no pod.
     """
     if not pods and requests is None:
         raise click.UsageError("a manifest is expected, or a file of requests with --requests")

@@ -14,13 +14,13 @@ from nri_inject.service.options import DIR, Helped, format_option
 
 @click.command("uninstall", cls=Helped, epilog="Example: nri-inject uninstall --dry-run")
 @click.option("--root", default="/", type=DIR, help="Root of the host's file tree; default: /.")
-@click.option("--purge", is_flag=True, help="Also remove files that were changed since.")
+@click.option("--purge", is_flag=True, help="Also remove logs and files that you have changed.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
 @format_option
 def command(*, root: str, purge: bool, dry_run: bool, output: str) -> int:
     """Remove everything that install wrote on a node, directories included.
 
-    Files that were changed since and logs are kept without --purge. A running plugin keeps running
+    Logs and files that you have changed are kept without --purge. A running plugin keeps running
     until the runtime restarts. Ends with status 1 if something cannot be removed.
     """
     try:

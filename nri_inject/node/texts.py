@@ -93,7 +93,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-# The worker says READY, its parent answers the watchdog.
+# The worker sends READY, and its parent answers the watchdog.
 NotifyAccess=all
 ExecStart={command}
 # The process becomes the version that is installed now, and keeps its connection.
@@ -108,7 +108,7 @@ RuntimeDirectoryMode=0700
 StateDirectory=nri-inject
 StateDirectoryMode=0700
 
-# It opens no device: it looks at the nodes in /dev, so PrivateDevices= would blind it. Metrics
+# The plugin reads the nodes in /dev, which PrivateDevices= would hide, and opens no device. Metrics
 # need PrivateNetwork=no, IPAddressAllow= and RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6.
 CapabilityBoundingSet=
 AmbientCapabilities=

@@ -1,7 +1,7 @@
 """The parent as a process: it forks workers, waits for them and for the runtime, and moves bytes.
 
-It imports nothing after the first fork, opens no file, and writes to the log only where that does
-not wait. What it decides is in `relay`.
+It imports nothing after the first fork, opens no file of a disk, and writes to the log only where
+that does not wait. What it decides is in `relay`.
 """
 
 from __future__ import annotations
