@@ -24,7 +24,7 @@ from nri_inject.host.devices.specs import spec_of
 from nri_inject.node.files import make_directory, write
 from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import DIR, format_option
+from nri_inject.service.options import DIR, Helped, format_option
 from nri_inject.text.words import plain
 
 MARK: Final = "# Made by nri-inject cdi generate, which replaces and removes this file.\n"
@@ -35,7 +35,9 @@ class _Refusal(Exception):
     """Say why specs cannot be made or written."""
 
 
-@click.command("generate", epilog="Example: nri-inject cdi generate --output /etc/cdi --watch")
+@click.command(
+    "generate", cls=Helped, epilog="Example: nri-inject cdi generate --output /etc/cdi --watch"
+)
 @click.option(
     "--class",
     "classes",

@@ -38,4 +38,6 @@ def _script(shell: str, program: click.Command) -> str:
     if writer is None:
         raise ValueError(f"click completes nothing in {shell}")
     # Not its own `source`, which starts a bash to ask for the version.
-    return ShellComplete.source(writer(program, {}, name, variable))
+    script = ShellComplete.source(writer(program, {}, name, variable))
+    # click 8.5's script for fish ends a sentence at its first comma.
+    return script.replace('(string split "," $completion)', '(string split -m 1 "," $completion)')

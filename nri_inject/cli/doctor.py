@@ -21,10 +21,10 @@ from nri_inject.service import logs, terminal
 from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
 from nri_inject.service.logs import one_line
-from nri_inject.service.options import DIR, format_option
+from nri_inject.service.options import DIR, Helped, format_option
 
 
-@click.command("doctor", epilog="Example: nri-inject doctor --root /host --format json")
+@click.command("doctor", cls=Helped, epilog="Example: nri-inject doctor --root /host --format json")
 @host_options
 @click.option("--cdi-dir", "cdi_dirs", multiple=True, type=DIR, help="As for the plugins.")
 @click.option("--hooks-dir", "hooks_dirs", multiple=True, type=DIR, help="As for the plugins.")

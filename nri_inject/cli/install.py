@@ -23,7 +23,7 @@ from nri_inject.node.runtime import Node, look
 from nri_inject.plugins.programs import PROGRAMS, SUITE
 from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import DIR, FILE, format_option
+from nri_inject.service.options import DIR, FILE, Helped, format_option
 from nri_inject.version import VERSION
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,7 +56,9 @@ def host_options(function: F) -> F:
 
 
 @click.command(
-    "install", epilog="Example: nri-inject install --plugin 10-device-injector --dry-run"
+    "install",
+    cls=Helped,
+    epilog="Example: nri-inject install --plugin 10-device-injector --dry-run",
 )
 @click.option(
     "--plugin",

@@ -41,7 +41,7 @@ def command_of(name: str) -> click.Command:
 
 def page(program: click.Command, others: Sequence[str] = ()) -> str:
     """Return the page of a program and all its subcommands; `others` are the pages beside it."""
-    context = click.Context(program, info_name=program.name, **program.context_settings)
+    context = click.Context(program, info_name=program.name)
     name = program.name or ""
     lines = [
         f'.TH "{_text(name).upper()}" 1 "" "nri-inject {VERSION}"',

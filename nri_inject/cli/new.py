@@ -18,6 +18,7 @@ import click
 from nri_inject.errors import ConfigError
 from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
+from nri_inject.service.options import Helped
 from nri_inject.text.names import is_plugin_index
 from nri_inject.text.words import quoted
 
@@ -42,7 +43,9 @@ _FILES: Final = {
 _TEST: Final = 'python -m pip install -e ".[dev]" && python -m pytest'
 
 
-@click.command("new", epilog=f"Example: nri-inject new greeter && cd greeter && {_TEST}")
+@click.command(
+    "new", cls=Helped, epilog=f"Example: nri-inject new greeter && cd greeter && {_TEST}"
+)
 @click.option("--idx", metavar="NN", default="50", show_default=True, help="The plugin's index.")
 @click.argument("name")
 def command(name: str, idx: str) -> int:

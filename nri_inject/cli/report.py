@@ -18,13 +18,13 @@ from nri_inject.node.report import Report, collect
 from nri_inject.service import logs, terminal
 from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
-from nri_inject.service.options import DIR, FILE, format_option, show
+from nri_inject.service.options import DIR, FILE, Helped, format_option, show
 from nri_inject.text.words import plain
 
 STDOUT: Final = "-"
 
 
-@click.command("report", epilog="Example: nri-inject report --output report.tar.gz")
+@click.command("report", cls=Helped, epilog="Example: nri-inject report --output report.tar.gz")
 @click.option(
     "--output",
     "file",

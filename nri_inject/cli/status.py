@@ -14,7 +14,7 @@ from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
 from nri_inject.service.health.state import in_words
 from nri_inject.service.logs import one_line
-from nri_inject.service.options import DIR, format_option
+from nri_inject.service.options import DIR, Helped, format_option
 
 StatusDocument = Mapping[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,7 +46,9 @@ def plugin_options(function: F) -> F:
     return function
 
 
-@click.command("status", epilog="Example: nri-inject status --ready --plugin nri-inject")
+@click.command(
+    "status", cls=Helped, epilog="Example: nri-inject status --ready --plugin nri-inject"
+)
 @plugin_options
 @click.option(
     "--ready",

@@ -46,7 +46,7 @@ from nri_inject.service.base import Options
 from nri_inject.service.command import FAILED
 from nri_inject.service.config import Config
 from nri_inject.service.environment import InjectorSpec
-from nri_inject.service.options import DIR, FILE, POD
+from nri_inject.service.options import DIR, FILE, POD, Helped
 from nri_inject.text.annotations import where
 from nri_inject.text.names import is_plugin_index
 from nri_inject.text.words import meant, plain, quoted
@@ -76,6 +76,7 @@ PLUGINS: Final[Mapping[str, str]] = {
 
 @click.command(
     "try",
+    cls=Helped,
     epilog="Example: nri-inject try --plugin device-injector --runtime containerd/1.7.24 pod.yaml",
 )
 @click.option(

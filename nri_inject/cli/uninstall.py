@@ -9,10 +9,10 @@ from nri_inject.errors import ConfigError
 from nri_inject.node import install, record
 from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import DIR, format_option
+from nri_inject.service.options import DIR, Helped, format_option
 
 
-@click.command("uninstall", epilog="Example: nri-inject uninstall --dry-run")
+@click.command("uninstall", cls=Helped, epilog="Example: nri-inject uninstall --dry-run")
 @click.option("--root", default="/", type=DIR, help="Root of the host's file tree; default: /.")
 @click.option("--purge", is_flag=True, help="Also remove logs and files that you have changed.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")

@@ -14,10 +14,11 @@ from typing import Any, Final
 import click
 
 from nri_inject.cli.status import plugin_options, sockets_of
+from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
 from nri_inject.service.logs import one_line
-from nri_inject.service.options import format_option, show
+from nri_inject.service.options import Helped, format_option, show
 from nri_inject.service.parent.trial import UPGRADE
 
 MAX_SECONDS: Final = 60.0
@@ -26,7 +27,7 @@ MAX_SECONDS: Final = 60.0
 _PAUSE: Final = 0.05  # seconds between two questions
 
 
-@click.command("upgrade", epilog="Example: nri-inject upgrade --plugin nri-inject")
+@click.command("upgrade", cls=Helped, epilog="Example: nri-inject upgrade --plugin nri-inject")
 @plugin_options
 @format_option
 def command(*, plugin: str, status_dir: str, output: str) -> int:
@@ -39,9 +40,10 @@ def command(*, plugin: str, status_dir: str, output: str) -> int:
     try:
         sockets = sockets_of(status_dir, plugin)
     except OSError as error:
-        click.echo(f"Error: {status_dir}: {error.strerror}", err=True)
+        terminal.show_error(f"{status_dir}: {error.strerror}")
         return FAILED
-    rows = [upgraded(name, path) for name, path in sockets.items()]
+    with terminal.progress("upgrading the plugins"):
+        rows = [upgraded(name, path) for name, path in sockets.items()]
     lines = map(_line, rows) if rows else [f"no plugin has a socket in {status_dir}"]
     show(output, {"plugins": rows}, map(one_line, lines))
     return 0 if rows and not any(row["error"] for row in rows) else FAILED

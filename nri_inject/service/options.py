@@ -63,11 +63,16 @@ FILE: Final = PathName("FILE")
 DIR: Final = PathName("DIR", "dir")
 POD: Final = PathName("POD.yaml")
 
-CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
-"""What a program's command is made with; its subcommands have the same."""
+
+class Helped(click.Command):
+    """A command whose help has a short flag, too."""
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # as click calls it
+        """Return the flags."""
+        return ["-h", "--help"]
 
 
-class _Parser(click.Command):
+class _Parser(Helped):
     """A click command that also takes the flags of the Go plugins."""
 
     own: Sequence[click.Parameter] = ()
@@ -96,14 +101,7 @@ def parser(
         return run(_options(defaults, given | {"own": values}))
 
     params = [*own, *_parameters()]
-    command = _Parser(
-        name=name,
-        callback=serve,
-        params=params,
-        help=help,
-        epilog=epilog,
-        context_settings=CONTEXT,
-    )
+    command = _Parser(name=name, callback=serve, params=params, help=help, epilog=epilog)
     command.own = own
     return command
 

@@ -15,6 +15,7 @@ from nri_inject.cli.completion import PLACES, scripts
 
 BOUND = 30
 BIN = Path(sys.executable).parent
+_BARE = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"]}
 
 
 def written(root: Path) -> Path:
@@ -26,7 +27,7 @@ def written(root: Path) -> Path:
 
 def ran(shell: str, script: str, **environment: str) -> list[str]:
     done = subprocess.run(
-        [shell, *(["--norc", "--noprofile"] if shell == "bash" else []), "-c", script],
+        [shell, *_BARE[shell], "-c", script],
         capture_output=True,
         text=True,
         timeout=BOUND,
@@ -86,17 +87,24 @@ def test_bash_offers_commands_options_values_and_paths(
 
 @pytest.mark.slow
 @pytest.mark.program("zsh")
-def test_zsh_reads_its_script(tmp_path: Path) -> None:
+def test_zsh_offers_commands_and_paths(tmp_path: Path) -> None:
     script = written(tmp_path) / PLACES["zsh"].format(name="nri-inject").lstrip("/")
-    assert ran("zsh", f"autoload -U compinit; compinit -D; . {shlex.quote(str(script))}") == []
+    show = "_describe() { print -l -- ${(P)3} }; _path_files() { print -r -- paths $* }"
+    offer = "words=(nri-inject un) CURRENT=2; _nri_inject_completion"
+    offer_paths = "words=(nri-inject try --policy x) CURRENT=4; _nri_inject_completion"
+    load = f"autoload -U compinit; compinit -u -D; . {shlex.quote(str(script))}"
+    assert ran("zsh", "\n".join((load, show, offer, offer_paths))) == [
+        "uninstall:Remove everything that install wrote on a node.",
+        "paths -f",
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.program("fish")
 def test_fish_offers_commands(tmp_path: Path) -> None:
     script = written(tmp_path) / PLACES["fish"].format(name="nri-inject").lstrip("/")
-    offered = ran("fish", f". {shlex.quote(str(script))}; complete -C 'nri-inject un'")
-    assert [one.partition("\t")[0] for one in offered] == ["uninstall"]
+    offered = ran("fish", f". {shlex.quote(str(script))}; complete -C 'nri-inject cd'")
+    assert offered == ["cdi\tList, check, resolve and inject CDI devices."]
 
 
 @pytest.mark.slow
