@@ -291,7 +291,8 @@ def check_usage(text: str) -> None:
         plugin = programs.load(name)
         command = parser(plugin, Options(idx=plugin.idx, name=plugin.name), name)
     with suppress(click.BadParameter):  # a file of the page's node does not exist here
-        command.make_context(name, words)
+        # The command keeps its option for help, so it needs the settings of the program.
+        command.make_context(name, words, **cli.program.context_settings)
 
 
 @pytest.mark.slow

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from nri_inject.service import options
 from nri_inject.text.words import quoted, suggestion
 
 
 class Group(click.Group):
-    """A group whose help has a whole sentence for each subcommand."""
+    """A group whose help has a whole sentence for each subcommand, and the flags -h and --help."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        # A subcommand keeps the flags of the context that asks first, so each group has them.
+        super().__init__(*arguments, **{"context_settings": options.CONTEXT, **settings})
 
     def sentences(self, context: click.Context) -> Iterator[tuple[str, str]]:
         """Yield the name and the sentence of each subcommand."""
