@@ -51,7 +51,7 @@ def test_each_program_has_a_page() -> None:
 
 def test_the_page_has_all_that_the_help_of_each_command_has() -> None:
     text = plain(page(cli.program))
-    program = click.Context(cli.program, info_name="nri-inject")
+    program = click.Context(cli.program, info_name="nri-inject", **cli.program.context_settings)
     seen = 0
     for context in commands(cli.program, program):
         command = context.command
