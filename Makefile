@@ -34,7 +34,7 @@ VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' nri_inject/version.py)
 dist binaries release: export SOURCE_DATE_EPOCH := $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
 
 .PHONY: help demo quick coverage test begin lint types oldest unit e2e e2e-kubernetes soak bench \
-    docs look binaries dist release notes draft publish workflows generate lock clean
+    docs look binaries dist man release notes draft publish workflows generate lock clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -146,6 +146,9 @@ dist: $(VENV)/.installed ## Source distribution and wheel in dist/: the same byt
 	@$(BIN)/hatchling build --target sdist --directory dist
 	@tar -xzf dist/nri_inject-$(VERSION).tar.gz -C .cache/sdist --strip-components=1
 	@cd .cache/sdist && $(abspath $(BIN))/hatchling build --target wheel --directory $(CURDIR)/dist
+
+man: $(VENV)/.installed ## Pages of the manual in dist/man, for packages; install writes the same
+	@$(BIN)/python -m nri_inject.cli.manual dist/man
 
 # The programs' archive lacks pip's RECORD files: their lines have no fixed order.
 RELEASED := dist/release

@@ -7,6 +7,7 @@
     ├── RequestError         a container requested something that it cannot have; its sentence
     │                        is what people read in `kubectl describe pod`
     ├── ConfigError          an admin's file or option is wrong
+    │   └── Faulty           the file was read, and its content is wrong
     └── YamlError            a text is not the YAML that we accept (in nri_inject.text.yamltext)
 
 Programming errors stay TypeError, ValueError and AssertionError.
@@ -54,6 +55,13 @@ class ConnectionLost(NriError):
 
 class ConfigError(NriError):
     """Name the file or option that is wrong, what came and what was expected."""
+
+
+class Faulty(ConfigError):
+    """Name the policy or configuration whose content has a fault.
+
+    Commands end with status 1 for it, and with 2 for any other ConfigError.
+    """
 
 
 class RequestError(NriError):

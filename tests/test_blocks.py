@@ -63,6 +63,7 @@ ON_A_RUNTIME = {
     r"nri-device-injector": "test_a_character_device_named_by_path_alone_can_be_opened",
     r"nri-inject cdi generate": "test_generated_specs_follow_the_hardware",
     r"nri-inject status": "test_a_faulty_version_never_takes_over_a_service",
+    r"nri-inject upgrade": "test_the_command_says_what_became_of_each_plugin",
     r"nri-inject new": "test_a_project_is_complete_and_its_tests_pass",
     r"make demo": "test_output_has_the_words_of_the_programs",
 }
@@ -94,6 +95,7 @@ OUTPUT = {
         "tests/runtime/test_go_adaptation.py"
     ),
     "exit status 7, stdout: , stderr: no": "tests/e2e/test_hooks.py",
+    "not upgraded, version ": "nri_inject/service/parent/upgrade.py",
     "it was created without the plugin": "nri_inject/service/health/missed.py",
     "(SIGSEGV); its log on the node has more; change what the pod asks for, or update": (
         "tests/service/parent/test_relay.py"

@@ -146,7 +146,8 @@ def test_the_unit_is_what_install_writes() -> None:
         "/opt/nri-inject/current/nri-inject run --idx 20 --name nri-inject"
         " --socket-path /var/run/nri/nri.sock --config /etc/nri-inject/config.yaml"
     )
-    assert UNIT.read_text() == texts.unit(command, "containerd")
+    reload = "/opt/nri-inject/current/nri-inject upgrade --plugin 20-nri-inject"
+    assert UNIT.read_text() == texts.unit(command, reload, "containerd")
 
 
 @pytest.mark.slow

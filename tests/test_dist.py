@@ -3,56 +3,25 @@
 from __future__ import annotations
 
 import email
-import os
 import re
 import subprocess
-import sys
-import tarfile
 import zipfile
 from email.message import Message
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from support.wheels import Packages, packages
 
 from nri_inject.version import VERSION
 
 ROOT = Path(__file__).parents[1]
-EPOCH = "1700000000"
 
 pytestmark = pytest.mark.slow
 
 
-class Packages(NamedTuple):
-    """A source distribution, and the wheel that is built from it."""
-
-    source: Path
-    wheel: Path
-
-
-def build(target: str, where: Path, directory: Path, mask: int) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", directory],
-        cwd=where,
-        env=os.environ | {"SOURCE_DATE_EPOCH": EPOCH},
-        umask=mask,
-        check=True,
-        capture_output=True,
-    )
-
-
-def packages(place: Path, mask: int) -> Packages:
-    build("sdist", ROOT, place, mask)
-    source = place / f"nri_inject-{VERSION}.tar.gz"
-    with tarfile.open(source) as archive:
-        archive.extractall(place, filter="data")
-    build("wheel", place / f"nri_inject-{VERSION}", place, mask)
-    return Packages(source, place / f"nri_inject-{VERSION}-py3-none-any.whl")
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Packages:
-    return packages(tmp_path_factory.mktemp("built"), 0o022)
+    return packages(tmp_path_factory.mktemp("built"))
 
 
 @pytest.fixture(scope="module")

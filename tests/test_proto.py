@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 
 from nri_inject._pb import nri_pb2, ttrpc_pb2
+from nri_inject.api import Adjustment, Container, ContainerUpdate, Pod
 
 SOURCES = Path(__file__).parents[1] / "proto"
 PACKAGE = "nri_inject/_pb"
@@ -50,6 +53,16 @@ def clear_json_names(message: DescriptorProto) -> None:
 
 def test_every_source_has_its_generated_module() -> None:
     assert {f"{PACKAGE}/{path.name}" for path in SOURCES.glob("*.proto")} == GENERATED.keys()
+
+
+def test_stubs_have_the_docstrings_that_help_shows() -> None:
+    """Editors read stubs, and `help` reads classes."""
+    stubs = ast.parse(Path(nri_pb2.__file__).with_suffix(".pyi").read_text())
+    classes = {node.name: node for node in stubs.body if isinstance(node, ast.ClassDef)}
+    for message in (Pod, Container, Adjustment, ContainerUpdate):
+        shown = inspect.getdoc(message)
+        assert shown
+        assert ast.get_docstring(classes[message.DESCRIPTOR.name]) == shown
 
 
 @pytest.mark.slow

@@ -2,11 +2,12 @@
 """The smallest plugin: it greets every container through a variable."""
 
 from nri_inject import Adjustment, Container, Plugin, Pod, serve
+from nri_inject.adjustments import add_env
 
 
 def create_container(pod: Pod, container: Container) -> Adjustment:
     adjustment = Adjustment()
-    adjustment.env.add(key="GREETING", value=f"hello, {container.name} of {pod.name}")
+    add_env(adjustment, "GREETING", f"hello, {container.name} of {pod.name}")
     return adjustment
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 
 from nri_inject import Container, ContainerUpdate, NriError, Plugin, Pod, Stub
+from nri_inject.adjustments import set_memory_limit
 from nri_inject.api import LinuxResources
 from nri_inject.stub import launched_connection
 
@@ -17,9 +18,9 @@ first_of: dict[str, str] = {}  # a pod's id -> the id of its first container
 
 
 def limited(container_id: str, limit: int) -> ContainerUpdate:
-    update = ContainerUpdate(container_id=container_id)
-    update.linux.resources.memory.limit.value = limit
-    update.ignore_failure = True  # that container may have ended meanwhile
+    # That container may have ended meanwhile.
+    update = ContainerUpdate(container_id=container_id, ignore_failure=True)
+    set_memory_limit(update, limit)
     return update
 
 

@@ -4,32 +4,37 @@
 It looks at nothing but its arguments, so a test calls it with a host that is a dict.
 """
 
-from nri_inject import Adjustment, Container, Plugin, Pod, RequestError, serve
-from nri_inject.host.nodes import HostDevices
-from nri_inject.injectors.host import Host
+from nri_inject import (
+    Adjustment,
+    Container,
+    Plugin,
+    Pod,
+    RequestError,
+    effective_annotation,
+    serve,
+)
+from nri_inject.adjustments import add_host_device
+from nri_inject.injectors.host import Host, real_host
 
 ANNOTATION = "example.com/serial"
+PORTS = {"console": "/dev/ttyS0", "modem": "/dev/ttyS1"}
 
 
-def inject(pod: Pod, _: Container, host: Host) -> Adjustment:
-    """Give /dev/ttyS<n> of the host as /dev/serial; RequestError tells the pod's author."""
+def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
+    """Give a serial port of the host as /dev/serial; RequestError tells the pod's author."""
     adjustment = Adjustment()
-    number = pod.annotations.get(ANNOTATION)
-    if number is None:
+    name = effective_annotation(pod, container, ANNOTATION)
+    if name is None:
         return adjustment
-    if not (number.isascii() and number.isdigit()):
-        raise RequestError([f"annotation {ANNOTATION}: got {number!r}, a number expected"])
-    node = host.devices.get(f"/dev/ttyS{int(number)}")
-    if node is None:
-        raise RequestError([f"annotation {ANNOTATION}: this node has no /dev/ttyS{int(number)}"])
-    adjustment.linux.devices.add(
-        path="/dev/serial", type=node.type, major=node.major, minor=node.minor
-    )
+    if name not in PORTS:  # the pod's author chooses a name of ours, and never a path
+        known = ", ".join(PORTS)
+        raise RequestError([f"annotation {ANNOTATION}: got {name[:40]!r}, one of {known} expected"])
+    add_host_device(adjustment, PORTS[name], "/dev/serial", devices=host.devices)
     return adjustment
 
 
 def create_container(pod: Pod, container: Container) -> Adjustment:
-    return inject(pod, container, Host(devices=HostDevices()))
+    return inject(pod, container, real_host())
 
 
 if __name__ == "__main__":

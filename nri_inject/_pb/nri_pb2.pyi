@@ -517,6 +517,18 @@ class Empty(_message.Message):
     def __init__(self) -> None: ...
 
 class PodSandbox(_message.Message):
+    """A pod, as the runtime reports it; a plugin reads it and never changes it.
+
+    - id, name, uid, namespace: texts. `id` is the runtime's, `uid` is Kubernetes'.
+    - labels, annotations: maps of text to text. Their values are the choice of the pod's author.
+    - runtime_handler: the handler of the pod's RuntimeClass, "" for the default.
+    - ips: the addresses (since NRI 0.8), before the pod runs none.
+    - pid: the process that holds the pod's namespaces, 0 if there is none.
+    - linux: cgroup_parent, cgroups_path, namespaces, resources, pod_resources, pod_overhead.
+
+    `effective_annotation` finds the annotation that counts for one container. The last events of a pod
+    may report little besides its id, so a plugin that needs more keeps it by id.
+    """
     __slots__ = ("id", "name", "uid", "namespace", "labels", "annotations", "runtime_handler", "linux", "pid", "ips")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
@@ -571,6 +583,20 @@ class LinuxPodSandbox(_message.Message):
     def __init__(self, pod_overhead: _Optional[_Union[LinuxResources, _Mapping]] = ..., pod_resources: _Optional[_Union[LinuxResources, _Mapping]] = ..., cgroup_parent: _Optional[str] = ..., cgroups_path: _Optional[str] = ..., namespaces: _Optional[_Iterable[_Union[LinuxNamespace, _Mapping]]] = ..., resources: _Optional[_Union[LinuxResources, _Mapping]] = ...) -> None: ...
 
 class Container(_message.Message):
+    """A container, as the runtime and the plugins before this one left it.
+
+    - id, pod_sandbox_id, name: texts; `id` stays the same for all of the container's life.
+    - state: a ContainerState. pid: 0 before it runs. created_at, started_at, finished_at: nanoseconds
+      since 1970, 0 before (since NRI 0.10).
+    - exit_code, status_reason, status_message: of its end (since NRI 0.10).
+    - labels, annotations: maps of text to text.
+    - args: the command line. env: texts NAME=value; `env_of` makes a dict of them.
+    - mounts, hooks, rlimits, CDI_devices: as in an Adjustment.
+    - linux: devices, namespaces, resources, cgroups_path, oom_score_adj, and more since NRI 0.10.
+    - user (since NRI 0.11), image (since NRI 0.12.2).
+
+    A change of this message has no effect: `create_container` returns an Adjustment.
+    """
     __slots__ = ("id", "pod_sandbox_id", "name", "state", "labels", "annotations", "args", "env", "mounts", "hooks", "linux", "pid", "rlimits", "created_at", "started_at", "finished_at", "exit_code", "status_reason", "status_message", "CDI_devices", "user", "image")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
@@ -917,6 +943,15 @@ class LinuxScheduler(_message.Message):
     def __init__(self, policy: _Optional[_Union[LinuxSchedulerPolicy, str]] = ..., nice: _Optional[int] = ..., priority: _Optional[int] = ..., flags: _Optional[_Iterable[_Union[LinuxSchedulerFlag, str]]] = ..., runtime: _Optional[int] = ..., deadline: _Optional[int] = ..., period: _Optional[int] = ...) -> None: ...
 
 class ContainerAdjustment(_message.Message):
+    """What a plugin changes in a container that is being created.
+
+    `nri_inject.adjustments` has a function for each change. The fields are env, args, mounts, hooks,
+    annotations, rlimits, CDI_devices, and in `linux` devices, resources, namespaces, sysctl,
+    net_devices, cgroups_path, oom_score_adj, io_priority, scheduler, memory_policy, seccomp_policy and
+    rdt.
+
+    A runtime with an older NRI drops the fields that it does not know, in silence.
+    """
     __slots__ = ("annotations", "mounts", "env", "hooks", "linux", "rlimits", "CDI_devices", "args")
     class AnnotationsEntry(_message.Message):
         __slots__ = ("key", "value")
@@ -1038,6 +1073,12 @@ class LinuxMemoryPolicy(_message.Message):
     def __init__(self, mode: _Optional[_Union[MpolMode, str]] = ..., nodes: _Optional[str] = ..., flags: _Optional[_Iterable[_Union[MpolFlag, str]]] = ...) -> None: ...
 
 class ContainerUpdate(_message.Message):
+    """What a plugin changes in a container that exists: its resources.
+
+    - container_id: the container; not one that is being created.
+    - ignore_failure: whether the request goes on if the update fails.
+    - linux.resources: the new values; `nri_inject.adjustments` sets them.
+    """
     __slots__ = ("container_id", "linux", "ignore_failure")
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     LINUX_FIELD_NUMBER: _ClassVar[int]

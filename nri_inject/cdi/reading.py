@@ -20,6 +20,7 @@ from nri_inject.cdi.records import (
     SpecDevice,
     SpecNode,
 )
+from nri_inject.host.model import MAX_MAJOR, MAX_MINOR
 from nri_inject.text.fields import (
     Fault,
     Field,
@@ -68,8 +69,6 @@ _INT64: Final = integer(-(2**63), 2**63 - 1)
 
 _PERMISSIONS: Final = re.compile("[rwm]*|none").fullmatch
 _TYPES: Final = ("b", "c", "u", "p")
-_MAX_MAJOR: Final = 2**12 - 1  # MINORBITS in Linux's kdev_t.h leaves 12 bits
-_MAX_MINOR: Final = 2**20 - 1
 _MAX_CLOS_ID: Final = 4095  # bytes; the Go library's limit
 _MAX_FILE_NAME: Final = 255  # bytes
 _MAX_ANNOTATIONS: Final = 256 * 1024  # bytes, keys and values together (Kubernetes)
@@ -373,7 +372,7 @@ class SpecReader:
         if permissions and not _PERMISSIONS(permissions):
             sentence = f"{quoted(permissions)} must be letters of rwm, or none"
             self.found.error("invalid-permissions", sentence, "permissions")
-        for key, greatest in (("major", _MAX_MAJOR), ("minor", _MAX_MINOR)):
+        for key, greatest in (("major", MAX_MAJOR), ("minor", MAX_MINOR)):
             number = values.get(key)
             if number and not 0 <= number <= greatest:
                 sentence = f"{number} is not between 0 and {greatest}"

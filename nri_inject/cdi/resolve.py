@@ -23,7 +23,14 @@ from nri_inject.cdi.records import Edits, Hook, IntelRdt, Mount
 from nri_inject.cdi.registry import Snapshot
 from nri_inject.host import access, user_namespace
 from nri_inject.host.hook_environment import environment
-from nri_inject.host.model import DeviceNode, HostPath, Number, ProcLinkError
+from nri_inject.host.model import (
+    MAX_MAJOR,
+    MAX_MINOR,
+    DeviceNode,
+    HostPath,
+    Number,
+    ProcLinkError,
+)
 from nri_inject.text.names import interface_fault
 from nri_inject.text.paths import clean
 from nri_inject.text.words import plain, quoted
@@ -245,7 +252,7 @@ def _node(node: Completed, work: _Work) -> None:
                 f" which has no {quoted(node.source)}"
             )
         return
-    if not 0 <= node.major < 2**12 or not 0 <= node.minor < 2**20:
+    if not 0 <= node.major <= MAX_MAJOR or not 0 <= node.minor <= MAX_MINOR:
         work.fault(
             f"device node {quoted(node.path)}: no device has number {node.major}:{node.minor}"
         )

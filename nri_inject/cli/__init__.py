@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Final
 
 import click
 
+from nri_inject.cli.group import Group
 from nri_inject.service import options
 
 # Name -> module and short help, so that help needs no imports.
@@ -19,14 +21,16 @@ _COMMANDS: Final = {
     "install": ("nri_inject.cli.install", "Install plugins for this node's runtime."),
     "new": ("nri_inject.cli.new", "Write the project of a new plugin."),
     "policy": ("nri_inject.cli.policy", "Check a policy, and show its decisions."),
+    "report": ("nri_inject.cli.report", "Write an archive with what a maintainer asks for."),
     "run": ("nri_inject.cli.run", "Run all injectors as one plugin."),
     "status": ("nri_inject.cli.status", "Show the status of the plugins on this node."),
     "try": ("nri_inject.cli.try_pods", "Show what the containers of a pod would get."),
     "uninstall": ("nri_inject.cli.uninstall", "Remove everything that install wrote on a node."),
+    "upgrade": ("nri_inject.cli.upgrade", "Have running plugins become the installed version."),
 }
 
 
-class _Lazy(click.Group):
+class _Lazy(Group):
     """A group that imports a subcommand when it is named."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
@@ -38,15 +42,15 @@ class _Lazy(click.Group):
         command: click.Command = import_module(_COMMANDS[name][0]).command
         return command
 
-    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in sorted(_COMMANDS.items())])
+    def sentences(self, _context: click.Context) -> Iterator[tuple[str, str]]:
+        yield from ((name, text) for name, (_, text) in sorted(_COMMANDS.items()))
 
 
 program = _Lazy(
     name="nri-inject",
     help="Devices, CDI devices and OCI hooks for pods, through the Node Resource Interface.",
     epilog="Example: nri-inject try --plugin device-injector pod.yaml",
+    context_settings=options.CONTEXT,
     params=[
         click.Option(
             ["--version"],

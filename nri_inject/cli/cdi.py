@@ -29,11 +29,13 @@ from nri_inject.cdi.registry import (
 )
 from nri_inject.cdi.resolve import resolve
 from nri_inject.cli import cdi_generate
+from nri_inject.cli.group import Group
 from nri_inject.host.nodes import HostDevices, HostFiles
 from nri_inject.host.programs import program_warning
 from nri_inject.host.unread import unread, unread_name
+from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import directories_option, format_option, show
+from nri_inject.service.options import FILE, directories_option, format_option, show
 from nri_inject.text import yamltext
 from nri_inject.text.fields import Problem, dotted
 from nri_inject.text.words import plain
@@ -41,7 +43,7 @@ from nri_inject.text.words import plain
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group("cdi", epilog="Example: nri-inject cdi list --cdi-dir /etc/cdi")
+@click.group("cdi", cls=Group, epilog="Example: nri-inject cdi list --cdi-dir /etc/cdi")
 def command() -> None:
     """Inspect CDI devices, their specs, and the edits for containers."""
 
@@ -68,7 +70,10 @@ def _registry(directories: Sequence[str], unsafe: bool, *, watched: bool = False
 
 
 def _snapshot(directories: Sequence[str], unsafe: bool) -> Snapshot:
-    with closing(_registry(directories, unsafe)) as registry:
+    with (
+        terminal.progress("reading CDI specs"),
+        closing(_registry(directories, unsafe)) as registry,
+    ):
         return registry.current()
 
 
@@ -81,7 +86,7 @@ def _snapshot(directories: Sequence[str], unsafe: bool) -> Snapshot:
 def list_(*, directories: tuple[str, ...], unsafe: bool, output: str) -> int:
     """List the devices that containers can request, and the faults of specs.
 
-    Ends with status 0 even if specs are wrong; `validate` reports that.
+    Ends with status 0 also if specs have errors; `validate` ends with status 1.
     """
     found = _snapshot(directories, unsafe)
     show(output, _listing(found), _listing_lines(found))
@@ -168,7 +173,7 @@ def specs(
     show(output, {"specs": rows}, (line for row in rows for line in _spec_lines(row)))
     unknown = {*vendors} - {_vendor(file) for file in files}
     for vendor in sorted(unknown):
-        click.echo(f"Error: no spec of vendor {vendor!r}", err=True)
+        terminal.show_error(f"no spec of vendor {vendor!r}")
     return FAILED if unknown else 0
 
 
@@ -271,7 +276,7 @@ def _change_lines(change: dict[str, Any]) -> Iterator[str]:
 
 
 @command.command(epilog="Example: nri-inject cdi validate /etc/cdi/vendor.yaml")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=FILE)
 @_unsafe
 @format_option
 def validate(
@@ -286,7 +291,8 @@ def validate(
     or without --unsafe-files, since the files may not be on their node yet; `list` checks
     them.
     """
-    found = {file: _validated(file) for file in files}
+    with terminal.progress(f"checking {len(files)} files"):
+        found = {file: _validated(file) for file in files}
     document = {"files": {file: [*map(_problem, problems)] for file, problems in found.items()}}
     lines = (
         f"{plain(file)}: {'warning: ' if problem.warning else ''}{problem}"
@@ -392,7 +398,7 @@ def _refuse(error: CdiError, output: str) -> int:
     if output == "json":
         click.echo(json.dumps(document))
     else:
-        click.echo(f"Error: {error}", err=True)
+        terminal.show_error(error)
     return FAILED
 
 
@@ -403,7 +409,7 @@ _STDIN: Final = "-"
     "inject", epilog="Example: nri-inject cdi inject --spec config.json vendor.com/gpu=0"
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--spec", "file", required=True, metavar="FILE", help="OCI spec (JSON); - is stdin.")
+@click.option("--spec", "file", required=True, type=FILE, help="OCI spec (JSON); - is stdin.")
 @_directories
 def inject(*, names: tuple[str, ...], file: str, directories: tuple[str, ...], unsafe: bool) -> int:
     """Print an OCI spec with devices injected, as JSON.

@@ -22,8 +22,9 @@ from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.devices.source import HostInventory
 from nri_inject.host.devices.specs import spec_of
 from nri_inject.node.files import make_directory, write
+from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import format_option
+from nri_inject.service.options import DIR, format_option
 from nri_inject.text.words import plain
 
 MARK: Final = "# Made by nri-inject cdi generate, which replaces and removes this file.\n"
@@ -44,7 +45,7 @@ class _Refusal(Exception):
     help=f"Repeatable; {', '.join(_GENERATED)} unless given.",
 )
 @click.option(
-    "--output", "directory", metavar="DIR", help="Write one file per class into this directory."
+    "--output", "directory", type=DIR, help="Write one file per class into this directory."
 )
 @click.option(
     "--cdi-version", metavar="V", help="Version of CDI; default: the lowest that has all fields."
@@ -63,9 +64,8 @@ def command(
 ) -> int:
     """Write CDI specs for the devices that this host has, a spec for each class.
 
-    Without --output the specs are printed. With it, files of the classes are replaced in one step
-    where they would change, and removed where the host has no such device any longer; files that
-    were not made by this command are left alone.
+    Without --output the specs are printed. With it, a file is replaced in one step if its content
+    changes, and removed if the host has no such device any longer. Files of other programs stay.
     """
     if watch and directory is None:
         raise click.UsageError("--watch needs --output")
@@ -76,7 +76,7 @@ def command(
         else:
             _for_ever(wanted, directory, cdi_version, root, output)
     except _Refusal as refusal:
-        click.echo(f"Error: {refusal}", err=True)
+        terminal.show_error(refusal)
         return FAILED
     return 0
 

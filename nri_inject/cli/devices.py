@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from nri_inject.cli.group import Group
 from nri_inject.host.devices import inventory
 from nri_inject.host.devices.device import Device
 from nri_inject.host.devices.inventory import Inventory
@@ -18,8 +19,9 @@ from nri_inject.host.devices.node import way_out
 from nri_inject.host.devices.selectors import Miss, Selector, misses, parse
 from nri_inject.host.model import DeviceNode, NotADevice
 from nri_inject.host.nodes import HostDevices
+from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import format_option, show
+from nri_inject.service.options import DIR, format_option, show
 from nri_inject.text.fields import Fault
 from nri_inject.text.words import plain
 
@@ -29,7 +31,7 @@ KEY: Final = "devices.noderesource.dev/container.NAME"
 _MAX_NEAR: Final = 3
 
 
-@click.group("devices", epilog="Example: nri-inject devices list class:serial")
+@click.group("devices", cls=Group, epilog="Example: nri-inject devices list class:serial")
 def command() -> None:
     """List the host's devices, and show which devices a selector matches."""
 
@@ -39,7 +41,7 @@ def root_option(function: F) -> F:
     return click.option(
         "--root",
         default="/",
-        metavar="DIR",
+        type=DIR,
         help="Directory of the host's /dev and /sys; default: /. Properties of udev are read"
         " for / only.",
     )(function)
@@ -52,11 +54,12 @@ def root_option(function: F) -> F:
 def list_(*, selectors: tuple[str, ...], root: str, output: str) -> int:
     """List device nodes with numbers, mode, owner and stable names; all, or those selected.
 
-    Each with an annotation that requests it by its most stable selector. Ends with status 1
+    Each device has an annotation that requests it by its most stable selector. Ends with status 1
     if a selector matches no device.
     """
     wanted = [_parsed(text) for text in selectors]
-    found = inventory.read(root)
+    with terminal.progress("reading the devices"):
+        found = inventory.read(root)
     nodes = HostDevices(root)
     picked = {selector.text: _selected(selector, found, nodes) for selector in wanted}
     devices = _distinct(picked.values()) if wanted else found.devices
@@ -64,9 +67,7 @@ def list_(*, selectors: tuple[str, ...], root: str, output: str) -> int:
     show(output, {"devices": rows}, (line for row in rows for line in _lines(row)))
     empty = [text for text, meant in picked.items() if not meant]
     for text in empty:
-        click.echo(
-            f"Error: {plain(text)} matches no device; see nri-inject devices explain", err=True
-        )
+        terminal.show_error(f"{plain(text)} matches no device; see nri-inject devices explain")
     return FAILED if empty else 0
 
 
@@ -75,12 +76,13 @@ def list_(*, selectors: tuple[str, ...], root: str, output: str) -> int:
 @root_option
 @format_option
 def explain(*, selector: str, root: str, output: str) -> int:
-    """Show the nodes that a selector matches now and why; or why none, and the nearest.
+    """Show the nodes that a selector matches, or the nearest ones; and the reasons.
 
     Ends with status 1 if it matches none.
     """
     wanted = _parsed(selector)
-    found = inventory.read(root)
+    with terminal.progress("reading the devices"):
+        found = inventory.read(root)
     nodes = HostDevices(root)
     meant = _selected(wanted, found, nodes)
     near = [] if meant else misses(wanted, found.devices, _MAX_NEAR)

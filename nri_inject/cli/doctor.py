@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -13,23 +14,23 @@ from nri_inject.cli.install import host_options
 from nri_inject.errors import ConfigError
 from nri_inject.node.doctor import Finding, diagnose
 from nri_inject.node.files import resolve
-from nri_inject.node.gather import gather
+from nri_inject.node.gather import Gathered, gather
 from nri_inject.node.runtime import Node, look
-from nri_inject.plugins.programs import PROGRAMS, SUITE
-from nri_inject.service import logs
+from nri_inject.plugins.programs import PLUGIN_NAMES
+from nri_inject.service import logs, terminal
 from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
 from nri_inject.service.logs import one_line
-from nri_inject.service.options import format_option
+from nri_inject.service.options import DIR, format_option
 
 
 @click.command("doctor", epilog="Example: nri-inject doctor --root /host --format json")
 @host_options
-@click.option("--cdi-dir", "cdi_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
-@click.option("--hooks-dir", "hooks_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
+@click.option("--cdi-dir", "cdi_dirs", multiple=True, type=DIR, help="As for the plugins.")
+@click.option("--hooks-dir", "hooks_dirs", multiple=True, type=DIR, help="As for the plugins.")
 @click.option(
     "--status-dir",
-    metavar="DIR",
+    type=DIR,
     help=f"Directory of the plugins' sockets; default: {status.DIRECTORY} of the host. Also"
     f" {status.VARIABLE}.",
 )
@@ -46,19 +47,35 @@ def command(
 ) -> int:
     """Check the runtime's configuration, the plugins and their files, and report problems.
 
-    Ends with status 1 if there is a problem; a note is none. Nothing is changed.
+    Changes nothing. Ends with status 1 if there is a problem; notes do not count.
     """
     logs.configure(verbosity=0)  # what is wrong is the answer
     try:
-        node = look(root, name=runtime or "", config=runtime_config)
-        known = [name.removeprefix("nri-") for name in PROGRAMS] + [SUITE]
-        said = status.ask_all(status_dir or str(resolve(root, status.directory())))
-        findings = diagnose(gather(node, known, said, cdi_dirs=cdi_dirs, hooks_dirs=hooks_dirs))
+        with terminal.progress("looking at the node"):
+            said = status.ask_all(status_dir or str(resolve(root, status.directory())))
+            seen, findings = examined(
+                root, runtime, runtime_config, said, cdi_dirs=cdi_dirs, hooks_dirs=hooks_dirs
+            )
     except (ConfigError, OSError) as error:
-        click.echo(f"Error: {error}", err=True)
+        terminal.show_error(error)
         return FAILED
-    _show(node, findings, output)
+    _show(seen.node, findings, output)
     return FAILED if any(finding.level == "problem" for finding in findings) else 0
+
+
+def examined(
+    root: str,
+    runtime: str | None,
+    runtime_config: str,
+    said: Mapping[str, Mapping[str, Any] | None],
+    *,
+    cdi_dirs: Sequence[str] = (),
+    hooks_dirs: Sequence[str] = (),
+) -> tuple[Gathered, list[Finding]]:
+    """Return what is on a node, and what is wrong with it; ConfigError without a runtime."""
+    node = look(root, name=runtime or "", config=runtime_config)
+    seen = gather(node, PLUGIN_NAMES, said, cdi_dirs=cdi_dirs, hooks_dirs=hooks_dirs)
+    return seen, diagnose(seen)
 
 
 def _show(node: Node, findings: Sequence[Finding], output: str) -> None:
@@ -70,7 +87,7 @@ def _show(node: Node, findings: Sequence[Finding], output: str) -> None:
         )
         return
     for finding in findings:
-        click.echo(one_line(f"{finding.level:7}  {finding.what}"))
+        terminal.show_line(one_line(f"{finding.level:7}  {finding.what}"))
         click.echo(one_line(f"         do: {finding.do}"))
     problems = sum(finding.level == "problem" for finding in findings)
     release = f" {dotted(node.release)}" if node.release else ""

@@ -14,14 +14,15 @@ import click
 
 from nri_inject import capabilities
 from nri_inject.capabilities import Runtime, dotted
-from nri_inject.cli.reading import Faulty, Warn, read_bytes, read_policy
+from nri_inject.cli.reading import Warn, read_bytes, read_policy
 from nri_inject.errors import ConfigError
 from nri_inject.node import files, gather, texts
 from nri_inject.node.runtime import Node, look
-from nri_inject.plugins.programs import PROGRAMS, SUITE
+from nri_inject.plugins.programs import PLUGIN_NAMES
 from nri_inject.service import config
 from nri_inject.service.health import status
 from nri_inject.service.logs import one_line
+from nri_inject.service.options import DIR
 from nri_inject.text import yamltext
 from nri_inject.text.yamltext import Value
 
@@ -45,8 +46,7 @@ def look_here(root: str = "/") -> Here:
     """Look at the node whose file tree is below `root`; one without a runtime says nothing."""
     try:
         node = look(root)
-        known = [name.removeprefix("nri-") for name in PROGRAMS] + [SUITE]
-        paths = gather.configurations(node, known)
+        paths = gather.configurations(node, PLUGIN_NAMES)
     except (ConfigError, OSError):
         alone = files.resolve(root, texts.CONFIG_FILE)  # of a service beside an unknown runtime
         return Here(root, str(alone) if alone.exists() else "")
@@ -65,7 +65,7 @@ def _runtime(node: Node) -> Runtime | None:
 root_option: Final = click.option(
     "--root",
     default="/",
-    metavar="DIR",
+    type=DIR,
     help="The node's file tree, whose configuration counts unless another is given; /.",
 )
 
@@ -131,18 +131,12 @@ def document_of(
 def _read(file: str, *, unsafe: bool, warn: Warn) -> ConfigDocument:
     limit = yamltext.OUR_FILE.size
     data, _ = read_bytes(file, limit, unsafe=unsafe, warn=warn)
-    try:
-        return config.read_document(data, file)
-    except ConfigError as error:
-        raise Faulty(str(error)) from error
+    return config.read_document(data, file)
 
 
 def _check(document: Mapping[str, Value], source: str) -> None:
     # The policy's path may be relative on a command line.
-    try:
-        config.checked({**document, **_absolute(document)}, source)
-    except ConfigError as error:
-        raise Faulty(str(error)) from error
+    config.checked({**document, **_absolute(document)}, source)
 
 
 def _absolute(document: Mapping[str, Value]) -> ConfigDocument:

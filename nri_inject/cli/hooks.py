@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from nri_inject import api
+from nri_inject.cli.group import Group
 from nri_inject.hooks import (
     Definition,
     HookDecision,
@@ -28,9 +29,9 @@ from nri_inject.hooks.registry import DIRECTORIES, EXTENSIONS, HookRegistry, fil
 from nri_inject.host.programs import program_warning
 from nri_inject.host.unread import unread, unread_name
 from nri_inject.node.files import resolve
-from nri_inject.service import logs
+from nri_inject.service import logs, terminal
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import directories_option, format_option
+from nri_inject.service.options import DIR, FILE, directories_option, format_option
 from nri_inject.text.words import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,7 +46,9 @@ _STAGES: Final = {
 
 
 @click.group(
-    "hooks", epilog="Example: nri-inject hooks match --annotation example.com/log=on -- /bin/sh"
+    "hooks",
+    cls=Group,
+    epilog="Example: nri-inject hooks match --annotation example.com/log=on -- /bin/sh",
 )
 def command() -> None:
     """Inspect OCI hook files, and the containers that get the hooks."""
@@ -65,7 +68,7 @@ def _host(function: F) -> F:
     root = click.option(
         "--host-root",
         default="/",
-        metavar="DIR",
+        type=DIR,
         help="Read all files below this directory, as from within a container.",
     )
     return unsafe(root(function))
@@ -89,7 +92,7 @@ def _errors(registry: HookRegistry) -> dict[str, list[str]]:
 def list_(*, directories: tuple[str, ...], unsafe: bool, host_root: str, output: str) -> int:
     """List the hooks in force, in order of injection, and the files that are not.
 
-    Ends with status 0 even if files are wrong; `validate` reports that.
+    Ends with status 0 also if files have faults; `validate` ends with status 1.
     """
     with closing(_registry(directories, unsafe=unsafe, host_root=host_root)) as registry:
         definitions, errors = registry.current(), _errors(registry)
@@ -100,12 +103,13 @@ def list_(*, directories: tuple[str, ...], unsafe: bool, host_root: str, output:
         stages = ", ".join(definition.stages) or "no stage"
         click.echo(f"{plain(definition.file)}: {plain(definition.path)} at {stages}")
         for warning in _warnings(definition, host_root):
-            click.echo(f"  warning: {warning}")
+            terminal.show_line(f"  warning: {warning}")
     _echo_errors(errors)
     for directory in directories or DIRECTORIES:
         where = str(resolve(host_root, directory))
         for path, why in unread(where, EXTENSIONS):
-            click.echo(f"warning: {plain(directory.rstrip('/') + path.removeprefix(where))}: {why}")
+            shown = plain(directory.rstrip("/") + path.removeprefix(where))
+            terminal.show_line(f"warning: {shown}: {why}")
     return 0
 
 
@@ -141,7 +145,7 @@ def _warnings(definition: Definition, host_root: str) -> Iterator[str]:
 def _echo_errors(errors: Mapping[str, Sequence[str]]) -> None:
     for file, sentences in errors.items():
         for sentence in sentences:
-            click.echo(f"error: {plain(file)}: {sentence}")
+            terminal.show_line(f"error: {plain(file)}: {sentence}")
 
 
 # --- validate -----------------------------------------------------------------------------------
@@ -150,7 +154,7 @@ def _echo_errors(errors: Mapping[str, Sequence[str]]) -> None:
 @command.command(
     "validate", epilog="Example: nri-inject hooks validate /etc/containers/oci/hooks.d/log.json"
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=FILE)
 @_host
 @format_option
 def validate(*, files: tuple[str, ...], unsafe: bool, host_root: str, output: str) -> int:
@@ -177,7 +181,7 @@ def validate(*, files: tuple[str, ...], unsafe: bool, host_root: str, output: st
         for word, sentences_of in (("", errors), ("warning: ", warnings)):
             for file, sentences in sentences_of.items():
                 for sentence in sentences:
-                    click.echo(f"{plain(file)}: {word}{sentence}")
+                    terminal.show_line(f"{plain(file)}: {word}{sentence}")
     return FAILED if errors else 0
 
 

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
+from nri_inject import cli
+from nri_inject.cli import completion, manual
 from nri_inject.errors import ConfigError
 from nri_inject.node import install, record, starters
 from nri_inject.node.install import PREFIX, Build
@@ -19,8 +21,9 @@ from nri_inject.node.layout import DISTRIBUTIONS
 from nri_inject.node.record import InstalledPath, PathChange
 from nri_inject.node.runtime import Node, look
 from nri_inject.plugins.programs import PROGRAMS, SUITE
+from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import format_option
+from nri_inject.service.options import DIR, FILE, format_option
 from nri_inject.version import VERSION
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,7 +35,7 @@ def host_options(function: F) -> F:
         click.option(
             "--root",
             default="/",
-            metavar="DIR",
+            type=DIR,
             help="Root of the host's file tree, as mounted in a container; default: /.",
         ),
         click.option(
@@ -43,7 +46,7 @@ def host_options(function: F) -> F:
         click.option(
             "--runtime-config",
             default="",
-            metavar="FILE",
+            type=FILE,
             help="Configuration file of the runtime, if not the usual one.",
         ),
     )
@@ -70,8 +73,8 @@ def host_options(function: F) -> F:
     is_flag=True,
     help="Enable NRI with a drop-in file if the runtime's configuration allows it.",
 )
-@click.option("--prefix", default=PREFIX, metavar="DIR", help=f"For the programs, {PREFIX}.")
-@click.option("--dry-run", is_flag=True, help="PathChange nothing; show what would change.")
+@click.option("--prefix", default=PREFIX, type=DIR, help=f"For the programs, {PREFIX}.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
 @host_options
 @format_option
 def command(
@@ -88,29 +91,31 @@ def command(
 ) -> int:
     """Install plugins for this node's runtime, with a policy that allows nothing yet.
 
-    Files that were changed since stay as they are. The runtime's own configuration is not changed.
-    An installed plugin that would run beside a chosen one is replaced, be it launched or a service.
+    Files that you have changed stay as they are, and so does the runtime's own configuration. An
+    installed plugin that would run beside a new one is replaced, whether launched or a service.
     Created files are recorded in /var/lib/nri-inject for uninstall. Ends with status 1 if nothing
     could be installed.
     """
+    chosen = [install.find_program(name) for name in plugins or [SUITE]]
     try:
         node = look(root, name=runtime or "", config=runtime_config)
         build = _build(root)
-        chosen = [install.find_program(name) for name in plugins or [SUITE]]
-        steps = install.plan(node, build, chosen, prefix=prefix, systemd=systemd)
+        shared = {**completion.scripts(cli.program), **manual.pages(build.programs)}
+        steps = install.plan(node, build, chosen, prefix=prefix, systemd=systemd, shared=shared)
         if enable_nri and node.nri.enabled is not True:
             steps.insert(0, install.enabling(node))
         planned = [step.path for step in steps]
         replaced = starters.replaced(node, record.recorded(root), chosen, planned)
-        old = [] if dry_run else install.outdated(root, build, prefix=prefix)
-        changes = install.install(root, steps, replaced=replaced, dry=dry_run)
-        changes += install.forget(root, old)
+        with terminal.progress("installing"):
+            old = [] if dry_run else install.outdated(root, build, prefix=prefix)
+            changes = install.install(root, steps, replaced=replaced, dry=dry_run)
+            changes += install.forget(root, old)
     except (ConfigError, OSError) as error:
-        click.echo(f"Error: {error}", err=True)
+        terminal.show_error(error)
         return FAILED
     todo = [*_unused(changes, replaced), *_enabling(node, enabled=enable_nri)]
     if any(change.what in ("new", "changed", "removed") for change in changes):
-        todo += _starting(node, changes, systemd=systemd)
+        todo += _starting(node, changes, prefix, systemd=systemd)
     todo.append(f"check with {_program()} doctor")
     show(changes, todo, output, dry=dry_run)
     return 0
@@ -152,20 +157,41 @@ def _enabling(node: Node, *, enabled: bool) -> list[str]:
     return [f"{install.how_to_enable(node)} (or use --enable-nri)"]
 
 
-def _starting(node: Node, changes: Sequence[PathChange], *, systemd: bool) -> list[str]:
-    """Return what starts the plugins, and ends those that they take the place of."""
+def _starting(
+    node: Node, changes: Sequence[PathChange], prefix: str = PREFIX, *, systemd: bool
+) -> list[str]:
+    """Return what starts or upgrades the plugins, and ends those that they take the place of."""
     removed = [change.path for change in changes if change.what == "removed"]
     todo = stopping(removed)
     restart = f"restart {node.distribution.unit}"
     if not systemd:
-        return [*todo, restart]
+        is_upgrade = _is_upgrade(changes, prefix)
+        return [*todo, f"{_program()} upgrade" if is_upgrade else restart]
     if any(path.startswith(node.nri.plugins) for path in removed):
         todo.append(f"{restart}, which ends the plugin that it has launched")
-    units = [change.path.rpartition("/")[2] for change in changes if is_unit(change)]
-    todo += ["systemctl daemon-reload", f"systemctl enable --now {' '.join(units)}"]
+    units = [change for change in changes if is_unit(change)]
+    new = [_name(change) for change in units if change.what == "new"]
+    others = [_name(change) for change in units if change.what != "new"]
+    if any(change.what in ("new", "changed") for change in units):
+        todo.append("systemctl daemon-reload")
+    if new:
+        todo.append(f"systemctl enable --now {' '.join(new)}")
+    if others:
+        todo.append(f"systemctl reload-or-restart {' '.join(others)}")
     if not node.nri.connections:
         todo.append("set disable_connections of the runtime's NRI to false")
     return todo
+
+
+def _is_upgrade(changes: Iterable[PathChange], prefix: str) -> bool:
+    """Tell whether only programs have changed, which a running plugin can take over by itself."""
+    places = (f"{prefix}/", f"{install.COMMANDS}/")
+    changed = [change.path for change in changes if change.what not in ("same", "kept")]
+    return all(path.startswith(places) for path in changed)
+
+
+def _name(change: PathChange) -> str:
+    return change.path.rpartition("/")[2]
 
 
 def is_unit(change: PathChange) -> bool:
@@ -191,7 +217,7 @@ def show(changes: Iterable[PathChange], todo: Sequence[str], output: str, *, dry
         click.echo(json.dumps({"dry_run": dry, "changes": rows, "next": list(todo)}))
         return
     for change in changes:
-        click.echo(f"{change.what:8} {change.path}")
+        terminal.show_line(f"{change.what:8} {change.path}")
     if dry:
         click.echo("no changes made (--dry-run)")
     elif todo:

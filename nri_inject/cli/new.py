@@ -16,6 +16,7 @@ from typing import Final
 import click
 
 from nri_inject.errors import ConfigError
+from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
 from nri_inject.text.names import is_plugin_index
 from nri_inject.text.words import quoted
@@ -38,7 +39,10 @@ _FILES: Final = {
 """Template, and its path in the project."""
 
 
-@click.command("new", epilog="Example: nri-inject new greeter && cd greeter && python -m pytest")
+_TEST: Final = 'python -m pip install -e ".[dev]" && python -m pytest'
+
+
+@click.command("new", epilog=f"Example: nri-inject new greeter && cd greeter && {_TEST}")
 @click.option("--idx", metavar="NN", default="50", show_default=True, help="The plugin's index.")
 @click.argument("name")
 def command(name: str, idx: str) -> int:
@@ -52,9 +56,9 @@ def command(name: str, idx: str) -> int:
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
-        click.echo(f"Error: cannot write {name}: {error.strerror}", err=True)
+        terminal.show_error(f"cannot write {name}: {error.strerror}")
         return FAILED
-    click.echo(f"wrote {name}; test it: cd {name} && python -m pytest")
+    click.echo(f"wrote {name}; test it: cd {name} && {_TEST}")
     return 0
 
 

@@ -12,25 +12,28 @@ import click
 
 from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.cli.decisions import Decided, Decider, explained
+from nri_inject.cli.group import Group
 from nri_inject.cli.here import Here, document_of, look_here, root_option
-from nri_inject.cli.reading import Faulty, planned_in, read_policy
+from nri_inject.cli.reading import planned_in, read_policy
 from nri_inject.cli.unread import Unreads
-from nri_inject.errors import ConfigError
+from nri_inject.errors import ConfigError, Faulty
 from nri_inject.plugins.suite import PARTS
 from nri_inject.policy import never
 from nri_inject.policy.audit import record
 from nri_inject.policy.rules import Policy
 from nri_inject.runtime.manifests import Planned
 from nri_inject.runtime.trial import as_reported
-from nri_inject.service import config, logs
+from nri_inject.service import config, logs, terminal
 from nri_inject.service.base import Options
 from nri_inject.service.command import FAILED, MISUSED
 from nri_inject.service.config import Config
-from nri_inject.service.options import format_option
+from nri_inject.service.options import DIR, FILE, POD, format_option
 from nri_inject.text.annotations import where
 
 
-@click.group("policy", epilog="Example: nri-inject policy check --policy policy.yaml pod.yaml")
+@click.group(
+    "policy", cls=Group, epilog="Example: nri-inject policy check --policy policy.yaml pod.yaml"
+)
 def command() -> None:
     """Check a policy before it is in force."""
 
@@ -38,30 +41,28 @@ def command() -> None:
 @command.command(
     "check", epilog="Example: nri-inject policy check --policy policy.yaml --format json pod.yaml"
 )
-@click.option(
-    "--policy", "file", metavar="FILE", help="The policy (YAML); the node's unless given."
-)
-@click.option("--config", "config_file", metavar="FILE", help="The plugins' configuration (YAML).")
-@click.option("--cdi-dir", "cdi_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
-@click.option("--hooks-dir", "hooks_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
+@click.option("--policy", "file", type=FILE, help="The policy (YAML); the node's unless given.")
+@click.option("--config", "config_file", type=FILE, help="The plugins' configuration (YAML).")
+@click.option("--cdi-dir", "cdi_dirs", multiple=True, type=DIR, help="As for the plugins.")
+@click.option("--hooks-dir", "hooks_dirs", multiple=True, type=DIR, help="As for the plugins.")
 @click.option("--unsafe-files", is_flag=True, help="Skip the check of owners and modes of files.")
 @root_option
 @format_option
-@click.argument("pods", nargs=-1, metavar="[POD.yaml]...")
+@click.argument("pods", nargs=-1, type=POD)
 def check(*, output: str, pods: tuple[str, ...], root: str, **flags: Any) -> int:
     """Report the faults of a policy, and its decisions for the containers of pods.
 
-    The node's own policy and configuration count unless others are given. Ends with status 1 if the
-    policy or the configuration has a fault, if a container would fail, or if nobody reads an
-    annotation of it; with status 2 if nothing was checked.
+    The defaults are the node's own policy and configuration. Ends with status 1 if the policy or
+    the configuration has a fault, if a container would fail, or if no plugin reads one of its
+    annotations; with status 2 if nothing was checked.
     """
     logs.configure(verbosity=0)  # what is wrong is part of the answer
     try:
         here = look_here(root)
         file = flags["file"] or _policy_here(here)
-        policy, _ = read_policy(file, unsafe=flags["unsafe_files"], warn=_warn)
+        policy, _ = read_policy(file, unsafe=flags["unsafe_files"], warn=terminal.show_warning)
         for warning in never.warnings(policy):
-            _warn(f"{policy.origin}: {warning}")
+            terminal.show_warning(f"{policy.origin}: {warning}")
         if not pods:
             return _show_policy(policy, output)
         configured, runtime = _configured(here, policy, flags)
@@ -69,11 +70,14 @@ def check(*, output: str, pods: tuple[str, ...], root: str, **flags: Any) -> int
     except ConfigError as error:
         is_faulty = isinstance(error, Faulty)
         shown = json.dumps({"error": str(error)}) if output == "json" else f"Error: {error}"
-        click.echo(shown, err=not is_faulty)
+        terminal.show_line(shown, err=not is_faulty)
         return FAILED if is_faulty else MISUSED
     options = Options(idx="10", name="nri-inject")
     unreads = Unreads(configured.annotations.adopted)
-    with closing(Decider(PARTS, options, configured, runtime)) as decider:
+    with (
+        terminal.progress(f"deciding for {len(planned)} containers"),
+        closing(Decider(PARTS, options, configured, runtime)) as decider,
+    ):
         decided = [decider.decide(one.pod, one.container) for one in planned]
     status = _show([*zip(planned, decided, strict=True)], unreads, output)
     return FAILED if unreads.found_wrong else status
@@ -81,7 +85,7 @@ def check(*, output: str, pods: tuple[str, ...], root: str, **flags: Any) -> int
 
 def _policy_here(here: Here) -> str:
     """Return the file of the node's policy; ConfigError if it has none."""
-    document = document_of(here, warn=_warn) if here.file else {}
+    document = document_of(here, warn=terminal.show_warning) if here.file else {}
     policy = document.get("policy")
     file = policy.get("file") if isinstance(policy, dict) else None
     if not isinstance(file, str):
@@ -97,14 +101,10 @@ def _configured(here: Here, policy: Policy, flags: Mapping[str, Any]) -> tuple[C
         cdi_dirs=flags["cdi_dirs"],
         hooks_dirs=flags["hooks_dirs"],
         unsafe=flags["unsafe_files"],
-        warn=_warn,
+        warn=terminal.show_warning,
     )
     configured = config.checked({**document, "policy": config.UNRESTRICTED}, "configuration")
     return dataclasses.replace(configured, policy=policy), here.runtime or NEWEST
-
-
-def _warn(sentence: str) -> None:
-    click.echo(f"Warning: {logs.one_line(sentence)}", err=True)
 
 
 def _show_policy(policy: Policy, output: str) -> int:
@@ -124,7 +124,7 @@ def _show(decided: Sequence[tuple[Planned, Decided]], unreads: Unreads, output: 
             if as_json
             else _as_text(planned, one, unread)
         ):
-            click.echo(line)
+            terminal.show_line(line)
     return FAILED if any(one.errors for _, one in decided) else 0
 
 

@@ -16,10 +16,6 @@ from nri_inject.runtime.manifests import Planned
 Warn = Callable[[str], object]
 
 
-class Faulty(ConfigError):
-    """A policy or a configuration that was read and has a fault; a command ends with 1."""
-
-
 def planned_in(files: Iterable[str]) -> Iterator[Planned]:
     """Yield the containers that manifests describe; ConfigError for what cannot be read.
 
@@ -43,10 +39,7 @@ def read_policy(file: str, *, unsafe: bool, warn: Warn) -> tuple[Policy, bool]:
     ConfigError if it cannot be read, Faulty if it has a fault.
     """
     data, is_trusted = read_bytes(file, document.LIMITS.size, unsafe=unsafe, warn=warn)
-    try:
-        return document.read(data, file), is_trusted
-    except ConfigError as error:
-        raise Faulty(str(error)) from error
+    return document.read(data, file), is_trusted
 
 
 def read_bytes(file: str, size: int, *, unsafe: bool, warn: Warn) -> tuple[bytes, bool]:

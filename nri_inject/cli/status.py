@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 import click
 
 from nri_inject.capabilities import FAILURE_POLICY, dotted
+from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
 from nri_inject.service.health.state import in_words
 from nri_inject.service.logs import one_line
-from nri_inject.service.options import format_option
+from nri_inject.service.options import DIR, format_option
 
 StatusDocument = Mapping[str, Any]
+F = TypeVar("F", bound=Callable[..., Any])
 
 _NO_ANSWER: Final = {
     "fails": "a container fails if the plugin does not answer",
@@ -25,45 +27,60 @@ _NO_ANSWER: Final = {
 }
 
 
+def plugin_options(function: F) -> F:
+    """Give a command the options that say which running plugins it is about."""
+    options = (
+        click.option(
+            "--plugin", default="", metavar="NAME", help="Only plugins with this name or NN-name."
+        ),
+        click.option(
+            "--status-dir",
+            default=status.directory,
+            type=DIR,
+            help=f"Directory of their sockets; default: {status.DIRECTORY}. Also"
+            f" {status.VARIABLE}.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 @click.command("status", epilog="Example: nri-inject status --ready --plugin nri-inject")
-@click.option(
-    "--plugin", default="", metavar="NAME", help="Only plugins with this name or NN-name."
-)
+@plugin_options
 @click.option(
     "--ready",
     is_flag=True,
-    help="Status 0 if a runtime asks them all, by the newest configuration and policy."
-    " Says only which of these is not in force.",
+    help="Status 0 if all are registered and use the newest configuration and policy."
+    " Prints only versions that are not in force.",
 )
 @click.option("--live", is_flag=True, help="Print nothing; status 0 if all answer.")
-@click.option(
-    "--status-dir",
-    default=status.directory,
-    metavar="DIR",
-    help=f"Directory of their sockets; default: {status.DIRECTORY}. Also {status.VARIABLE}.",
-)
 @format_option
 def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: str) -> int:
     """Show the status of the plugins on this node: registration, since when, and counts.
 
-    Ends with status 1 if there is none, or if one does not answer or is not registered.
+    Ends with status 1 if no plugin runs, or if one does not answer or is not registered.
     """
     try:
-        sockets = {
-            name: path for name, path in status.found(status_dir).items() if _is_meant(name, plugin)
-        }
+        sockets = sockets_of(status_dir, plugin)
     except OSError as error:
-        click.echo(f"Error: {status_dir}: {error.strerror}", err=True)
+        terminal.show_error(f"{status_dir}: {error.strerror}")
         return FAILED
     if live:
         return 0 if sockets and all(map(status.is_alive, sockets.values())) else FAILED
-    said = {name: status.ask(path) for name, path in sockets.items()}
+    with terminal.progress("asking the plugins"):
+        said = {name: status.ask(path) for name, path in sockets.items()}
     if ready:
         _tell_faults(said)
     else:
         _show(said, status_dir, output)
     all_ready = bool(said) and all(document and document["ready"] for document in said.values())
     return 0 if all_ready else FAILED
+
+
+def sockets_of(where: str, plugin: str) -> dict[str, str]:
+    """Return the paths of the status sockets of plugins, by their names; OSError if unreadable."""
+    return {name: path for name, path in status.found(where).items() if _is_meant(name, plugin)}
 
 
 def _is_meant(name: str, plugin: str) -> bool:
@@ -90,7 +107,7 @@ def _show(said: Mapping[str, StatusDocument | None], where: str, output: str) ->
         click.echo(f"no plugin has a socket in {where}")
     for name, document in said.items():
         for line in _lines(name, document):
-            click.echo(one_line(line))
+            terminal.show_line(one_line(line))
 
 
 def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:
@@ -102,6 +119,8 @@ def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:
     yield f"{said['plugin']}  {said['phase']}{by} since {since}, process {said['pid']}"
     if failures := said.get("worker", {}).get("failures"):
         yield f"  workers     {failures} died or hung, and were replaced"
+    if error := (said.get("upgrades") or {}).get("error"):
+        yield f"  upgrade     failed, version {said['version']} goes on: {error}"
     counts = ", ".join(f"{count} {word}" for word, count in said["containers"].items())
     yield f"  containers  {counts}"
     if no_answer := _NO_ANSWER.get(said.get("no_answer", "")):

@@ -23,7 +23,7 @@ from nri_inject.capabilities import Runtime
 from nri_inject.cli.decisions import Decider
 from nri_inject.cli.here import Here, document_of, look_here, root_option, show_here
 from nri_inject.cli.outcomes import Explainer, as_json, as_text, hide_marks
-from nri_inject.cli.reading import Faulty, Warn, planned_in, reason
+from nri_inject.cli.reading import Warn, planned_in, reason
 from nri_inject.cli.unread import Unreads
 from nri_inject.errors import ConfigError, NriError
 from nri_inject.injectors.host import ignore_warning
@@ -41,14 +41,15 @@ from nri_inject.runtime.launcher import TRIED, launch, launch_as
 from nri_inject.runtime.manifests import Planned
 from nri_inject.runtime.peer import Peer
 from nri_inject.runtime.trial import Outcome, as_reported, create
-from nri_inject.service import config, logs
+from nri_inject.service import config, logs, terminal
 from nri_inject.service.base import Options
-from nri_inject.service.command import FAILED, MISUSED
+from nri_inject.service.command import FAILED
 from nri_inject.service.config import Config
 from nri_inject.service.environment import InjectorSpec
+from nri_inject.service.options import DIR, FILE, POD
 from nri_inject.text.annotations import where
 from nri_inject.text.names import is_plugin_index
-from nri_inject.text.words import quoted
+from nri_inject.text.words import meant, plain, quoted
 
 SUITE: Final = "nri-inject"
 PARTS_OF_PLUGIN: Final[Mapping[str, Sequence[InjectorSpec]]] = {
@@ -87,10 +88,10 @@ PLUGINS: Final[Mapping[str, str]] = {
 )
 @click.option("--idx", metavar="NN", help="Index to launch the one plugin with.")
 @click.option("--name", metavar="NAME", help="Name to launch the one plugin with.")
-@click.option("--config", "config_file", metavar="FILE", help="The plugins' configuration (YAML).")
-@click.option("--policy", metavar="FILE", help="Policy file (YAML), or the word unrestricted.")
-@click.option("--cdi-dir", "cdi_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
-@click.option("--hooks-dir", "hooks_dirs", multiple=True, metavar="DIR", help="As for the plugins.")
+@click.option("--config", "config_file", type=FILE, help="The plugins' configuration (YAML).")
+@click.option("--policy", type=FILE, help="Policy file (YAML), or the word unrestricted.")
+@click.option("--cdi-dir", "cdi_dirs", multiple=True, type=DIR, help="As for the plugins.")
+@click.option("--hooks-dir", "hooks_dirs", multiple=True, type=DIR, help="As for the plugins.")
 @click.option("--unsafe-files", is_flag=True, help="Skip the check of owners and modes of files.")
 @click.option(
     "--runtime", metavar="NAME/VERSION", help="The runtime to be: the node's, else the newest."
@@ -99,7 +100,7 @@ PLUGINS: Final[Mapping[str, str]] = {
 @click.option(
     "--life", "lives", is_flag=True, help="Also start, stop and remove the containers and pods."
 )
-@click.option("--requests", metavar="FILE", help="CreateContainerRequests, a JSON line each.")
+@click.option("--requests", type=FILE, help="CreateContainerRequests, a JSON line each.")
 @click.option(
     "--format",
     "output",
@@ -110,7 +111,7 @@ PLUGINS: Final[Mapping[str, str]] = {
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.option("-v", "--verbose", count=True, help="Show the plugins' logs.")
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
-@click.argument("pods", nargs=-1, metavar="[POD.yaml]...")
+@click.argument("pods", nargs=-1, type=POD)
 def command(
     *,
     plugins: tuple[str, ...],
@@ -123,11 +124,11 @@ def command(
 ) -> int:
     """Show what the containers of pods would get, without a cluster.
 
-    Starts the plugins the way a runtime does and creates every container of the manifests.
-    Nothing on the host is changed. The node's own configuration, policy and runtime count unless
-    others are given. Ends with status 1 if a container would fail, if nobody reads an annotation of
-    it, or if the policy or the configuration has a fault; and with status 2 if nothing was tried: a
-    plugin does not start, a file cannot be read, or describes no pod.
+    Starts the plugins as a runtime does and creates every container of the manifests. Changes
+    nothing on the host. The defaults are the node's own configuration, policy and runtime. Ends
+    with status 1 if a container would fail, if no plugin reads one of its annotations, or if the
+    policy or the configuration has a fault; with status 2 if nothing was tried: a plugin does not
+    start, or a file cannot be read or has no pod.
     """
     if not pods and requests is None:
         raise click.UsageError("a manifest is expected, or a file of requests with --requests")
@@ -136,35 +137,29 @@ def command(
     if flags["idx"] and not is_plugin_index(flags["idx"]):
         raise click.UsageError(f"--idx {quoted(flags['idx'])}: two digits expected, as in 10")
     logs.configure(flags["log_format"], logs.USUAL - 1 + flags["verbose"] - flags["quiet"])
-    warn = ignore_warning if flags["quiet"] else _warn
+    warn = ignore_warning if flags["quiet"] else terminal.show_warning
     plugins = plugins or (SUITE,)
-    try:
-        planned = [*_requested(requests), *planned_in(pods)]
-        here = look_here(flags["root"])
-        document = document_of(
-            here,
-            config_file=flags["config_file"],
-            policy=flags["policy"],
-            cdi_dirs=flags["cdi_dirs"],
-            hooks_dirs=flags["hooks_dirs"],
-            unsafe=flags["unsafe_files"],
-            warn=warn,
-        )
-        with Adaptation(_runtime(runtime, here)) as adaptation:
-            show_here(here, document, adaptation.runtime, quiet=flags["quiet"])
-            for plugin in plugins:
+    planned = [*_requested(requests), *planned_in(pods)]
+    here = look_here(flags["root"])
+    document = document_of(
+        here,
+        config_file=flags["config_file"],
+        policy=flags["policy"],
+        cdi_dirs=flags["cdi_dirs"],
+        hooks_dirs=flags["hooks_dirs"],
+        unsafe=flags["unsafe_files"],
+        warn=warn,
+    )
+    with Adaptation(_runtime(runtime, here)) as adaptation:
+        show_here(here, document, adaptation.runtime, quiet=flags["quiet"])
+        for plugin in plugins:
+            with terminal.progress(f"starting {plain(plugin)}"):
                 _add(adaptation, plugin, flags, json.dumps(document))  # JSON is YAML
-            told = [as_reported(one, adaptation.runtime) for one in planned]
-            outcomes = map(hide_marks, create(adaptation, told, lives=lives))
-            configured = config.checked(document, "configuration")
-            with closing(_explainer(plugins, configured, adaptation.runtime)) as explainer:
-                return _show(outcomes, explainer, adaptation, output, warn)
-    except Faulty as error:
-        click.echo(f"Error: {error}", err=True)
-        return FAILED
-    except NriError as error:  # of a container it is an outcome
-        click.echo(f"Error: {error}", err=True)
-        return MISUSED
+        told = [as_reported(one, adaptation.runtime) for one in planned]
+        outcomes = map(hide_marks, create(adaptation, told, lives=lives))
+        configured = config.checked(document, "configuration")
+        with closing(_explainer(plugins, configured, adaptation.runtime)) as explainer:
+            return _show(outcomes, explainer, adaptation, output, warn)
 
 
 def _show(
@@ -183,7 +178,7 @@ def _show(
                 warn(f"{where(outcome.planned.pod, outcome.planned.container)}: {sentence}")
         else:
             for line in as_text(explainer, outcome):
-                click.echo(line)
+                terminal.show_line(line)
     return FAILED if failed or adaptation.dropped or explainer.found_wrong else 0
 
 
@@ -225,19 +220,41 @@ def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
             discovery.identity(plugin)
         except NriError as error:
             raise ConfigError(f"{error}; or set --idx and --name") from error
-        return launch(Path(plugin).absolute(), log=log, environment=TRIED)
+        return launch(Path(plugin).absolute(), log=log, environment=_environment(plugin))
     index, name, executable = PLUGINS.get(plugin, "10"), plugin, Path(plugin).absolute()
     if "/" not in plugin:
         executable = _of_suite(plugin)
     index, name = flags["idx"] or index, flags["name"] or name
-    return launch_as(executable, index, name, log=log, environment=TRIED)
+    return launch_as(executable, index, name, log=log, environment=_environment(executable))
+
+
+def _environment(executable: str | Path) -> Mapping[str, str]:
+    """Return the variables of a plugin; a script that looks for its interpreter gets our PATH."""
+    try:
+        with Path(executable).open("rb") as file:
+            looks = file.read(len(_LOOKS)) == _LOOKS
+    except OSError:  # which the start of the plugin reports
+        looks = False
+    if not looks:
+        return TRIED
+    terminal.show_warning(
+        f"plugin {executable}: its first line looks for the interpreter on PATH, which a runtime"
+        " does not set; write an absolute path there before a runtime launches it, as in"
+        f" #!{sys.executable}"
+    )
+    return {**TRIED, "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"}
+
+
+_LOOKS: Final = b"#!/usr/bin/env "
 
 
 def _of_suite(plugin: str) -> Path:
     if plugin not in PLUGINS:
+        near = meant(plugin, [*PLUGINS])
+        hint = "for an executable write a path, as in ./10-name"
         raise ConfigError(
-            f"plugin {plugin!r} is not in the suite ({', '.join(PLUGINS)});"
-            " for an executable write a path, as in ./10-name"
+            f"plugin {quoted(plugin)} is not in the suite ({', '.join(PLUGINS)});"
+            f" {f'did you mean {near!r}?' if near else hint}"
         )
     # Beside our interpreter, where pip puts it; the environment of a launched plugin has no PATH.
     name = plugin if plugin == SUITE else f"nri-{plugin}"
@@ -245,10 +262,6 @@ def _of_suite(plugin: str) -> Path:
     if not os.access(executable, os.X_OK):
         raise ConfigError(f"{executable} is missing; was the package installed with pip?")
     return executable
-
-
-def _warn(sentence: str) -> None:
-    click.echo(f"Warning: {logs.one_line(sentence)}", err=True)
 
 
 def _runtime(text: str | None, here: Here) -> Runtime:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+MAX_MAJOR: Final = 2**12 - 1
+"""The greatest major number: MINORBITS in Linux's kdev_t.h leaves 12 bits for it."""
+MAX_MINOR: Final = 2**20 - 1
 
 DeviceType: TypeAlias = Literal["c", "b", "p"]
 

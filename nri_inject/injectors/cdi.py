@@ -20,11 +20,12 @@ from nri_inject.cdi.resolve import resolve
 from nri_inject.errors import RequestError
 from nri_inject.injectors import keys
 from nri_inject.injectors.compose import Injector
+from nri_inject.injectors.elsewhere import at_key, elsewhere
 from nri_inject.injectors.host import Host
 from nri_inject.injectors.keys import Adopted
 from nri_inject.injectors.texts import read_text
 from nri_inject.policy.permit import Permit
-from nri_inject.text.annotations import at_key, container_name, elsewhere, find, where
+from nri_inject.text.annotations import container_name, find, where
 from nri_inject.text.budget import OverBudget, Spend, unlimited
 from nri_inject.text.fields import Fault, described, list_of, read_line, wrong_type
 from nri_inject.text.flow import advice

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from nri_inject.cdi import names
 from nri_inject.host.devices.classes import CLASSES
-from nri_inject.text.annotations import elsewhere
+from nri_inject.injectors.elsewhere import elsewhere
 from nri_inject.text.fields import MAX_FAULTS, Fault, Problem, folded
 from nri_inject.text.flow import advice
 from nri_inject.text.modes import octal_of

@@ -107,7 +107,7 @@ def gather(
     links = {entry.path for entry in installed if entry.kind == "link"}
     plugins = [*_plugin_files(node, known, links)]
     paths = _configuration_paths(node, plugins, installed)
-    documents = {path: _document(node.root, path) for path in paths}
+    documents = {path: read_configuration(node.root, path) for path in paths}
     settings = _settings(documents)
     cdi = [*(cdi_dirs or settings.cdi.dirs or registry.DEFAULT_DIRECTORIES)]
     hooks = [*(hooks_dirs or settings.hooks.dirs or DIRECTORIES)]
@@ -174,7 +174,8 @@ def _configuration_paths(
     return paths
 
 
-def _document(root: str, path: str) -> Mapping[str, Value] | str:
+def read_configuration(root: str, path: str) -> Mapping[str, Value] | str:
+    """Return the mapping that a plugin's configuration is, or the sentence of its fault."""
     try:
         return config.read_document(files.read(root, path), path)
     except (ConfigError, FileNotFoundError) as error:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from nri_inject.errors import ConfigError
@@ -35,6 +36,7 @@ from nri_inject.node.runtime import Node
 from nri_inject.plugins.programs import PROGRAMS, SUITE, load
 from nri_inject.service.command import Command
 from nri_inject.text.names import split_plugin
+from nri_inject.text.words import quoted, suggestion
 
 PREFIX: Final = "/opt/nri-inject"
 COMMANDS: Final = "/usr/local/bin"
@@ -123,8 +125,8 @@ def find_program(name: str) -> Program:
     if script == SUITE:
         from nri_inject.plugins.suite import main as command
     if not isinstance(command, Command):
-        plugins = ", ".join(sorted(one.removeprefix("nri-") for one in PROGRAMS if one != SUITE))
-        raise ConfigError(f"no plugin {base!r}; known: {SUITE}, {plugins}")
+        plugins = sorted(one.removeprefix("nri-") for one in PROGRAMS if one != SUITE)
+        raise ConfigError(f"no plugin {quoted(base)}; {suggestion(base, [SUITE, *plugins])}")
     return Program(script, idx or command.idx, command.name)
 
 
@@ -138,8 +140,12 @@ def plan(
     *,
     prefix: str = PREFIX,
     systemd: bool = False,
+    shared: Mapping[str, str] = MappingProxyType({}),
 ) -> list[InstallStep]:
-    """Return the steps in their order: a plugin comes last, when all it needs is there."""
+    """Return the steps in their order: a plugin comes last, when all it needs is there.
+
+    `shared` are the texts for shells and the manual, by path.
+    """
     steps: list[InstallStep] = []
     home = build.folder
     if build.is_copied:
@@ -150,6 +156,7 @@ def plan(
         ]
     if home != COMMANDS:
         steps += [LinkStep(f"{COMMANDS}/{name}", f"{home}/{name}") for name in build.programs]
+    steps += [FileStep(path, text) for path, text in shared.items()]
     steps += [Directory(path) for path in DROPPED_IN]
     steps.append(FileStep(texts.POLICY_FILE, texts.POLICY))
     if systemd:
@@ -174,7 +181,8 @@ def _service(node: Node, home: str, programs: Sequence[Program]) -> Iterator[Ins
         run = " run" if program.script == "nri-inject" else ""
         flags = f"--idx {program.idx} --name {program.name} --socket-path {node.nri.socket}"
         command = f"{home}/{program.script}{run} {flags} --config {texts.CONFIG_FILE}"
-        yield FileStep(f"{UNITS}/{program.script}.service", texts.unit(command, unit))
+        reload = f"{home}/{SUITE} upgrade --plugin {program.file_name}"
+        yield FileStep(f"{UNITS}/{program.script}.service", texts.unit(command, reload, unit))
 
 
 def enabling(node: Node) -> FileStep:

@@ -73,10 +73,11 @@ def enabling(runtime: str, *, version: int | None = None) -> str:
     return f"{head}{table}\ndisable = false\ndisable_connections = false\n"
 
 
-def unit(command: str, runtime_unit: str) -> str:
+def unit(command: str, reload: str, runtime_unit: str) -> str:
     """Return the systemd unit of a plugin that connects to the runtime by itself.
 
-    `command` is its whole command line, `runtime_unit` the unit of the runtime.
+    `command` is its whole command line, `reload` the one that upgrades it in place, and
+    `runtime_unit` the unit of the runtime.
 
     It starts before the kubelet, so that no pod is created without it: with `Type=notify` it has
     started when a runtime has synchronized it. It needs the runtime's socket, the host's files to
@@ -92,9 +93,11 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-# The worker says READY, its parent answers the watchdog.
+# The worker sends READY, and its parent answers the watchdog.
 NotifyAccess=all
 ExecStart={command}
+# The process becomes the version that is installed now, and keeps its connection.
+ExecReload={reload}
 Restart=always
 RestartSec=2
 WatchdogSec=30
@@ -105,7 +108,7 @@ RuntimeDirectoryMode=0700
 StateDirectory=nri-inject
 StateDirectoryMode=0700
 
-# It opens no device: it looks at the nodes in /dev, so PrivateDevices= would blind it. Metrics
+# The plugin reads the nodes in /dev, which PrivateDevices= would hide, and opens no device. Metrics
 # need PrivateNetwork=no, IPAddressAllow= and RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6.
 CapabilityBoundingSet=
 AmbientCapabilities=

@@ -312,7 +312,7 @@ def _places(options: Options, configured: Config) -> int:
 def _parameters() -> Sequence[Any]:
     import click
 
-    from nri_inject.service.options import option
+    from nri_inject.service.options import FILE, option
 
     return [
         option(
@@ -322,7 +322,7 @@ def _parameters() -> Sequence[Any]:
             help="Places in the order of plugins, separated by commas; default: 00,99.",
         ),
         option("--format", type=click.Choice(["text", "json"]), help="Default: text."),
-        option("--log-file", metavar="FILE", help="Append to FILE; default: standard output."),
+        option("--log-file", type=FILE, help="Append to FILE; default: standard output."),
         option("--unchanged", is_flag=True, help="Also show containers without changes."),
         # What the Go differ has and ours has no need of, so that its unit files keep working.
         option("--verbose-level", type=int, hidden=True, expose_value=False),

@@ -378,7 +378,7 @@ def _as_ours(given: Mapping[str, Value]) -> dict[str, Value]:
 def _parameters() -> Sequence[Any]:
     import click
 
-    from nri_inject.service.options import option
+    from nri_inject.service.options import FILE, option
 
     return [
         option(
@@ -402,8 +402,8 @@ def _parameters() -> Sequence[Any]:
             metavar="PATTERN",
             help="Only pods with these names. Repeatable.",
         ),
-        option("--log-file", metavar="FILE", help="Append to FILE; default: standard output."),
-        option("--record", metavar="FILE", help="Also write the bytes of the connection to FILE."),
+        option("--log-file", type=FILE, help="Append to FILE; default: standard output."),
+        option("--record", type=FILE, help="Also write the bytes of the connection to FILE."),
         option("--add-annotation", metavar="KEY", help="Add this annotation to containers."),
         option(
             "--set-annotation",

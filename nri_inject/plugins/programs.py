@@ -29,6 +29,9 @@ PROGRAMS: Final[Mapping[str, str]] = {
 }
 """The console scripts of pyproject.toml: name -> the module and the function in it."""
 
+PLUGIN_NAMES: Final = (*(name.removeprefix("nri-") for name in PROGRAMS), SUITE)
+"""The names after the index in a runtime's plugin directory."""
+
 
 def load(program: str) -> Any:
     """Return what a program calls; of a plugin that is its Command."""

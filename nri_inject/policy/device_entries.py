@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nri_inject.host.access import AUTOMATIC, letters
+from nri_inject.host.model import MAX_MAJOR, MAX_MINOR
 from nri_inject.policy import impossible
 from nri_inject.policy.entries import entries, read_path_pattern
 from nri_inject.policy.rules import Entry, Item
@@ -132,8 +133,8 @@ _device: Final = entries(
     "path",
     Field("device", _selector, to="selector"),
     Field("type", choice(_TYPES)),
-    Field("major", integer(0, 2**12 - 1)),
-    Field("minor", integer(0, 2**20 - 1)),
+    Field("major", integer(0, MAX_MAJOR)),
+    Field("minor", integer(0, MAX_MINOR)),
     Field("access", _letters),
     read=_path,
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from nri_inject.errors import ConfigError
+from nri_inject.errors import Faulty
 from nri_inject.policy import impossible
 from nri_inject.policy.kinds import READERS
 from nri_inject.policy.labels import read_selector
@@ -41,26 +41,26 @@ _MAX_RULES: Final = 10_000
 
 
 def read(text: str | bytes, origin: str) -> Policy:
-    """Return the policy that a text is; ConfigError with everything that is wrong in it.
+    """Return the policy that a text is; Faulty with everything that is wrong in it.
 
     An empty text is an empty policy, which denies everything.
     """
     try:
         document = yamltext.load(text, LIMITS)
     except yamltext.YamlError as error:
-        raise ConfigError(f"{origin}: {error}") from error
+        raise Faulty(f"{origin}: {error}") from error
     return checked({} if document is None else document, origin)
 
 
 def checked(document: Value, place: str, origin: str = "") -> Policy:
-    """Return the policy that a document is; ConfigError with everything that is wrong in it.
+    """Return the policy that a document is; Faulty with everything that is wrong in it.
 
     `place` begins its text, `origin` names the policy in sentences if that is not the same.
     """
     try:
         return read_rules(document, origin or place)
     except Fault as fault:
-        raise ConfigError(f"{place}: {'; '.join(fault.sentences)}") from fault
+        raise Faulty(f"{place}: {'; '.join(fault.sentences)}") from fault
 
 
 def read_rules(document: Value, origin: str) -> Policy:

@@ -26,6 +26,7 @@ from nri_inject.text.fields import (
     read_line,
 )
 from nri_inject.text.glob import Pattern, pattern
+from nri_inject.text.names import LIMITS, limit_type
 from nri_inject.text.paths import is_below
 from nri_inject.text.words import quoted, suggestion
 from nri_inject.text.yamltext import Value
@@ -152,20 +153,11 @@ def _one_of(known: Iterable[str]) -> Reader[Pattern]:
     return read
 
 
-LIMITS: Final = (
-    *("AS", "CORE", "CPU", "DATA", "FSIZE", "LOCKS", "MEMLOCK", "MSGQUEUE", "NICE", "NOFILE"),
-    *("NPROC", "RSS", "RTPRIO", "RTTIME", "SIGPENDING", "STACK"),
-)
-"""The limits of Linux (getrlimit(2)), without the RLIMIT_ in front."""
-
-
 def _limit_name(value: Value) -> Pattern:
     text = read_line(value)
-    name = text.upper().removeprefix("RLIMIT_")
-    # The capital of the dotless i is the I of ASCII.
-    if name not in LIMITS or not text.isascii():
+    if not (found := limit_type(text)):
         raise Fault(not_one_of(text, LIMITS))
-    return pattern(f"RLIMIT_{name}")
+    return pattern(found)
 
 
 def _hard(value: Value) -> int | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import Final, Literal, NamedTuple
 
-from nri_inject.errors import ConfigError
+from nri_inject.errors import ConfigError, Faulty
 from nri_inject.host import walk
 from nri_inject.host.follow import FollowedFile, Follower, FollowRule, ParsedFile
 from nri_inject.host.model import HostPath
@@ -33,7 +33,7 @@ DENY_ALL: Final = Policy(origin="this node's policy (none configured)")
 
 
 def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
-    """Raise ConfigError if a policy lets containers write a file that it depends on.
+    """Raise Faulty if a policy lets containers write a file that it depends on.
 
     Only files of the host count, whose tree is below `root`: a plugin in a container has others.
     """
@@ -49,7 +49,7 @@ def check_lent(policy: Policy, files: Iterable[str], root: str = "/") -> None:
         links = tuple(step.path for step in way if step.target)
         why = lent.rewritable(HostPath(end.path, links=links))
         if why is not None:
-            raise ConfigError(
+            raise Faulty(
                 f"{policy.origin}: a rule for mounts lets containers write {plain(file)}, on which"
                 f" the policy depends: {why}"
             )

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from nri_inject import api
 from nri_inject.errors import NriError
 from nri_inject.runtime.owners import unmarked
+from nri_inject.text.names import NAMESPACES
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FieldDescriptor
@@ -234,8 +235,8 @@ def _seccomp(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None
 def _namespaces(spec: OciSpec, adjustment: api.Adjustment, _: _RuntimeHost) -> None:
     for asked in adjustment.linux.namespaces:
         marked, kind = unmarked(asked.type)
-        if kind not in _NAMESPACES:
-            raise NriError(f"unrecognized namespace '{kind}'; known: {', '.join(_NAMESPACES)}")
+        if kind not in NAMESPACES:
+            raise NriError(f"unrecognized namespace '{kind}'; known: {', '.join(NAMESPACES)}")
         namespaces = _linux(spec).setdefault("namespaces", [])
         if marked:
             namespaces[:] = [each for each in namespaces if each["type"] != kind]
@@ -404,7 +405,6 @@ def _remove_first(entries: list[OciSpec], key: str, value: str) -> None:
 
 
 _NO_LIMIT = -1
-_NAMESPACES = ("network", "pid", "mount", "ipc", "uts", "user", "cgroup", "time")
 _PROPAGATES = {"rshared": ("rshared",), "rslave": ("rshared", "rslave")}
 
 _RESOURCES: dict[str, Callable[[OciSpec, str, Any], None]] = {

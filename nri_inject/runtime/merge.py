@@ -40,7 +40,7 @@ class Merged:
 class Merge:
     """The answers to one request, gathered plugin by plugin.
 
-    For each plugin in turn: send it `request_for_next()`, and pass its answer to `take`. After an
+    For each plugin in turn: send it `request_for_next()`, and pass its answer to `add`. After an
     error the object is of no further use, since the runtime fails the request.
 
     `nri` is the version whose rules apply. Since 0.10.0 only the plugin that cleared a field may

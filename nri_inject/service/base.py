@@ -13,16 +13,34 @@ from nri_inject.service.config import Config
 from nri_inject.stub import DEFAULT_SOCKET, Stub
 
 FAILED: Final = 1
-"""The exit status of a service that the runtime refuses, or that loses its one connection."""
+"""The exit status for what is denied or faulty; of a service, for a runtime that refuses it."""
 
 MISUSED: Final = 2
-"""The exit status for options or a configuration that cannot be used."""
+"""The exit status for wrong usage: options, and files that cannot be read."""
+
+STATUSES: Final[Mapping[int, str]] = {
+    0: "Fine. Also for a list that has faulty files in it: `validate` judges those.",
+    FAILED: "The thing that the command is about fails, is denied or is invalid: a container, a"
+    " policy, a configuration, a CDI spec, a hook file, a device that does not exist, a node with"
+    " a problem, a plugin that is not ready, a file that cannot be written.",
+    MISUSED: "Wrong usage, and nothing was done: an unknown command, option or value, or a file"
+    " that was named and cannot be read. A trial also ends with it if a plugin does not start.",
+}
+"""The exit statuses of all commands, for people."""
 
 LOST: Final = 3
 """The exit status of a worker whose connection ended before the handshake was over."""
 
+FAULTY: Final = 4
+"""The exit status of a worker whose policy or configuration has a fault."""
+
 CRASHED: Final = 70
 """The exit status of a worker with a bug (EX_SOFTWARE in <sysexits.h>)."""
+
+
+def status_outside(status: int) -> int:
+    """Return the exit status of the program for one that a worker or a service ended with."""
+    return FAILED if status in (LOST, FAULTY) else status
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

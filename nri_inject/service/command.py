@@ -18,20 +18,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nri_inject import stub
-from nri_inject.errors import ConfigError, ConnectionLost, NriError
+from nri_inject.errors import ConfigError, ConnectionLost, Faulty, NriError
 from nri_inject.plugin import Plugin
-from nri_inject.service import logs
+from nri_inject.service import logs, rehearsal
 from nri_inject.service.base import FAILED as FAILED
-from nri_inject.service.base import LOST, Options, Service, with_options
+from nri_inject.service.base import FAULTY, LOST, Options, Service, status_outside, with_options
 from nri_inject.service.base import MISUSED as MISUSED
 from nri_inject.service.config import Config
 from nri_inject.service.config_file import ConfigFile
 from nri_inject.service.health.life import Life
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.supervisor import Supervisor
+from nri_inject.service.parent import handover
 from nri_inject.service.parent.process import Parent
+from nri_inject.service.parent.trial import verdict
 from nri_inject.stub import Stub
 from nri_inject.text.names import split_plugin
+from nri_inject.version import VERSION
 
 if TYPE_CHECKING:
     import click
@@ -108,8 +111,14 @@ def run(command: Command, options: Options) -> int:
 
     A worker serves, and this process holds its connection; with `--no-worker` it serves itself.
     """
+    if handover.TRIAL in os.environ:
+        return rehearse(command, options)
     logs.configure(options.log_format, options.verbosity)
+    title = f"{options.idx}-{options.name}"
     try:
+        handed = handover.read(os.environ)
+        relays = handed.restored(title) if handed else ()
+        life = Life.restored(handed.life) if handed else Life(notes=Notes())
         file, configured = configuration_of(options)
         if file is not None:
             file.close()  # who serves follows it
@@ -117,21 +126,49 @@ def run(command: Command, options: Options) -> int:
         count = 1 if connection else command.connections(options, configured)
     except NriError as error:
         log.error("%s", error)
-        return FAILED if isinstance(error, ConnectionLost) else MISUSED
+        return FAILED if isinstance(error, ConnectionLost | Faulty) else MISUSED
     if not options.worker:
         running = partial(Stub, connection=connection, socket_path=options.socket_path)
-        status = serve(command, options, running)
-        return FAILED if status == LOST else status
-    life = Life(notes=Notes())
+        return status_outside(serve(command, options, running))
     parent = Parent(
         Worker(command, options, connection is not None, life),
-        f"{options.idx}-{options.name}",
+        title,
         given=connection,
         socket_path=options.socket_path,
         count=count,
+        handed=handed,
+        relays=relays,
         note_quiet=life.note_quiet,
     )
     return parent.run()
+
+
+def rehearse(command: Command, options: Options) -> int:
+    """Print whether this version could take over from the one that has started it."""
+    logs.configure(options.log_format, verbosity=0)
+    title = f"{options.idx}-{options.name}"
+    try:
+        handed = handover.read(os.environ)
+        if handed is None:
+            raise ConfigError("there is no state of another version")
+        Life.restored(handed.life)
+        relays = handed.restored(title)
+        file, configured = configuration_of(options)
+        if relays and not handed.is_launched:
+            _check_count(command.connections(options, configured), len(relays))
+        service = Supervisor(command.service(options, configured), config_file=file)
+        fault = rehearsal.fault_of(service, configured, relays)
+    except (NriError, ValueError) as error:
+        fault = str(error)
+    print(verdict(not fault, fault or VERSION), flush=True)  # noqa: T201 - the parent reads it
+    return FAILED if fault else 0
+
+
+def _check_count(wanted: int, there: int) -> None:
+    if wanted != there:
+        raise ConfigError(
+            f"it needs {wanted} connections and there are {there}: restart the plugin"
+        )
 
 
 def configuration_of(options: Options) -> tuple[ConfigFile | None, Config]:
@@ -167,6 +204,14 @@ class Worker:
             running = partial(Stub, connection=held[0], holder_quiet_until=quiet_until)
         return serve(self.command, self.options, running, self.life)
 
+    def saved(self) -> Mapping[str, Any]:
+        """Return what workers share, as values of JSON."""
+        return self.life.saved()
+
+    def upgraded(self, fault: str) -> None:
+        """Count an upgrade, and note why it failed, if it did."""
+        self.life.upgraded(fault)
+
 
 def serve(
     command: Command,
@@ -185,7 +230,7 @@ def serve(
         )
     except (NriError, ValueError) as error:
         log.error("%s", error)
-        return MISUSED
+        return FAULTY if isinstance(error, Faulty) else MISUSED
     try:
         running = stub_of(service.plugin)
         with closing(service):

@@ -23,7 +23,7 @@ from typing import (
 )
 
 from nri_inject.api import FailurePolicy
-from nri_inject.errors import ConfigError
+from nri_inject.errors import Faulty
 from nri_inject.host import follow
 from nri_inject.text import yamltext
 from nri_inject.text.fields import (
@@ -118,7 +118,7 @@ class AnnotationsConfig:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """How OCI hooks are had; the words are explained where they act, in oci_hooks.match.
+    """How OCI hooks are had; the words are explained where they act, in hooks.match.
 
     `dirs` are directories of hook files in rising priority, the standard's if empty; `host_root`
     is where the host's files are seen, for a plugin that runs in a container.
@@ -330,7 +330,7 @@ def _record_of(record: Any) -> Reader[Any]:
 def read(text: str | bytes, source: str) -> Config:
     """Read a configuration's text; an empty one is the default.
 
-    Raises ConfigError, with all faults, for a text that is no YAML mapping, a key that no
+    Raises Faulty, with all faults, for a text that is no YAML mapping, a key that no
     plugin of the suite knows, and a value that the key cannot have. `source` names the text.
     """
     return checked(read_document(text, source), source)
@@ -345,25 +345,25 @@ def read_file(path: str, *, unsafe: bool = False) -> Config:
 
 
 def read_document(text: str | bytes, source: str) -> dict[str, Value]:
-    """Return the mapping that a text is, none of its values checked; ConfigError if it is none."""
+    """Return the mapping that a text is, none of its values checked; Faulty if it is none."""
     try:
         document = yamltext.load(text, yamltext.OUR_FILE)
     except yamltext.YamlError as error:
-        raise ConfigError(f"{source}: {error}") from error
+        raise Faulty(f"{source}: {error}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):
         wanted = f"a map of keys to values, as in `policy: {UNRESTRICTED}`"
-        raise ConfigError(f"{source}: {wrong_type(document, wanted)}")
+        raise Faulty(f"{source}: {wrong_type(document, wanted)}")
     return document
 
 
 def checked(document: Mapping[str, Value], source: str) -> Config:
-    """Return the configuration that a document is; ConfigError with everything wrong in it."""
+    """Return the configuration that a document is; Faulty with everything wrong in it."""
     try:
         config: Config = _reader_of(Config)(dict(document))
     except Fault as fault:
-        raise ConfigError(f"{source}: {'; '.join(fault.sentences)}") from fault
+        raise Faulty(f"{source}: {'; '.join(fault.sentences)}") from fault
     return config
 
 

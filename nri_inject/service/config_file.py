@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from nri_inject.errors import ConfigError
+from nri_inject.errors import ConfigError, Faulty
 from nri_inject.host.follow import FollowedFile, Follower, FollowRule, ParsedFile
 from nri_inject.service import config
 from nri_inject.service.base import Options, with_options
@@ -38,11 +38,12 @@ class ConfigFile:
         self._follower.look()
 
     def current(self) -> Config:
-        """Return the newest good version; ConfigError if there has been none."""
+        """Return the newest good version; ConfigError, or Faulty, if there has been none."""
         file = self._follower.files[self.path]
         if file.counts is None:
-            front = "" if file.trouble == "faulty" else "configuration: "
-            raise ConfigError(front + file.sentence)
+            if file.trouble == "faulty":
+                raise Faulty(file.sentence)
+            raise ConfigError(f"configuration: {file.sentence}")
         return file.counts
 
     def fileno(self) -> int:

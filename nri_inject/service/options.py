@@ -9,10 +9,11 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from nri_inject.errors import ConfigError
-from nri_inject.service import config
-from nri_inject.service.base import Options
+from nri_inject.errors import ConfigError, Faulty, NriError
+from nri_inject.service import config, terminal
+from nri_inject.service.base import FAILED, MISUSED, Options
 from nri_inject.service.logs import USUAL
 from nri_inject.stub import DEFAULT_SOCKET, NRI_VERSION
 from nri_inject.text.fields import GO_BOOLEANS
@@ -28,12 +29,42 @@ _GO_FLAGS: Final = {
     "-socket-path": "--socket-path",
     "-verbose": "--verbose",
     "-disableWatch": "--disable-watch",
+    "-help": "--help",
 }
-_SWITCHES: Final = {"--verbose", "--disable-watch"}
+_SWITCHES: Final = {"--verbose", "--disable-watch", "--help"}
 _WITH_VALUE: Final = {
     *(set(_GO_FLAGS.values()) - _SWITCHES),
     *("--config", "--policy", "--cdi-dir", "--hooks-dir", "--log-format", "--metrics-address"),
 }
+
+
+class PathName(click.types.StringParamType):
+    """The value of an option that is a path: its word in help, and its kind for completion."""
+
+    def __init__(self, word: str, kind: str = "file") -> None:
+        self.word = word
+        self.kind = kind
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  # as click calls it
+        """Return the word."""
+        return self.word
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002  # as click calls it
+        param: click.Parameter,  # noqa: ARG002  # as click calls it
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Let the shell complete it as it completes paths."""
+        return [CompletionItem(incomplete, type=self.kind)]
+
+
+FILE: Final = PathName("FILE")
+DIR: Final = PathName("DIR", "dir")
+POD: Final = PathName("POD.yaml")
+
+CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
+"""What a program's command is made with; its subcommands have the same."""
 
 
 class _Parser(click.Command):
@@ -65,18 +96,43 @@ def parser(
         return run(_options(defaults, given | {"own": values}))
 
     params = [*own, *_parameters()]
-    command = _Parser(name=name, callback=serve, params=params, help=help, epilog=epilog)
+    command = _Parser(
+        name=name,
+        callback=serve,
+        params=params,
+        help=help,
+        epilog=epilog,
+        context_settings=CONTEXT,
+    )
     command.own = own
     return command
 
 
 def exit_status(program: click.Command, arguments: Sequence[str]) -> int:
-    """Run a click command and return its exit status: 2 for wrong usage."""
+    """Run a click command and return its exit status.
+
+    An error that a command lets through ends it with 1 if a file has a fault, else with 2.
+    """
     try:
         status = program.main(list(arguments), standalone_mode=False)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return MISUSED
+    except click.UsageError as error:
+        if error.ctx is not None:
+            click.echo(error.ctx.get_usage(), err=True)
+            click.echo(f"Try '{error.ctx.command_path} --help' for help.", err=True)
+        terminal.show_error(error.format_message())
+        return MISUSED
+    except click.ClickException as error:
+        terminal.show_error(error.format_message())
         return error.exit_code
+    except Faulty as error:
+        terminal.show_error(error)
+        return FAILED
+    except NriError as error:
+        terminal.show_error(error)
+        return MISUSED
     except click.exceptions.Abort:
         return 1
     return status if isinstance(status, int) else 0
@@ -127,7 +183,7 @@ def directories_option(flag: str, what: str, usual: Sequence[str]) -> Callable[[
         flag,
         "directories",
         multiple=True,
-        metavar="DIR",
+        type=DIR,
         help=f"{what} directory; a later one wins. {' and '.join(usual)} unless given.",
     )
 
@@ -138,7 +194,7 @@ def show(output: str, document: Mapping[str, Any], lines: Iterable[str]) -> None
         click.echo(json.dumps(document))
         return
     for line in lines:
-        click.echo(line)
+        terminal.show_line(line)
 
 
 def print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -169,25 +225,25 @@ def _parameters() -> list[click.Parameter]:
         option("--name", metavar="NAME", help="Plugin name. Also NRI_PLUGIN_NAME."),
         option(
             "--socket-path",
-            metavar="PATH",
+            type=PathName("PATH"),
             help=f"NRI socket of the runtime; default: {DEFAULT_SOCKET}.",
         ),
         option(
             "--config",
-            metavar="FILE",
+            type=FILE,
             help="Configuration (YAML). The drop-in file that a runtime sends wins.",
         ),
-        option("--policy", metavar="FILE", help="Policy file (YAML), or the word unrestricted."),
+        option("--policy", type=FILE, help="Policy file (YAML), or the word unrestricted."),
         option(
             "--cdi-dir",
             multiple=True,
-            metavar="DIR",
+            type=DIR,
             help="Directory of CDI specs; repeatable, rising priority.",
         ),
         option(
             "--hooks-dir",
             multiple=True,
-            metavar="DIR",
+            type=DIR,
             help="Directory of OCI hooks; repeatable, rising priority.",
         ),
         option(

@@ -14,8 +14,9 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from types import FrameType, MappingProxyType
 from typing import Final, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
@@ -146,8 +147,12 @@ class Loop:
             self._wake_end.send(b"\0")
 
     @contextlib.contextmanager
-    def stopped_by_signals(self) -> Iterator[None]:
+    def stopped_by_signals(
+        self, others: Mapping[int, Callable[[], None]] = MappingProxyType({})
+    ) -> Iterator[None]:
         """Let SIGTERM and SIGINT call `stop` in this context, in the main thread only.
+
+        The signals of `others` call its functions, and end the wait that is going on.
 
         Python runs a signal's handler between two steps of the program. For a signal that comes
         just before the wait that would be after the wait, so the signal also writes to the socket
@@ -158,7 +163,11 @@ class Loop:
         except ValueError:  # another thread
             yield
             return
-        handlers = {number: signal.signal(number, lambda *_: self.stop()) for number in _SIGNALS}
+        called: dict[int, Callable[[], None]] = dict.fromkeys(_SIGNALS, self.stop)
+        handlers = {
+            number: signal.signal(number, partial(_call, function))
+            for number, function in (called | dict(others)).items()
+        }
         try:
             yield
         finally:
@@ -192,6 +201,10 @@ class Loop:
         with contextlib.suppress(BlockingIOError):
             self._woken_end.recv(1 << 16)
         self._on_wake()
+
+
+def _call(function: Callable[[], None], _number: int, _frame: FrameType | None) -> None:
+    function()
 
 
 def wait_for_room(connection: socket.socket, seconds: float) -> None:

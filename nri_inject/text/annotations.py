@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from nri_inject.api import Container, Pod
-from nri_inject.text.fields import Fault, Problem
-from nri_inject.text.flow import advice, annotation
-from nri_inject.text.words import plain, quoted
+from nri_inject.text.words import plain
 
 _NAME_LABEL: Final = "io.kubernetes.container.name"
 
@@ -39,6 +37,16 @@ def find(
     return None
 
 
+def effective_annotation(pod: Pod, container: Container, key: str) -> str | None:
+    """Return the text of the pod's annotation `key` that counts for a container; None without one.
+
+    `key/container.NAME` counts before `key/pod`, and that before `key`, as in NRI's own plugins
+    (GetEffectiveAnnotation in pkg/plugin of NRI 0.12). An annotation may be empty.
+    """
+    found = find(pod.annotations, key, "", container_name(container))
+    return None if found is None else found[1]
+
+
 def container_name(container: Container) -> str:
     """Return the name that annotations call the container by."""
     return container.name or container.labels.get(_NAME_LABEL, "")
@@ -48,25 +56,3 @@ def where(pod: Pod, container: Container) -> str:
     """Name the container for the beginning of an error."""
     name = container_name(container)
     return f"pod {plain(pod.namespace)}/{plain(pod.name)}, container {plain(name)}"
-
-
-# --- what another annotation requests -----------------------------------------------------------
-
-_ELSEWHERE: Final = "other-annotation"
-
-
-def elsewhere(text: str, what: str, prefix: str, value: object) -> Problem:
-    """Return the problem of a text that is `what`, which the annotation `prefix` requests."""
-    sentence = f"{quoted(text)} is {what}, which the annotation {prefix} requests"
-    return Problem(_ELSEWHERE, (), sentence, {"prefix": prefix, "value": advice(value)})
-
-
-def at_key(key: str, problem: Problem) -> str:
-    """Return the sentence of what is wrong in an annotation, with the annotation to write."""
-    (sentence,) = Fault(problem).sentences
-    hint = ""
-    if problem.code == _ELSEWHERE:
-        scope = key[len(key.partition("/")[0]) :]
-        prefix, value = problem.details["prefix"], problem.details["value"]
-        hint = f"; write {annotation(f'{prefix}{plain(scope)}', value)}"
-    return f"annotation {plain(key)}: {sentence}{hint}"

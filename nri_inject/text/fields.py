@@ -14,8 +14,7 @@ from itertools import islice
 from typing import Any, Final, TypeAlias, TypeVar
 
 from nri_inject.text.words import excerpt, listed, meant, plain, quoted, suggestion
-from nri_inject.text.yamlscalars import as_integer, float_text, is_negative_zero
-from nri_inject.text.yamltext import Path, Value
+from nri_inject.text.yamlscalars import Path, Value, as_integer, float_text, is_negative_zero
 
 T = TypeVar("T")
 V = TypeVar("V")

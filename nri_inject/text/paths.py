@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
+
+from nri_inject.text.names import REMOVES
+
+RELATIVE: Final = "is not an absolute path"
+"""Why a path cannot be used, after the path in a sentence."""
 
 
 def clean(path: str) -> str:
@@ -32,3 +38,14 @@ def above(path: str) -> Iterator[str]:
 def is_below(path: str, directory: str) -> bool:
     """Tell whether a path is a directory or something in it; both are clean and absolute."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def container_path_fault(path: str) -> str:
+    """Return why a device or mount cannot be at this path of a container, or ""."""
+    if path.startswith("-"):
+        return REMOVES
+    if not path.startswith("/"):
+        return RELATIVE
+    if ".." in path.split("/"):
+        return "contains '..'"
+    return "is the root directory" if clean(path) == "/" else ""

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import Final, TypeAlias
 
 from nri_inject.text.words import quoted
+
+Value: TypeAlias = bool | int | float | str | list["Value"] | dict[str, "Value"] | None
+"""What a text means."""
+Path: TypeAlias = tuple[str | int, ...]
+"""The keys and indexes that lead to a value in it."""
 
 
 def as_text(value: bool | int | str) -> str:

@@ -47,10 +47,10 @@ from nri_inject.text.words import quoted
 from nri_inject.text.yamlevents import YamlError as YamlError
 from nri_inject.text.yamlevents import YamlEvent, fault, node
 from nri_inject.text.yamlevents import events as events_of
+from nri_inject.text.yamlscalars import Path as Path
+from nri_inject.text.yamlscalars import Value as Value
 from nri_inject.text.yamlscalars import as_text, resolve
 
-Value: TypeAlias = bool | int | float | str | list["Value"] | dict[str, "Value"] | None
-Path: TypeAlias = tuple[str | int, ...]
 Position: TypeAlias = tuple[int, int]
 
 

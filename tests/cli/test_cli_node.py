@@ -17,6 +17,7 @@ import pytest
 from nri_inject.policy.source import Standing
 from nri_inject.service.health.state import Missed, State, document, when
 from nri_inject.service.health.status import StatusSocket
+from nri_inject.version import VERSION
 
 pytestmark = pytest.mark.slow
 
@@ -177,6 +178,14 @@ def test_status_counts_the_workers_that_were_replaced(tmp_path: Path) -> None:
     assert line == "  workers     2 died or hung, and were replaced"
 
 
+def test_status_says_why_an_upgrade_failed(tmp_path: Path) -> None:
+    state = State("20", "a", 7, upgrades=3, upgrade_error="it does not start")
+    said = document(state, "synchronized", launched=False)
+    assert said["upgrades"] == {"count": 3, "error": "it does not start"}
+    line = served(tmp_path, said)[1].splitlines()[1]
+    assert line == f"  upgrade     failed, version {VERSION} goes on: it does not start"
+
+
 def test_status_of_hostile_names_stays_on_its_lines(tmp_path: Path) -> None:
     name = "a\nb\x1b[2J\u202e"
     state = State("20", "a", 7, runtime=name, config_error=name)
@@ -190,7 +199,8 @@ def test_status_of_hostile_names_stays_on_its_lines(tmp_path: Path) -> None:
 
 def test_status_of_a_plugin_from_before_an_upgrade_is_shown(tmp_path: Path) -> None:
     said = document(State("20", "a", 7), "synchronized", launched=False)
-    del said["uncompared"], said["notes"], said["drifted"], said["worker"]
+    for key in ("uncompared", "notes", "drifted", "worker", "upgrades"):
+        del said[key]
     status, output, _ = served(tmp_path, said)
     assert (status, output.splitlines()[-1]) == (0, "  missed      0 of 0 that were running")
 

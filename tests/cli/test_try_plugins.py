@@ -34,6 +34,22 @@ def test_a_foreign_plugin_is_named_by_its_path(
     )
 
 
+def test_a_script_that_looks_for_its_interpreter_finds_ours_and_is_warned_of(
+    tmp_path: Path, attempt: Try
+) -> None:
+    """As the examples do; a runtime sets no PATH, so /usr/bin/python3 would be found there."""
+    mine = Path(foreign(tmp_path, "42-mine", SETS_ENV))
+    mine.write_text(mine.read_text().replace(f"#!{sys.executable}", "#!/usr/bin/env python3", 1))
+    pod = file(tmp_path, "pod.yaml", SYSCTL)
+    status, output, errors = attempt("--plugin", str(mine), "--format", "json", pod)
+    assert (status, lines(output)[0]["adjust"]) == (0, {"env": [{"key": "BY", "value": "web"}]})
+    assert errors.splitlines()[0] == (
+        f"Warning: plugin {mine}: its first line looks for the interpreter on PATH, which a runtime"
+        " does not set; write an absolute path there before a runtime launches it, as in"
+        f" #!{sys.executable}"
+    )
+
+
 def test_it_works_beside_the_suite_and_the_text_tells_them_apart(
     tmp_path: Path, attempt: Try
 ) -> None:
@@ -196,3 +212,5 @@ def test_a_name_that_is_no_plugin_is_2(tmp_path: Path, attempt: Try) -> None:
     assert (status, output) == (2, "")
     assert errors.startswith("Error: plugin 'gpu' is not in the suite (")
     assert errors.endswith("; for an executable write a path, as in ./10-name\n")
+    _, _, errors = attempt("--plugin", "device-injetor", file(tmp_path, "pod.yaml", SYSCTL))
+    assert errors.endswith("; did you mean 'device-injector'?\n")

@@ -17,7 +17,6 @@ class External:
     """A plugin command that connects to a runtime's socket by itself."""
 
     def __init__(self, command: str, daemon: Daemon, log_path: Path, *options: str) -> None:
-        program, *words = command.split()
         self._log_path = log_path
         program, *words = command.split()
         with log_path.open("wb") as log:

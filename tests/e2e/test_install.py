@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class Host:
     def __init__(self, daemon: Containerd, program: Path) -> None:
         self.daemon = daemon
         self.root = daemon.root
-        self._program = program
+        self.program = program
         for library in hostroot.libraries([program, *program.parent.rglob("*.so*")]):
             if not library.is_relative_to(program.parent):
                 hostroot.copy_library(library, self.root)  # the C library's own, and zlib
@@ -55,7 +56,7 @@ class Host:
     def nri_inject(self, command: str, *arguments: str) -> tuple[int, Any]:
         """Run a command of the build without an environment; return its status and answer."""
         done = subprocess.run(
-            [self._program, command, *arguments, "--root", self.root, "--format", "json"],
+            [self.program, command, *arguments, "--root", self.root, "--format", "json"],
             env={},
             capture_output=True,
             text=True,
@@ -65,14 +66,15 @@ class Host:
         return done.returncode, json.loads(done.stdout)
 
     def inside(self, *command: str) -> str:
-        """Run a command with the host's root as its own."""
+        """Run a command with the host's root as its own; return what it prints."""
         done = subprocess.run(
             ["/usr/sbin/chroot", self.root, *command],
             env={},
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
+        assert done.stderr == ""
         return done.stdout
 
 
@@ -172,9 +174,31 @@ def test_a_launched_plugin_has_a_log_with_the_audit_in_it(
     with pytest.raises(CriError, match="a newer version of the policy is not in force"):
         host.daemon.cri.run(pod, "main")
     said = json.loads(host.inside("/usr/local/bin/nri-inject", "status", "--format", "json"))
-    assert "/etc/nri-inject/policy.yaml: line " in said["plugins"][0]["config_error"]
+    assert "/etc/nri-inject/policy.yaml: line " in said["plugins"][0]["policy"]["error"]
     host.daemon.cri.remove_all()
     host.daemon.stop()
     _, answer = host.nri_inject("uninstall")
     kept = {row["path"] for row in answer["changes"] if row["what"] == "kept"}
     assert kept == {"/var/log/nri-inject", "/etc/nri-inject/policy.yaml"}
+
+
+def test_a_launched_plugin_becomes_another_build_without_a_restart(
+    new_containerd: NewContainerd, build: Path, tmp_path: Path
+) -> None:
+    host = prepared(new_containerd, build)
+    host.nri_inject("install")
+    host.daemon.start()
+    folder = tmp_path / "newer"
+    shutil.copytree(build.parent, folder, symlinks=True)
+    (folder / "note").write_text("another build\n")
+    host.program = folder / build.name
+    _, answer = host.nri_inject("install")
+    assert answer["next"][0].endswith("nri-inject upgrade")
+    (release,) = [row["path"] for row in answer["changes"] if row["what"] == "new"]
+    said = json.loads(host.inside("/usr/local/bin/nri-inject", "upgrade", "--format", "json"))
+    (row,) = said["plugins"]
+    assert (row["plugin"], row["error"]) == ("20-nri-inject", "")
+    assert release in str(Path(f"/proc/{row['pid']}/exe").readlink())
+    pod = host.daemon.cri.run_pod("newer", annotations={DEVICES: "- path: /dev/full"})
+    container = host.daemon.cri.run(pod, "main")
+    assert host.daemon.cri.exec(container, "stat", "-c", "%t:%T", "/dev/full").stdout == "1:7\n"

@@ -7,9 +7,11 @@ docs/pin-cpus.md has two CPUs.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -19,6 +21,8 @@ import pytest
 import yaml
 from support.pages import ROOT, blocks, commands
 
+from nri_inject.cli.completion import PLACES
+from nri_inject.cli.manual import PLACE
 from nri_inject.plugins.resource_assigner import topology
 
 from .daemon import Daemon
@@ -27,8 +31,8 @@ from .poll import until
 
 
 def shown(page: str, program: str) -> tuple[str, str]:
-    """Return the one command of a page that has an output, without its pipe, and the output."""
-    (found,) = (
+    """Return the first such command of a page, without its pipe, and its output."""
+    found = next(
         command
         for block in blocks(ROOT / "docs" / page)
         if block.language == "console"
@@ -146,17 +150,32 @@ def test_pin_cpus(runtime: Daemon, start: Start, tmp_path: Path) -> None:
 
 
 def test_install(build: Path, tmp_path: Path) -> None:
-    """On a host with containerd 1.7, whose configuration says nothing of NRI."""
-    for directory in ("etc/containerd", "opt", "usr/local/bin", "var/lib"):
-        (tmp_path / directory).mkdir(parents=True)
+    """On a host with containerd 1.7, whose configuration says nothing of NRI.
+
+    `nri-inject` is on PATH, as after an installation into /usr/local/bin.
+    """
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    places = [*PLACES.values(), PLACE]
+    shared = [str(Path(place).parent).lstrip("/") for place in places]
+    for directory in ("etc/containerd", "opt", "usr/local/bin", "var/lib", "var/log", *shared):
+        (tmp_path / directory).mkdir(parents=True, exist_ok=True)
     (tmp_path / "etc/containerd/config.toml").write_text("version = 2\n")
     for command in ("install", "uninstall"):
         _, output = shown("install.md", f"nri-inject {command}")
         done = subprocess.run(
-            [build, command, "--root", tmp_path], capture_output=True, text=True, check=False
+            [build, command, "--root", tmp_path],
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.stderr == ""
-        assert without_release(done.stdout) == without_release(output)
+        assert without_release(of_nri_inject(done.stdout)) == without_release(output)
+
+
+def of_nri_inject(text: str) -> str:
+    """Return an output without the links and manual pages of the other programs."""
+    return re.sub(r".*/(?:bin|man1)/nri-(?!inject(?:\.1)?\n).*\n", "", text)
 
 
 def without_release(text: str) -> str:

@@ -16,7 +16,6 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,21 +25,15 @@ import pytest
 from nri_inject.service.health import status
 
 from .conftest import NewRuntime
+from .creations import CLIENTS, CREATED, FUSE, POD, ROUNDS, Creation, running
 from .cri import CriError
 from .daemon import Daemon
 from .plugin import External, install
 from .poll import until
 
 COMMAND = "nri-device-injector"
-ROUNDS = int(os.environ.get("NRI_E2E_ROUNDS", "2"))
-CREATED = 70  # containers in a round, at RATE a second as far as the machine can
-RATE = 20
 KILLS = 7  # in a round: by turns at once, and while a request waits for a stopped worker
 STOPS = 1  # in a round: stopped and not killed by the test
-CLIENTS = 6
-POD = "shop"
-CHECK = ("sh", "-c", "test -c /dev/fuse")
-FUSE = {"devices.noderesource.dev/pod": "- path: /dev/fuse\n"}
 
 _LIBC = ctypes.CDLL(None)
 _PIDFD_GETFD = 438  # pidfd_getfd(2), of Linux 5.6
@@ -84,40 +77,6 @@ def _unread(descriptor: int) -> int:
     except OSError:  # a socket that listens
         return 0
     return int.from_bytes(answer, sys.byteorder)
-
-
-@dataclass
-class Creation:
-    """Containers of one pod, created at a rate by several clients, each looked into."""
-
-    daemon: Daemon
-    pod: str
-    seconds: dict[str, float] = field(default_factory=dict)
-    without: list[str] = field(default_factory=list)
-    began: float = 0.0
-    ended: float = 0.0
-
-    def run(self, count: int) -> None:
-        """Create them all."""
-        self.began = time.monotonic()
-        with ThreadPoolExecutor(CLIENTS) as clients:
-            for _ in clients.map(self._create, range(count)):
-                pass
-        self.ended = time.monotonic()
-
-    def _create(self, number: int) -> None:
-        due = self.began + number / RATE
-        time.sleep(max(due - time.monotonic(), 0))
-        name = f"c{number}"
-        cri = self.daemon.cri
-        begun = time.monotonic()
-        container = cri.create(self.pod, name, command=CHECK)
-        self.seconds[name] = time.monotonic() - begun
-        cri.start(container)
-        ended = until(lambda: cri.status(container).finished_at and cri.status(container), name)
-        if ended.exit_code != 0:
-            self.without.append(name)
-        cri.remove_container(container)
 
 
 @dataclass
@@ -227,9 +186,9 @@ def test_each_container_has_its_device_however_often_the_worker_of_a_launched_pl
     install(COMMAND, daemon, "10-device-injector", "policy: unrestricted\n")
     daemon.start()
     program = str(daemon.plugin_dir / "10-device-injector")
-    (parent,) = [pid for pid in _running(program) if child_of(pid)]
+    (parent,) = [pid for pid in running(program) if child_of(pid)]
     troubled(daemon, parent)
-    assert parent in _running(program)
+    assert parent in running(program)
 
 
 def test_a_worker_that_hangs_at_a_request_twice_fails_it_and_the_node_goes_on(
@@ -257,15 +216,3 @@ def test_a_worker_that_hangs_at_a_request_twice_fails_it_and_the_node_goes_on(
     )
     container = runtime.cri.run(pod, "lucky")
     assert runtime.cri.exec(container, "test", "-c", "/dev/fuse").exit_code == 0
-
-
-def _running(program: str) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if program.encode() in arguments:
-            found.append(int(entry.name))
-    return found

@@ -88,6 +88,30 @@ def test_the_plan_ends_with_the_plugin_when_all_it_needs_is_there(host: Path) ->
     ]
 
 
+def test_shared_texts_come_with_the_programs_and_go_with_them(host: Path, build: Build) -> None:
+    page = "/usr/local/share/man/man1/nri-inject.1"
+    planned = install.plan(node(host), build, [SUITE], shared={page: "a"})
+    paths = [step.path for step in planned]
+    assert paths[2:4] == ["/usr/local/bin/nri-inject", page]
+    before = tree(host)
+    install.install(str(host), planned)
+    assert (host / page.lstrip("/")).read_text() == "a"
+    changed = install.plan(node(host), build, [SUITE], shared={page: "b"})
+    assert what(install.install(str(host), changed))[page] == "changed"
+    install.uninstall(str(host), purge=True)
+    assert tree(host) == before
+
+
+def test_a_page_of_somebody_else_stays(host: Path, build: Build) -> None:
+    page = "/usr/local/share/man/man1/nri-inject.1"
+    (host / page.lstrip("/")).parent.mkdir(parents=True)
+    (host / page.lstrip("/")).write_text("mine")
+    planned = install.plan(node(host), build, [SUITE], shared={page: "ours"})
+    assert what(install.install(str(host), planned))[page] == "kept"
+    install.uninstall(str(host), purge=True)
+    assert (host / page.lstrip("/")).read_text() == "mine"
+
+
 def test_scripts_of_this_python_are_linked_to_where_they_are(host: Path) -> None:
     last = steps(host, Build("/venv/bin"), Program("nri-device-injector", "11", "device-injector"))[
         -1

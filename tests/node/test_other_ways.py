@@ -21,6 +21,7 @@ DEVICES = Program("nri-device-injector", "10", "device-injector")
 DEVICES_LATER = Program("nri-device-injector", "15", "device-injector")
 HOOKS = Program("nri-hook-injector", "30", "hook-injector")
 LOGGER = Program("nri-logger", "00", "logger")
+SYSTEMD_UPGRADE = "systemctl reload-or-restart nri-inject.service"
 ALL = [SUITE, DEVICES, DEVICES_LATER, HOOKS, LOGGER]
 
 
@@ -113,6 +114,48 @@ def test_a_launched_plugin_takes_the_place_of_the_service(host: Path, build: Bui
         "systemctl stop nri-inject.service",
         "systemctl daemon-reload",
         "restart containerd",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("systemd", "todo"),
+    [(False, "/usr/local/bin/nri-inject upgrade"), (True, SYSTEMD_UPGRADE)],
+)
+def test_a_running_plugin_takes_another_build_without_a_restart(
+    host: Path, build: Build, systemd: bool, todo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    installed(host, build, SUITE, systemd=systemd)
+    folder = Path(build.folder)
+    (folder / "nri-inject").write_text("#!/bin/sh\n# a newer one\n")
+    newer = Build(str(folder), install.release_of(folder, "1.1"))
+    changes = installed(host, newer, SUITE, systemd=systemd)
+    assert [change.path.rpartition("/")[2] for change in changes if change.what != "same"] == [
+        newer.release,
+        "current",
+    ]
+    assert _starting(node(host), changes, systemd=systemd) == [todo]
+
+
+def test_a_launched_plugin_with_another_configuration_needs_a_restart(
+    host: Path, build: Build
+) -> None:
+    installed(host, build, SUITE)
+    (host / "etc/nri/conf.d/20-nri-inject.conf").unlink()
+    changes = installed(host, build, SUITE)
+    assert _starting(node(host), changes, systemd=False) == ["restart containerd"]
+
+
+def test_a_service_with_another_unit_reads_it_and_goes_on(host: Path, build: Build) -> None:
+    installed(host, build, SUITE, systemd=True)
+    (host / "etc/systemd/system/nri-inject.service").unlink()
+    changes = [
+        PathChange("changed" if change.what == "new" else change.what, change.path)
+        for change in installed(host, build, SUITE, systemd=True)
+    ]
+    assert _starting(node(host), changes, systemd=True) == [
+        "systemctl daemon-reload",
+        SYSTEMD_UPGRADE,
     ]
 
 

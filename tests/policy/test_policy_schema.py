@@ -12,7 +12,8 @@ import yaml
 from nri_inject import api
 from nri_inject.errors import ConfigError
 from nri_inject.policy import document
-from nri_inject.policy.kinds import LIMITS, READERS
+from nri_inject.policy.kinds import READERS
+from nri_inject.text.names import LIMITS
 
 SCHEMA = json.loads(files("nri_inject.policy").joinpath("schema.json").read_text("utf-8"))
 

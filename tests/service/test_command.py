@@ -291,12 +291,12 @@ def test_a_variable_that_cannot_be_is_2_as_well(variable: str, sentence: str) ->
     assert (status, messages(log)) == (2, [sentence])
 
 
-def test_a_broken_configuration_is_2(tmp_path: Path) -> None:
+def test_a_broken_configuration_is_1(tmp_path: Path) -> None:
     file = tmp_path / "nri.yaml"
     file.write_text("polcy: unrestricted\n")
     status, _, log = ended("--config", str(file))
     assert (status, messages(log)) == (
-        2,
+        1,
         [f"{file}: unknown key 'polcy'; did you mean 'policy'?"],
     )
 

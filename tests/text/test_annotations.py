@@ -3,7 +3,13 @@
 import pytest
 
 from nri_inject import api
-from nri_inject.text.annotations import candidates, container_name, find, where
+from nri_inject.text.annotations import (
+    candidates,
+    container_name,
+    effective_annotation,
+    find,
+    where,
+)
 
 KEYS = ("new/container.c", "old/container.c", "new/pod", "old/pod", "new", "old")
 
@@ -28,6 +34,15 @@ def test_keys_of_other_containers_are_not_found() -> None:
 
 def test_an_empty_name_has_the_key_that_ends_in_a_dot() -> None:
     assert find({"new/container.": "x"}, "new", "old", "") == ("new/container.", "x")
+
+
+def test_the_effective_annotation_is_that_of_the_container_then_of_the_pod() -> None:
+    annotations = {"a/lamp/container.main": "", "a/lamp/pod": "on", "a/lamp": "off", "a/x": "red"}
+    pod, main = api.Pod(annotations=annotations), api.Container(name="main")
+    assert effective_annotation(pod, main, "a/lamp") == ""
+    assert effective_annotation(pod, api.Container(name="other"), "a/lamp") == "on"
+    assert effective_annotation(pod, main, "a/x") == "red"
+    assert effective_annotation(pod, main, "a/y") is None
 
 
 def test_the_name_of_a_container_is_its_own_or_that_of_its_label() -> None:

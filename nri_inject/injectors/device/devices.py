@@ -12,7 +12,7 @@ from nri_inject import api, capabilities
 from nri_inject.api import Adjustment, Container
 from nri_inject.host import access, user_namespace
 from nri_inject.host.devices.node import is_missing, node_at
-from nri_inject.host.model import DeviceNode, Number
+from nri_inject.host.model import MAX_MAJOR, MAX_MINOR, DeviceNode, Number
 from nri_inject.injectors import habits
 from nri_inject.injectors.host import Host
 from nri_inject.text import modes
@@ -131,11 +131,10 @@ _ACCESS_WORDS: Final = {
     **dict.fromkeys(("write", "readwrite", "read-write", "rwx", "full"), "rw"),
 }
 
-# 12 bits of major and 20 bits of minor: MINORBITS in Linux's kdev_t.h.
 _MORE: Final = (
     Field("type", _device_type),
-    Field("major", _number(integer(0, 2**12 - 1))),
-    Field("minor", _number(integer(0, 2**20 - 1))),
+    Field("major", _number(integer(0, MAX_MAJOR))),
+    Field("minor", _number(integer(0, MAX_MINOR))),
     Field("file_mode", _mode),
     Field("uid", _owner_id("uid", "user")),
     Field("gid", _owner_id("gid", "group")),

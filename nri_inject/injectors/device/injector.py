@@ -28,10 +28,11 @@ from nri_inject.injectors.device.linux import (
 )
 from nri_inject.injectors.device.mounts import read_mounts
 from nri_inject.injectors.device.wish import Wish
+from nri_inject.injectors.elsewhere import at_key
 from nri_inject.injectors.host import Host
 from nri_inject.injectors.keys import Adopted, Other
 from nri_inject.injectors.texts import read_text
-from nri_inject.text.annotations import at_key, container_name, find, where
+from nri_inject.text.annotations import container_name, find, where
 from nri_inject.text.fields import Fault, Problem, Reader
 from nri_inject.text.words import plain
 from nri_inject.text.yamltext import Value

@@ -9,7 +9,6 @@ from typing import Final
 from nri_inject import api
 from nri_inject.api import Adjustment, Pod
 from nri_inject.injectors.device.wish import Wish, constant, unique, warned
-from nri_inject.policy.kinds import LIMITS
 from nri_inject.policy.sysctls import normal
 from nri_inject.text.fields import (
     MAX_FAULTS,
@@ -31,7 +30,15 @@ from nri_inject.text.fields import (
     wrong_type,
 )
 from nri_inject.text.flow import advice
-from nri_inject.text.names import interface_fault
+from nri_inject.text.names import (
+    LIMITS,
+    REMOVES,
+    UNLIMITED,
+    interface_fault,
+    is_number_list,
+    limit_type,
+    sysctl_fault,
+)
 from nri_inject.text.words import MAX_EXCERPT, plain, quoted
 from nri_inject.text.yamltext import Value
 
@@ -43,9 +50,7 @@ _UINT64: Final = integer(0, 2**64 - 1)
 def _interface(value: Value) -> str:
     """Read the name of a network interface. One with a leading dash would remove something."""
     name = read_line(value)
-    if name.startswith("-"):
-        raise Fault(f"{quoted(name)} begins with '-', which NRI reads as a removal")
-    if why := interface_fault(name):
+    if why := REMOVES if name.startswith("-") else interface_fault(name):
         raise Fault(f"{quoted(name)} {why}")
     return name
 
@@ -91,8 +96,6 @@ def read_net_devices(value: Value) -> Wish | None:
 
 # --- sysctl -------------------------------------------------------------------------------------
 
-_SYSCTL_KEY: Final = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_.\-/]*")
-
 
 def _sysctl_value(value: Value) -> str:
     if value is None:
@@ -101,11 +104,9 @@ def _sysctl_value(value: Value) -> str:
 
 
 def _check_sysctl_key(key: str) -> None:
-    if key.startswith("-"):
-        raise Fault(f"{quoted(key)} begins with '-', which NRI reads as a removal")
     check_length(key)
-    if not _SYSCTL_KEY.fullmatch(key) or ".." in key:
-        raise Fault(f"{quoted(key)} is not a name that a sysctl can have")
+    if why := sysctl_fault(key):
+        raise Fault(f"{quoted(key)} {why}")
 
 
 def read_sysctl(value: Value) -> Wish | None:
@@ -181,22 +182,12 @@ _IO_PRIORITY: Final = map_of(
     )
 )
 
-# Four digits are enough for each node of Linux (MAX_NUMNODES is 1024).
-_NODE_LIST: Final = re.compile(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*")
-
 
 def _nodes(value: Value) -> str:
     nodes = read_short_line(value)
-    if nodes and not _is_node_list(nodes):
+    if nodes and not is_number_list(nodes):
         raise Fault(f"{quoted(nodes)} is not a list of nodes such as 0-3,7")
     return nodes
-
-
-def _is_node_list(text: str) -> bool:
-    if not _NODE_LIST.fullmatch(text):
-        return False
-    ranges = (part.partition("-") for part in text.split(","))
-    return all(int(first) <= int(last or first) for first, _, last in ranges)
 
 
 _MEMORY_POLICY: Final = map_of(
@@ -232,22 +223,19 @@ def _linux(linux: api.LinuxContainerAdjustment) -> Wish:
 
 # --- ulimits ------------------------------------------------------------------------------------
 
-_UNLIMITED: Final = 2**64 - 1  # RLIM_INFINITY
 _WORDS_FOR_UNLIMITED: Final = frozenset({"unlimited", "infinity", "-1"})
 
 
 def _limit_type(value: Value) -> str:
     text = read_text(value)
-    # Not all letters whose capitals are ASCII are: the dotless i has I.
-    name = text.upper().removeprefix("RLIMIT_")
-    if name not in LIMITS or not text.isascii():
+    if not (found := limit_type(text)):
         raise Fault(not_one_of(text, [f"RLIMIT_{limit}" for limit in LIMITS]))
-    return f"RLIMIT_{name}"
+    return found
 
 
 def _limit(value: Value) -> int:
     if value == -1 or (isinstance(value, str) and value.lower() in _WORDS_FOR_UNLIMITED):
-        raise Fault(f"{described(value)} is not a limit; write {_UNLIMITED} for unlimited")
+        raise Fault(f"{described(value)} is not a limit; write {UNLIMITED} for unlimited")
     return _UINT64(value)
 
 
@@ -333,11 +321,11 @@ def _composed(name: str, limit: Value) -> object | None:
 
 
 def _limit_number(text: str) -> int:
-    return _UNLIMITED if text in _WORDS_FOR_UNLIMITED else int(text)
+    return UNLIMITED if text in _WORDS_FOR_UNLIMITED else int(text)
 
 
 def _unlimited(value: Value) -> Value:
-    return _UNLIMITED if value in (-1, *_WORDS_FOR_UNLIMITED) else value
+    return UNLIMITED if value in (-1, *_WORDS_FOR_UNLIMITED) else value
 
 
 # --- which sysctls a container has for itself ---------------------------------------------------

@@ -19,6 +19,7 @@ from nri_inject.text.fields import (
     read_short_line,
 )
 from nri_inject.text.flow import advice
+from nri_inject.text.names import mount_option_fault
 from nri_inject.text.paths import clean
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
@@ -32,15 +33,10 @@ def _option(value: Value) -> str:
     option = read_short_line(value)
     if not option:
         raise Fault("an option is empty")
-    if option.split() != [option]:
-        # The form in the reference's documentation, one option per line without dashes, is one
-        # text to YAML, and no mount option.
-        raise Fault(f"{quoted(option)} contains white space; an option must not")
-    if "," in option:
-        raise Fault(f"{quoted(option)} contains a comma; list each option as a separate item")
-    if not {*'"\\'}.isdisjoint(option):
-        # The kernel would look for the end of the option elsewhere than the policy does.
-        raise Fault(f"{quoted(option)} contains a quote or a backslash; an option must not")
+    # The form in the reference's documentation, one option per line without dashes, is one text to
+    # YAML, and no mount option.
+    if why := mount_option_fault(option):
+        raise Fault(f"{quoted(option)} {why}")
     return option
 
 

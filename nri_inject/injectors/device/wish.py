@@ -13,7 +13,7 @@ from nri_inject.text.fields import (
     read_short_line,
 )
 from nri_inject.text.glob import MAX_PARTS
-from nri_inject.text.paths import clean
+from nri_inject.text.paths import RELATIVE, container_path_fault
 from nri_inject.text.words import quoted
 from nri_inject.text.yamltext import Value
 
@@ -69,17 +69,12 @@ def container_path(value: Value) -> str:
     path = read_short_line(value)
     if path.count("/") > MAX_PARTS:
         raise Fault(f"{quoted(path)} contains more than {MAX_PARTS} slashes")
-    if path.startswith("-"):
-        raise Fault(f"{quoted(path)} begins with '-', which NRI reads as a removal")
-    check_absolute(path)
-    if ".." in path.split("/"):
-        raise Fault(f"{quoted(path)} contains '..'")
-    if clean(path) == "/":
-        raise Fault(f"{quoted(path)} is the root directory")
+    if why := container_path_fault(path):
+        raise Fault(f"{quoted(path)} {why}")
     return path
 
 
 def check_absolute(path: str) -> None:
     """Raise Fault for a path that is not absolute."""
     if not path.startswith("/"):
-        raise Fault(f"{quoted(path)} is not an absolute path")
+        raise Fault(f"{quoted(path)} {RELATIVE}")

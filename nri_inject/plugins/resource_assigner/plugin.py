@@ -17,7 +17,7 @@ from nri_inject.api import (
     LinuxResources,
     Pod,
 )
-from nri_inject.errors import ConfigError, NriError
+from nri_inject.errors import Faulty, NriError
 from nri_inject.plugin import Plugin
 from nri_inject.plugins.resource_assigner import cpulist, noting, topology
 from nri_inject.plugins.resource_assigner.pools import (
@@ -47,12 +47,12 @@ MAX_PODS: Final = 8 << 20
 
 
 def rules_of(configured: Config) -> CpuRules:
-    """Return the rules of a configuration; ConfigError for an invalid list of CPUs."""
+    """Return the rules of a configuration; Faulty for an invalid list of CPUs."""
     section = configured.resource_assigner
     try:
         reserved = cpulist.read(str(section.reserved))
     except ValueError as error:
-        raise ConfigError(f"resource_assigner: reserved: {error}") from error
+        raise Faulty(f"resource_assigner: reserved: {error}") from error
     return CpuRules(
         reserved=reserved,
         reserved_namespaces=section.reserved_namespaces,

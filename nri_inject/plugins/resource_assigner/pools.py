@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from nri_inject.api import Container, ContainerUpdate, LinuxCPU, LinuxResources, Pod
-from nri_inject.errors import ConfigError, RequestError
+from nri_inject.errors import Faulty, RequestError
 from nri_inject.plugins.resource_assigner import cpulist
 from nri_inject.plugins.resource_assigner.allocate import choose
 from nri_inject.plugins.resource_assigner.cpulist import Cpus
@@ -169,13 +169,13 @@ class Pools:
         """Refuse reserved CPUs that are not there, or that leave nothing to share."""
         unknown = self.rules.reserved - self.topology.all
         if unknown:
-            raise ConfigError(
+            raise Faulty(
                 f"reserved CPUs {cpulist.format_cpu_list(unknown)} are missing, offline or"
                 " isolated;"
                 f" available CPUs: {cpulist.format_cpu_list(self.topology.all)}"
             )
         if not self.topology.all - self.rules.reserved:
-            raise ConfigError("all CPUs are reserved; at least one must stay shared")
+            raise Faulty("all CPUs are reserved; at least one must stay shared")
 
     @cached_property
     def shared(self) -> Cpus:

@@ -7,15 +7,23 @@ import mmap
 import os
 import struct
 import time
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Self
 
+from nri_inject.errors import NriError
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.state import Missed, State
+
+MAX_FAULT: Final = 2000
+"""How many bytes of the reason why an upgrade failed are kept."""
 
 _COUNTS: Final = ("asked", "changed", "failed", "denied", "late")
 _PACKED: Final = struct.Struct("=5Q")
 _MOMENT: Final = struct.Struct("=d")
+_UPGRADES: Final = struct.Struct(f"=QH{MAX_FAULT}s")
+_AT_UPGRADES: Final = 1024  # in the page
 _FOUND: Final = ("missed", "drifted")
 _COMPARED: Final = ("compared", "uncompared", "to_compare", "synchronized")
 
@@ -27,7 +35,8 @@ class Life:
     `pid` and `started` are those of the process that a service manager knows; `failures` counts the
     workers that another one had to replace. A worker that `resumes` has taken over within a
     connection: what exists has been told to one before it, which has left `notes`. `page` is what
-    all processes share of each request: the counts, and when the connection's holder saw none.
+    all processes share of each request: the counts, and when the connection's holder saw none. The
+    holder counts the upgrades there.
     """
 
     pid: int = field(default_factory=os.getpid)
@@ -36,6 +45,42 @@ class Life:
     resumes: bool = False
     notes: Notes | None = None
     page: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, mmap.PAGESIZE))
+
+    def saved(self) -> dict[str, Any]:
+        """Return the life for the version that takes the place of this one, as values of JSON."""
+        notes = b"" if self.notes is None else self.notes.saved()
+        return {
+            "started": self.started,
+            "counts": _PACKED.unpack_from(self.page),
+            "upgrades": self.upgrades()[0],
+            "notes": b64encode(notes).decode(),
+        }
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any]) -> Self:
+        """Return a life that goes on; NriError for what is none."""
+        notes = Notes()
+        try:
+            life = cls(started=float(saved["started"]), notes=notes)
+            _PACKED.pack_into(life.page, 0, *saved["counts"])
+            _UPGRADES.pack_into(life.page, _AT_UPGRADES, saved["upgrades"], 0, b"")
+            notes.restore(b64decode(saved["notes"], validate=True))
+        except (KeyError, TypeError, ValueError, struct.error) as error:
+            raise NriError(
+                f"cannot read the counts and notes of another version: {error}"
+            ) from error
+        return life
+
+    def upgraded(self, fault: str) -> None:
+        """Count an upgrade, and note why it failed, if it did."""
+        text = fault.encode()[:MAX_FAULT]
+        count = self.upgrades()[0] + 1
+        _UPGRADES.pack_into(self.page, _AT_UPGRADES, count, len(text), text)
+
+    def upgrades(self) -> tuple[int, str]:
+        """Return how many upgrades there have been, and why the last one failed, if it did."""
+        count, length, text = _UPGRADES.unpack_from(self.page, _AT_UPGRADES)
+        return count, text[:length].decode(errors="replace")
 
     def state(self, index: str, name: str) -> State:
         """Return the state that a worker begins with."""

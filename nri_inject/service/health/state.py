@@ -118,7 +118,9 @@ class State:
     the plugin cannot see of the node. `no_answer` says what becomes of a request that the plugin
     does not answer: it fails, or passes over the plugin as its failure policy says, or although the
     policy is to fail, which the runtime ignores; empty before Configure. `worker` is the process
-    that answers, and `failures` counts those before it that died or hung.
+    that answers, and `failures` counts those before it that died or hung. `upgrades` counts the
+    upgrades in place, failed ones included, and `upgrade_error` says why the last one failed;
+    None for a process that has no worker, and so no upgrades.
     """
 
     index: str
@@ -126,6 +128,8 @@ class State:
     pid: int
     worker: int = 0
     failures: int = 0
+    upgrades: int | None = None
+    upgrade_error: str = ""
     started: float = field(default_factory=time.time)
     runtime: str = ""
     no_answer: Literal["", "fails", "passes", "ignored"] = ""
@@ -165,6 +169,7 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
         "version": VERSION,
         "pid": state.pid,
         "worker": {"pid": state.worker or state.pid, "failures": state.failures},
+        "upgrades": None if state.upgrades is None else _upgrades(state),
         "phase": phase,
         "ready": is_asked and is_current,
         "launched": launched,
@@ -189,6 +194,10 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
         "policy": None if state.policy is None else _policy(state.policy),
         "notes": [shortened(note, MAX_NOTE) for note in state.notes[:MAX_NOTES]],
     }
+
+
+def _upgrades(state: State) -> dict[str, Any]:
+    return {"count": state.upgrades, "error": shortened(state.upgrade_error, MAX_ERROR)}
 
 
 def _policy(standing: Standing) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def is_alive(path: str) -> bool:
 
 @contextlib.contextmanager
 def _connected(path: str) -> Iterator[socket.socket]:
-    """Connect, and let each step take PATIENCE.
+    """Connect, and let each step take CLIENT_TIMEOUT.
 
     Python's own timeout would not do: with it, connecting fails at once while the backlog is full
     (unix(7), EAGAIN), and a busy plugin would pass for a dead one.

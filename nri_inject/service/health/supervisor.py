@@ -140,6 +140,10 @@ class Supervisor:
 
             self._watch(metrics.Endpoint(self._metrics_address, self.document, stub))
 
+    def reconfigure(self, configured: Config) -> None:
+        """Put a configuration in force that no runtime has asked for; ConfigError if it is bad."""
+        self._service.reconfigure(configured)
+
     def close(self) -> None:
         """Say good-bye, and give everything back."""
         if os.getpid() == self.state.pid:  # a worker may end while its parent goes on
@@ -153,6 +157,8 @@ class Supervisor:
             self.state.policy = self._service.policy_standing
         if isinstance(self._service, Noting):
             self.state.notes = self._service.notes
+        if self._life.notes is not None:
+            self.state.upgrades, self.state.upgrade_error = self._life.upgrades()
         if self._stub is None:
             return document(self.state, "disconnected", launched=False)
         return document(self.state, self._stub.phase, launched=self._stub.launched)

@@ -1,11 +1,12 @@
-"""One connection to the runtime, the socket of the worker that serves it now, and their bytes."""
+"""The connections to the runtime, the sockets of the worker that serves them, and their bytes."""
 
 from __future__ import annotations
 
 import logging
 import socket
 import time
-from typing import Final, Protocol
+from collections.abc import Iterable
+from typing import Any, Final, Protocol
 
 from nri_inject.errors import ProtocolError
 from nri_inject.service.parent.relay import Relay
@@ -40,25 +41,46 @@ class LinkOwner(Protocol):
 class Link:
     """Move bytes between two sockets and a relay; the runtime is read whatever the worker does."""
 
-    def __init__(self, title: str, loop: Loop, owner: LinkOwner) -> None:
-        self.relay = Relay(title)
+    def __init__(self, relay: Relay, loop: Loop, owner: LinkOwner) -> None:
+        self.relay = relay
         self._loop = loop
         self._owner = owner
         self._runtime: socket.socket | None = None
         self._worker: socket.socket | None = None
         self._runtime_is_full = self._worker_is_full = self._is_paused = False
+        self._is_held = False
 
     @property
     def has_worker(self) -> bool:
         """Whether a worker has the other end."""
         return self._worker is not None
 
-    def attach_runtime(self, connection: socket.socket) -> None:
-        """Talk to the runtime on this connection."""
+    @property
+    def runtime(self) -> socket.socket | None:
+        """The connection to the runtime."""
+        return self._runtime
+
+    def attach_runtime(self, connection: socket.socket, since: float | None = None) -> None:
+        """Talk to the runtime on this connection; what it has sent so far came at `since`."""
         connection.setblocking(False)
         self._runtime = connection
         self._loop.add(connection.fileno(), self._runtime_ready)
+        if since is not None:
+            self._read_runtime(since)
         self.flush()
+
+    def hold(self) -> None:
+        """Leave what the runtime sends from now on to the kernel, and send it nothing."""
+        if self._runtime is not None and not self._is_held:
+            self._is_held = True
+            self._loop.remove(self._runtime.fileno())
+
+    def release(self) -> None:
+        """Go on after `hold`."""
+        if self._runtime is not None and self._is_held:
+            self._is_held = self._runtime_is_full = False
+            self._loop.add(self._runtime.fileno(), self._runtime_ready)
+            self.flush()
 
     def attach_worker(self, connection: socket.socket) -> None:
         """Give a new worker what the runtime has told, and what waits."""
@@ -88,12 +110,16 @@ class Link:
             except OSError:
                 return  # it has gone
 
-    def close(self, drain_timeout: float) -> None:
-        """Send the runtime the rest, whole, if it reads soon; then close its connection."""
-        until = time.monotonic() + drain_timeout
-        while self._runtime and self.relay.for_runtime and (left := until - time.monotonic()) > 0:
+    def drain(self, seconds: float) -> None:
+        """Send the runtime the rest, whole, if it reads soon."""
+        queue, until = self.relay.for_runtime, time.monotonic() + seconds
+        while self._runtime and queue and (left := until - time.monotonic()) > 0:
             wait_for_room(self._runtime, left)
-            self.flush()
+            send(self._runtime, queue)
+
+    def close(self, drain_timeout: float) -> None:
+        """Send the runtime the rest, and close its connection."""
+        self.drain(drain_timeout)
         self._detach_runtime()
 
     def close_copies(self) -> None:
@@ -104,7 +130,7 @@ class Link:
     def flush(self) -> None:
         """Send what the sockets take; wait for room where something is left."""
         relay = self.relay
-        if self._runtime is not None and relay.for_runtime:
+        if self._runtime is not None and relay.for_runtime and not self._is_held:
             is_full = not send(self._runtime, relay.for_runtime)
             if is_full != self._runtime_is_full:
                 self._runtime_is_full = is_full
@@ -124,9 +150,12 @@ class Link:
 
     def _runtime_ready(self) -> None:
         self._owner.runtime_has_data()
+        self._read_runtime(time.monotonic())
+
+    def _read_runtime(self, now: float) -> None:
         data, has_ended = _received_all(self._runtime)
         if data or has_ended:
-            if has_ended or not self._is_taken(data):
+            if has_ended or not self._is_taken(data, now):
                 self._detach_runtime()
                 self.relay.for_runtime.clear()
                 self._owner.runtime_ended()
@@ -135,9 +164,9 @@ class Link:
                 self._owner.worker_is_missing()
         self.flush()
 
-    def _is_taken(self, data: bytes) -> bool:
+    def _is_taken(self, data: bytes, now: float) -> bool:
         try:
-            self.relay.from_runtime(data, time.monotonic())
+            self.relay.from_runtime(data, now)
         except ProtocolError as error:
             say(logging.ERROR, str(error))
             return False
@@ -165,6 +194,54 @@ class Link:
             self._loop.remove(self._runtime.fileno())
             self._runtime.close()
             self._runtime = None
+
+
+class Links(list[Link]):
+    """The connections of a process to its runtime; `is_launched` if the runtime has made them."""
+
+    def __init__(self, links: Iterable[Link], *, is_launched: bool) -> None:
+        super().__init__(links)
+        self._is_launched = is_launched
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a runtime."""
+        return all(link.runtime is not None for link in self)
+
+    @property
+    def is_synchronized(self) -> bool:
+        """Whether the handshake is over. Runtimes before NRI 0.7 configure what they launch."""
+        relays = [link.relay for link in self]
+        return all(r.synchronized or (self._is_launched and r.configured) for r in relays)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a request waits for its answer."""
+        return any(link.relay.waits for link in self)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no request waits and no handshake is going on."""
+        if not self.is_connected:
+            return not self._is_launched
+        return self.is_synchronized and all(link.relay.is_quiet for link in self)
+
+    @property
+    def timeout(self) -> float:
+        """How long the runtime waits for an answer, in seconds, as far as it has said so."""
+        return min(link.relay.timeout for link in self)
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether there is a runtime, and the handshake is over."""
+        return self.is_connected and self.is_synchronized
+
+    def saved(self) -> tuple[list[dict[str, Any]], list[socket.socket]]:
+        """Return what another process needs to go on: the relays and the connections."""
+        if not self.is_serving:
+            return [], []
+        connections = [link.runtime for link in self if link.runtime is not None]
+        return [link.relay.saved() for link in self], connections
 
 
 def _received_all(connection: socket.socket | None) -> tuple[bytes, bool]:

@@ -58,6 +58,11 @@ class Splitter:
         self._decoders = {PLUGIN_CHANNEL: ttrpc.Decoder(), RUNTIME_CHANNEL: ttrpc.Decoder()}
         self._is_idle = True
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the next byte begins a message."""
+        return self._is_idle
+
     def receive(self, data: bytes) -> list[WholeMessage]:
         """Return the messages that `data` completes. Raises ProtocolError for a broken frame."""
         if self._is_idle and (whole := _whole(data)):

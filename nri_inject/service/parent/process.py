@@ -1,7 +1,7 @@
 """The parent as a process: it forks workers, waits for them and for the runtime, and moves bytes.
 
-It imports nothing after the first fork, opens no file, and writes to the log only where that does
-not wait. What it decides is in `relay`.
+It imports nothing after the first fork, opens no file of a disk, and writes to the log only where
+that does not wait. What it decides is in `relay`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,26 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from nri_inject.service.base import CRASHED, FAILED, LOST, MISUSED
+from nri_inject.service.base import CRASHED, FAILED, FAULTY, LOST, MISUSED, status_outside
 from nri_inject.service.health.systemd import notify, watchdog_pause
-from nri_inject.service.parent.link import Link
+from nri_inject.service.parent.handover import Handover
+from nri_inject.service.parent.link import Link, Links
+from nri_inject.service.parent.relay import Relay
 from nri_inject.service.parent.system import (
+    adopted,
     be_the_first_to_go,
     die_with_parent,
+    ended_within,
     say,
     status_of,
     words,
 )
+from nri_inject.service.parent.trial import UPGRADE
+from nri_inject.service.parent.upgrade import Upgrades
 from nri_inject.stub.dial import APPEARED_PAUSE, Appearance, dial, pauses
 from nri_inject.stub.limits import DEFAULT_LIMITS, Limits
 from nri_inject.stub.loop import Loop
@@ -41,6 +47,7 @@ _BURIAL: Final = 0.01  # seconds for the kernel to end a process that has closed
 _TIMES: Final = ("restart", "look", "handshake", "ping")
 _TICK: Final = 0.02  # seconds between two looks at the clock while a request waits
 _LOOK: Final = 0.01  # seconds between two looks at a worker that is about to end
+_MAX_ENDING: Final = 0.5  # seconds in which a worker must end before an upgrade: requests wait
 _SHORT_LIFE: Final = 1.0  # seconds; a worker that lives no longer is not replaced at once for ever
 _FIRST_DELAY: Final = 0.05
 _MAX_DELAY: Final = 10.0
@@ -56,13 +63,20 @@ class WorkerProgram(Protocol):
         the workers so far that died or hung.
         """
 
+    def saved(self) -> Mapping[str, Any]:
+        """Return what workers share, as values of JSON."""
+
+    def upgraded(self, fault: str) -> None:
+        """Note the end of an upgrade, and why it failed, if it did."""
+
 
 class Parent:
     """Hold `count` connections to a runtime, and keep a worker that serves them.
 
     `given` is the connection of a runtime that launched us; without it `socket_path` is dialled,
     again whenever the connection is lost. Before requests are read, `note_quiet` gets the moment at
-    which there were none. `run` returns the exit status of the process.
+    which there were none. `handed` is what another version has left, and `relays` are its
+    conversations. `run` returns the exit status of the process.
     """
 
     def __init__(
@@ -75,6 +89,8 @@ class Parent:
         count: int = 1,
         limits: Limits = DEFAULT_LIMITS,
         note_quiet: Callable[[float], object] = bool,
+        handed: Handover | None = None,
+        relays: Sequence[Relay] = (),
     ) -> None:
         self._work = work
         self._title = title
@@ -86,13 +102,19 @@ class Parent:
         self._pauses = pauses(limits.first_pause, limits.max_pause)
         self._appearance: Appearance | None = None
         self._loop = Loop(on_wake=lambda: None)
-        self._links: list[Link] = []
+        self.links = Links((), is_launched=given is not None)
         self._pid = 0
         self._status: int | None = None
         self._failures = 0
         self._is_over = False
         self._has_served = False
         self._unburied: list[int] = []
+        self._upgrades = Upgrades(self._loop, self)
+        self._handed = handed
+        self._relays = relays
+        if handed is not None:
+            self._failures, self._has_served = handed.failures, handed.has_served
+            self._unburied = list(handed.children)
         self._started = 0.0
         self._short_lives = 0
         self._last_pid = 0
@@ -106,15 +128,17 @@ class Parent:
         """Serve until the runtime, a signal or the worker's own wish ends it."""
         gc.freeze()  # a collection in a worker would copy the pages that all of them share
         try:
-            with self._loop.stopped_by_signals():
+            with self._loop.stopped_by_signals({UPGRADE: self._upgrades.ask}):
+                if self._handed is not None:
+                    say(logging.INFO, f"took over from version {self._handed.program}")
                 if self._given is None:
-                    return self._serve_and_reconnect()
+                    return status_outside(self._serve_and_reconnect())
                 self._begin()
                 self._attach([self._given])
-                status = self._serve()
-                return FAILED if status == LOST else status
+                return status_outside(self._serve())
         finally:
             notify("STOPPING=1")
+            self._upgrades.close()
             self._loop.close()
 
     # --- connections ------------------------------------------------------------------------------
@@ -123,16 +147,20 @@ class Parent:
         reason = ""
         while True:
             self._begin()
-            if sockets := self._dialled(reason):
+            if sockets := self._inherited() or self._dialled(reason):
                 self._attach(sockets)
             status = self._serve()
-            if self._is_synchronized:
+            if self.links.is_synchronized:
                 self._has_served = True
                 self._pauses = pauses(self._limits.first_pause, self._limits.max_pause)
-            is_final = status in (FAILED, MISUSED) and not self._has_served
+            is_final = status in (FAILED, FAULTY, MISUSED) and not self._has_served
             if self._loop.stopping or is_final or (status == 0 and self._wants_to_end):
                 return status
             reason = f"lost the connection to {self._path}"
+
+    def _inherited(self) -> list[socket.socket]:
+        """Return the connections that another version has left, once."""
+        return [] if self._handed is None else list(map(adopted, self._handed.descriptors))
 
     def _dialled(self, reason: str) -> list[socket.socket]:
         """Dial until all connections are made, and return them; none when it is over before.
@@ -155,7 +183,7 @@ class Parent:
     def _await_worker(self) -> None:
         """Wait until the worker has registered: a runtime gives a connection 5 s to do so."""
         while not (self._loop.stopping or self._is_over):
-            if all(link.relay.is_registered for link in self._links):
+            if all(link.relay.is_registered for link in self.links):
                 break
             self._turn(math.inf)
 
@@ -176,7 +204,10 @@ class Parent:
 
     def _begin(self) -> None:
         """Make new relays and a worker that registers with them."""
-        self._links = [Link(self._title, self._loop, self) for _ in range(self._count)]
+        relays = self._relays or [Relay(self._title) for _ in range(self._count)]
+        links = [Link(relay, self._loop, self) for relay in relays]
+        self.links = Links(links, is_launched=self._given is not None)
+        self._relays = ()
         self._status = None
         self._is_over = self._wants_to_end = False
         self._set_time("handshake", math.inf)
@@ -185,8 +216,12 @@ class Parent:
     def _attach(self, sockets: Sequence[socket.socket]) -> None:
         """Let the relays talk to the runtime."""
         self._set_time("handshake", time.monotonic() + self._limits.handshake_timeout)
-        for link, connection in zip(self._links, sockets, strict=True):
-            link.attach_runtime(connection)
+        since = None
+        if self._handed is not None:
+            self._note_quiet(since := self._handed.since)
+            self._handed = None
+        for link, connection in zip(self.links, sockets, strict=True):
+            link.attach_runtime(connection, since)
 
     def _serve(self) -> int:
         """Serve until the end; then end the worker, and return its exit status."""
@@ -197,11 +232,13 @@ class Parent:
     def _turn(self, until: float) -> None:
         """Wait for whatever comes next, at most until then, and act on it."""
         now = time.monotonic()
-        pause = _TICK if self._waits else self._longest_wait
-        until = min(until, self._next_time, now + pause)
+        # The loop's `quiet_until` must say something: it waits for a part of a deadline.
+        pause = _TICK if self.links.waits else self.links.timeout / 4
+        until = min(until, self._next_time, self._upgrades.next_look, now + pause)
         self._loop.turn(max(until - now, 0.0))
         if time.monotonic() >= until:
             self._expire()
+        self._upgrades.advance()
 
     def _set_time(self, what: str, when: float) -> None:
         """Set when something is to be done; infinity for never."""
@@ -210,7 +247,7 @@ class Parent:
 
     def _expire(self) -> None:
         now = time.monotonic()
-        for link in self._links:
+        for link in self.links:
             if why := link.relay.expire(now):
                 link.flush()
                 self._kill(why)
@@ -227,7 +264,7 @@ class Parent:
     def _check_handshake(self) -> None:
         """End a connection on which the runtime has called nothing; some leave it open."""
         self._set_time("handshake", math.inf)
-        if self._is_synchronized:
+        if self.links.is_synchronized:
             return
         seconds = f"{self._limits.handshake_timeout:.0f} s"
         say(logging.WARNING, f"the runtime did not finish the NRI handshake within {seconds}")
@@ -236,23 +273,78 @@ class Parent:
     def _finish(self) -> int:
         """End the worker, send what it has still answered, and close everything."""
         is_without = not (self._pid or self._wants_to_end)
-        if self._pid and self._loop.stopping:
-            os.kill(self._pid, signal.SIGTERM)
-        elif self._pid:
-            for link in self._links:
+        if self._pid and not self._loop.stopping:
+            for link in self.links:
                 link.hang_up()
-        self._is_over = True
-        until = time.monotonic() + GRACE
-        while not self._has_ended() and time.monotonic() < until:
-            self._loop.turn(GRACE if self._links[0].has_worker else _LOOK)
-        if self._pid:
-            self._kill("did not end")
-        for link in self._links:
+        self._end_worker(GRACE, by_signal=self._loop.stopping)
+        for link in self.links:
             link.close(self._limits.drain_timeout)
         is_killed = self._status is None or self._status < 0
         if is_without or (is_killed and self._loop.stopping):
             return 0
         return CRASHED if self._status is None or is_killed else self._status
+
+    def _end_worker(self, seconds: float, *, by_signal: bool) -> None:
+        """Let the worker end, which has read the end of its connection or gets a signal."""
+        self._is_over = True
+        if self._pid and by_signal:
+            os.kill(self._pid, signal.SIGTERM)
+        until = time.monotonic() + seconds
+        while not self._has_ended() and time.monotonic() < until:
+            self._loop.turn(seconds if self.links[0].has_worker else _LOOK)
+        if self._pid:
+            self._kill("did not end")
+
+    # --- an upgrade -------------------------------------------------------------------------------
+
+    @property
+    def may_hand_over(self) -> bool:
+        """Whether this is a moment without requests."""
+        return self.links.is_quiet and not self._is_ending
+
+    def saved(self, since: float = 0.0) -> tuple[Handover, list[socket.socket]]:
+        """Return what another version needs, and the connections that it gets."""
+        relays, connections = self.links.saved()
+        handover = Handover(
+            since=since,
+            relays=relays,
+            descriptors=[connection.fileno() for connection in connections],
+            children=self._unburied,
+            failures=self._failures,
+            has_served=self._has_served or bool(relays),
+            is_launched=self._given is not None,
+            life=self._work.saved(),
+        )
+        return handover, connections
+
+    def upgrade_failed(self, fault: str) -> None:
+        """Note why this version goes on."""
+        self._work.upgraded(fault)
+
+    def leave(self, children: Sequence[int]) -> None:
+        """Wait for these processes some time."""
+        self._unburied += children
+
+    def hand_over(self, replace: Callable[[Handover, Sequence[socket.socket]], str]) -> str:
+        """End the worker and become another version; if that fails, go on, and return why."""
+        since = time.monotonic()
+        for link in self.links:
+            link.hold()
+        try:
+            self._end_worker(_MAX_ENDING, by_signal=True)
+            for link in self.links:
+                link.drain(_MAX_ENDING)
+                link.relay.worker_ended("")
+            if self._loop.stopping or not self.links.is_quiet:
+                return "the runtime does not read what it is sent, or the plugin is to end"
+            self._work.upgraded("")
+            return replace(*self.saved(since))
+        finally:
+            self._is_over = False
+            if not self._loop.stopping:
+                self._start_worker()
+            for link in self.links:
+                link.release()
 
     # --- what the links report --------------------------------------------------------------------
 
@@ -282,13 +374,14 @@ class Parent:
     # --- the worker -------------------------------------------------------------------------------
 
     def _start_worker(self) -> None:
-        self._set_time("restart", math.inf)
+        for what in ("restart", "look"):
+            self._set_time(what, math.inf)
         self._unburied = [pid for pid in self._unburied if status_of(pid) is None]
         self._started = now = time.monotonic()
         pairs: list[tuple[socket.socket, socket.socket]] = []
         parent = os.getpid()
         try:
-            pairs += [socket.socketpair() for _ in self._links]
+            pairs += [socket.socketpair() for _ in self.links]
             pid = os.fork()
         except OSError as error:  # the node lacks memory, processes or descriptors
             for one in chain(*pairs):
@@ -299,7 +392,7 @@ class Parent:
         if pid == 0:
             self._be_worker(parent, [pair[1] for pair in pairs], [pair[0] for pair in pairs])
         self._pid = pid
-        for link, (ours, theirs) in zip(self._links, pairs, strict=True):
+        for link, (ours, theirs) in zip(self.links, pairs, strict=True):
             theirs.close()
             link.attach_worker(ours)
 
@@ -312,16 +405,17 @@ class Parent:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(UPGRADE, signal.SIG_IGN)
             die_with_parent(parent)
             be_the_first_to_go()
             self._loop.close()
             if self._appearance is not None:
                 self._appearance.close()
-            for link in self._links:
+            for link in self.links:
                 link.close_copies()
             for other in others:
                 other.close()
-            status = self._work(own, resumes=self._is_synchronized, failures=self._failures)
+            status = self._work(own, resumes=self.links.is_synchronized, failures=self._failures)
         except BaseException:  # whatever it is, nothing may run on as if it were the parent
             log.exception("the worker failed")
         finally:
@@ -331,21 +425,6 @@ class Parent:
             finally:
                 os._exit(status)
 
-    @property
-    def _is_synchronized(self) -> bool:
-        """Whether the handshake is over. Runtimes before NRI 0.7 configure what they launch."""
-        relays = [link.relay for link in self._links]
-        return all(r.synchronized or (self._given and r.configured) for r in relays)
-
-    @property
-    def _longest_wait(self) -> float:
-        """How long the loop may wait, for `quiet_until` to say something: a part of a deadline."""
-        return min(link.relay.timeout for link in self._links) / 4
-
-    @property
-    def _waits(self) -> bool:
-        return any(link.relay.waits for link in self._links)
-
     def _kill(self, why: str) -> None:
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
@@ -353,26 +432,24 @@ class Parent:
 
     def _worker_left(self, why: str) -> None:
         """Close the sockets of a worker that has closed its own, or is killed since it `why`."""
-        for link in self._links:
+        for link in self.links:
             link.detach_worker()
-        until = time.monotonic() + _BURIAL
-        while not self._has_ended() and time.monotonic() < until:
-            time.sleep(0.0005)
+        self._has_ended(_BURIAL)
         is_finishing = self._is_over or self._loop.stopping
-        if self._pid and not why and (is_finishing or not self._waits):
+        if self._pid and not why and (is_finishing or not self.links.waits):
             self._set_time("look", time.monotonic())  # it may write what it still has, and end
             return
         self._bury(why)
 
     def _look(self) -> None:
         """Look whether a worker that has closed its connections has ended."""
-        if self._has_ended() or self._waits:
+        if self._has_ended() or self.links.waits:
             self._bury("")
         else:
             self._set_time("look", time.monotonic() + _LOOK)
 
-    def _has_ended(self) -> bool:
-        if self._pid and (status := status_of(self._pid)) is not None:
+    def _has_ended(self, within: float = 0.0) -> bool:
+        if self._pid and (status := ended_within(self._pid, within)) is not None:
             self._status, self._last_pid, self._pid = status, self._pid, 0
         return not self._pid
 
@@ -385,8 +462,8 @@ class Parent:
             self._status, self._last_pid, self._pid = None, self._pid, 0
         if self._is_over or self._loop.stopping:
             return
-        relays = [link.relay for link in self._links]
-        in_handshake = not self._is_synchronized
+        relays = [link.relay for link in self.links]
+        in_handshake = not self.links.is_synchronized
         if not why and (self._status == 0 or (in_handshake and self._status in _TOLD)):
             self._wants_to_end = self._is_over = True
             return
@@ -400,19 +477,19 @@ class Parent:
             self._is_over = True
             return
         self._replace()
-        for link in self._links:
+        for link in self.links:
             link.flush()
 
     def _replace(self) -> None:
         """Start another worker: at once if something waits, and later if none lives long."""
         now = time.monotonic()
         self._short_lives = self._short_lives + 1 if now - self._started < _SHORT_LIFE else 0
-        if self._waits or self._short_lives < 2:
+        if self.links.waits or self._short_lives < 2:
             self._start_worker()
             return
         delay = min(_FIRST_DELAY * 2 ** min(self._short_lives, 10), _MAX_DELAY)
         self._set_time("restart", now + delay)
 
 
-_TOLD: Final = frozenset({FAILED, MISUSED, LOST})
+_TOLD: Final = frozenset({FAILED, FAULTY, MISUSED, LOST})
 """The statuses of a worker that has logged why it can't be of use."""

@@ -6,9 +6,11 @@ told so far, and then the requests that wait; the runtime notices nothing of it.
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Self
 
 from nri_inject._pb import ttrpc_pb2
 from nri_inject.api import ConfigureRequest
@@ -92,6 +94,7 @@ class Relay:
         self._history_bytes = 0
         self._handshake: dict[int, str] = {}
         self._registration: WholeMessage | None = None
+        self._configured_as = b""
         self._next_stream = 1
         self._calls: dict[int, int] = {}
         self._registered_as = 0
@@ -104,6 +107,11 @@ class Relay:
         return bool(self._pending)
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether nothing waits for either side, and the runtime is not within a message."""
+        return not self._pending and not self.for_runtime and self._runtime.is_idle
+
+    @property
     def is_registered(self) -> bool:
         """Whether the worker of the moment has registered."""
         return self._registered_as > 0
@@ -112,6 +120,47 @@ class Relay:
     def is_serving(self) -> bool:
         """Whether the worker of the moment has caught up with what the runtime has told."""
         return self._has_worker and not self._replayed
+
+    # --- another process --------------------------------------------------------------------------
+
+    def saved(self) -> dict[str, Any]:
+        """Return the conversation so far for a relay in another process, as values of JSON.
+
+        Requests that wait are not in it: save a relay that is quiet.
+        """
+        messages = [] if self._registration is None else [self._registration]
+        return {
+            "configured": self.configured,
+            "synchronized": self.synchronized,
+            "timeout": self.timeout,
+            "next_stream": self._next_stream,
+            "configured_as": _as_text(self._configured_as),
+            "registration": [_as_text(one.frames or b"") for one in messages],
+            "history": [_as_text(one.frames or b"") for one in self._history],
+        }
+
+    @classmethod
+    def restored(cls, title: str, saved: Mapping[str, Any]) -> Self:
+        """Return a relay that goes on where another one was saved.
+
+        Raises KeyError, TypeError, ValueError or ProtocolError for anything else.
+        """
+        relay = cls(title)
+        relay.configured = bool(saved["configured"])
+        relay.synchronized = bool(saved["synchronized"])
+        relay.timeout = float(saved["timeout"])
+        relay._next_stream = int(saved["next_stream"])
+        relay._configured_as = b64decode(saved["configured_as"], validate=True)
+        relay._registration = next(iter(_messages(saved["registration"])), None)
+        relay._history = _messages(saved["history"])
+        return relay
+
+    @property
+    def configuration(self) -> tuple[bytes, bytes]:
+        """The data of the request Configure and of the answer to it; empty before that."""
+        if not (self.configured and self._history):
+            return b"", b""
+        return self._history[0].data, self._configured_as
 
     # --- the runtime's bytes ----------------------------------------------------------------------
 
@@ -192,6 +241,7 @@ class Relay:
             return
         if method == "Configure":
             self.configured = True
+            self._configured_as = answer.data
         elif not expects_more(answer.data):
             self.synchronized = True
             nothing = message(PLUGIN_CHANNEL, answer.stream, MessageType.REQUEST, _NOTHING_EXISTS)
@@ -319,6 +369,15 @@ class Relay:
     def _refuse(self, stream: int, text: str) -> None:
         status = ttrpc_pb2.Status(code=Code.INTERNAL, message=text)
         self.for_runtime.append(_response(stream, ttrpc_pb2.Response(status=status)))
+
+
+def _as_text(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+def _messages(texts: list[str]) -> list[WholeMessage]:
+    """Return the messages of some frames."""
+    return Splitter().receive(b"".join(b64decode(text, validate=True) for text in texts))
 
 
 def _may_be_handshake(frames: bytes) -> bool:

@@ -9,11 +9,12 @@ import os
 import select
 import signal
 import socket
+import time
 from collections import deque
 from pathlib import Path
 from typing import Final
 
-from nri_inject.service.base import CRASHED, MISUSED
+from nri_inject.service.base import CRASHED, FAULTY, MISUSED
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,13 @@ def send(connection: socket.socket, queue: deque[bytes | memoryview]) -> bool:
     return True
 
 
+def adopted(descriptor: int) -> socket.socket:
+    """Return the socket of a descriptor that this program was started with."""
+    connection = socket.socket(fileno=descriptor)
+    connection.set_inheritable(False)
+    return connection
+
+
 def status_of(pid: int) -> int | None:
     """Return the exit status of a child that has ended, negative for a signal; None otherwise."""
     try:
@@ -59,11 +67,19 @@ def status_of(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
+def ended_within(pid: int, seconds: float) -> int | None:
+    """Return the same of a child that is ending, for which the kernel may need a moment."""
+    until = time.monotonic() + seconds
+    while (status := status_of(pid)) is None and time.monotonic() < until:
+        time.sleep(0.0005)
+    return status
+
+
 def words(status: int | None) -> str:
     """Say how a process has ended."""
     if status is None:
         return "closed its connection"
-    if status == MISUSED:
+    if status in (FAULTY, MISUSED):
         return "cannot use its options or its configuration"
     if status >= 0:
         return f"ended with status {status}"

@@ -364,10 +364,12 @@ def test_the_counts_outlive_a_worker(tmp_path: Path) -> None:
     port = free_port()
     with launched(tmp_path, "run", "--metrics-address", f"127.0.0.1:{port}") as plugin:
         taken_in(plugin)
+        url = f"http://127.0.0.1:{port}/metrics"
         plugin.create(FULL)
+        urllib.request.urlopen(url, timeout=TIMEOUT).close()  # answered once it has counted
         os.kill(family(plugin.process.pid)[1], signal.SIGKILL)
         plugin.create(FULL)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT) as answer:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             text = answer.read().decode()
     assert 'nri_inject_containers_total{outcome="changed"} 2.0\n' in text
     assert "nri_inject_worker_failures_total 1.0\n" in text

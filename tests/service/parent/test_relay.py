@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pytest
 from google.protobuf.message import Message
 
 from nri_inject import api
+from nri_inject._pb import ttrpc_pb2
 from nri_inject.errors import ProtocolError
 from nri_inject.service.parent import relay as module
 from nri_inject.service.parent.relay import Relay
@@ -431,3 +433,68 @@ def test_too_much_of_what_exists_is_not_kept(monkeypatch: pytest.MonkeyPatch) ->
     assert not connection.relay.lost
     connection.relay.worker_ended("worker 7 was killed")
     assert connection.relay.lost
+
+
+# --- another process ------------------------------------------------------------------------------
+
+
+def moved(connection: Connection) -> Connection:
+    """Move a conversation to another process, by way of JSON."""
+    there = Connection()
+    there.relay = Relay.restored(TITLE, json.loads(json.dumps(connection.relay.saved())))
+    there.runtime = connection.runtime
+    there.relay.worker_started(there.now)
+    there.from_worker(there.worker.register())
+    return there
+
+
+def test_a_relay_that_was_saved_goes_on_in_another_process(connection: Connection) -> None:
+    before = connection.worker
+    request = api.UpdateContainersRequest()
+    before.session.call("UpdateContainers", request)
+    connection.from_worker(before.session.outgoing())
+    connection.to_runtime()
+    connection.relay.worker_ended("")
+    there = moved(connection)
+    assert (there.relay.configured, there.relay.synchronized) == (True, True)
+    assert there.to_worker() == ["Configure", "Synchronize", "RegisterPlugin"]
+    configure, synchronize = (call.request for call in there.worker.calls)
+    assert configure == api.ConfigureRequest(config="a")
+    assert synchronize == api.SynchronizeRequest()
+    there.serve()
+    assert there.to_runtime() == []  # it has the answers of the worker before
+    there.create("c")
+    there.serve()
+    (answer,) = there.to_runtime()
+    assert isinstance(answer, Answer)
+    assert answer.response == adjusted("c")
+    there.worker.session.call("UpdateContainers", request)
+    there.from_worker(there.worker.session.outgoing())
+    (call,) = there.to_runtime()  # under a number that the runtime has not seen yet
+    assert isinstance(call, Call)
+
+
+def test_a_relay_keeps_how_it_was_configured(connection: Connection) -> None:
+    assert Relay(TITLE).configuration == (b"", b"")
+    told, answered = moved(connection).relay.configuration
+    request = ttrpc_pb2.Request.FromString(told)
+    assert api.ConfigureRequest.FromString(request.payload) == api.ConfigureRequest(config="a")
+    response = ttrpc_pb2.Response.FromString(answered)
+    assert api.ConfigureResponse.FromString(response.payload) == api.ConfigureResponse(events=1)
+
+
+def test_a_relay_is_quiet_between_whole_messages_without_a_request_that_waits(
+    connection: Connection,
+) -> None:
+    relay = connection.relay
+    container = api.Container(id="c")
+    connection.runtime.call("CreateContainer", api.CreateContainerRequest(container=container))
+    data = connection.runtime.outgoing()
+    seen = [relay.is_quiet]
+    for part in (data[:20], data[20:]):
+        relay.from_runtime(part, connection.now)
+        seen.append(relay.is_quiet)
+    connection.serve()
+    seen.append(relay.is_quiet)
+    connection.to_runtime()
+    assert [*seen, relay.is_quiet] == [True, False, False, False, True]
