@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import cast
 
 import click
 
-from nri_inject import cli
-from nri_inject.plugins.programs import PROGRAMS, SUITE, load
-from nri_inject.service.base import Options
-from nri_inject.service.command import parser
+from nri_inject.cli.manual import command_of
+from nri_inject.plugins.programs import PROGRAMS, SUITE
 
 
 def of_the_suite() -> str:
     """Return the page of `nri-inject` and its subcommands."""
-    return "\n".join(["# nri-inject", "", *command(SUITE, cli.program, 2)])
+    return "\n".join(["# nri-inject", "", *described(SUITE, command_of(SUITE), 2)])
 
 
 def of_the_plugins() -> str:
     """Return the page of the plugins that have a program of their own."""
     lines = ["# Plugins as programs", "", INTRODUCTION, ""]
-    for name in sorted(PROGRAMS):
-        if name != SUITE:
-            program = load(name)
-            defaults = Options(idx=program.idx, name=program.name)
-            lines += [f"## {name}", "", *command(name, parser(program, defaults), 3)]
+    for name in sorted(set(PROGRAMS) - {SUITE}):
+        lines += [f"## {name}", "", *described(name, command_of(name), 3)]
     return "\n".join(lines)
 
 
@@ -36,25 +30,26 @@ INTRODUCTION = (
 )
 
 
-def command(path: str, one: click.Command, level: int) -> Iterator[str]:
-    """Yield usage, description, options and example of a command, and the same of its commands."""
-    context = click.Context(one, info_name=path)
-    yield from ["```text", one.get_usage(context).removeprefix("Usage: "), "```", ""]
-    yield from [inspect.cleandoc(one.help or ""), ""]
-    rows = [
-        record for option in one.get_params(context) if (record := option.get_help_record(context))
-    ]
+def described(
+    path: str, command: click.Command, level: int, above: click.Context | None = None
+) -> Iterator[str]:
+    """Yield usage, description, options and example of a command, and of those below it."""
+    name = path.rpartition(" ")[2]
+    context = click.Context(command, parent=above, info_name=name, **command.context_settings)
+    yield from ["```text", command.get_usage(context).removeprefix("Usage: "), "```", ""]
+    yield from [inspect.cleandoc(command.help or ""), ""]
+    options = (option.get_help_record(context) for option in command.get_params(context))
+    rows = [f"| `{name}` | {escaped(text)} |" for name, text in filter(None, options)]
     if rows:
-        yield from ["| option | meaning |", "| --- | --- |"]
-        yield from (f"| `{name}` | {escaped(text)} |" for name, text in rows)
-        yield ""
-    if one.epilog:
-        yield from ["```console", f"$ {one.epilog.removeprefix('Example: ')}", "```", ""]
-    if isinstance(one, click.Group):
-        for name in one.list_commands(context):
-            below = cast(click.Command, one.get_command(context, name))  # it is listed
-            yield from [f"{'#' * level} {path} {name}", ""]
-            yield from command(f"{path} {name}", below, level + 1)
+        yield from ["| option | meaning |", "| --- | --- |", *rows, ""]
+    if command.epilog:
+        yield from ["```console", f"$ {command.epilog.removeprefix('Example: ')}", "```", ""]
+    if isinstance(command, click.Group):
+        for each in command.list_commands(context):
+            below = command.get_command(context, each)
+            if below is not None and not below.hidden:
+                yield from [f"{'#' * level} {path} {each}", ""]
+                yield from described(f"{path} {each}", below, level + 1, context)
 
 
 def escaped(text: str) -> str:

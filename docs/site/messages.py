@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import names
 from google.protobuf.descriptor import FieldDescriptor
 
 from nri_inject import api
@@ -25,29 +26,35 @@ TYPES = {
 }
 
 
+def public() -> dict[str, Any]:
+    """Return the messages and enums of `nri_inject.api` by their names there."""
+    found = {name: value for name, value in vars(api).items() if hasattr(value, "DESCRIPTOR")}
+    return {name: found[name] for name in sorted(found, key=str.casefold) if name != "Message"}
+
+
 def page() -> str:
     """Return the page of `nri_inject.api`."""
     lines = ["# nri_inject.api", "", inspect.getdoc(api) or "", "", INTRODUCTION, ""]
+    for function in (api.copy_of, api.env_of):
+        lines += names.described(function.__name__, function)
     said = {match["name"]: match for match in HEAD.finditer(PROTO.read_text())}
-    for name in sorted(api.__all__, key=str.casefold):
-        value = getattr(api, name)
-        descriptor = getattr(value, "DESCRIPTOR", None)
-        if descriptor is None or descriptor.name not in said:
-            continue
-        match = said[descriptor.name]
-        lines += [f"## {name}", "", words(match["comment"]), ""]
+    for name, value in public().items():
+        descriptor = value.DESCRIPTOR
+        lines += [f"## {name}", ""]
         if descriptor.name != name:
             lines += [f"The short name of [{descriptor.name}](#{descriptor.name.lower()}).", ""]
-        else:
-            notes = {one["name"]: one["comment"] for one in MEMBER.finditer(match["body"])}
-            lines += rows(descriptor, notes)
+            continue
+        match = said[name]
+        own = value.__doc__ if hasattr(value, "ListFields") else ""
+        notes = {one["name"]: one["comment"] for one in MEMBER.finditer(match["body"])}
+        lines += [inspect.cleandoc(own or "") or words(match["comment"]), ""]
+        lines += rows(descriptor, notes)
     return "\n".join(lines)
 
 
 INTRODUCTION = (
     "A version after *since* is the first release of NRI that has the message, the field or the"
-    " value. A field of an older runtime is empty. `DESCRIPTOR` is protobuf's descriptor of all of"
-    " them."
+    " value. A field of an older runtime is empty."
 )
 
 
@@ -77,8 +84,8 @@ def type_of(field: Any) -> str:
     named = inner or field.enum_type
     text = TYPES[field.type]
     if named is not None:
-        public = named.name in api.__all__
-        text = f"[{named.name}](#{named.name.lower()})" if public else f"`{named.name}`"
+        known = named.name in public()
+        text = f"[{named.name}](#{named.name.lower()})" if known else f"`{named.name}`"
     return f"list of {text}" if field.is_repeated else text
 
 

@@ -31,8 +31,10 @@ def page(module: str) -> str:
     lines += [f"```{{py:module}} {module}", "```", ""]
     for name in sorted(loaded.__all__, key=str.casefold):
         value = getattr(loaded, name)
-        if name in api.__all__:
+        if hasattr(value, "DESCRIPTOR"):
             lines += [f"`{name}` is in [nri_inject.api](nri_inject.api.md#{name.lower()}).", ""]
+        elif name in vars(api):
+            lines += [f"`{name}` is in [nri_inject.api](nri_inject.api.md).", ""]
         elif loaded is not nri_inject and name in nri_inject.__all__:
             lines += [f"`{name}` is in [nri_inject](nri_inject.md).", ""]
         else:

@@ -22,9 +22,9 @@ DOCS = Path(__file__).parents[1]
 ROOT = DOCS.parent
 LINK = re.compile(r"\]\((?!https?:|#)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 LISTED = re.compile(r"\[(?P<title>[^\]]+)\]\((?P<path>[\w./-]+\.md)\)")
-MODULES = ("nri_inject", "nri_inject.testing", "nri_inject.stub", "nri_inject.wire")
-UNSTABLE = ("nri_inject.runtime",)
-"""Modules with public names; `nri_inject.api` has a page of its own kind."""
+MODULES = ("nri_inject", "nri_inject.adjustments", "nri_inject.testing")
+UNSTABLE = ("nri_inject.stub", "nri_inject.wire", "nri_inject.runtime")
+"""Modules with public names, of which the second row may change (docs/stability.md)."""
 
 
 def write(target: Path) -> None:
