@@ -280,9 +280,10 @@ def check_usage(text: str) -> None:
     line = text.partition(" | ")[0].partition(" && ")[0]
     words = shlex.split(line)
     name = Path(words.pop(0)).name
+    context: click.Context | None = None
     if name == "nri-inject":
         command: click.Command = cli.program
-        context = click.Context(command)
+        context = click.Context(command, **command.context_settings)
         while isinstance(command, click.Group):
             found = command.get_command(context, words.pop(0))
             assert found is not None, text
@@ -291,7 +292,7 @@ def check_usage(text: str) -> None:
         plugin = programs.load(name)
         command = parser(plugin, Options(idx=plugin.idx, name=plugin.name), name)
     with suppress(click.BadParameter):  # a file of the page's node does not exist here
-        command.make_context(name, words)
+        command.make_context(name, words, parent=context)
 
 
 @pytest.mark.slow
