@@ -66,6 +66,9 @@ class Plugin:
     request fails, whatever its event; without, it goes on without the plugin. With
     `keep_connected` a plugin that was too late stays connected, and later requests wait for it;
     without, the runtime closes its connection. None means neither, as in older runtimes.
+
+    `create_container` may return a CreateContainerResponse, to update other containers, too. Its
+    evictions have no effect: NRI's adaptation drops them (0.2.0 to 0.12.5).
     """
 
     name: str

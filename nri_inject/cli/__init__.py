@@ -50,7 +50,6 @@ program = _Lazy(
     name="nri-inject",
     help="Devices, CDI devices and OCI hooks for pods, through the Node Resource Interface.",
     epilog="Example: nri-inject try --plugin device-injector pod.yaml",
-    context_settings=options.CONTEXT,
     params=[
         click.Option(
             ["--version"],

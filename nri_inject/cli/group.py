@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from nri_inject.service.options import CONTEXT
 from nri_inject.text.words import quoted, suggestion
 
 
 class Group(click.Group):
-    """A group whose help has a whole sentence for each subcommand."""
+    """A group whose help has a whole sentence for each subcommand.
+
+    It has the settings of the program, also where it is called by itself: click keeps the help
+    option that a subcommand has had first.
+    """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **{"context_settings": CONTEXT, **settings})
 
     def sentences(self, context: click.Context) -> Iterator[tuple[str, str]]:
         """Yield the name and the sentence of each subcommand."""

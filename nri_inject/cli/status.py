@@ -135,12 +135,27 @@ def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:
     if drifted["count"]:
         yield f"  drifted     {drifted['count']} that would be given something else now"
         yield from _found(drifted)
+    if any((restarts := said.get("restarts", {})).values()):
+        words = (f"{count} {_RESTARTS[word]}" for word, count in restarts.items() if count)
+        yield f"  restarts    {', '.join(words)}"
     if said["config_error"]:
         yield f"  not in force: {said['config_error']}"
     if policy := said.get("policy"):
         yield from _lines_of_policy(policy)
     for note in said.get("notes", ()):
         yield f"  note        {note}"
+
+
+_RESTARTS: Final = {
+    "stopped": "stopped for the kubelet to create anew",
+    "failed": "failed",
+    "excluded": "in an excluded namespace",
+    "over_budget": "beyond the budget of the pod",
+    "repeated": "not a second time",
+    "useless": "that would not help",
+    "left_out": "too many",
+    "waiting": "waiting",
+}
 
 
 def _found(containers: StatusDocument) -> Iterator[str]:

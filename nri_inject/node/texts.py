@@ -105,6 +105,7 @@ TimeoutStartSec=90
 OOMScoreAdjust=-500
 RuntimeDirectory=nri-inject
 RuntimeDirectoryMode=0700
+RuntimeDirectoryPreserve=restart
 StateDirectory=nri-inject
 StateDirectoryMode=0700
 

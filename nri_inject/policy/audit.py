@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AuditOutcome: TypeAlias = Literal["injected", "failed", "accepted", "rejected", "too late"]
+AuditOutcome: TypeAlias = Literal[
+    "injected", "failed", "accepted", "rejected", "too late", "stopped", "not restarted"
+]
 """The answer: with what was allowed, or with an error; a validator accepts or rejects what other
-plugins have made. An answer is too late if the runtime no longer waited for it."""
+plugins have made. An answer is too late if the runtime no longer waited for it. A running container
+was stopped for its restart, or not."""
 
 MAX_FILE: Final = 64 << 20
 """How many bytes a file takes before it is renamed to FILE.1, in the place of the one before."""
@@ -137,7 +140,7 @@ class AuditLog:
         self._plugin = plugin
         self._write_unwritten(now)
         written = [*lines(decisions, pod, container, plugin=plugin, outcome=outcome, now=now)]
-        if outcome in ("failed", "rejected"):
+        if outcome in ("failed", "rejected", "not restarted"):
             failed = decisions[:_MAX_LINES]
             of = (pod.namespace, pod.name, pod.uid, container_name(container), plugin)
             failure = (*of, outcome, *(tuple(record(each).values()) for each in failed))

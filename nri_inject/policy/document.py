@@ -95,7 +95,8 @@ _WHO: Final = map_of(
 )
 
 
-def _who(value: Value) -> Who:
+def read_who(value: Value) -> Who:
+    """Return the containers that a rule applies to; Fault with everything that is wrong."""
     return Who(**_WHO(value))
 
 
@@ -116,7 +117,7 @@ _WHAT: Final = map_of([_entries_of(kind) for kind in READERS], strict=True)
 _RULE: Final = map_of(
     (
         Field("name", read_line),
-        Field("who", _who),
+        Field("who", read_who),
         Field("allow", _what),
         Field("deny", _what),
     ),

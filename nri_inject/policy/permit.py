@@ -44,6 +44,12 @@ def _lasting(item: Item[object]) -> str:
 _LINKS: Final = ("/by-id/", "/by-uuid/", "/by-path/")
 
 
+def subject_of(pod: Pod, container: Container, plugin: str) -> Subject:
+    """Return a container as the rules see it, and the plugin `NN-name` that requests for it."""
+    name = container_name(container)
+    return Subject(pod.namespace, pod.labels, pod.runtime_handler, name, plugin)
+
+
 class Permit:
     """The policy for one container; `plugin` is the plugin that makes the requests.
 
@@ -67,9 +73,7 @@ class Permit:
         self._known_reach: dict[str, Reach] = {}
         self._pod = pod
         self._container = container
-        self._subject = Subject(
-            pod.namespace, pod.labels, pod.runtime_handler, container_name(container), plugin
-        )
+        self._subject = subject_of(pod, container, plugin)
 
     def filter(
         self, adjustment: Adjustment, host: HostView, origins: Mapping[str, str] = _NO_ORIGINS

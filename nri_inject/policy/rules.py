@@ -50,6 +50,10 @@ class Who:
     containers: tuple[Pattern, ...] | None = None
     plugins: tuple[Pattern, ...] | None = None
 
+    def applies_to(self, subject: Subject) -> bool:
+        """Tell whether the rule speaks of a container."""
+        return _one_matches(self.namespaces, subject.namespace) and self.includes(subject)
+
     def includes(self, subject: Subject) -> bool:
         """Tell whether the rule speaks of a container, whose namespace is one of its own."""
         return (

@@ -30,6 +30,7 @@ from nri_inject.text.fields import (
     Fault,
     Field,
     Reader,
+    integer,
     list_of,
     map_of,
     not_one_of,
@@ -37,10 +38,11 @@ from nri_inject.text.fields import (
     read_flag,
     wrong_type,
 )
+from nri_inject.text.glob import Pattern, pattern
 from nri_inject.text.yamltext import Value
 
 if TYPE_CHECKING:  # read only where rules stand in the configuration itself
-    from nri_inject.policy.rules import Policy
+    from nri_inject.policy.rules import Policy, Subject, Who
 
 Section = TypeVar("Section", "LoggerConfig", "DifferConfig")
 
@@ -76,6 +78,27 @@ def _read_cpus(value: Value) -> str | int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise wrong_type(value, "a list of CPUs, as in 0-1,8")
     return value
+
+
+def _read_grace(value: Value) -> int:
+    return integer(0, MAX_GRACE)(value)
+
+
+def _read_namespaces(value: Value) -> tuple[Pattern, ...]:
+    from nri_inject.policy import impossible
+
+    return tuple(list_of(impossible.checked(impossible.check_namespace))(value))
+
+
+def _read_budget(value: Value) -> int:
+    return integer(1, MAX_RESTARTS_PER_HOUR)(value)
+
+
+MAX_GRACE: Final = 3600
+"""How many seconds a container may have to end."""
+
+MAX_RESTARTS_PER_HOUR: Final = 100
+"""How many restarts an hour the budget of a pod may allow."""
 
 
 # The type of a field says what its values may be; where it cannot, it names the reader.
@@ -163,6 +186,31 @@ class PolicyPath(NodeFile):
 
 
 @dataclass(frozen=True, slots=True)
+class MissedRule:
+    """What is done about the missed containers that a rule applies to."""
+
+    who: Who
+    action: Literal["report", "restart"]
+
+
+@dataclass(frozen=True, slots=True)
+class RestartConfig:
+    """How a container is restarted: the runtime stops it, and the kubelet creates it anew.
+
+    `cri_socket` is the runtime's socket for the kubelet. A container has `grace_seconds` to end
+    after SIGTERM. `per_hour` is the budget of a pod. `excluded_namespaces` are patterns; nothing
+    there is ever restarted.
+    """
+
+    cri_socket: AbsolutePath = ""
+    grace_seconds: Annotated[int, _read_grace] = 30
+    per_hour: Annotated[int, _read_budget] = 5
+    excluded_namespaces: Annotated[tuple[Pattern, ...], _read_namespaces] = (
+        pattern("kube-system"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LoggerConfig:
     """What the event logger writes; the words are explained in plugins.logger.
 
@@ -219,7 +267,9 @@ class Config:
     decision's record: the log, a file, or none. `on_unsupported` is for a container with a request
     that its runtime would drop in silence: it fails, or it starts without and a warning is logged.
     `on_no_answer` is for a request that the plugin does not answer: it fails, or goes on without
-    the plugin. The logger and the differ never fail one. `unsafe_files` skips the check of owners
+    the plugin. The logger and the differ never fail one. `missed` is for a container that was
+    created without the plugin: it is reported, or restarted as `restart` says; of several rules the
+    first that applies decides. `unsafe_files` skips the check of owners
     and modes of the configuration, policy, CDI and hook files. `host_root` is the directory with
     the host's device nodes and hook programs, for a plugin that runs in a container.
     `metrics_address` is the `HOST:PORT` of the Prometheus metrics, empty for none.
@@ -230,6 +280,10 @@ class Config:
     audit: Annotated[Literal["log", "off"] | NodeFile, _read_audit] = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
     on_no_answer: Literal["fail", "pass"] = "fail"
+    missed: Annotated[Literal["report", "restart"] | tuple[MissedRule, ...], _read_missed] = (
+        "report"
+    )
+    restart: RestartConfig = RestartConfig()
     unsafe_files: bool = False
     host_root: AbsolutePath = "/"
     metrics_address: Annotated[str, _read_address] = ""
@@ -256,6 +310,20 @@ class Config:
         if self.on_no_answer == "pass":
             return None
         return FailurePolicy(fail_request=True, keep_connected=True)
+
+    @property
+    def has_restarts(self) -> bool:
+        """Whether some missed container may be restarted."""
+        if isinstance(self.missed, str):
+            return self.missed == "restart"
+        return any(rule.action == "restart" for rule in self.missed)
+
+    def restarts_missed(self, subject: Subject) -> bool:
+        """Tell whether this container is to be restarted if it was missed."""
+        if isinstance(self.missed, str):
+            return self.missed == "restart"
+        actions = (rule.action for rule in self.missed if rule.who.applies_to(subject))
+        return next(actions, "report") == "restart"
 
 
 # --- from values to records ---------------------------------------------------------------------
@@ -293,6 +361,21 @@ def _read_log(value: Value) -> Literal["stderr", "journal"] | NodeFile:
     if isinstance(value, dict):
         return NodeFile(**_FILE(value))
     raise Fault(not_one_of(value, ("stderr", "journal", _A_FILE)))
+
+
+def _read_missed(value: Value) -> Literal["report", "restart"] | tuple[MissedRule, ...]:
+    if value == "report":
+        return "report"
+    if value == "restart":
+        return "restart"
+    if not isinstance(value, list):
+        raise Fault(not_one_of(value, ("report", "restart", "a list of {who: ..., action: ...}")))
+    from nri_inject.policy import document
+
+    who = Field("who", document.read_who, required=True)
+    action = Field("action", one_of("report", "restart"), required=True)
+    read = map_of([who, action], strict=True)
+    return tuple(list_of(lambda rule: MissedRule(**read(rule)))(value))
 
 
 _A_FILE: Final = "{file: PATH}"
@@ -364,6 +447,11 @@ def checked(document: Mapping[str, Value], source: str) -> Config:
         config: Config = _reader_of(Config)(dict(document))
     except Fault as fault:
         raise Faulty(f"{source}: {'; '.join(fault.sentences)}") from fault
+    if config.has_restarts and not config.restart.cri_socket:
+        raise Faulty(
+            f"{source}: missed: restart needs the runtime's CRI socket; add it, as in"
+            " restart: {cri_socket: /run/containerd/containerd.sock}"
+        )
     return config
 
 

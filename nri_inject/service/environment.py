@@ -27,7 +27,7 @@ from nri_inject.injectors.host import Host, ignore_warning, real_host
 from nri_inject.policy.audit import AuditLog, AuditOutcome
 from nri_inject.policy.kept import LastGoodPolicy
 from nri_inject.policy.permit import Permit
-from nri_inject.policy.rules import Policy
+from nri_inject.policy.rules import Decision, Policy
 from nri_inject.policy.source import DENY_ALL, PolicyFile, Standing, check_lent
 from nri_inject.service import config, logs
 from nri_inject.service.base import Options, with_options
@@ -211,10 +211,19 @@ class Environment:
             log.warning("%s: %s: %s", where(pod, container), what, permit.sentence(decision))
         if len(passed) > _MAX_TOLD:
             log.warning("%s: and %d more", where(pod, container), len(passed) - _MAX_TOLD)
-        if self._audit is not None and permit.decisions:
-            self._audit.record(
-                permit.decisions, pod, container, plugin=permit.plugin, outcome=outcome
-            )
+        self.record_decisions(permit.decisions, pod, container, outcome, permit.plugin)
+
+    def record_decisions(
+        self,
+        decisions: Sequence[Decision],
+        pod: Pod,
+        container: Container,
+        outcome: AuditOutcome,
+        plugin: str,
+    ) -> None:
+        """Write decisions to the audit; `plugin` is the one that they are about."""
+        if self._audit is not None and decisions:
+            self._audit.record(decisions, pod, container, plugin=plugin, outcome=outcome)
 
     def close(self) -> None:
         """Stop watching, and close the audit; the stub has ended."""

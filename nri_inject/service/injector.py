@@ -19,11 +19,13 @@ from nri_inject.api import Adjustment, ConfigureRequest, Container, Pod
 from nri_inject.injectors import keys
 from nri_inject.plugin import Plugin
 from nri_inject.policy.audit import AuditOutcome
-from nri_inject.policy.permit import Permit
+from nri_inject.policy.permit import Permit, subject_of
+from nri_inject.policy.rules import Decision, Item
 from nri_inject.service.base import Options, Service
-from nri_inject.service.config import Config
+from nri_inject.service.config import Config, RestartConfig
 from nri_inject.service.environment import ConfiguredService, InjectorSpec
 from nri_inject.service.health import mark
+from nri_inject.service.health.restart import RestartReport
 from nri_inject.text.annotations import container_name, where
 from nri_inject.text.words import plain
 
@@ -61,12 +63,38 @@ class InjectorService(ConfiguredService):
     def expected(self, pod: Pod, container: Container) -> Adjustment:
         """Return the adjustment that a container should get now; RequestError if that fails."""
         environment = self._environment
-        return environment.injector(pod, container, environment.host(pod, container))
+        adjustment = environment.injector(pod, container, environment.host(pod, container))
+        capabilities.drop_unknown(adjustment, environment.runtime)  # no container has it there
+        return adjustment
 
     def hook_changed(self, program: str) -> float:
         """Return when the files of the hooks with this program changed last, 0.0 if never."""
         files = {hook.file for hook in self._environment.hooks() if hook.path == program}
         return max(map(changed_at, files), default=0.0)
+
+    @property
+    def restart_config(self) -> RestartConfig:
+        """How containers are restarted."""
+        return self._environment.config.restart
+
+    @property
+    def has_restarts(self) -> bool:
+        """Whether some missed container may be restarted."""
+        return self._environment.config.has_restarts
+
+    def restarts_missed(self, pod: Pod, container: Container) -> bool:
+        """Tell whether this container is to be restarted if it was missed."""
+        environment = self._environment
+        return environment.config.restarts_missed(subject_of(pod, container, environment.title))
+
+    def record_restart(self, pod: Pod, container: Container, report: RestartReport) -> None:
+        """Write to the audit what became of a restart."""
+        stopped = report.outcome == "stopped"
+        item = Item("restart", container.id, report.cause, (), None, resolved=report.why)
+        decision = Decision(item, "allow" if stopped else "deny", None, report.reason)
+        outcome: AuditOutcome = "stopped" if stopped else "not restarted"
+        environment = self._environment
+        environment.record_decisions([decision], pod, container, outcome, environment.title)
 
     def create_container(self, pod: Pod, container: Container) -> Adjustment | None:
         """Inject what is allowed, and log what was injected or what is going to be dropped.

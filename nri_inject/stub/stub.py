@@ -121,7 +121,9 @@ class Stub(OldNames):
 
         Nothing waits: the request is sent after the current handler has answered, since the
         runtime would not take it before. `callback` gets the updates that failed, or the error.
-        Before the plugin is configured, and without a connection, requests are kept.
+        Before the plugin is configured, and without a connection, requests are kept. An update
+        changes resources; it can neither add a device nor stop a container, since NRI's adaptation
+        drops evictions (0.2.0 to 0.12.5).
         """
         if then is not None:
             renamed("Stub.update(then=...)", "callback")

@@ -127,7 +127,10 @@ def test_status_for_people(tmp_path: Path) -> None:
     state = State("20", "a", 7, started=0.0, runtime="containerd 2.1.9", synchronized=60.0)
     state.asked, state.changed, state.failed, state.compared = 4, 2, 1, 9
     state.missed.add("c", Missed("ns/web", "app", ("device /dev/fuse",)))
+    state.missed.note("c", "not restarted: namespace ns is excluded")
     state.missed.add("d", Missed("ns/web", "b", (), "no rule allows it"))
+    state.restarts |= {"stopped": 3, "excluded": 1}
+    state.to_restart = 2
     state.drifted.add("e", Missed("ns/old", "app", ("hook /bin/note",)))
     state.config_error = "config.yaml: bad"
     state.notes = ["it sees no database of udev"]
@@ -138,10 +141,12 @@ def test_status_for_people(tmp_path: Path) -> None:
             "20-a  synchronized by containerd 2.1.9 since 1970-01-01T00:01:00Z, process 7\n"
             "  containers  4 asked, 2 changed, 1 failed, 0 denied, 0 late\n"
             "  missed      2 of 9 that were running\n"
-            "    ns/web app lacks device /dev/fuse\n"
+            "    ns/web app lacks device /dev/fuse; not restarted: namespace ns is excluded\n"
             "    ns/web b would be refused now: no rule allows it\n"
             "  drifted     1 that would be given something else now\n"
             "    ns/old app lacks hook /bin/note\n"
+            "  restarts    3 stopped for the kubelet to create anew, 1 in an excluded namespace,"
+            " 2 waiting\n"
             "  not in force: config.yaml: bad\n"
             "  note        it sees no database of udev\n"
         ),

@@ -23,6 +23,7 @@ from .crio import SKOPEO, CriO
 from .daemon import PREFIX, Daemon, Options
 from .oci_runtimes import NAMES as OCI_RUNTIMES
 from .oci_runtimes import Cgroups, OciRuntime, has_cgroups, new_runc
+from .suite import Suite
 
 GIVEN = given.containerds()
 CRIO = given.crio()
@@ -142,6 +143,16 @@ def runtime(shared_runtime: Daemon) -> Iterator[Daemon]:
     yield shared_runtime
     if shared_runtime.running:
         shared_runtime.cri.remove_all()
+
+
+@pytest.fixture
+def suite(runtime: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Suite]:
+    monkeypatch.setenv("NRI_INJECT_STATUS_DIR", str(tmp_path / "run"))
+    made = Suite(runtime, tmp_path)
+    made.start()
+    yield made
+    made.process.process.kill()
+    made.process.process.wait()
 
 
 @pytest.fixture

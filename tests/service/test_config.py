@@ -8,13 +8,15 @@ import pytest
 
 from nri_inject.api import FailurePolicy
 from nri_inject.errors import ConfigError
+from nri_inject.policy.rules import Subject
 from nri_inject.service import config
-from nri_inject.service.config import Config
+from nri_inject.service.config import Config, RestartConfig
+from nri_inject.text.glob import pattern
 from nri_inject.text.yamltext import YamlError
 
 KEYS = (
-    "policy, log, audit, on_unsupported, on_no_answer, unsafe_files, host_root, metrics_address,"
-    " cdi, annotations, hooks, validator, logger, differ, resource_assigner"
+    "policy, log, audit, on_unsupported, on_no_answer, missed, restart, unsafe_files, host_root,"
+    " metrics_address, cdi, annotations, hooks, validator, logger, differ, resource_assigner"
 )
 POLICIES = "unrestricted, {file: PATH}, rules as in docs/allow-a-device.md"
 
@@ -201,3 +203,95 @@ def test_a_wrong_section_says_what_is_wrong_in_it(text: str, fault: str) -> None
     with pytest.raises(ConfigError) as caught:
         config.read(text, "c.yaml")
     assert str(caught.value) == f"c.yaml: {fault}"
+
+
+SOCKET = "restart: {cri_socket: /run/cri.sock}\n"
+
+
+def is_restarted(text: str, namespace: str, labels: dict[str, str] | None = None) -> bool:
+    subject = Subject(namespace, labels or {}, "", "main", "20-nri-inject")
+    return config.read(text + SOCKET, "here").restarts_missed(subject)
+
+
+def test_a_missed_container_is_reported_unless_the_configuration_says_otherwise() -> None:
+    assert not is_restarted("", "shop")
+    assert not is_restarted("missed: report\n", "shop")
+    assert is_restarted("missed: restart\n", "shop")
+
+
+def test_the_first_rule_that_applies_says_what_becomes_of_a_missed_container() -> None:
+    rules = (
+        "missed:\n"
+        "- {who: {pods: {matchLabels: {job: a}}}, action: report}\n"
+        "- {who: {namespaces: [shop, home-*]}, action: restart}\n"
+    )
+    assert is_restarted(rules, "shop")
+    assert is_restarted(rules, "home-1")
+    assert not is_restarted(rules, "shop", {"job": "a"})
+    assert not is_restarted(rules, "ci")
+    assert config.read(rules + SOCKET, "here").has_restarts
+    assert not config.read("missed: [{who: {}, action: report}]", "here").has_restarts
+
+
+def test_the_settings_of_a_restart_are_read() -> None:
+    text = "restart: {cri_socket: /x, grace_seconds: 0, per_hour: 1, excluded_namespaces: [a-*]}"
+    configured = config.read(text, "here").restart
+    assert configured == RestartConfig("/x", 0, 1, (pattern("a-*"),))
+    assert config.read("restart: {excluded_namespaces: []}", "here").restart == RestartConfig(
+        excluded_namespaces=()
+    )
+    assert [each.text for each in RestartConfig().excluded_namespaces] == ["kube-system"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "missed: restart",
+            (
+                "missed: restart needs the runtime's CRI socket; add it, as in restart:"
+                " {cri_socket: /run/containerd/containerd.sock}"
+            ),
+        ),
+        (
+            "missed: [{who: {}, action: restart}]",
+            (
+                "missed: restart needs the runtime's CRI socket; add it, as in restart:"
+                " {cri_socket: /run/containerd/containerd.sock}"
+            ),
+        ),
+        (
+            "missed: restrat",
+            (
+                "missed: 'restrat' must be one of report, restart, a list of {who: ..., action:"
+                " ...}; did you mean 'restart'?"
+            ),
+        ),
+        ("missed: [{action: report}]", "missed: item 1: who is missing"),
+        (
+            "missed: [{who: {namespaces: [Shop]}, action: kill}]",
+            (
+                "missed: item 1: who: namespaces: item 1: 'Shop' matches nothing: the name of a"
+                " namespace has small letters; write shop;"
+                " missed: item 1: action: 'kill' must be one of report, restart"
+            ),
+        ),
+        (
+            "restart: {cri_socket: containerd.sock, grace_seconds: 3601, per_hour: 0}",
+            (
+                "restart: cri_socket: 'containerd.sock' is not an absolute path;"
+                " restart: grace_seconds: 3601 is not between 0 and 3600;"
+                " restart: per_hour: 0 is not between 1 and 100"
+            ),
+        ),
+        (
+            "restart: {excluded_namespaces: [Kube-System]}",
+            (
+                "restart: excluded_namespaces: item 1: 'Kube-System' matches nothing: the name of a"
+                " namespace has small letters; write kube-system"
+            ),
+        ),
+    ],
+)
+def test_a_wrong_setting_of_restarts_says_what_is_wrong(text: str, sentence: str) -> None:
+    assert fault(text) == f"here: {sentence}"

@@ -15,9 +15,11 @@ import pytest
 from nri_inject import api
 from nri_inject.errors import RequestError
 from nri_inject.plugins import device_injector, hook_injector
+from nri_inject.service import config
 from nri_inject.service.base import Options
 from nri_inject.service.config import Config
 from nri_inject.service.health import mark
+from nri_inject.service.health.restart import RestartReport
 from nri_inject.service.injector import InjectorService, service_of
 from nri_inject.stub import Stub
 
@@ -129,6 +131,54 @@ def test_a_container_that_requests_nothing_gets_no_mark(service: InjectorService
 
 def test_what_is_expected_of_a_container_has_no_mark(service: InjectorService) -> None:
     assert not service.expected(pod("/dev/full"), CONTAINER).annotations
+
+
+def test_what_the_runtime_does_not_carry_is_not_expected_of_a_container(
+    service: InjectorService,
+) -> None:
+    assert service.create_container(IDLE, CONTAINER) is not None
+    assert not service.expected(IDLE, CONTAINER).linux.ListFields()
+
+
+def test_a_restart_is_written_down(service: InjectorService, file: Path) -> None:
+    stopped = RestartReport("missed", "lacks device /dev/full", "stopped")
+    service.record_restart(pod("/dev/full"), CONTAINER, stopped)
+    excluded = stopped._replace(outcome="excluded", reason="namespace ns is excluded")
+    for _ in range(2):  # the second time within an hour it is counted
+        service.record_restart(pod("/dev/full"), CONTAINER, excluded)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    about = {
+        "plugin": "10-injector",
+        "namespace": "ns",
+        "pod": "p",
+        "pod_uid": "",
+        "container": "main",
+        "container_id": "c1",
+        "kind": "restart",
+        "requested": "missed",
+        "resolved": "lacks device /dev/full",
+        "rule": None,
+    }
+    assert [{key: value for key, value in line.items() if key != "time"} for line in lines] == [
+        {**about, "decision": "allow", "outcome": "stopped", "reason": ""},
+        {
+            **about,
+            "decision": "deny",
+            "outcome": "not restarted",
+            "reason": "namespace ns is excluded",
+        },
+    ]
+
+
+def test_a_plugins_rules_for_restarts_are_those_of_its_configuration(
+    service: InjectorService,
+) -> None:
+    assert not service.has_restarts
+    rules = "[{who: {namespaces: [ns], plugins: [10-injector]}, action: restart}]"
+    service.reconfigure(config.read(f"missed: {rules}\nrestart: {{cri_socket: /x}}", "here"))
+    assert (service.has_restarts, service.restart_config.cri_socket) == (True, "/x")
+    assert service.restarts_missed(pod("/dev/full"), CONTAINER)
+    assert not service.restarts_missed(api.Pod(namespace="other"), CONTAINER)
 
 
 def test_an_answer_that_was_too_late_is_written_down_as_that(

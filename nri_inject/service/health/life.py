@@ -14,17 +14,18 @@ from typing import Any, Final, Self
 
 from nri_inject.errors import NriError
 from nri_inject.service.health.notes import Notes
-from nri_inject.service.health.state import Missed, State
+from nri_inject.service.health.state import WAITS, Missed, State, no_restarts
 
 MAX_FAULT: Final = 2000
 """How many bytes of the reason why an upgrade failed are kept."""
 
 _COUNTS: Final = ("asked", "changed", "failed", "denied", "late")
-_PACKED: Final = struct.Struct("=5Q")
+_PACKED: Final = struct.Struct(f"={len(_COUNTS) + len(no_restarts())}Q")
 _MOMENT: Final = struct.Struct("=d")
 _UPGRADES: Final = struct.Struct(f"=QH{MAX_FAULT}s")
 _AT_UPGRADES: Final = 1024  # in the page
 _FOUND: Final = ("missed", "drifted")
+_LOST: Final = "not restarted: the worker that was to restart it has ended"
 _COMPARED: Final = ("compared", "uncompared", "to_compare", "synchronized")
 
 
@@ -87,8 +88,10 @@ class Life:
         state = State(index, name, self.pid, started=self.started)
         state.worker, state.failures = os.getpid(), self.failures
         if self.notes is not None:
-            for count, value in zip(_COUNTS, _PACKED.unpack_from(self.page), strict=True):
-                setattr(state, count, value)
+            kept = iter(_PACKED.unpack_from(self.page))
+            for count in _COUNTS:
+                setattr(state, count, next(kept))
+            state.restarts = {outcome: next(kept) for outcome in state.restarts}
         return state
 
     def restore(self, state: State) -> None:
@@ -101,8 +104,9 @@ class Life:
         for name in _FOUND:
             kept = getattr(state, name)
             kept.unlisted = found[name]["unlisted"]
-            for container_id, (pod, container, lacks, refused) in found[name]["containers"].items():
-                kept[container_id] = Missed(pod, container, tuple(lacks), refused)
+            for container_id, (pod, container, lacks, *rest) in found[name]["containers"].items():
+                one = Missed(pod, container, tuple(lacks), *rest)
+                kept[container_id] = one._replace(restart=_LOST) if one.restart == WAITS else one
         for name in _COMPARED:
             setattr(state, name, found[name])
         # Those that were not compared yet have gone with the worker.
@@ -110,7 +114,8 @@ class Life:
 
     def keep_counts(self, state: State) -> None:
         """Note the counts."""
-        _PACKED.pack_into(self.page, 0, *(getattr(state, name) for name in _COUNTS))
+        counts = (getattr(state, name) for name in _COUNTS)
+        _PACKED.pack_into(self.page, 0, *counts, *state.restarts.values())
 
     def note_quiet(self, until: float) -> None:
         """Note when the holder of the connection last had nothing to read, in monotonic seconds."""

@@ -65,6 +65,13 @@ class _Collector(Collector):
             "Containers that would be given something else now.",
             said["drifted"]["count"],
         )
+        restarts = CounterMetricFamily(
+            "nri_inject_restarts", "Restarts of missed containers by outcome.", labels=["outcome"]
+        )
+        for outcome, count in said["restarts"].items():
+            if outcome != "waiting":
+                restarts.add_metric([outcome], count)
+        yield restarts
         yield _gauge(
             "nri_inject_uncompared_containers",
             "Running containers that were not compared with the requests of their pods.",

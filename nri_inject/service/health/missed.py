@@ -117,7 +117,8 @@ class Expected(Protocol):
 class DriftCheck:
     """Compare containers with what is expected of them, a slice at a time; a Watch of the loop.
 
-    `on_progress` is called after each slice.
+    `on_progress` is called after each slice, and `on_missed` with each running container that was
+    missed and would be given what it lacks now.
     """
 
     _refused: Records
@@ -126,6 +127,7 @@ class DriftCheck:
         self._state = state
         self._service = service
         self.on_progress: Callable[[], None] = lambda: None
+        self.on_missed: Callable[[Pod, Container, str], None] = _nothing
         self._armed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_armed = False
         self._start()
@@ -177,6 +179,11 @@ class DriftCheck:
         if one is not None:
             self._report(pod, container, one, is_drift)
         return None if is_drift else one
+
+    def why_missed(self, pod: Pod, container: Container) -> str:
+        """Return what a container lacks that a restart would give now; empty if that is nothing."""
+        one, is_drift = self._find(pod, container)
+        return "" if one is None or is_drift or one.refused else in_words(one._asdict())
 
     def compare_again(self) -> None:
         """Compare those again, in the next turn, whose requests would have been refused."""
@@ -255,6 +262,8 @@ class DriftCheck:
         self._report(pod, container, one, is_drift)
         if one.refused:
             self._refused.put(container.id, container.SerializeToString())
+        elif not is_drift and container.state == ContainerState.CONTAINER_RUNNING:
+            self.on_missed(pod, container, in_words(one._asdict()))
 
     def _take_refused(self) -> None:
         """Compare the refused ones as if they had not been compared."""
@@ -324,6 +333,10 @@ class DriftCheck:
                 "%s: %s; it was created without the plugin, so recreate it",
                 *(where(pod, container), sentence),
             )
+
+
+def _nothing(_pod: Pod, _container: Container, _why: str) -> None:
+    """Do nothing: a missed container is reported, and that is all."""
 
 
 def lighten(container: Container) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from nri_inject.version import VERSION
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # at run time a plugin without a policy has no use for that r
 MAX_MISSED: Final = 1000
 """How many missed containers are remembered; of more, only the number is."""
 
-MAX_SHOWN: Final = 40
+MAX_SHOWN: Final = 36
 """How many of them one document names."""
 
 MAX_DRIFTED: Final = 10
@@ -44,16 +44,32 @@ MAX_DOCUMENT: Final = 64 * 1024
 """How many bytes a document may take as JSON in ASCII, which follows from the bounds above."""
 
 
+RestartOutcome: TypeAlias = Literal[
+    "stopped", "failed", "excluded", "over_budget", "repeated", "useless", "left_out"
+]
+"""What became of a restart: the runtime has stopped the container, or the reason why not.
+
+It failed; the namespace is excluded; the pod's budget is used up; the container was to be stopped
+before; a restart would not help by now; or too many containers waited.
+"""
+
+
+WAITS: Final = "waits for its restart"
+"""What a missed container's `restart` is until the runtime has stopped it, or something forbids."""
+
+
 class Missed(NamedTuple):
     """A container that does not have what the plugin would give it now.
 
-    It lacks something; or its request would be refused, and `refused` says why.
+    It lacks something; or its request would be refused, and `refused` says why. `restart` says
+    whether it is restarted, where the configuration wants it.
     """
 
     pod: str
     container: str
     lacks: tuple[str, ...]
     refused: str = ""
+    restart: str = ""
 
 
 class FoundContainers(dict[str, Missed]):
@@ -80,6 +96,11 @@ class FoundContainers(dict[str, Missed]):
             shortened(one.refused, MAX_REFUSED),
         )
 
+    def note(self, container_id: str, restart: str) -> None:
+        """Remember what becomes of a container's restart."""
+        if (one := self.get(container_id)) is not None:
+            self[container_id] = one._replace(restart=shortened(restart, MAX_TEXT))
+
     def take_back(self, container_id: str) -> None:
         """Count a container no longer, since it is going to be compared again."""
         if self.pop(container_id, None) is None:
@@ -96,10 +117,19 @@ class FoundContainers(dict[str, Missed]):
 
 
 def in_words(one: Mapping[str, Any]) -> str:
-    """Say what a container of a document lacks, or why it would be refused now."""
+    """Say what a container of a document lacks, or why it would be refused now.
+
+    And what becomes of its restart, if there is to be one.
+    """
+    restart = f"; {one['restart']}" if one.get("restart") else ""
     if one.get("refused"):
-        return f"would be refused now: {one['refused']}"
-    return f"lacks {', '.join(one['lacks'])}"
+        return f"would be refused now: {one['refused']}{restart}"
+    return f"lacks {', '.join(one['lacks'])}{restart}"
+
+
+def no_restarts() -> dict[RestartOutcome, int]:
+    """Return a count of nothing for each outcome."""
+    return dict.fromkeys(get_args(RestartOutcome), 0)
 
 
 @dataclass(slots=True)
@@ -112,7 +142,8 @@ class State:
     `drifted` were served, and would be given something else now. Both are as of the last
     synchronization and the containers that started since, less those that have been removed.
     Of what the runtime told then, `compared` have been compared, `to_compare` wait for it, and
-    `uncompared` cannot be: too much was told of them, or nothing of their pods.
+    `uncompared` cannot be: too much was told of them, or nothing of their pods. `restarts` counts
+    what became of restarts that were requested, and `to_restart` wait for theirs.
     `config_error` says why the newest version of the configuration file is not in force. `policy`
     says which version of the policy file is in force; None without such a file. `notes` are on what
     the plugin cannot see of the node. `no_answer` says what becomes of a request that the plugin
@@ -145,6 +176,8 @@ class State:
     uncompared: int = 0
     missed: FoundContainers = field(default_factory=FoundContainers)
     drifted: FoundContainers = field(default_factory=FoundContainers)
+    restarts: dict[RestartOutcome, int] = field(default_factory=no_restarts)
+    to_restart: int = 0
     config_error: str = ""
     policy: Standing | None = None
     notes: Sequence[str] = ()
@@ -190,6 +223,7 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
         "uncompared": state.uncompared,
         "missed": state.missed.document(MAX_SHOWN),
         "drifted": state.drifted.document(MAX_DRIFTED),
+        "restarts": {**state.restarts, "waiting": state.to_restart},
         "config_error": shortened(state.config_error, MAX_ERROR),
         "policy": None if state.policy is None else _policy(state.policy),
         "notes": [shortened(note, MAX_NOTE) for note in state.notes[:MAX_NOTES]],

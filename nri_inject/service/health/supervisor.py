@@ -30,8 +30,9 @@ from nri_inject.service.config import Config
 from nri_inject.service.config_file import ConfigFile
 from nri_inject.service.health import mark, status
 from nri_inject.service.health.life import Life
-from nri_inject.service.health.missed import DriftCheck, Expected
+from nri_inject.service.health.missed import DriftCheck, Expected, lighten
 from nri_inject.service.health.notes import Notes
+from nri_inject.service.health.restart import Restarting, RestartQueue
 from nri_inject.service.health.state import MAX_TEXT, document, in_words, shortened
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
@@ -111,6 +112,7 @@ class Supervisor:
         self._stub: Stub | None = None
         self._parts = ExitStack()
         self._comparison: DriftCheck | None = None
+        self._restarts: RestartQueue | None = None
         self._asked: dict[str, None] = {}
         self.state: Final = self._life.state(self._inner.index, self._inner.name)
         self.plugin: Final = self._observed(self._inner)
@@ -133,8 +135,14 @@ class Supervisor:
         pause = watchdog_pause()
         if pause is not None:
             self._watch(Watchdog(pause))
-        if where := status.directory():
-            self._open_status(where)
+        directory = status.directory()
+        if directory:
+            self._open_status(directory)
+        if self._comparison is not None and isinstance(self._service, Restarting):
+            record = f"{directory}/{self.state.title}.restarts" if directory else ""
+            self._restarts = self._watch(RestartQueue(self.state, self._service, record))
+            self._restarts.on_progress = self._keep_all
+            self._comparison.on_missed = self._restart_missed
         if self._metrics_address:
             from nri_inject.service.health import metrics
 
@@ -176,6 +184,9 @@ class Supervisor:
             synchronize_part=None if takes_whole else self._synchronize_part,
             create_container=created and self._counting(created),
             start_container=self._start_container if expecting else plugin.start_container,
+            post_start_container=self._post_start_container
+            if self._restarts_started
+            else plugin.post_start_container,
             remove_container=self._remove_container if created or removed else None,
         )
 
@@ -222,6 +233,8 @@ class Supervisor:
         self._inner = chosen or self._service.plugin
         if self._comparison is not None and not self._life.resumes:
             self._comparison.restart()
+            if self._restarts is not None:
+                self._restarts.restart()
         runtime = capabilities.of_request(request)
         self.state.runtime = f"{runtime.name} {runtime.version}".strip()
         policy = self._inner.failure_policy
@@ -331,6 +344,40 @@ class Supervisor:
         if self._inner.start_container is not None:
             self._inner.start_container(pod, container)
 
+    @property
+    def _restarts_started(self) -> bool:
+        """Whether a container may be restarted that was found missed when it started."""
+        policy = self._inner.failure_policy
+        passes = policy is None or not policy.fail_request
+        return passes and isinstance(self._service, Restarting) and self._service.has_restarts
+
+    def _post_start_container(self, pod: Pod, container: Container) -> None:
+        """Restart a container that was found missed at its start; before, nothing could stop it."""
+        if self._inner.post_start_container is not None:
+            self._inner.post_start_container(pod, container)
+        one = self.state.missed.get(container.id)
+        if one is not None and not one.refused and not one.restart:
+            lighten(container)
+            self._restart_missed(pod, container, in_words(one._asdict()))
+
+    def _restart_missed(self, pod: Pod, container: Container, why: str) -> None:
+        if self._restarts is None or not isinstance(self._service, Restarting):
+            return
+        if self._service.restarts_missed(pod, container):
+            self._restarts.ask(pod, container, "missed", why, self._why_missed)
+
+    def _why_missed(self, pod: Pod, container: Container) -> str:
+        """Return why a missed container is to be restarted now, empty if it is not."""
+        if self._comparison is None or not isinstance(self._service, Restarting):
+            return ""
+        if not self._service.restarts_missed(pod, container):
+            return ""
+        return self._comparison.why_missed(pod, container)
+
+    def _keep_all(self) -> None:
+        self._life.keep_counts(self.state)
+        self._life.keep_found(self.state)
+
     def _is_found(self, container_id: str) -> bool:
         return container_id in self.state.missed or container_id in self.state.drifted
 
@@ -339,6 +386,8 @@ class Supervisor:
         was_found = self._is_found(container.id)
         if self._comparison is not None:
             self._comparison.forget(container.id)
+        if self._restarts is not None:
+            self._restarts.forget(container.id)
         if was_found:
             self._life.keep_found(self.state)
         if self._inner.remove_container is not None:

@@ -163,6 +163,7 @@ def test_a_document_is_bounded_in_bytes_whatever_names_are_in_it(character: str)
     for number in range(state.MAX_MISSED + 5):
         full.missed.add(str(number), Missed(long, long, (long,) * 6))
         full.drifted.add(str(number), Missed(long, long, (), long))
+        full.missed.note(str(number), long)
     said = state.document(full, "synchronized", launched=True)
     assert said["missed"]["count"] == state.MAX_MISSED + 5
     assert len(said["missed"]["containers"]) == state.MAX_SHOWN

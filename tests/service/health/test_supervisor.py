@@ -190,7 +190,13 @@ def test_containers_that_were_missed_are_told_until_they_are_removed(tmp_path: P
         assert plugin.status()["missed"] == {
             "count": 1,
             "containers": [
-                {"pod": "ns/web", "container": "app", "lacks": ["device /dev/full"], "refused": ""}
+                {
+                    "pod": "ns/web",
+                    "container": "app",
+                    "lacks": ["device /dev/full"],
+                    "refused": "",
+                    "restart": "",
+                }
             ],
         }
         gone = api.RemoveContainerRequest(pod=POD, container=missed)
@@ -358,6 +364,7 @@ def test_prometheus_finds_the_counts(tmp_path: Path) -> None:
     assert "nri_inject_synchronized 1.0\n" in text
     assert "nri_inject_missed_containers 0.0\n" in text
     assert "nri_inject_worker_failures_total 0.0\n" in text
+    assert 'nri_inject_restarts_total{outcome="stopped"} 0.0\n' in text
 
 
 def test_the_counts_outlive_a_worker(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_this_is_state_1() -> None:
     os.close(descriptor)
     assert Life(started=1.0, notes=Notes()).saved() == {
         "started": 1.0,
-        "counts": (0, 0, 0, 0, 0),
+        "counts": (0,) * 12,
         "upgrades": 0,
         "notes": "",
     }

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -281,7 +281,9 @@ def test_a_service_outlives_its_runtime_and_so_do_its_counts(program: Path, tmp_
     with (
         socket.socket(socket.AF_UNIX) as listener,
         subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, text=True) as process,
+        ExitStack() as at_the_end,
     ):
+        at_the_end.callback(process.kill)
         while not (documents := [*filter(None, ask_all(str(where)).values())]):
             assert process.poll() is None
         assert [(one["pid"], one["phase"]) for one in documents] == [(process.pid, "disconnected")]
