@@ -34,7 +34,7 @@ VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' nri_inject/version.py)
 dist binaries release: export SOURCE_DATE_EPOCH := $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
 
 .PHONY: help demo quick coverage test begin lint types oldest unit e2e e2e-kubernetes soak bench \
-    binaries dist man release notes draft publish workflows generate lock clean
+    docs look binaries dist man release notes draft publish workflows generate lock clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -82,7 +82,7 @@ oldest: $(VENV)/oldest/.installed ## The quick tests on the oldest packages that
 	@NRI_INJECT_EXAMPLES=0.1 $(VENV)/oldest/bin/python -m pytest --quick --quiet
 	@$(VENV)/oldest/bin/python -m pytest --quiet tests/test_protobuf.py tests/service/health/test_supervisor.py
 
-unit: $(VENV)/.developed ## All tests but the end-to-end tests
+unit: $(VENV)/.developed $(VENV)/.documented ## All tests but the end-to-end tests
 	$(SAY) "tests: all but those on real containerds"
 	@$(BIN)/python -m pytest --ignore=tests/e2e
 
@@ -107,9 +107,31 @@ bench: $(VENV)/bench/.installed ## Beside Go's plugins and library; GO_DEVICE_IN
 	$(SAY) "benchmarks: interleaved rounds on NRI's own adaptation; what is not there says so"
 	@mkdir -p .cache/bench
 	@$(VENV)/bench/bin/python benchmarks/compare.py --json .cache/bench/compare.json
+	@$(BIN)/python docs/pictures/plots.py .cache/bench/compare.json
 	@$(VENV)/bench/bin/python benchmarks/cdi_churn.py --json .cache/bench/churn.json
 	@$(VENV)/bench/bin/python benchmarks/hostile_pattern.py
 	@$(VENV)/bench/bin/python benchmarks/hostile_texts.py
+
+SITE := dist/docs
+SITE_WORK := .cache/site
+
+docs: $(VENV)/.documented ## The pages of docs/ and the references as a site in dist/docs
+	$(SAY) "building the site in $(SITE)"
+	@rm -rf $(SITE) $(SITE_WORK)
+	@$(BIN)/python docs/site/sources.py $(SITE_WORK)/source
+	@PYTHONPATH=docs/site $(BIN)/python -m sphinx --quiet --fail-on-warning --conf-dir docs/site \
+	    --doctree-dir $(SITE_WORK)/doctrees $(SITE_WORK)/source $(SITE)
+
+# `make test` leaves it out. The pictures of the pages are in .cache/looks.
+look: docs $(VENV)/.developed .cache/axe/installed ## Each page of the site in Chromium; needs npm
+	$(SAY) "looking at the site in Chromium, 1280 and 390 pixels wide"
+	@$(BIN)/python -m pytest tests/browser
+
+.cache/axe/installed: tests/browser/package-lock.json
+	@mkdir -p .cache/axe
+	@cp tests/browser/package.json tests/browser/package-lock.json .cache/axe
+	@npm ci --silent --ignore-scripts --prefix .cache/axe
+	@touch $@
 
 binaries: $(VENV)/.binaries ## Self-contained programs in dist/nri-inject, for nodes without Python
 	$(SAY) "building dist/nri-inject: one folder, one executable, a link for each program"
@@ -181,6 +203,7 @@ lock: $(VENV)/tools/.installed ## Renew requirements/: the newest packages, with
 	    -o requirements/binaries.txt
 	@$(COMPILE) --resolution lowest-direct pyproject.toml --extra metrics --group build --group test \
 	    -o requirements/oldest.txt
+	@$(COMPILE) $(EVERY_PYTHON) --group docs -o requirements/docs.txt
 	@$(COMPILE) --group generate -o requirements/generate.txt
 	@$(COMPILE) --universal --group tools -o requirements/tools.txt
 	@git --no-pager diff --stat -- requirements
@@ -207,6 +230,11 @@ $(VENV)/.developed: $(VENV)/.installed requirements/dev.txt
 $(VENV)/.binaries: $(VENV)/.installed requirements/binaries.txt
 	$(SAY) "installing the package that builds self-contained programs"
 	@$(BIN)/python -m pip $(LOCKED) requirements/binaries.txt
+	@touch $@
+
+$(VENV)/.documented: $(VENV)/.installed requirements/docs.txt
+	$(SAY) "installing the packages that build the site"
+	@$(BIN)/python -m pip $(LOCKED) requirements/docs.txt
 	@touch $@
 
 $(VENV)/oldest/.installed: requirements/oldest.txt pyproject.toml

@@ -7,24 +7,24 @@ from pathlib import Path
 from drawing import arrow, box, document
 
 HERE = Path(__file__).parent
-WIDTH, HEIGHT = 960, 330
+WIDTH, HEIGHT = 760, 330
 
 
 def picture() -> str:
     """Return the drawing."""
     parts = [
-        *box(20, 40, 190, 92, "pod", "The annotation devices.noderesource.dev requests /dev/fuse"),
-        *box(270, 40, 150, 92, "kubelet", "Hands the annotations on to the runtime, over CRI"),
-        *box(480, 40, 190, 92, "containerd, CRI-O", "Asks its NRI plugins before it creates it"),
-        *box(740, 40, 200, 92, "container", "Has /dev/fuse, may open it, and is not privileged"),
-        *box(400, 210, 350, 100, "nri-inject", NRI_INJECT),
-        *box(20, 210, 290, 100, "files of the node's admin", FILES),
-        *arrow("M210 86H264"),
-        *arrow("M420 86H474"),
-        *arrow("M670 86H734", "creates", (680, 78)),
-        *arrow("M545 132V204", "1 pod and container", (425, 172)),
-        *arrow("M610 210V138", "2 adjustment, or an error", (620, 172)),
-        *arrow("M310 260H394", "read", (338, 252)),
+        *box(10, 10, 190, 96, "pod", "The annotation devices.noderesource.dev requests /dev/fuse"),
+        *box(230, 10, 124, 96, "kubelet", "Passes the annotations on, over CRI"),
+        *box(384, 10, 170, 96, "containerd, CRI-O", "Asks its NRI plugins first"),
+        *box(622, 10, 128, 96, "container", "May open the device, not privileged"),
+        *box(336, 196, 414, 124, "nri-inject", NRI_INJECT),
+        *box(10, 196, 260, 124, "files of the node's admin", FILES),
+        *arrow("M200 58H224"),
+        *arrow("M354 58H378"),
+        *arrow("M554 58H616", "creates", (562, 50)),
+        *arrow("M450 106V190", "1 pod and container", (316, 154)),
+        *arrow("M510 196V112", "2 adjustment, or an error", (520, 154)),
+        *arrow("M270 258H330", "read", (284, 250)),
     ]
     label = (
         "The kubelet hands the pod's annotations to the runtime. The runtime asks nri-inject, which"
@@ -38,8 +38,8 @@ NRI_INJECT = (
     " device, its numbers, mode and owner, or with a sentence for kubectl describe pod"
 )
 FILES = (
-    "/etc/nri-inject/policy.yaml says who may have what. CDI specs in /etc/cdi and /var/run/cdi."
-    " OCI hooks in /etc/containers/oci/hooks.d"
+    "/etc/nri-inject/policy.yaml says who may have what. CDI specs are in /etc/cdi and"
+    " /var/run/cdi, OCI hooks in /etc/containers/oci/hooks.d"
 )
 
 

@@ -10,11 +10,11 @@ import ast
 import tomllib
 from pathlib import Path
 
-from drawing import arrow, box, document
+from drawing import arrow, box, document, lines_of
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-WIDTH, ROW, GAP, MARGIN = 960, 76, 14, 20
+WIDTH, GAP, MARGIN = 960, 16, 10
 
 
 def layers() -> list[list[str]]:
@@ -37,16 +37,17 @@ def words(room: str) -> str:
 
 def picture() -> str:
     """Return the drawing."""
-    rows = layers()
     parts: list[str] = []
-    for number, row in enumerate(rows):
-        top = MARGIN + number * (ROW + GAP)
+    top = MARGIN
+    for row in layers():
         width = (WIDTH - 2 * MARGIN - GAP * (len(row) - 1)) / len(row)
-        for place, room in enumerate(row):
-            parts += box(MARGIN + place * (width + GAP), top, width, ROW, room, words(room))
-        if number:
+        tall = 36 + 16 * max(len(lines_of(words(room), width)) for room in row)
+        if parts:
             parts += arrow(f"M{WIDTH // 2} {top - GAP}V{top - 2}")
-    height = MARGIN * 2 + len(rows) * (ROW + GAP) - GAP
+        for place, room in enumerate(row):
+            parts += box(MARGIN + place * (width + GAP), top, width, tall, room, words(room))
+        top += tall + GAP
+    height = top - GAP + MARGIN
     label = "The rooms of nri_inject: each row imports from the rows below it"
     return document(WIDTH, height, label, parts)
 

@@ -75,7 +75,7 @@ def open_archive(cache: Path = DEFAULT_CACHE) -> Archive:
 
     Delete the directory to get newer ones. Raises ArchiveUnavailable.
     """
-    own_suite = _own_suite()
+    own_suite = machine_suite()
     directory = cache / f"debian-{own_suite}"
     with _locked(cache):
         if not directory.is_dir():
@@ -91,7 +91,7 @@ def open_packages(
     The suite is the machine's own unless one is given. What they depend on is not fetched.
     `name` is that of the directory. Raises ArchiveUnavailable.
     """
-    suite = suite or _own_suite()
+    suite = suite or machine_suite()
     directory = cache / f"{name}-{suite}"
     with _locked(cache):
         if not directory.is_dir():
@@ -208,7 +208,7 @@ class _PrivateApt:
         _run("apt-get", "--quiet", *options, *arguments, cwd=cwd)
 
 
-def _own_suite() -> str:
+def machine_suite() -> str:
     """Name the Debian release that the machine runs."""
     try:
         return platform.freedesktop_os_release()["VERSION_CODENAME"]
@@ -228,7 +228,7 @@ def _machine_source() -> Source:
         "--format=$(RELEASE) $(COMPONENT) $(REPO_URI) $(SIGNED_BY)",
         "Created-By: Packages",
     )
-    own_suite = _own_suite()
+    own_suite = machine_suite()
     for target in targets.splitlines():
         suite, component, uri, signed_by = target.split(maxsplit=3)
         if (suite, component) == (own_suite, "main"):
