@@ -220,17 +220,14 @@ class Connection:
         try:
             self._session.answer(call, self._response(call))
         except NriError as error:
-            self._log(f"{call.method} fails: {error}")
+            self._loop.after_response(partial(log.error, "%s fails: %s", call.method, error))
             self._refuse(call, error, Code.UNKNOWN)
-        except Exception as error:  # a plugin's bug must not end the service of other containers
-            self._log(f"the handler of {call.method} failed", error)
+        except Exception:  # a plugin's bug must not end the service of other containers
+            # The runtime may end the plugin over the answer; the traceback must be out by then.
+            log.exception("the handler of %s failed", call.method)
             name = self._handshake.plugin.name
             fault = NriError(f"plugin {name} failed in {call.method}, see its log")
             self._refuse(call, fault, Code.INTERNAL)
-
-    def _log(self, text: str, error: Exception | None = None) -> None:
-        """Log an error, with its traceback if one is given, after the runtime has its answer."""
-        self._loop.after_response(partial(log.error, "%s", text, exc_info=error))
 
     def _response(self, call: Call) -> Message:
         if isinstance(call.request, ConfigureRequest):

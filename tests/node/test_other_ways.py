@@ -16,6 +16,8 @@ from nri_inject.node.record import PathChange
 from nri_inject.node.runtime import Node, look
 from nri_inject.policy import document
 
+pytestmark = pytest.mark.slow
+
 SUITE = Program("nri-inject", "20", "nri-inject")
 DEVICES = Program("nri-device-injector", "10", "device-injector")
 DEVICES_LATER = Program("nri-device-injector", "15", "device-injector")

@@ -19,6 +19,8 @@ from nri_inject.runtime import Adaptation, Peer, Rejection, Rules, Timeouts, Una
 from nri_inject.wire import Call, Role, Session
 from nri_inject.wire.mux import MAX_PAYLOAD
 
+pytestmark = pytest.mark.slow
+
 BOUND = 20.0
 SHORT = Timeouts(request=0.05)
 POD = api.Pod(id="p0", name="web")

@@ -28,7 +28,7 @@ from nri_inject.runtime.peer import Peer, Timeouts
 from nri_inject.stub import Stub
 from nri_inject.wire.session import Answer, Call, Role, Session
 
-pytestmark = pytest.mark.usefixtures("no_process_is_left")
+pytestmark = [pytest.mark.usefixtures("no_process_is_left"), pytest.mark.slow]
 
 BOUND = 10.0
 SHORT = Timeouts(registration=0.3, request=0.3)

@@ -27,6 +27,8 @@ from nri_inject.host import watch
 from nri_inject.plugin import Plugin
 from nri_inject.stub import Stub
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_external_plugin_comes_back_registers_and_synchronizes_anew(path: Path) -> None:
     told: queue.Queue[Any] = queue.Queue()
