@@ -1,10 +1,10 @@
 """A policy in a file, kept current. A version that cannot be used is never in force.
 
-The version before stays in force for as long as the process runs. A process that starts with a
-version that cannot be used denies everything: it may be a tightening with a mistake, and the looser
-version must not live on. Where the admin has chosen so, the last good version is in force instead.
-While a program writes the file, too, the version before counts: half a policy may be a policy, and
-allow more than the whole.
+The version before stays in force for as long as the process runs, whatever becomes of its workers.
+A process that starts with a version that cannot be used denies everything: it may be a tightening
+with a mistake, and the looser version must not live on. Where the admin has chosen so, the last
+good version is in force instead. While a program writes the file, too, the version before counts:
+half a policy may be a policy, and allow more than the whole.
 """
 
 from __future__ import annotations
@@ -78,9 +78,10 @@ class PolicyFile:
 
     `beside` are other files that the policy depends on, such as the configuration that names it.
     `root` is where the host's file tree is seen. `kept` is where the last good version is kept;
-    None keeps none. `before` is in force until there is a good version. `on_change` is called when
-    another policy is in force, and `later` with work that no container waits for. Errors are logged
-    once each. Not for use by several threads at once.
+    None keeps none. `before` is in force until there is a good version. `inherited` is the text
+    that was in force in a worker before this one, and `note` gets each text for the next worker.
+    `on_change` is called when another policy is in force, and `later` with work that no container
+    waits for. Errors are logged once each. Not for use by several threads at once.
     """
 
     def __init__(
@@ -92,6 +93,8 @@ class PolicyFile:
         root: str = "/",
         kept: LastGoodPolicy | None = None,
         before: Policy | None = None,
+        inherited: bytes = b"",
+        note: Callable[[bytes], object] = bool,
         on_change: Callable[[], None] = lambda: None,
         later: Callable[[Callable[[], None]], None] = lambda do: do(),
     ) -> None:
@@ -100,6 +103,8 @@ class PolicyFile:
         self._believed = () if unsafe else (self._path, *beside, *copies)
         self._root = root
         self._kept = kept
+        self._inherited = inherited
+        self._note = note
         self._on_change = on_change
         self._later = later
         self._unkept: tuple[bytes, int] | None = None
@@ -160,6 +165,7 @@ class PolicyFile:
             self.good = self._policy = file.counts.policy
             self.standing = Standing(self._path, "newest", file.written / 1e9, "")
             log.info("policy %s: %d rules are in force", plain(self._path), len(self.good.rules))
+            self._note(file.counts.text)
             if self._kept is not None:
                 self._unkept = file.counts.text, file.written
                 self._later(self._keep)
@@ -172,7 +178,7 @@ class PolicyFile:
         if before.in_force == "newest":
             before = before._replace(in_force="before")
         if self.good is None:
-            before = self._recalled(before)
+            before = self._taken_over(before) or self._recalled(before)
         self.standing = before._replace(error=error)
         if self.good is None:
             reason = f"the policy on this node is not usable: {error}"
@@ -195,6 +201,17 @@ class PolicyFile:
             log.error("policy not usable, the last good version is in force: %s", error)
         else:
             log.error("policy rejected, the previous version stays in force: %s", error)
+
+    def _taken_over(self, standing: Standing) -> Standing | None:
+        """Take the version that was in force in a worker before, None if there was none."""
+        if not self._inherited:
+            return None
+        try:
+            self.good = self._checked(self._inherited)
+        except ConfigError as error:
+            log.error("the policy of the worker before cannot be used: %s", error)
+            return None
+        return standing._replace(in_force="before")
 
     def _recalled(self, standing: Standing) -> Standing:
         """Take the version that was kept when the policy was last good, if there is one."""

@@ -32,6 +32,7 @@ from nri_inject.policy.source import DENY_ALL, PolicyFile, Standing, check_lent
 from nri_inject.service import config, logs
 from nri_inject.service.base import Options, with_options
 from nri_inject.service.config import Config
+from nri_inject.service.health.notes import Notes
 from nri_inject.stub import Stub
 from nri_inject.text.annotations import where
 from nri_inject.text.budget import Budget, Counted
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 
 # Lines for one container: a pod's author must not fill the log.
 _MAX_TOLD: Final = 32
+
+_POLICY: Final = "policy"  # the note of the text that is in force, after the path of its file
 
 
 class Source(Protocol):
@@ -89,6 +92,7 @@ class Environment:
         self._sources: dict[str, Source] = {}
         self._policy: PolicyFile | Fixed | None = None
         self._policy_made_of: tuple[object, ...] = ()
+        self._memory: Notes | None = None
         self.on_policy: Callable[[], None] = _nothing
         self._audit: AuditLog | None = None
         self._dropped_in = False
@@ -103,6 +107,10 @@ class Environment:
     def attach(self, stub: Stub) -> None:
         """Watch the files with this stub."""
         self._stub = stub
+
+    def remember(self, notes: Notes) -> None:
+        """Keep there what a worker after this one cannot learn from the node's files."""
+        self._memory = notes
 
     def configure(self, request: ConfigureRequest) -> None:
         """Take the drop-in configuration, which wins, and learn which runtime this is.
@@ -285,6 +293,7 @@ class Environment:
             log.warning("policy: unrestricted: every pod gets what its annotations request")
             return None
         if isinstance(policy, config.PolicyPath):
+            source = f"{os.path.abspath(policy.path)}\n".encode()
             return PolicyFile(
                 policy.path,
                 unsafe=self.config.unsafe_files,
@@ -294,6 +303,8 @@ class Environment:
                 if policy.on_fault == "keep"
                 else None,
                 before=good,
+                inherited=self._inherited(source),
+                note=partial(self._keep_policy, source),
                 on_change=self._policy_changed,
                 later=self.after,
             )
@@ -304,6 +315,15 @@ class Environment:
                 config.UNRESTRICTED,
             )
         return Fixed(policy or DENY_ALL)
+
+    def _inherited(self, source: bytes) -> bytes:
+        """Return the text of this file that was in force in the worker before, if any."""
+        noted = (self._memory and self._memory.get(_POLICY)) or b""
+        return noted.removeprefix(source) if noted.startswith(source) else b""
+
+    def _keep_policy(self, source: bytes, text: bytes) -> None:
+        if self._memory is not None:
+            self._memory.put(_POLICY, source + text)
 
     def _policy_changed(self) -> None:
         self.on_policy()
@@ -388,6 +408,10 @@ class ConfiguredService:
     def reconfigure(self, configured: Config) -> None:
         """Use another configuration from now on; ConfigError, and the one before stays, if bad."""
         self._environment.reconfigure(configured)
+
+    def remember(self, notes: Notes, *, resumes: bool) -> None:  # noqa: ARG002 - as others need it
+        """Take over the policy of the worker before, and note it for the next one."""
+        self._environment.remember(notes)
 
     def close(self) -> None:
         """Stop watching them."""

@@ -149,8 +149,8 @@ def test_a_node_that_the_host_keeps_closed_is_there_and_warned_of(oci: OciRuntim
     assert there.startswith("character special file a:e5 600 ")
     assert told == [
         (
-            f"device '{NODE}': {MOUNTED} (runc does, crun does not), and its mode 0600 denies"
-            " access"
+            f"annotation devices.noderesource.dev/pod: device '{NODE}': {MOUNTED} (runc does, crun"
+            " does not), and its mode 0600 denies access"
             f" to the container; allow others to open the host's node, or {ADVICE}"
         )
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,8 +31,15 @@ class Opened:
     def __init__(self) -> None:
         self.all: list[PolicyFile] = []
 
-    def __call__(self, file: Path, *, unsafe: bool = False) -> PolicyFile:
-        self.all.append(PolicyFile(str(file), unsafe=unsafe))
+    def __call__(
+        self,
+        file: Path,
+        *,
+        unsafe: bool = False,
+        inherited: bytes = b"",
+        note: Callable[[bytes], object] = bool,
+    ) -> PolicyFile:
+        self.all.append(PolicyFile(str(file), unsafe=unsafe, inherited=inherited, note=note))
         return self.all[-1]
 
 
@@ -143,6 +150,31 @@ def test_a_first_version_that_is_bad_denies_everything_and_gives_the_reason(
     ]
     file.write_text(GOOD)
     assert (source.current().trouble, names(source.current())) == ("", ["one"])
+
+
+def test_the_next_worker_goes_on_with_the_version_that_was_in_force(
+    file: Path, opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    noted: list[bytes] = []
+    file.write_text(GOOD)
+    opened(file, note=noted.append).current()
+    file.write_text("rule: []")
+    source = opened(file, inherited=noted[-1], note=noted.append)
+    fault = f"{file}: unknown key 'rule'; did you mean 'rules'?"
+    assert names(source.current()) == ["one"]
+    assert source.standing[1:] == ("before", None, fault)
+    assert caplog.messages == [f"policy rejected, the previous version stays in force: {fault}"]
+    file.write_text(OTHER)
+    assert names(source.current()) == ["two"]
+    assert noted == [GOOD.encode(), OTHER.encode()]
+
+
+def test_a_version_of_the_worker_before_that_cannot_be_used_denies(
+    file: Path, opened: Opened
+) -> None:
+    file.write_text("rule: []")
+    source = opened(file, inherited=b"rules: [{}]")
+    assert (source.standing.in_force, source.current().rules) == ("nothing", ())
 
 
 def test_a_file_that_comes_later_is_found(file: Path, opened: Opened) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import urllib.request
 from pathlib import Path
 
 import pytest
+from support.children import family
 from support.config_map import ConfigMap
 from test_supervisor import NEW, RUNNING, TIMEOUT, Plugin, free_port, launched, until
 
@@ -117,3 +120,16 @@ def test_a_runtime_that_restarts_does_not_lose_the_version_before(
         served(plugin)
         assert plugin.status()["policy"]["in_force"] == "before"
         assert plugin.create(FULL).linux.devices[0].path == "/dev/full"
+
+
+def test_a_worker_that_takes_over_does_not_lose_the_version_before(
+    files: ConfigMap, tmp_path: Path
+) -> None:
+    files.swap(GOOD)
+    with launched(tmp_path / "run", "run", "--config", str(files.config)) as plugin:
+        served(plugin)
+        files.swap(BAD)
+        until(lambda: plugin.status()["policy"]["error"])
+        os.kill(family(plugin.process.pid)[1], signal.SIGKILL)
+        assert plugin.create(FULL).linux.devices[0].path == "/dev/full"
+        assert plugin.status()["policy"]["in_force"] == "before"
