@@ -168,10 +168,14 @@ def test_each_container_has_its_device_however_often_the_worker_of_a_service_die
     met = [name for kind, name in waited if kind == "CreateContainer"]
     delays = [creation.seconds[name] for name in met]
     usual = [seconds for name, seconds in creation.seconds.items() if name not in met]
-    print(  # noqa: T201 - as above
-        f"{len(waited)} times a request waited meanwhile, {len(met)} times a creation, which takes"
-        f" {statistics.median(usual):.3f} s, and then {statistics.median(delays):.3f} s,"
+    took = (
+        f"which takes {statistics.median(usual):.3f} s, and then {statistics.median(delays):.3f} s,"
         f" longest {max(delays):.3f} s"
+        if usual and delays  # other requests may have met the trouble of a few rounds
+        else "not measured"
+    )
+    print(  # noqa: T201 - as above
+        f"{len(waited)} times a request waited meanwhile, {len(met)} times a creation, {took}"
     )
     assert len(waited) >= ROUNDS * KILLS // 2
     assert "lost the connection" not in plugin.log
