@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +135,14 @@ class Cluster:
         self._ctr("images", "import", str(archive))
         archive.unlink()
 
-    def kubectl(self, *arguments: str | Path, given: str | None = None) -> str:
-        """Run kubectl as an admin, and return its output. Raises Refused."""
+    def kubectl(
+        self, *arguments: str | Path, given: str | None = None, statuses: Collection[int] = (0,)
+    ) -> str:
+        """Run kubectl as an admin, and return its output. Raises Refused for other statuses."""
         config = ("--kubeconfig", self._keys / "admin.conf")
         program = self._programs.debian / "usr/bin/kubectl"
         done = self._node.run(program, *config, *arguments, input=given)
-        if done.returncode != 0:
+        if done.returncode not in statuses:
             raise Refused(done.stderr.strip() or done.stdout.strip())
         return done.stdout
 

@@ -42,7 +42,8 @@ def test_pods_that_start_before_the_plugin_are_reported(
 ) -> None:
     reboot(allowing_suite, namespace)
     lacking = allowing_suite.lacking(namespace)
-    assert allowing_suite.missed(namespace) == lacking
+    # A container that was refused at its start is reported until the kubelet removes it.
+    assert allowing_suite.missed(namespace) >= lacking
 
 
 @pytest.mark.usefixtures("before", "usual_settings")
