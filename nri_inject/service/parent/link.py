@@ -215,6 +215,11 @@ class Links(list[Link]):
         return all(r.synchronized or (self._is_launched and r.configured) for r in relays)
 
     @property
+    def are_free(self) -> bool:
+        """Whether no worker has the other end of any."""
+        return not any(link.has_worker for link in self)
+
+    @property
     def waits(self) -> bool:
         """Whether a request waits for its answer."""
         return any(link.relay.waits for link in self)

@@ -285,15 +285,20 @@ class Parent:
         return CRASHED if self._status is None or is_killed else self._status
 
     def _end_worker(self, seconds: float, *, by_signal: bool) -> None:
-        """Let the worker end, which has read the end of its connection or gets a signal."""
+        """Let the worker end, read what it still sends, and close its sockets.
+
+        The end of a socket that stays open would be taken for that of the next worker.
+        """
         self._is_over = True
         if self._pid and by_signal:
             os.kill(self._pid, signal.SIGTERM)
         until = time.monotonic() + seconds
-        while not self._has_ended() and time.monotonic() < until:
-            self._loop.turn(seconds if self.links[0].has_worker else _LOOK)
+        while time.monotonic() < until and not (self._has_ended() and self.links.are_free):
+            self._loop.turn(_LOOK if self.links.are_free else seconds)
         if self._pid:
             self._kill("did not end")
+        for link in self.links:
+            link.detach_worker()
 
     # --- an upgrade -------------------------------------------------------------------------------
 
