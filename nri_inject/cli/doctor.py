@@ -23,17 +23,19 @@ from nri_inject.service.health import status
 from nri_inject.service.logs import one_line
 from nri_inject.service.options import DIR, Helped, format_option
 
-
-@click.command("doctor", cls=Helped, epilog="Example: nri-inject doctor --root /host --format json")
-@host_options
-@click.option("--cdi-dir", "cdi_dirs", multiple=True, type=DIR, help="As for the plugins.")
-@click.option("--hooks-dir", "hooks_dirs", multiple=True, type=DIR, help="As for the plugins.")
-@click.option(
+status_dir_option = click.option(
     "--status-dir",
     type=DIR,
     help=f"Directory of the plugins' sockets; default: {status.DIRECTORY} of the host. Also"
     f" {status.VARIABLE}.",
 )
+
+
+@click.command("doctor", cls=Helped, epilog="Example: nri-inject doctor --root /host --format json")
+@host_options
+@click.option("--cdi-dir", "cdi_dirs", multiple=True, type=DIR, help="As for the plugins.")
+@click.option("--hooks-dir", "hooks_dirs", multiple=True, type=DIR, help="As for the plugins.")
+@status_dir_option
 @format_option
 def command(
     *,

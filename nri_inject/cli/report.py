@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from nri_inject.cli.doctor import examined
+from nri_inject.cli.doctor import examined, status_dir_option
 from nri_inject.cli.install import host_options
 from nri_inject.errors import ConfigError
 from nri_inject.node.files import resolve
@@ -18,7 +18,7 @@ from nri_inject.node.report import Report, collect
 from nri_inject.service import logs, terminal
 from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
-from nri_inject.service.options import DIR, FILE, Helped, format_option, show
+from nri_inject.service.options import FILE, Helped, format_option, show
 from nri_inject.text.words import plain
 
 STDOUT: Final = "-"
@@ -33,12 +33,7 @@ STDOUT: Final = "-"
     " nri-inject-report-TIME.tar.gz unless given.",
 )
 @host_options
-@click.option(
-    "--status-dir",
-    type=DIR,
-    help=f"Directory of the plugins' sockets; default: {status.DIRECTORY} of the host. Also"
-    f" {status.VARIABLE}.",
-)
+@status_dir_option
 @format_option
 def command(
     *,

@@ -22,11 +22,11 @@ ROOTS_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def linux(**fields: object) -> Adjustment:
-    return Adjustment(linux=api.LinuxContainerAdjustment(**fields))  # type: ignore[arg-type]  # of each
+    return Adjustment(linux=api.LinuxContainerAdjustment(**fields))  # type: ignore[arg-type]  # it checks
 
 
 def resources(**fields: object) -> Adjustment:
-    return linux(resources=api.LinuxResources(**fields))  # type: ignore[arg-type]  # of each field
+    return linux(resources=api.LinuxResources(**fields))  # type: ignore[arg-type]  # the message checks
 
 
 CHANGES: dict[str, tuple[Change, Adjustment]] = {

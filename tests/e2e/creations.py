@@ -6,10 +6,12 @@ NRI_E2E_ROUNDS is how many rounds there are.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from .daemon import Daemon
 from .poll import until
@@ -21,6 +23,15 @@ CLIENTS = 6
 POD = "shop"
 CHECK = ("sh", "-c", "test -c /dev/fuse")
 FUSE = {"devices.noderesource.dev/pod": "- path: /dev/fuse\n"}
+
+
+class Trouble(Protocol):
+    """Something that happens to a plugin, in a thread of its own, until it is `done`."""
+
+    done: threading.Event
+
+    def run(self) -> None:
+        """Make it happen."""
 
 
 @dataclass
@@ -41,6 +52,17 @@ class Creation:
             for _ in clients.map(self._create, range(count)):
                 pass
         self.ended = time.monotonic()
+
+    def run_beside(self, trouble: Trouble) -> None:
+        """Create the containers of all rounds while trouble is made; each has its device."""
+        thread = threading.Thread(target=trouble.run)
+        thread.start()
+        try:
+            self.run(ROUNDS * CREATED)
+        finally:
+            trouble.done.set()
+            thread.join()
+        assert self.without == []
 
     def _create(self, number: int) -> None:
         due = self.began + number / RATE

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from .conftest import NewRuntime
+from .creations import running
 from .cri import CriError
 from .daemon import Daemon
 from .plugin import External, install
@@ -313,18 +314,6 @@ def test_preinstalled_ends_with_the_runtime(new_runtime: NewRuntime) -> None:
     install(COMMAND, daemon, "10-device-injector")
     daemon.start()
     program = str(daemon.plugin_dir / "10-device-injector")
-    assert len(_processes(program)) == 2  # the parent and its worker
+    assert len(running(program)) == 2  # the parent and its worker
     daemon.kill()
-    until(lambda: not _processes(program), f"the end of {program}")
-
-
-def _processes(program: str) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if program.encode() in arguments:
-            found.append(int(entry.name))
-    return found
+    until(lambda: not running(program), f"the end of {program}")

@@ -100,14 +100,7 @@ def check(daemon: Daemon, program: Path, pid: int) -> None:
     """Create containers while the plugin is upgraded; each has its device."""
     creation = Creation(daemon, daemon.cri.run_pod(POD, annotations=FUSE))
     upgrading = Upgrading(program, pid, creation)
-    thread = threading.Thread(target=upgrading.run)
-    thread.start()
-    try:
-        creation.run(ROUNDS * CREATED)
-    finally:
-        upgrading.done.set()
-        thread.join()
-    assert creation.without == []
+    creation.run_beside(upgrading)
     document = status.ask(socket_of(pid)[1])
     assert document is not None
     assert document["version"] == upgrading.versions[-1]

@@ -25,7 +25,7 @@ import pytest
 from nri_inject.service.health import status
 
 from .conftest import NewRuntime
-from .creations import CLIENTS, CREATED, FUSE, POD, ROUNDS, Creation, running
+from .creations import CLIENTS, FUSE, POD, ROUNDS, Creation, running
 from .cri import CriError
 from .daemon import Daemon
 from .plugin import External, install
@@ -135,14 +135,7 @@ def troubled(daemon: Daemon, pid: int) -> Creation:
     """Create containers while workers are killed and stopped; each has its device."""
     creation = Creation(daemon, daemon.cri.run_pod(POD, annotations=FUSE))
     trouble = Trouble(pid, creation)
-    thread = threading.Thread(target=trouble.run)
-    thread.start()
-    try:
-        creation.run(ROUNDS * CREATED)
-    finally:
-        trouble.done.set()
-        thread.join()
-    assert creation.without == []
+    creation.run_beside(trouble)
     assert failures(pid) == trouble.kills + trouble.stops
     print(  # noqa: T201 - the figures of a soak
         f"\n{daemon.name}: {len(creation.seconds)} containers in"
