@@ -34,7 +34,7 @@ VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' nri_inject/version.py)
 dist binaries image release: export SOURCE_DATE_EPOCH := $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
 
 .PHONY: help demo quick coverage test begin lint types oldest unit e2e e2e-kubernetes soak bench \
-    docs look binaries image dist man release release-images sums notes draft publish workflows generate lock clean
+    docs look binaries image manifests dist man release release-images sums notes draft publish workflows generate lock clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -91,7 +91,7 @@ e2e: $(VENV)/.developed ## The end-to-end tests: real containers on containerd 1
 	@$(BIN)/python -m pytest tests/e2e
 
 # `make test` leaves it out. .cache/kubernetes keeps the build.
-e2e-kubernetes: $(VENV)/.developed ## The DaemonSet on a cluster of one node; needs root and Go
+e2e-kubernetes: $(VENV)/.developed .cache/bin/helm ## The chart on a cluster of one node; needs root and Go
 	$(SAY) "$$(date +%H:%M): building Kubernetes and containerd takes 30 minutes the first time"
 	@PYTHONPATH=tests $(BIN)/python -m kubernetes.programs
 	$(SAY) "$$(date +%H:%M): the tests on the cluster take 3 minutes"
@@ -159,6 +159,12 @@ image: dist ## The container image in dist/, with its SBOM; no root, no engine, 
 	    --wheel dist/nri_inject-$(VERSION)-py3-none-any.whl --cache .cache/image --mirror "$(DEBIAN)" \
 	    --target dist/nri-inject-$(VERSION)-image-$(ARCH).tar \
 	    --sbom dist/nri-inject-$(VERSION)-image-$(ARCH).cdx.json
+
+manifests: $(VENV)/.installed .cache/bin/helm ## deploy/kubernetes/base from deploy/chart; needs Go once
+	@PYTHONPATH=deploy $(BIN)/python -m manifests.render .cache/bin/helm
+
+.cache/bin/helm: Makefile
+	@CGO_ENABLED=0 GOBIN=$(CURDIR)/.cache/bin go install helm.sh/helm/v4/cmd/helm@v4.3.2
 
 man: $(VENV)/.installed ## Pages of the manual in dist/man, for packages; install writes the same
 	@$(BIN)/python -m nri_inject.cli.manual dist/man

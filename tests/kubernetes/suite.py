@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 from e2e import image
+from e2e.archive import REPOSITORY
 from e2e.poll import until
 
 from .cluster import SECONDS, Cluster
 
-IMAGE = "registry.example.com/nri-inject:0.1.0"
+CHART = REPOSITORY / "deploy" / "chart"
 NAMESPACE = "nri-inject"
 OURS = f"--namespace={NAMESPACE}"
 KEY = "devices.noderesource.dev/pod"
@@ -40,6 +41,11 @@ class Suite:
         """Return the policy that the cluster keeps."""
         found = self.cluster.get("configmap", f"{NAMESPACE}-policy", OURS)
         return str(found["data"]["policy.yaml"])
+
+    def upgrade(self, values: Any = None) -> None:
+        """Upgrade the release to the chart as it is, with values."""
+        given = json.dumps(values or {})
+        self.cluster.helm("upgrade", "nri-inject", CHART, OURS, "--values=-", given=given)
 
     def change_policy(self, text: str) -> None:
         """Change the policy as `kubectl edit` would, and wait until the plugin has read it."""

@@ -33,6 +33,7 @@ from nri_inject.service.health.life import Life
 from nri_inject.service.health.missed import DriftCheck, Expected, lighten
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.restart import Restarting, RestartQueue
+from nri_inject.service.health.restart_record import STATE_VARIABLE
 from nri_inject.service.health.state import MAX_TEXT, document, in_words, shortened
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
@@ -139,7 +140,8 @@ class Supervisor:
         if directory:
             self._open_status(directory)
         if self._comparison is not None and isinstance(self._service, Restarting):
-            record = f"{directory}/{self.state.title}.restarts" if directory else ""
+            lasting = os.environ.get(STATE_VARIABLE) or directory
+            record = f"{lasting}/{self.state.title}.restarts" if lasting else ""
             self._restarts = self._watch(RestartQueue(self.state, self._service, record))
             self._restarts.on_progress = self._keep_all
             self._comparison.on_missed = self._restart_missed
