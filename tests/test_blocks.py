@@ -29,6 +29,7 @@ from click.testing import CliRunner
 from support.annotated import host_with_everything, read_requests
 from support.machine import machine, write
 from support.pages import PAGES, ROOT, Block, Command, blocks, commands
+from support.trying import NO_NODE
 from support.umockdev import open_umockdev
 
 from nri_inject import cli
@@ -376,7 +377,8 @@ def refusal(text: str, host: Host) -> str:
 @cache
 def tried() -> str:
     """Return what `make demo` prints."""
-    words = ["try", "--policy", f"{EXAMPLE}/policy.yaml", "--unsafe-files", f"{EXAMPLE}/pod.yaml"]
+    files = ["--policy", f"{EXAMPLE}/policy.yaml", "--unsafe-files", f"{EXAMPLE}/pod.yaml"]
+    words = ["try", *NO_NODE, *files]
     return CliRunner().invoke(cli.program, words).stdout
 
 
