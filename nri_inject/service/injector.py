@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Final
 
@@ -16,6 +16,8 @@ from google.protobuf.message import Message
 
 from nri_inject import capabilities
 from nri_inject.api import Adjustment, ConfigureRequest, Container, Pod
+from nri_inject.host.devices import presence
+from nri_inject.host.model import Number
 from nri_inject.injectors import keys
 from nri_inject.plugin import Plugin
 from nri_inject.policy.audit import AuditOutcome
@@ -66,6 +68,10 @@ class InjectorService(ConfiguredService):
         adjustment = environment.injector(pod, container, environment.host(pod, container))
         capabilities.drop_unknown(adjustment, environment.runtime)  # no container has it there
         return adjustment
+
+    def gone(self, numbers: Collection[Number]) -> Collection[Number]:
+        """Return the numbers that the host has no device for."""
+        return presence.gone(numbers, self._environment.config.host_root)
 
     def hook_changed(self, program: str) -> float:
         """Return when the files of the hooks with this program changed last, 0.0 if never."""

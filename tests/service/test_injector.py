@@ -108,7 +108,7 @@ KEY = mark.PREFIX + "injector"
 def test_a_container_that_gets_something_has_the_mark_beside_it(service: InjectorService) -> None:
     adjustment = service.create_container(pod("/dev/full"), CONTAINER)
     assert adjustment is not None
-    assert dict(adjustment.annotations) == {KEY: "c1"}
+    assert dict(adjustment.annotations) == {KEY: 'c1 {"/dev/full":["c",1,7]}'}
     assert not mark.is_alone(adjustment)
 
 
