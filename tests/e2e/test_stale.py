@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,11 @@ from .suite import Suite
 
 NODES = f"/dev/loop{FIRST // 10}?"
 STICK = {"devices.noderesource.dev/pod": f"- {{device: '{NODES}', as: /dev/stick}}"}
+RESTART = {
+    "devices.noderesource.dev/pod": (
+        f"- {{device: '{NODES}', as: /dev/stick, on_change: restart, optional: true}}"
+    )
+}
 POLICY = f"{{rules: [{{who: {{}}, allow: {{devices: [{{path: '{NODES}', type: b}}]}}}}]}}"
 
 
@@ -27,8 +33,12 @@ def kernel() -> Iterator[Loops]:
 def _policy(suite: Suite) -> None:
     """Let every pod have the loop devices of the tests."""
     suite.kill()
-    suite.config.write_text(f"policy: {POLICY}\naudit: {{file: {suite.audit}}}\n")
+    configure(suite)
     suite.start()
+
+
+def configure(suite: Suite, more: str = "") -> None:
+    suite.config.write_text(f"policy: {POLICY}\naudit: {{file: {suite.audit}}}\n{more}")
 
 
 def because(suite: Suite) -> list[tuple[str, ...]]:
@@ -84,3 +94,36 @@ def test_a_container_whose_device_has_gone_or_changed_is_stale_also_after_a_rest
 
     cri.call("StopContainer", container_id=container, timeout=0)
     until_stale(suite)
+
+
+def test_a_stale_container_that_requests_it_is_stopped_and_has_the_new_number_when_created_anew(
+    suite: Suite, kernel: Loops
+) -> None:
+    cri = suite.runtime.cri
+    suite.kill()
+    configure(
+        suite,
+        f"stale: requested\nrestart: {{cri_socket: {suite.runtime.socket}, grace_seconds: 0}}\n",
+    )
+    suite.start()
+    kernel.plug(FIRST)
+    asks = cri.run_pod("asks", annotations=RESTART)
+    silent = cri.run_pod("silent", annotations=STICK)
+    container, other = cri.run(asks, "main"), cri.run(silent, "main")
+
+    kernel.unplug(FIRST)
+    gone = f"/dev/stick ({MAJOR}:{FIRST}) is gone"
+    until_stale(suite, ("default/asks", gone), ("default/silent", gone))
+    assert suite.status()["restarts"]["stopped"] == 0  # a restart would give no device
+
+    kernel.plug(FIRST + 1)
+    until(lambda: suite.status()["restarts"]["stopped"] == 1, "the restart")
+    why = f"/dev/stick is now {MAJOR}:{FIRST + 1}"
+    until_stale(suite, ("default/silent", why))
+    assert cri.list_containers(asks) == {container: "CONTAINER_EXITED"}
+    assert cri.list_containers(silent) == {other: "CONTAINER_RUNNING"}
+    assert f"stopped for the kubelet to create it anew (stale: {why})" in suite.process.log
+    line = json.loads(suite.audit.read_text().splitlines()[-1])
+    assert (line["kind"], line["requested"], line["resolved"]) == ("restart", "stale", why)
+    cri.remove_container(container)
+    assert node(suite, cri.run(asks, "main")) == f"{MAJOR}, {FIRST + 1}"

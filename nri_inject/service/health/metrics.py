@@ -71,7 +71,9 @@ class _Collector(Collector):
             said["stale"]["count"],
         )
         restarts = CounterMetricFamily(
-            "nri_inject_restarts", "Restarts of missed containers by outcome.", labels=["outcome"]
+            "nri_inject_restarts",
+            "Requested restarts of containers by outcome.",
+            labels=["outcome"],
         )
         for outcome, count in said["restarts"].items():
             if outcome != "waiting":

@@ -73,7 +73,7 @@ class StaleCheck:
 
     `notes` keep the containers for the next worker. `listen` gives the events, or OSError where
     there are none. `now` is in seconds since 1970, `clock` in monotonic ones. `on_progress` is
-    called when what is stale may have changed.
+    called when what is stale may have changed, `on_stale` with each container that is reported.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class StaleCheck:
         self._now = now
         self._clock = clock
         self.on_progress: Callable[[], None] = lambda: None
+        self.on_stale: Callable[[Pod, Container], None] = lambda _pod, _container: None
         self._records = Records(MAX_BYTES)
         self._since: dict[str, float] = {}
         self._reported: set[str] = set()
@@ -164,6 +165,11 @@ class StaleCheck:
         if self._pending:
             self._compare_some()
         self._wait()
+
+    def renumbered(self, pod: Pod, container: Container) -> Mapping[str, str]:
+        """Return the devices that a restart would give another number, by path in words."""
+        given = mark.devices(container, self._state.name)
+        return _renumbered(given, self._devices_now(pod, container))
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -270,12 +276,10 @@ class StaleCheck:
         now = self._devices_now(pod, container)
         missing = {path: number for path, number in given.items() if path not in now}
         gone = self._service.gone(missing.values()) if missing else ()
-        for path, number in given.items():
-            if path not in now:
-                if number in gone:
-                    yield f"{plain(path)} ({_in_words(number)}) is gone"
-            elif now[path] != number:
-                yield f"{plain(path)} is now {_in_words(now[path])}"
+        for path, number in missing.items():
+            if number in gone:
+                yield f"{plain(path)} ({_in_words(number)}) is gone"
+        yield from _renumbered(given, now).values()
 
     def _devices_now(self, pod: Pod, container: Container) -> Mapping[str, Number]:
         """Return the devices that a container would get now, none if it would be refused."""
@@ -298,6 +302,7 @@ class StaleCheck:
         self._tell(
             logging.WARNING, "%s: stale, because %s", where(pod, container), ", ".join(because)
         )
+        self.on_stale(pod, container)
 
     def _clear(self, container_id: str) -> bool:
         """Report a container no longer; tell whether it was reported."""
@@ -318,6 +323,14 @@ class StaleCheck:
             log.log(level, message, *values)
         elif lines == MAX_LINES:
             log.warning("more than %d lines in an hour on stale containers", MAX_LINES)
+
+
+def _renumbered(given: Mapping[str, Number], now: Mapping[str, Number]) -> Mapping[str, str]:
+    return {
+        path: f"{plain(path)} is now {_in_words(now[path])}"
+        for path, number in given.items()
+        if now.get(path, number) != number
+    }
 
 
 def _in_words(number: Number) -> str:

@@ -30,7 +30,7 @@ from nri_inject.service.config import Config
 from nri_inject.service.config_file import ConfigFile
 from nri_inject.service.health import mark, status
 from nri_inject.service.health.life import Life
-from nri_inject.service.health.missed import DriftCheck, Expected, lighten
+from nri_inject.service.health.missed import DriftCheck, Expected, lighten, shown
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.restart import Restarting, RestartQueue
 from nri_inject.service.health.stale import Following, StaleCheck
@@ -206,6 +206,7 @@ class Supervisor:
     def _follow_devices(self, comparison: DriftCheck, service: Following) -> None:
         self._stale = self._watch(StaleCheck(self.state, service, self._life.notes))
         self._stale.on_progress = partial(self._life.keep_found, self.state)
+        self._stale.on_stale = self._restart_stale
         comparison.on_served = self._stale.add
         if self._life.resumes:
             self._stale.inherit()
@@ -390,6 +391,20 @@ class Supervisor:
         if not self._service.restarts_missed(pod, container):
             return ""
         return self._comparison.why_missed(pod, container)
+
+    def _restart_stale(self, pod: Pod, container: Container) -> None:
+        why = self._why_stale(pod, container)
+        if why and self._restarts is not None:
+            self._restarts.ask(pod, container, "stale", why, self._why_stale)
+
+    def _why_stale(self, pod: Pod, container: Container) -> str:
+        """Return why a stale container is to be restarted now, empty if it is not."""
+        if self._stale is None or not isinstance(self._service, Restarting):
+            return ""
+        changed = self._stale.renumbered(pod, container)
+        if not changed or not self._service.restarts_stale(pod, container, changed):
+            return ""
+        return ", ".join(shown([*changed.values()]))
 
     def _keep_all(self) -> None:
         self._life.keep_counts(self.state)
