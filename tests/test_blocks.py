@@ -98,6 +98,7 @@ OUTPUT = {
     "exit status 7, stdout: , stderr: no": "tests/e2e/test_hooks.py",
     "not upgraded, version ": "nri_inject/service/parent/upgrade.py",
     "it was created without the plugin": "nri_inject/service/health/missed.py",
+    "stale, because /dev/zigbee is now 188:1": "tests/service/health/test_stale.py",
     "stopped for the kubelet to create it anew (": "nri_inject/service/health/restart.py",
     "(SIGSEGV); its log on the node has more; change what the pod asks for, or update": (
         "tests/service/parent/test_relay.py"
