@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import nri_inject
 
 PACKAGE = Path(nri_inject.__file__).parent
@@ -44,6 +46,7 @@ def modules_by_name() -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_class_has_a_name_of_its_own() -> None:
     several = {name: places for name, places in modules_by_name().items() if len(places) > 1}
     assert {name: places for name, places in several.items() if name not in STAY} == {}

@@ -38,6 +38,7 @@ def texts(tree: ast.AST) -> Iterator[str]:
             yield " ".join(re.sub(r"%[\d.]*[a-z]", VALUE, node.value).split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sentence", sentences())
 def test_a_sentence_has_the_shape_of_one_in_the_code(sentence: str) -> None:
     fixed = [re.escape(part.strip()) for part in sentence.split("...") if part.strip(" ;:,?()")]

@@ -430,8 +430,9 @@ class Map:
         if not isinstance(value, dict):
             raise wrong_type(value, f"a map with {', '.join(self.names)}")
         values: Values = {}
+        given = frozenset() if value.keys() <= self._fields.keys() else self._given(value)
         for key, item in value.items():
-            known = self._fields.get(key) or self._in_other_case(key, value, found)
+            known = self._fields.get(key) or self._in_other_case(key, value, given, found)
             if known is not None and item is not None:
                 values[known.to or known.name] = found.read(key, known.read, item)
             elif known is not None and self._strict:
@@ -443,13 +444,20 @@ class Map:
                 self._miss(known, value, found)
         return values
 
-    def _in_other_case(self, key: str, keys: Mapping[str, Value], found: Findings) -> Field | None:
+    def _given(self, value: Mapping[str, Value]) -> frozenset[str]:
+        """Return the known keys of a map, folded: once, since it may have thousands of others."""
+        names = {folded(key) for key, item in value.items() if item is not None}
+        return frozenset(names & self._folded.keys())
+
+    def _in_other_case(
+        self, key: str, keys: Mapping[str, Value], given: frozenset[str], found: Findings
+    ) -> Field | None:
         """Return the field that a key names in other letters, or None after noting a fault."""
         name = folded(key)
         known = None if self._strict else self._folded.get(name)
         if known is None:
             if not self._ignored:
-                found.add(self._unknown(key, keys))
+                found.add(self._unknown(key, given))
             return None
         first = known.name if known.name in keys else next(k for k in keys if folded(k) == name)
         if first != key:
@@ -459,14 +467,11 @@ class Map:
         found.warn("key-case", f"the key is read as {known.name}; use that spelling", key)
         return known
 
-    def _unknown(self, key: str, value: Mapping[str, Value]) -> Problem:
+    def _unknown(self, key: str, given: frozenset[str]) -> Problem:
         """Return the fault of an unknown key, with the known key that it may mean.
 
         A key that the map has already is meant only if the two are nearly the same.
         """
-        given = {
-            folded(other) for other, item in value.items() if item is not None and other != key
-        }
         free = [field for name, field in self._folded.items() if name not in given]
         near = next((field.name for field in free if folded(key) in field.others), None)
         near = near or meant(key, [field.name for field in free])

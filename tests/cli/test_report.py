@@ -159,6 +159,7 @@ def test_a_log_that_is_no_regular_file_or_that_others_can_write_is_left_out(host
     assert f"Left out: /{LOG}: it is not a regular file" in reported(host)[1]["README.txt"]
 
 
+@pytest.mark.slow
 def test_of_a_long_log_the_last_lines_are_there(host: Path) -> None:
     with (host / LOG).open("a") as log:
         for number in range(MAX_FILE // 20):

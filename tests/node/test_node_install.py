@@ -88,6 +88,7 @@ def test_the_plan_ends_with_the_plugin_when_all_it_needs_is_there(host: Path) ->
     ]
 
 
+@pytest.mark.slow
 def test_shared_texts_come_with_the_programs_and_go_with_them(host: Path, build: Build) -> None:
     page = "/usr/local/share/man/man1/nri-inject.1"
     planned = install.plan(node(host), build, [SUITE], shared={page: "a"})
@@ -192,6 +193,7 @@ def test_a_changed_configuration_is_kept_by_both(host: Path, build: Build) -> No
     assert tree(host) == before
 
 
+@pytest.mark.slow
 def test_a_configuration_from_before_us_is_never_taken_away(host: Path, build: Build) -> None:
     conf = host / CONF.lstrip("/")
     conf.parent.mkdir(parents=True)
@@ -317,8 +319,9 @@ def test_nri_is_switched_on_by_a_file_where_the_runtime_reads_one(tmp_path: Path
     with pytest.raises(ConfigError) as caught:
         enabling("own", containerd, "version = 2\n")
     assert str(caught.value) == (
-        "/etc/containerd/config.toml reads no drop-in directory; by hand, enable"
-        " NRI in /etc/containerd/config.toml: disable = false and disable_connections = false"
+        "/etc/containerd/config.toml reads no drop-in directory; install without"
+        " --enable-nri, and enable NRI in /etc/containerd/config.toml: disable = false and"
+        " disable_connections = false"
         ' in [plugins."io.containerd.nri.v1.nri"]'
     )
 

@@ -307,6 +307,7 @@ def test_decisions_are_written_down_with_the_plugin_that_asked(tmp_path: Path) -
 MOUNTS_ALLOWED = "rules: [{allow: {mounts: [{source: /etc, access: rw}]}}]"
 
 
+@pytest.mark.slow
 def test_what_the_suite_gives_is_told_apart_in_time_that_grows_with_it(tmp_path: Path) -> None:
     service = validating(MOUNTS_ALLOWED, tmp_path)
 

@@ -179,6 +179,7 @@ def test_a_contested_thing_is_allowed_as_the_naive_evaluation_allows_it(
     assert {(d.item.kind, d.item.key): d.verdict == "allow" for d in permit.decisions} == expected
 
 
+@pytest.mark.slow
 @examples(300)
 @given(policies, pods, containers, adjustments())
 def test_what_is_left_of_a_request_is_what_the_naive_evaluation_allows(

@@ -124,6 +124,7 @@ def naive_set(members: str, character: str) -> bool:
     return character != "/" and (character in wanted) != members.startswith("!")
 
 
+@pytest.mark.slow
 @examples(2000)
 @given(texts, names)
 def test_a_pattern_stands_for_what_a_matcher_says_that_tries_everything(

@@ -110,6 +110,7 @@ def test_both_refuse_what_is_wrong(text: str) -> None:
     assert not jsonschema.Draft7Validator(SCHEMA).is_valid(yaml.safe_load(text))
 
 
+@pytest.mark.slow
 def test_the_schema_is_one_and_has_every_kind_and_name() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     what = SCHEMA["definitions"]["what"]["properties"]

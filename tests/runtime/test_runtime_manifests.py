@@ -166,6 +166,7 @@ def test_key_that_is_a_number_is_text_as_in_kubernetes() -> None:
     assert read(text, "f")[0].pod.labels["1"] == "a"
 
 
+@pytest.mark.slow
 def test_list_may_have_lists_and_more_than_a_thousand_items() -> None:
     pod = {"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}}
     inner = {"kind": "List", "items": [pod] * 1001}

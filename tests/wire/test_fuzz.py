@@ -6,6 +6,7 @@ import contextlib
 import struct
 import tracemalloc
 
+import pytest
 from google.protobuf.message import Message
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -67,6 +68,7 @@ def test_any_split_gives_the_same_events_and_answers(
     assert lived(waiting(role), data.draw(parts(stream))) == whole
 
 
+@pytest.mark.slow
 @fuzz
 @given(roles, streams())
 def test_byte_by_byte_gives_the_same_events(role: Role, stream: bytes) -> None:
@@ -92,6 +94,7 @@ def test_arbitrary_bytes_give_events_or_a_protocol_error(
     survives(role, [garbage] if data is None else data.draw(parts(garbage)))
 
 
+@pytest.mark.slow
 @fuzz
 @given(st.data(), roles, damaged())
 def test_damaged_streams_give_events_or_a_protocol_error(
