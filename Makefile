@@ -164,7 +164,8 @@ image: dist ## The container image in dist/, with its SBOM; no root, no engine, 
 manifests: $(VENV)/.installed .cache/bin/helm ## deploy/kubernetes/base from deploy/chart; needs Go once
 	@PYTHONPATH=deploy $(BIN)/python -m manifests.render .cache/bin/helm
 
-.cache/bin/helm: Makefile
+# Four minutes of CPU time: after a change of the version, remove the file.
+.cache/bin/helm:
 	@CGO_ENABLED=0 GOBIN=$(CURDIR)/.cache/bin go install helm.sh/helm/v4/cmd/helm@v4.3.2
 
 man: $(VENV)/.installed ## Pages of the manual in dist/man, for packages; install writes the same

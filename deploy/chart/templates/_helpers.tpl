@@ -23,5 +23,5 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "nri-inject.hasState" -}}
 {{- $policy := dig "policy" (dict) .Values.config -}}
 {{- $keeps := and (kindIs "map" $policy) (eq (dig "on_fault" "" $policy) "keep") -}}
-{{- if or $keeps (ne (toString .Values.missed) "report") }}true{{ end -}}
+{{- if or $keeps .Values.criSocket }}true{{ end -}}
 {{- end }}
