@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol
 
 from nri_inject import capabilities
 from nri_inject.api import ConfigureRequest, Container, Pod
@@ -61,15 +61,6 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Give the descriptor back."""
-
-
-@runtime_checkable
-class Reporting(Protocol):
-    """A source that reports files whose newest version is not in use."""
-
-    @property
-    def errors(self) -> Mapping[str, Sequence[str]]:
-        """Sentences, by file or directory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +156,11 @@ class Environment:
                 log.log(logging.WARNING if note in warnings else logging.INFO, "%s", note)
 
     def host(
-        self, pod: Pod, container: Container, warn: Callable[[str], object] = ignore_warning
+        self,
+        pod: Pod,
+        container: Container,
+        warn: Callable[[str], object] = ignore_warning,
+        on_change: Callable[[str], object] = ignore_warning,
     ) -> Host:
         """Return the host for one request, with its files as they are now.
 
@@ -193,6 +188,7 @@ class Environment:
             budget=budget,
             views=cache(partial(_views_of, host, budget)),
             warn=warn,
+            on_change=on_change,
             **{name: source.current() for name, source in self._sources.items()},
         )
 
@@ -214,11 +210,8 @@ class Environment:
     def files_in_error(self) -> Mapping[str, int]:
         """How many files have a newest version that is not in use, by the field that has them."""
         standing = self.policy_standing
-        of_sources = {
-            name: len(source.errors)
-            for name, source in self._sources.items()
-            if isinstance(source, Reporting)
-        }
+        errors = {name: getattr(source, "errors", None) for name, source in self._sources.items()}
+        of_sources = {name: len(of) for name, of in errors.items() if of is not None}
         policy = {} if standing is None else {"policy": int(bool(standing.error))}
         return policy | of_sources
 

@@ -133,6 +133,13 @@ METRICS: Final = (
         _one(lambda said, _: said["drifted"]["count"]),
     ),
     Metric(
+        "nri_inject_stale_containers",
+        "gauge",
+        "Running containers with a device that is gone or has another number.",
+        (),
+        _one(lambda said, _: said["stale"]["count"]),
+    ),
+    Metric(
         "nri_inject_uncompared_containers",
         "gauge",
         "Running containers that were not compared, so they may lack something.",
@@ -142,7 +149,7 @@ METRICS: Final = (
     Metric(
         "nri_inject_restarts_total",
         "counter",
-        "Missed containers that were stopped for a restart, or why not: failed, excluded,"
+        "Missed and stale containers that were stopped for a restart, or why not: failed, excluded,"
         " over_budget, repeated, useless (a restart would no longer help), left_out (too many"
         " waited).",
         ("outcome",),
