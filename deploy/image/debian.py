@@ -27,9 +27,7 @@ PACKAGES = (
     "liblzma5",
     f"lib{PYTHON}-minimal",
     f"lib{PYTHON}-stdlib",
-    "libssl3t64",
     "libstdc++6",
-    "libzstd1",
     f"{PYTHON}-minimal",
     "zlib1g",
 )

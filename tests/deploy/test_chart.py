@@ -35,7 +35,7 @@ EVERYTHING: dict[str, Any] = {
     },
     "criSocket": "/run/containerd/containerd.sock",
     "hostPaths": {"programs": ["/opt/hooks"]},
-    "metricsPort": 9464,
+    "httpPort": 9465,
     "nodeSelector": {"pool": "gpu"},
     "affinity": {"nodeAffinity": {}},
     "podAnnotations": {"a": "b"},
