@@ -107,6 +107,7 @@ OUTPUT = {
     "(SIGSEGV); its log on the node has more; change what the pod asks for, or update": (
         "tests/service/parent/test_relay.py"
     ),
+    "may not request devices: annotation": "deploy/chart/templates/admission.yaml",
     "; another one takes over": "nri_inject/service/parent/process.py",
 }
 

@@ -21,7 +21,14 @@ class RenderError(Exception):
 
 def render(helm: Path, *options: str) -> str:
     """Return the documents of a release named nri-inject. Raises RenderError."""
-    command = [helm, "template", "nri-inject", CHART, "--namespace=nri-inject", *options]
+    command: list[str | Path] = [
+        helm,
+        "template",
+        "nri-inject",
+        CHART,
+        "--namespace=nri-inject",
+        *options,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the admin's helm
     if done.returncode:
         raise RenderError(done.stderr.strip())

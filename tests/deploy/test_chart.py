@@ -16,6 +16,7 @@ from manifests import render, schema
 from manifests.render import RenderError
 from support.skips import find_program
 
+from nri_inject.injectors import keys
 from nri_inject.policy.document import read as read_policy
 from nri_inject.service import config
 from nri_inject.version import VERSION
@@ -36,6 +37,10 @@ EVERYTHING: dict[str, Any] = {
     "criSocket": "/run/containerd/containerd.sock",
     "hostPaths": {"programs": ["/opt/hooks"]},
     "httpPort": 9465,
+    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True},
+    "dashboard": {"enabled": True},
+    "admissionPolicy": {"enabled": True, "namespaces": ["ci"]},
     "nodeSelector": {"pool": "gpu"},
     "affinity": {"nodeAffinity": {}},
     "podAnnotations": {"a": "b"},
@@ -84,7 +89,8 @@ def test_kubernetes_takes_what_the_chart_makes(
 ) -> None:
     validate: Any = importlib.import_module("kubernetes_validate")
     for document in rendered(tmp_path, **values).values():
-        validate.validate(document, version, strict=True)
+        if not document["apiVersion"].startswith("monitoring.coreos.com/"):  # of an operator
+            validate.validate(document, version, strict=True)
 
 
 @with_helm
@@ -158,6 +164,34 @@ def test_the_image_is_named_by_its_digest_if_there_is_one(tmp_path: Path) -> Non
     assert container["image"] == f"registry.example.com/nri-inject:{VERSION}"
     (container,) = daemonset(rendered(tmp_path, **EVERYTHING))["containers"]
     assert container["image"] == f"registry.example.com/nri-inject@sha256:{'0' * 64}"
+
+
+@with_helm
+def test_prometheus_scrapes_the_port_of_the_pods(tmp_path: Path) -> None:
+    documents = rendered(tmp_path, **EVERYTHING)
+    monitor = documents["PodMonitor/nri-inject"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    pod = documents["DaemonSet/nri-inject"]["spec"]["template"]
+    (port,) = pod["spec"]["containers"][0]["ports"]
+    assert (endpoint["port"], endpoint["path"]) == (port["name"], "/metrics")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert port["containerPort"] == 9465
+    assert "--http-address=:9465" in pod["spec"]["containers"][0]["args"]
+    assert documents["PrometheusRule/nri-inject"]["spec"]["groups"]
+    assert json.loads(documents["ConfigMap/nri-inject-dashboard"]["data"]["nri-inject.json"])
+
+
+@with_helm
+def test_the_admission_policy_knows_each_kind_of_annotation(tmp_path: Path) -> None:
+    documents = rendered(tmp_path, **EVERYTHING)
+    (requests,) = documents["ValidatingAdmissionPolicy/nri-inject"]["spec"]["variables"]
+    pattern = re.search(r"key\.matches\('(.*?)'\)", requests["expression"])
+    assert pattern is not None
+    for kind in keys.KINDS:
+        assert re.search(pattern[1], f"{kind}.noderesource.dev/pod")
+    assert re.search(pattern[1], "cdi.k8s.io/gpu")
+    assert not re.search(pattern[1], "kubectl.kubernetes.io/default-container")
 
 
 # --- what the pod may do --------------------------------------------------------------------------

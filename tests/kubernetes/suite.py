@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from e2e import image
@@ -51,10 +53,16 @@ class Suite:
         """Change the policy as `kubectl edit` would, and wait until the plugin has read it."""
         if self.policy == text:
             return
-        before = self._readings()
         change = json.dumps({"data": {"policy.yaml": text}})
-        name = f"{NAMESPACE}-policy"
-        self.cluster.kubectl("patch", "configmap", name, OURS, "--type=merge", f"--patch={change}")
+        patching = ("patch", "configmap", f"{NAMESPACE}-policy", OURS, "--type=merge")
+        with self.policy_is_read():
+            self.cluster.kubectl(*patching, f"--patch={change}")
+
+    @contextmanager
+    def policy_is_read(self) -> Iterator[None]:
+        """Wait until the plugin has read the policy that the block writes, with other rules."""
+        before = self._readings()
+        yield
         until(lambda: self._readings() > before, "the plugin to read its policy", SECONDS)
 
     def _readings(self) -> int:

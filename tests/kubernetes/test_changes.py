@@ -49,8 +49,9 @@ def test_a_policy_of_values_does_not_replace_one_that_was_edited(allowing_suite:
 def edited_again(cluster: Cluster, suite: Suite) -> Iterator[None]:
     """Have a policy that is edited in the cluster, and no values, after the test."""
     yield
-    cluster.kubectl("delete", "configmap", "nri-inject-policy", OURS)
-    suite.upgrade()
+    with suite.policy_is_read():
+        cluster.kubectl("delete", "configmap", "nri-inject-policy", OURS)
+        suite.upgrade()
     suite.wait_ready()
 
 
