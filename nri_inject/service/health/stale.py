@@ -22,6 +22,7 @@ from nri_inject.host.devices import uevents
 from nri_inject.host.devices.uevents import Uevents
 from nri_inject.host.model import Number
 from nri_inject.service.health import mark
+from nri_inject.service.health.mark import GivenDevice
 from nri_inject.service.health.missed import lighten, shown
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.records import Records
@@ -42,7 +43,7 @@ SETTLED: Final = 1.0
 """How long a change must last to be reported, in seconds: udev makes its links after the kernel's
 event, and a device that resets itself is away for a moment."""
 
-POLL: Final = 30.0
+POLL: Final = 60.0
 """How long after one look the next one comes without an event, in seconds."""
 
 MAX_BYTES: Final = 8 << 20
@@ -66,6 +67,9 @@ class Following(Protocol):
 
     def gone(self, numbers: Collection[Number]) -> Collection[Number]:
         """Return the numbers that the host has no device for."""
+
+    def registration(self, number: Number) -> int:
+        """Return what the kernel's entry of a number is known by, 0 if there is none."""
 
 
 class StaleCheck:
@@ -274,11 +278,14 @@ class StaleCheck:
         """Yield what is true no longer of what a container was given."""
         given = mark.devices(container, self._state.name)
         now = self._devices_now(pod, container)
-        missing = {path: number for path, number in given.items() if path not in now}
-        gone = self._service.gone(missing.values()) if missing else ()
-        for path, number in missing.items():
-            if number in gone:
-                yield f"{plain(path)} ({_in_words(number)}) is gone"
+        missing = {path: device for path, device in given.items() if path not in now}
+        gone = self._service.gone([device.number for device in missing.values()]) if missing else ()
+        for path, device in missing.items():
+            name = f"{plain(path)} ({_in_words(device.number)})"
+            if device.number in gone:
+                yield f"{name} is gone"
+            elif device.registration not in (0, self._service.registration(device.number)):
+                yield f"{name} was unplugged, and its number is in use again"
         yield from _renumbered(given, now).values()
 
     def _devices_now(self, pod: Pod, container: Container) -> Mapping[str, Number]:
@@ -325,11 +332,11 @@ class StaleCheck:
             log.warning("more than %d lines in an hour on stale containers", MAX_LINES)
 
 
-def _renumbered(given: Mapping[str, Number], now: Mapping[str, Number]) -> Mapping[str, str]:
+def _renumbered(given: Mapping[str, GivenDevice], now: Mapping[str, Number]) -> Mapping[str, str]:
     return {
         path: f"{plain(path)} is now {_in_words(now[path])}"
-        for path, number in given.items()
-        if now.get(path, number) != number
+        for path, device in given.items()
+        if now.get(path, device.number) != device.number
     }
 
 

@@ -35,7 +35,7 @@ def container(name: str = "c", devices: Mapping[str, Number] = STICK) -> Contain
     """Return a container that was given devices, as a runtime reports it."""
     one = Container(id=name, name="main", pod_sandbox_id="p")
     given = adjustment(devices)
-    mark.put(given, one, "tested")
+    mark.put(given, one, "tested", lambda _: 7)
     one.annotations.update(given.annotations)
     return one
 
@@ -46,6 +46,7 @@ class Host:
     def __init__(self) -> None:
         self.gives: Mapping[str, Number] | None = STICK
         self.lost: set[Number] = set()
+        self.registered = 7
         self.looks = 0
 
     def expected(self, _pod: Pod, _container: Container) -> Adjustment:
@@ -56,6 +57,9 @@ class Host:
 
     def gone(self, numbers: Collection[Number]) -> Collection[Number]:
         return self.lost.intersection(numbers)
+
+    def registration(self, _number: Number) -> int:
+        return self.registered
 
 
 class Desk:
@@ -179,6 +183,17 @@ def test_a_request_that_is_refused_is_not_stale_while_the_device_is_there(desk: 
     desk.check.add(POD, container())
     desk.host.gives = None
     desk.after(stale.SETTLED)
+    assert desk.after(stale.POLL) == {}
+
+
+def test_a_number_that_another_device_has_by_now_is_reported(desk: Desk) -> None:
+    desk.check.add(POD, container())
+    desk.host.gives, desk.host.registered = None, 8
+    desk.after(stale.SETTLED)
+    assert desk.after(stale.SETTLED)["c"].because == (
+        "/dev/zigbee (188:0) was unplugged, and its number is in use again",
+    )
+    desk.host.gives = STICK  # it is the same stick, plugged in again
     assert desk.after(stale.POLL) == {}
 
 
