@@ -76,8 +76,9 @@ class StaleCheck:
     """Compare given devices with those of the host; a Watch of the loop that never waits.
 
     `notes` keep the containers for the next worker. `listen` gives the events, or OSError where
-    there are none. `now` is in seconds since 1970, `clock` in monotonic ones. `on_progress` is
-    called when what is stale may have changed, `on_stale` with each container that is reported.
+    there are none. `now` is in seconds since 1970, `clock` in monotonic ones, `used` in those that
+    this process has had of the processor. `on_progress` is called when what is stale may have
+    changed, `on_stale` with each container that is reported.
     """
 
     def __init__(
@@ -89,10 +90,12 @@ class StaleCheck:
         listen: Callable[[], Uevents] = uevents.listen,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.process_time,
     ) -> None:
         self._state = state
         self._service = service
         self._notes = notes
+        self._used = used
         self._listen = listen
         self._now = now
         self._clock = clock
@@ -103,6 +106,7 @@ class StaleCheck:
         self._reported: set[str] = set()
         self._pending: deque[str] = deque()
         self._looks_again = False
+        self._gone: dict[Number, bool] = {}
         self._spent = 0.0
         self._earliest = 0.0
         self._due = math.inf
@@ -165,7 +169,7 @@ class StaleCheck:
                 self._look_by(self._clock() + PAUSE)
         if not self._pending and self._clock() >= self._due:
             self._pending.extend(self._records)
-            self._spent, self._due = 0.0, math.inf
+            self._gone, self._spent, self._due = {}, 0.0, math.inf
         if self._pending:
             self._compare_some()
         self._wait()
@@ -241,12 +245,12 @@ class StaleCheck:
     # --- what -------------------------------------------------------------------------------------
 
     def _compare_some(self) -> None:
-        begin = self._clock()
+        until, used = self._clock() + SLICE, self._used()
         while self._pending:
             self._compare(self._pending.popleft())
-            if self._clock() > begin + SLICE:
+            if self._clock() > until:
                 break
-        self._spent += self._clock() - begin
+        self._spent += self._used() - used
         if self._pending:
             return
         now = self._clock()
@@ -279,14 +283,19 @@ class StaleCheck:
         given = mark.devices(container, self._state.name)
         now = self._devices_now(pod, container)
         missing = {path: device for path, device in given.items() if path not in now}
-        gone = self._service.gone([device.number for device in missing.values()]) if missing else ()
         for path, device in missing.items():
             name = f"{plain(path)} ({_in_words(device.number)})"
-            if device.number in gone:
+            if self._is_gone(device.number):
                 yield f"{name} is gone"
             elif device.registration not in (0, self._service.registration(device.number)):
                 yield f"{name} was unplugged, and its number is in use again"
         yield from _renumbered(given, now).values()
+
+    def _is_gone(self, number: Number) -> bool:
+        """Tell whether the host has no device of a number; found out once in each look."""
+        if number not in self._gone:
+            self._gone[number] = number in self._service.gone([number])
+        return self._gone[number]
 
     def _devices_now(self, pod: Pod, container: Container) -> Mapping[str, Number]:
         """Return the devices that a container would get now, none if it would be refused."""

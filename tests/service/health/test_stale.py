@@ -47,15 +47,18 @@ class Host:
         self.gives: Mapping[str, Number] | None = STICK
         self.lost: set[Number] = set()
         self.registered = 7
-        self.looks = 0
+        self.looks = self.searches = 0
+        self.takes = self.used = 0.0
 
     def expected(self, _pod: Pod, _container: Container) -> Adjustment:
         self.looks += 1
+        self.used += self.takes
         if self.gives is None:
             raise RequestError(["matches no device"])
         return adjustment(self.gives)
 
     def gone(self, numbers: Collection[Number]) -> Collection[Number]:
+        self.searches += 1
         return self.lost.intersection(numbers)
 
     def registration(self, _number: Number) -> int:
@@ -79,6 +82,7 @@ class Desk:
             listen=self._listen,
             now=lambda: self.time if self.wall is None else self.wall,
             clock=lambda: self.time,
+            used=lambda: self.host.used,
         )
 
     def _listen(self) -> Uevents:
@@ -231,6 +235,29 @@ def test_many_events_cost_one_look_and_those_of_other_things_none(desk: Desk) ->
         desk.after(0.0)
     desk.after(stale.PAUSE)
     assert desk.host.looks == 1
+
+
+def test_a_look_is_followed_by_ten_times_as_long_without_one(desk: Desk) -> None:
+    desk.check.add(POD, container())
+    desk.host.takes = 2.0
+    settle(desk)
+    desk.event()
+    assert (desk.after(19.0), desk.host.looks) == ({}, 0)
+    assert (desk.after(1.0), desk.host.looks) == ({}, 1)
+    desk.after(stale.POLL)
+    desk.host.looks = 0
+    assert (desk.after(199.0), desk.host.looks) == ({}, 0)
+    assert (desk.after(1.0), desk.host.looks) == ({}, 1)
+
+
+def test_a_number_is_looked_for_once_in_each_look(desk: Desk) -> None:
+    for number in range(3):
+        desk.check.add(POD, container(f"c{number}"))
+    desk.unplug()
+    desk.after(stale.SETTLED)
+    assert desk.host.searches == 1
+    assert len(desk.after(stale.SETTLED)) == 3
+    assert desk.host.searches == 2
 
 
 def test_many_containers_are_compared_in_slices(

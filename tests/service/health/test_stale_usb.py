@@ -10,6 +10,7 @@ from support.machine import CH340, Fake, adapter, machine, sticks, write
 
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.host.devices import inventory, presence
+from nri_inject.host.devices.uevents import Uevents
 from nri_inject.host.model import DeviceNode, Number
 from nri_inject.injectors.device import inject
 from nri_inject.injectors.host import Host
@@ -85,7 +86,7 @@ class Hub:
         return {one.pod.strip("/"): ", ".join(one.because) for one in self.state.stale.values()}
 
 
-def no_events() -> stale.Uevents:
+def no_events() -> Uevents:
     raise OSError(1, "Operation not permitted")
 
 
