@@ -134,12 +134,11 @@ class StaleCheck:
         """Follow a container no longer: it has ended."""
         if self._notes is not None:
             self._notes.drop(_NOTES + container_id)
-        if self._records.pop(container_id) is None:
-            return
+        is_kept = self._records.pop(container_id) is not None
         if container_id in self._since:
             self._clear(container_id)
             self.on_progress()
-        if not self._records:
+        if is_kept and not self._records:
             self._rest()
 
     def restart(self) -> None:

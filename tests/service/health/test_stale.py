@@ -304,6 +304,12 @@ def test_what_is_kept_is_bounded_in_bytes(desk: Desk, monkeypatch: pytest.Monkey
     desk.unplug()
     desk.after(stale.SETTLED)
     assert list(desk.after(stale.SETTLED)) == ["short"]
+    longer = Pod(id="q", annotations={"a": "x" * 2500})
+    desk.check.add(longer, container("longer"))
+    desk.check.add(longer, container("short"))  # has no room any more
+    assert list(desk.after(stale.POLL)) == ["short"]
+    desk.check.forget("short")
+    assert desk.after(stale.POLL) == {}
 
 
 def test_a_loose_plug_writes_a_hundred_lines_an_hour(
