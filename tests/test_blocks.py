@@ -64,6 +64,7 @@ ON_A_RUNTIME = {
     r"nri-device-injector": "test_a_character_device_named_by_path_alone_can_be_opened",
     r"nri-inject cdi generate": "test_generated_specs_follow_the_hardware",
     r"nri-inject status": "test_a_faulty_version_never_takes_over_a_service",
+    r"curl .* http://127.0.0.1:9464/": "test_the_pages_on_a_runtime",
     r"nri-inject upgrade": "test_the_command_says_what_became_of_each_plugin",
     r"nri-inject new": "test_a_project_is_complete_and_its_tests_pass",
     r"make demo": "test_output_has_the_words_of_the_programs",

@@ -17,7 +17,7 @@ from nri_inject.text.yamltext import YamlError
 KEYS = (
     "policy, log, audit, on_unsupported, on_no_answer, missed, stale, restart,"
     " unsafe_files, host_root,"
-    " metrics_address, cdi, annotations, hooks, validator, logger, differ, resource_assigner"
+    " http_address, cdi, annotations, hooks, validator, logger, differ, resource_assigner"
 )
 POLICIES = "unrestricted, {file: PATH}, rules as in docs/allow-a-device.md"
 
