@@ -9,16 +9,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from nri_inject.hooks import (
-    Definition,
-    FaultKind,
-    HookFault,
-    HookIndex,
-    HookReading,
-    in_order,
-    order,
-    read,
-)
+from nri_inject.hooks.definition import Definition, FaultKind, HookFault, HookReading, in_order
+from nri_inject.hooks.hook_file import read
+from nri_inject.hooks.index import HookIndex
+from nri_inject.hooks.match import order
 from nri_inject.host import follow, trust, walk
 from nri_inject.host.follow import Follower, FollowRule, ParsedFile, Trouble
 from nri_inject.text.words import plain

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from nri_inject import capabilities
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.capabilities import NEWEST, Runtime
-from nri_inject.hooks import Definition
+from nri_inject.hooks.definition import Definition
 from nri_inject.host import sight
 from nri_inject.host.devices.links import DATABASE, LinkedNumbers, first_link, has_database
 from nri_inject.host.model import DeviceNode, HostPath, Number

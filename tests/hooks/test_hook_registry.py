@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support import hook_vectors, hooks_without_env
 
-from nri_inject.hooks import AS_GO, Choices, HookSubject, NoCommand, injection
+from nri_inject.hooks.match import AS_GO, Choices, HookSubject, NoCommand, injection
 from nri_inject.hooks.registry import MAX_FILE, HookRegistry
 
 GROUPS = (

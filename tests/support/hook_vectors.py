@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nri_inject import api
-from nri_inject.hooks import HookSubject, Injection, injection
+from nri_inject.hooks.match import HookSubject, Injection, injection
 
 VECTORS = Path(__file__).parents[1] / "vectors/oci-hooks"
 FIELDS = {
