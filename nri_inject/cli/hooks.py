@@ -115,7 +115,7 @@ def list_(*, directories: tuple[str, ...], unsafe: bool, host_root: str, output:
 def _as_json(definition: Definition) -> dict[str, Any]:
     return {
         "file": definition.file,
-        "stages": [*definition.stages, *definition.extension_stages],
+        "stages": [*definition.stages],
         "path": definition.path,
         "when": _when(definition.when),
     }

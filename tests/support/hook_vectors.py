@@ -114,7 +114,6 @@ def listed(hooks: Iterable[api.Hook]) -> list[dict[str, Any]]:
 def injected(result: Injection) -> dict[str, Any]:
     return {
         "hooks": hooks_of(result.hooks),
-        "extension_hooks": {stage: listed(hooks) for stage, hooks in result.extension.items()},
         "matched": [Path(match.definition.file).name for match in result.matched],
     }
 
