@@ -41,7 +41,7 @@ _LOOK: Final = 0.01  # seconds between two looks at a worker that is about to en
 _MAX_ENDING: Final = 0.5  # seconds in which a worker must end before an upgrade: requests wait
 
 
-class Phase(enum.Enum):
+class ParentPhase(enum.Enum):
     """What follows the end of a worker, unless the process is to stop: then nothing does."""
 
     SERVING = "another worker"
@@ -82,7 +82,7 @@ class Parent:
         self._appearance: Appearance | None = None
         self._loop = Loop(on_wake=lambda: None)
         self.links = Links((), is_launched=given is not None)
-        self._phase = Phase.SERVING
+        self._phase = ParentPhase.SERVING
         self._upgrades = Upgrades(self._loop, self)
         self._handed = handed
         self._relays = relays
@@ -131,7 +131,7 @@ class Parent:
     def _is_final(self, status: int | None) -> bool:
         """Tell whether a worker that ended so needs no other: it was to end, or can't begin."""
         if status == 0:
-            return self._phase is Phase.RESIGNED
+            return self._phase is ParentPhase.RESIGNED
         return status in (FAILED, FAULTY, MISUSED) and not self._has_served
 
     def _inherited(self) -> list[socket.socket]:
@@ -181,7 +181,7 @@ class Parent:
 
     @property
     def _is_ending(self) -> bool:
-        return self._loop.stopping or self._phase is not Phase.SERVING
+        return self._loop.stopping or self._phase is not ParentPhase.SERVING
 
     def _begin(self) -> None:
         """Make new relays and a worker that registers with them."""
@@ -189,7 +189,7 @@ class Parent:
         links = [Link(relay, self._loop, self) for relay in relays]
         self.links = Links(links, is_launched=self._given is not None)
         self._relays = ()
-        self._phase = Phase.SERVING
+        self._phase = ParentPhase.SERVING
         self._set_time("handshake", math.inf)
         self._start_worker()
 
@@ -252,13 +252,13 @@ class Parent:
 
     def _end(self) -> None:
         """End the conversation, unless the worker has done so."""
-        if self._phase is Phase.SERVING:
-            self._phase = Phase.ENDING
+        if self._phase is ParentPhase.SERVING:
+            self._phase = ParentPhase.ENDING
 
     def _finish(self) -> int:
         """End the worker, send what it has still answered, and close everything."""
         worker = self._worker
-        is_without = not (worker.pid or self._phase is Phase.RESIGNED)
+        is_without = not (worker.pid or self._phase is ParentPhase.RESIGNED)
         if worker.pid and not self._loop.stopping:
             for link in self.links:
                 link.hang_up()
@@ -326,7 +326,7 @@ class Parent:
             self._work.upgraded("")
             return replace(*self.saved(since))
         finally:
-            self._phase = Phase.SERVING
+            self._phase = ParentPhase.SERVING
             if not self._loop.stopping:
                 self._start_worker()
             for link in self.links:
@@ -414,7 +414,7 @@ class Parent:
         status = self._worker.status
         in_handshake = not self.links.is_synchronized
         if not why and (status == 0 or (in_handshake and status in _LOGGED)):
-            self._phase = Phase.RESIGNED
+            self._phase = ParentPhase.RESIGNED
             return
         relays = [link.relay for link in self.links]
         how = self._worker.end_in_words(why)
