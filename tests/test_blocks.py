@@ -29,6 +29,7 @@ from click.testing import CliRunner
 from support.annotated import host_with_everything, read_requests
 from support.machine import machine, write
 from support.pages import PAGES, ROOT, Block, Command, blocks, commands
+from support.trying import NO_NODE
 from support.umockdev import open_umockdev
 
 from nri_inject import cli
@@ -97,6 +98,7 @@ OUTPUT = {
     "exit status 7, stdout: , stderr: no": "tests/e2e/test_hooks.py",
     "not upgraded, version ": "nri_inject/service/parent/upgrade.py",
     "it was created without the plugin": "nri_inject/service/health/missed.py",
+    "stale, because /dev/zigbee is now 188:1": "tests/service/health/test_stale.py",
     "stopped for the kubelet to create it anew (": "nri_inject/service/health/restart.py",
     "(SIGSEGV); its log on the node has more; change what the pod asks for, or update": (
         "tests/service/parent/test_relay.py"
@@ -376,7 +378,8 @@ def refusal(text: str, host: Host) -> str:
 @cache
 def tried() -> str:
     """Return what `make demo` prints."""
-    words = ["try", "--policy", f"{EXAMPLE}/policy.yaml", "--unsafe-files", f"{EXAMPLE}/pod.yaml"]
+    files = ["--policy", f"{EXAMPLE}/policy.yaml", "--unsafe-files", f"{EXAMPLE}/pod.yaml"]
+    words = ["try", *NO_NODE, *files]
     return CliRunner().invoke(cli.program, words).stdout
 
 

@@ -127,16 +127,7 @@ def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:
     yield f"  containers  {counts}"
     if no_answer := _NO_ANSWER.get(said.get("no_answer", "")):
         yield f"  no answer   {no_answer}"
-    missed = said["missed"]
-    # A plugin that was started before an upgrade does not count these, nor those that drifted.
-    uncompared = said.get("uncompared", 0)
-    rest = f", and {uncompared} not compared" if uncompared else ""
-    yield f"  missed      {missed['count']} of {said['compared']} that were running{rest}"
-    yield from _found(missed)
-    drifted = said.get("drifted", {"count": 0})
-    if drifted["count"]:
-        yield f"  drifted     {drifted['count']} that would be given something else now"
-        yield from _found(drifted)
+    yield from _lines_of_found(said)
     if any((restarts := said.get("restarts", {})).values()):
         words = (f"{count} {_RESTARTS[word]}" for word, count in restarts.items() if count)
         yield f"  restarts    {', '.join(words)}"
@@ -148,6 +139,11 @@ def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:
         yield f"  note        {note}"
 
 
+_FOUND: Final = {
+    "drifted": "that would be given something else now",
+    "stale": "with a device that has changed",
+}
+
 _RESTARTS: Final = {
     "stopped": "stopped for the kubelet to create anew",
     "failed": "failed",
@@ -158,6 +154,19 @@ _RESTARTS: Final = {
     "left_out": "too many",
     "waiting": "waiting",
 }
+
+
+def _lines_of_found(said: StatusDocument) -> Iterator[str]:
+    missed = said["missed"]
+    # A plugin that was started before an upgrade does not count all of these.
+    uncompared = said.get("uncompared", 0)
+    rest = f", and {uncompared} not compared" if uncompared else ""
+    yield f"  missed      {missed['count']} of {said['compared']} that were running{rest}"
+    yield from _found(missed)
+    for word, what in _FOUND.items():
+        if (found := said.get(word, {"count": 0}))["count"]:
+            yield f"  {word:<10}  {found['count']} {what}"
+            yield from _found(found)
 
 
 def _found(containers: StatusDocument) -> Iterator[str]:

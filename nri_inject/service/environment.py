@@ -144,7 +144,11 @@ class Environment:
                 log.log(logging.WARNING if note in warnings else logging.INFO, "%s", note)
 
     def host(
-        self, pod: Pod, container: Container, warn: Callable[[str], object] = ignore_warning
+        self,
+        pod: Pod,
+        container: Container,
+        warn: Callable[[str], object] = ignore_warning,
+        on_change: Callable[[str], object] = ignore_warning,
     ) -> Host:
         """Return the host for one request, with its files as they are now.
 
@@ -172,6 +176,7 @@ class Environment:
             budget=budget,
             views=cache(partial(_views_of, host, budget)),
             warn=warn,
+            on_change=on_change,
             **{name: source.current() for name, source in self._sources.items()},
         )
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from nri_inject.errors import NriError
 from nri_inject.service.health.notes import Notes
-from nri_inject.service.health.state import WAITS, Missed, State, no_restarts
+from nri_inject.service.health.state import WAITS, Missed, Stale, State, no_restarts
 
 MAX_FAULT: Final = 2000
 """How many bytes of the reason why an upgrade failed are kept."""
@@ -24,7 +24,11 @@ _PACKED: Final = struct.Struct(f"={len(_COUNTS) + len(no_restarts())}Q")
 _MOMENT: Final = struct.Struct("=d")
 _UPGRADES: Final = struct.Struct(f"=QH{MAX_FAULT}s")
 _AT_UPGRADES: Final = 1024  # in the page
-_FOUND: Final = ("missed", "drifted")
+_FOUND: Final[Mapping[str, type[Missed | Stale]]] = {
+    "missed": Missed,
+    "drifted": Missed,
+    "stale": Stale,
+}
 _LOST: Final = "not restarted: the worker that was to restart it has ended"
 _COMPARED: Final = ("compared", "uncompared", "to_compare", "synchronized")
 
@@ -101,11 +105,11 @@ class Life:
         if (noted := self.notes.get("found")) is None:
             return
         found = json.loads(noted)
-        for name in _FOUND:
+        for name, kind in _FOUND.items():
             kept = getattr(state, name)
             kept.unlisted = found[name]["unlisted"]
-            for container_id, (pod, container, lacks, *rest) in found[name]["containers"].items():
-                one = Missed(pod, container, tuple(lacks), *rest)
+            for container_id, (pod, container, what, *rest) in found[name]["containers"].items():
+                one = kind(pod, container, tuple(what), *rest)
                 kept[container_id] = one._replace(restart=_LOST) if one.restart == WAITS else one
         for name in _COMPARED:
             setattr(state, name, found[name])

@@ -65,8 +65,15 @@ class _Collector(Collector):
             "Containers that would be given something else now.",
             said["drifted"]["count"],
         )
+        yield _gauge(
+            "nri_inject_stale_containers",
+            "Containers with a device that has gone or has another number now.",
+            said["stale"]["count"],
+        )
         restarts = CounterMetricFamily(
-            "nri_inject_restarts", "Restarts of missed containers by outcome.", labels=["outcome"]
+            "nri_inject_restarts",
+            "Requested restarts of containers by outcome.",
+            labels=["outcome"],
         )
         for outcome, count in said["restarts"].items():
             if outcome != "waiting":

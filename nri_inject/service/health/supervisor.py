@@ -30,9 +30,10 @@ from nri_inject.service.config import Config
 from nri_inject.service.config_file import ConfigFile
 from nri_inject.service.health import mark, status
 from nri_inject.service.health.life import Life
-from nri_inject.service.health.missed import DriftCheck, Expected, lighten
+from nri_inject.service.health.missed import DriftCheck, Expected, lighten, shown
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.restart import Restarting, RestartQueue
+from nri_inject.service.health.stale import Following, StaleCheck
 from nri_inject.service.health.state import MAX_TEXT, document, in_words, shortened
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
@@ -96,6 +97,7 @@ class Supervisor:
         self._parts = ExitStack()
         self._comparison: DriftCheck | None = None
         self._restarts: RestartQueue | None = None
+        self._stale: StaleCheck | None = None
         self._asked: dict[str, None] = {}
         self.state: Final = self._life.state(self._inner.index, self._inner.name)
         self.plugin: Final = self._observed(self._inner)
@@ -115,6 +117,8 @@ class Supervisor:
             if isinstance(self._service, Judging):
                 self._service.on_policy(self._comparison.compare_again)
         self._life.restore(self.state)
+        if self._comparison is not None and isinstance(self._service, Following):
+            self._follow_devices(self._comparison, self._service)
         pause = watchdog_pause()
         if pause is not None:
             self._watch(Watchdog(pause))
@@ -169,6 +173,9 @@ class Supervisor:
             post_start_container=self._post_start_container
             if self._restarts_started
             else plugin.post_start_container,
+            stop_container=self._stop_container
+            if isinstance(self._service, Following)
+            else plugin.stop_container,
             remove_container=self._remove_container if created or removed else None,
         )
 
@@ -177,6 +184,14 @@ class Supervisor:
         if self._stub is not None:
             self._stub.watch(part)
         return part
+
+    def _follow_devices(self, comparison: DriftCheck, service: Following) -> None:
+        self._stale = self._watch(StaleCheck(self.state, service, self._life.notes))
+        self._stale.on_progress = partial(self._life.keep_found, self.state)
+        self._stale.on_stale = self._restart_stale
+        comparison.on_served = self._stale.add
+        if self._life.resumes:
+            self._stale.inherit()
 
     def _open_status(self, where: str) -> None:
         try:
@@ -215,8 +230,9 @@ class Supervisor:
         self._inner = chosen or self._service.plugin
         if self._comparison is not None and not self._life.resumes:
             self._comparison.restart()
-            if self._restarts is not None:
-                self._restarts.restart()
+            for part in (self._restarts, self._stale):
+                if part is not None:
+                    part.restart()
         runtime = capabilities.of_request(request)
         self.state.runtime = f"{runtime.name} {runtime.version}".strip()
         policy = self._inner.failure_policy
@@ -323,6 +339,8 @@ class Supervisor:
             if missed is not None and policy is not None and policy.fail_request:
                 fault = f"{in_words(missed._asdict())}; it was created without the plugin"
                 raise RequestError([fault], where=where(pod, container))
+        if self._stale is not None:
+            self._stale.add(pod, container)
         if self._inner.start_container is not None:
             self._inner.start_container(pod, container)
 
@@ -356,6 +374,20 @@ class Supervisor:
             return ""
         return self._comparison.why_missed(pod, container)
 
+    def _restart_stale(self, pod: Pod, container: Container) -> None:
+        why = self._why_stale(pod, container)
+        if why and self._restarts is not None:
+            self._restarts.ask(pod, container, "stale", why, self._why_stale)
+
+    def _why_stale(self, pod: Pod, container: Container) -> str:
+        """Return why a stale container is to be restarted now, empty if it is not."""
+        if self._stale is None or not isinstance(self._service, Restarting):
+            return ""
+        changed = self._stale.renumbered(pod, container)
+        if not changed or not self._service.restarts_stale(pod, container, changed):
+            return ""
+        return ", ".join(shown([*changed.values()]))
+
     def _keep_all(self) -> None:
         self._life.keep_counts(self.state)
         self._life.keep_found(self.state)
@@ -363,13 +395,21 @@ class Supervisor:
     def _is_found(self, container_id: str) -> bool:
         return container_id in self.state.missed or container_id in self.state.drifted
 
+    def _stop_container(self, pod: Pod, container: Container) -> Updates:
+        if self._stale is not None:
+            self._stale.forget(container.id)
+        if self._inner.stop_container is None:
+            return None
+        return self._inner.stop_container(pod, container)
+
     def _remove_container(self, pod: Pod, container: Container) -> None:
         self._asked.pop(container.id, None)
         was_found = self._is_found(container.id)
         if self._comparison is not None:
             self._comparison.forget(container.id)
-        if self._restarts is not None:
-            self._restarts.forget(container.id)
+        for part in (self._restarts, self._stale):
+            if part is not None:
+                part.forget(container.id)
         if was_found:
             self._life.keep_found(self.state)
         if self._inner.remove_container is not None:

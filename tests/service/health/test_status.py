@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from nri_inject.service.health import state, status
-from nri_inject.service.health.state import Missed, State
+from nri_inject.service.health.state import Missed, Stale, State
 from nri_inject.service.health.status import StatusSocket, ask, ask_all, is_alive
 
 
@@ -163,11 +163,14 @@ def test_a_document_is_bounded_in_bytes_whatever_names_are_in_it(character: str)
     for number in range(state.MAX_MISSED + 5):
         full.missed.add(str(number), Missed(long, long, (long,) * 6))
         full.drifted.add(str(number), Missed(long, long, (), long))
+        full.stale.add(str(number), Stale(long, long, (long,) * 6, 0.0))
         full.missed.note(str(number), long)
+        full.stale.note(str(number), long)
     said = state.document(full, "synchronized", launched=True)
     assert said["missed"]["count"] == state.MAX_MISSED + 5
     assert len(said["missed"]["containers"]) == state.MAX_SHOWN
     assert len(said["drifted"]["containers"]) == state.MAX_DRIFTED
+    assert len(said["stale"]["containers"]) == state.MAX_STALE
     assert len(json.dumps(said)) < state.MAX_DOCUMENT
     kept = sum(
         len(part.encode(errors="surrogatepass"))
