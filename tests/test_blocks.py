@@ -29,6 +29,7 @@ from click.testing import CliRunner
 from support.annotated import host_with_everything, read_requests
 from support.machine import machine, write
 from support.pages import PAGES, ROOT, Block, Command, blocks, commands
+from support.trying import NO_NODE
 from support.umockdev import open_umockdev
 
 from nri_inject import cli
@@ -64,6 +65,7 @@ ON_A_RUNTIME = {
     r"nri-device-injector": "test_a_character_device_named_by_path_alone_can_be_opened",
     r"nri-inject cdi generate": "test_generated_specs_follow_the_hardware",
     r"nri-inject status": "test_a_faulty_version_never_takes_over_a_service",
+    r"curl .* http://127.0.0.1:9464/": "test_the_pages_on_a_runtime",
     r"nri-inject upgrade": "test_the_command_says_what_became_of_each_plugin",
     r"nri-inject new": "test_a_project_is_complete_and_its_tests_pass",
     r"make demo": "test_output_has_the_words_of_the_programs",
@@ -98,6 +100,7 @@ OUTPUT = {
     "exit status 7, stdout: , stderr: no": "tests/e2e/test_hooks.py",
     "not upgraded, version ": "nri_inject/service/parent/upgrade.py",
     "it was created without the plugin": "nri_inject/service/health/missed.py",
+    "stale, because /dev/zigbee is now 188:1": "tests/service/health/test_stale.py",
     "stopped for the kubelet to create it anew (": "nri_inject/service/health/restart.py",
     "(SIGSEGV); its log on the node has more; change what the pod asks for, or update": (
         "tests/service/parent/test_relay.py"
@@ -377,7 +380,8 @@ def refusal(text: str, host: Host) -> str:
 @cache
 def tried() -> str:
     """Return what `make demo` prints."""
-    words = ["try", "--policy", f"{EXAMPLE}/policy.yaml", "--unsafe-files", f"{EXAMPLE}/pod.yaml"]
+    files = ["--policy", f"{EXAMPLE}/policy.yaml", "--unsafe-files", f"{EXAMPLE}/pod.yaml"]
+    words = ["try", *NO_NODE, *files]
     return CliRunner().invoke(cli.program, words).stdout
 
 

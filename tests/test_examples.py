@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.trying import NO_NODE
 
 from nri_inject.api import Container, LinuxMemory, LinuxResources, Pod
 from nri_inject.runtime.adaptation import Adaptation
@@ -110,7 +111,7 @@ def test_the_pod_of_the_second_example_gets_what_its_comments_say() -> None:
     example = EXAMPLES / "02-devices"
     arguments = ["--unsafe-files", "--policy", example / "policy.yaml", example / "pod.yaml"]
     result = subprocess.run(
-        [BIN / "nri-inject", "try", "--format", "json", *map(str, arguments)],
+        [BIN / "nri-inject", "try", *NO_NODE, "--format", "json", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,

@@ -186,8 +186,8 @@ def _starting(
 
 
 def _is_upgrade(changes: Iterable[PathChange], prefix: str) -> bool:
-    """Tell whether only programs have changed, which a running plugin can take over by itself."""
-    places = (f"{prefix}/", f"{install.COMMANDS}/")
+    """Tell whether a running plugin can take over all that has changed: programs, no settings."""
+    places = (f"{prefix}/", f"{install.COMMANDS}/", f"{completion.SHARE}/")
     changed = [change.path for change in changes if change.what not in ("same", "kept")]
     return all(path.startswith(places) for path in changed)
 

@@ -12,7 +12,7 @@ from nri_inject.capabilities import FAILURE_POLICY, dotted
 from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
-from nri_inject.service.health.state import in_words
+from nri_inject.service.health.state import in_words, unready
 from nri_inject.service.logs import one_line
 from nri_inject.service.options import DIR, Helped, format_option
 
@@ -54,7 +54,7 @@ def plugin_options(function: F) -> F:
     "--ready",
     is_flag=True,
     help="Status 0 if all are registered and use the newest configuration and policy."
-    " Prints only versions that are not in force.",
+    " Prints only why one is not.",
 )
 @click.option("--live", is_flag=True, help="Print nothing; status 0 if all answer.")
 @format_option
@@ -73,7 +73,7 @@ def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: st
     with terminal.progress("asking the plugins"):
         said = {name: status.ask(path) for name, path in sockets.items()}
     if ready:
-        _tell_faults(said)
+        _show_reasons(said)
     else:
         _show(said, status_dir, output)
     all_ready = bool(said) and all(document and document["ready"] for document in said.values())
@@ -90,13 +90,12 @@ def _is_meant(name: str, plugin: str) -> bool:
     return plugin in ("", title, title[3:])
 
 
-def _tell_faults(said: Mapping[str, StatusDocument | None]) -> None:
-    """Say which version is not in force: the kubelet's event has what a probe says."""
+def _show_reasons(said: Mapping[str, StatusDocument | None]) -> None:
+    """Say why a plugin is not ready, in the words of /readyz."""
     for document in said.values():
         if document is not None:
-            for error in (document["config_error"], (document.get("policy") or {}).get("error")):
-                if error:
-                    click.echo(one_line(f"{document['plugin']}: not in force: {error}"))
+            for reason in unready(document):
+                click.echo(one_line(f"{document['plugin']}: {reason}"))
 
 
 def _show(said: Mapping[str, StatusDocument | None], where: str, output: str) -> None:
@@ -127,16 +126,7 @@ def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:
     yield f"  containers  {counts}"
     if no_answer := _NO_ANSWER.get(said.get("no_answer", "")):
         yield f"  no answer   {no_answer}"
-    missed = said["missed"]
-    # A plugin that was started before an upgrade does not count these, nor those that drifted.
-    uncompared = said.get("uncompared", 0)
-    rest = f", and {uncompared} not compared" if uncompared else ""
-    yield f"  missed      {missed['count']} of {said['compared']} that were running{rest}"
-    yield from _found(missed)
-    drifted = said.get("drifted", {"count": 0})
-    if drifted["count"]:
-        yield f"  drifted     {drifted['count']} that would be given something else now"
-        yield from _found(drifted)
+    yield from _lines_of_found(said)
     if any((restarts := said.get("restarts", {})).values()):
         words = (f"{count} {_RESTARTS[word]}" for word, count in restarts.items() if count)
         yield f"  restarts    {', '.join(words)}"
@@ -148,6 +138,11 @@ def _lines(name: str, said: StatusDocument | None) -> Iterator[str]:
         yield f"  note        {note}"
 
 
+_FOUND: Final = {
+    "drifted": "that would be given something else now",
+    "stale": "with a device that has changed",
+}
+
 _RESTARTS: Final = {
     "stopped": "stopped for the kubelet to create anew",
     "failed": "failed",
@@ -158,6 +153,19 @@ _RESTARTS: Final = {
     "left_out": "too many",
     "waiting": "waiting",
 }
+
+
+def _lines_of_found(said: StatusDocument) -> Iterator[str]:
+    missed = said["missed"]
+    # A plugin that was started before an upgrade does not count all of these.
+    uncompared = said.get("uncompared", 0)
+    rest = f", and {uncompared} not compared" if uncompared else ""
+    yield f"  missed      {missed['count']} of {said['compared']} that were running{rest}"
+    yield from _found(missed)
+    for word, what in _FOUND.items():
+        if (found := said.get(word, {"count": 0}))["count"]:
+            yield f"  {word:<10}  {found['count']} {what}"
+            yield from _found(found)
 
 
 def _found(containers: StatusDocument) -> Iterator[str]:

@@ -24,7 +24,7 @@ HabitItem: TypeAlias = "str | dict[str, object]"
 
 KEYS: Final = (
     *("device", "path", "as", "access", "file_mode", "owner", "uid", "gid"),
-    *("optional", "count", "links", "type", "major", "minor"),
+    *("optional", "on_change", "count", "links", "type", "major", "minor"),
 )
 """All keys of an item, those that most items need in front."""
 

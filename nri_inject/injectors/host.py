@@ -26,7 +26,8 @@ class Host(HostView):
     `cdi` and `hooks` are what the node's spec and hook directories held when the container
     asked; a plugin that reads none of them has None and nothing. `permit` is what the policy
     grants the container that asks; None grants all of it. `warn` is told, without the container's
-    name, what somebody should look at.
+    name, what somebody should look at. `on_change` is told the path of each device at whose change
+    the container is to be restarted.
     """
 
     runtime: Runtime = NEWEST
@@ -34,6 +35,7 @@ class Host(HostView):
     hooks: Sequence[Definition] = ()
     permit: Permit | None = None
     warn: Callable[[str], object] = ignore_warning
+    on_change: Callable[[str], object] = ignore_warning
 
 
 def real_host(runtime: Runtime = NEWEST, root: str = "/") -> Host:

@@ -200,7 +200,8 @@ def enabling(node: Node) -> FileStep:
     if not node.distribution.template and not files.resolve(node.root, config).exists():
         return FileStep(config, texts.enabling(runtime, version=2))
     raise ConfigError(
-        f"{node.distribution.config} reads no drop-in directory; by hand, {how_to_enable(node)}"
+        f"{node.distribution.config} reads no drop-in directory; install without --enable-nri, and"
+        f" {how_to_enable(node)}"
     )
 
 

@@ -6,7 +6,7 @@ A runtime hands it over as drop-in text; started by hand a plugin reads it from 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import (
@@ -66,11 +66,14 @@ def _read_path(value: Value) -> str:
 
 
 def _read_address(value: Value) -> str:
-    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    text = str(value) if type(value) is int or isinstance(value, str) else ""
+    host, _, port = text.rpartition(":")
     is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 1 << 16
-    if not (host and colon and is_port) or (":" in host and host[0] + host[-1] != "[]"):
-        raise wrong_type(value, "an address and a port, as in 127.0.0.1:9464")
-    return str(value)
+    if not is_port or (":" in host and host[0] + host[-1] != "[]"):
+        raise wrong_type(
+            value, "a port, as in 9464, or an address and a port, as in 127.0.0.1:9464 and :9464"
+        )
+    return text
 
 
 def _read_cpus(value: Value) -> str | int:
@@ -186,12 +189,17 @@ class PolicyPath(NodeFile):
     on_fault: Literal["deny", "keep"] = "deny"
 
 
+RestartAction: TypeAlias = Literal["report", "requested", "restart"]
+"""What is done about a container: it is reported, restarted if its annotation requests it, or
+restarted."""
+
+
 @dataclass(frozen=True, slots=True)
-class MissedRule:
-    """What is done about the missed containers that a rule applies to."""
+class RestartRule:
+    """What is done about the containers that a rule applies to."""
 
     who: Who
-    action: Literal["report", "restart"]
+    action: RestartAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,10 +278,12 @@ class Config:
     `on_no_answer` is for a request that the plugin does not answer: it fails, or goes on without
     the plugin. The logger and the differ never fail one. `missed` is for a container that was
     created without the plugin: it is reported, or restarted as `restart` says; of several rules the
-    first that applies decides. `unsafe_files` skips the check of owners
+    first that applies decides. `stale` is the same for a container whose device has changed; it may
+    also be restarted if its annotation requests that. `unsafe_files` skips the check of owners
     and modes of the configuration, policy, CDI and hook files. `host_root` is the directory with
     the host's device nodes and hook programs, for a plugin that runs in a container.
-    `metrics_address` is the `HOST:PORT` of the Prometheus metrics, empty for none.
+    `http_address` is the address of the probes and metrics: `HOST:PORT`, `:PORT` for all addresses,
+    `PORT` for the loopback address, empty for none.
     """
 
     policy: Annotated[Literal["unrestricted"] | PolicyPath | Policy | None, _read_policy] = None
@@ -281,13 +291,12 @@ class Config:
     audit: Annotated[Literal["log", "off"] | NodeFile, _read_audit] = "log"
     on_unsupported: Literal["fail", "warn"] = "fail"
     on_no_answer: Literal["fail", "pass"] = "fail"
-    missed: Annotated[Literal["report", "restart"] | tuple[MissedRule, ...], _read_missed] = (
-        "report"
-    )
+    missed: Annotated[RestartAction | tuple[RestartRule, ...], _read_missed] = "report"
+    stale: Annotated[RestartAction | tuple[RestartRule, ...], _read_stale] = "report"
     restart: RestartConfig = RestartConfig()
     unsafe_files: bool = False
     host_root: AbsolutePath = "/"
-    metrics_address: Annotated[str, _read_address] = ""
+    http_address: Annotated[str, _read_address] = ""
     cdi: Cdi = Cdi()
     annotations: AnnotationsConfig = AnnotationsConfig()
     hooks: Hooks = Hooks()
@@ -315,16 +324,27 @@ class Config:
     @property
     def has_restarts(self) -> bool:
         """Whether some missed container may be restarted."""
-        if isinstance(self.missed, str):
-            return self.missed == "restart"
-        return any(rule.action == "restart" for rule in self.missed)
+        return _may_restart(self.missed)
 
     def restarts_missed(self, subject: Subject) -> bool:
         """Tell whether this container is to be restarted if it was missed."""
-        if isinstance(self.missed, str):
-            return self.missed == "restart"
-        actions = (rule.action for rule in self.missed if rule.who.applies_to(subject))
-        return next(actions, "report") == "restart"
+        return _action(self.missed, subject) == "restart"
+
+    def stale_action(self, subject: Subject) -> RestartAction:
+        """Return what is done about this container if a device of it has changed."""
+        return _action(self.stale, subject)
+
+
+def _may_restart(rules: RestartAction | tuple[RestartRule, ...]) -> bool:
+    actions = [rules] if isinstance(rules, str) else [rule.action for rule in rules]
+    return any(action != "report" for action in actions)
+
+
+def _action(rules: RestartAction | tuple[RestartRule, ...], subject: Subject) -> RestartAction:
+    if isinstance(rules, str):
+        return rules
+    actions = (rule.action for rule in rules if rule.who.applies_to(subject))
+    return next(actions, "report")
 
 
 # --- from values to records ---------------------------------------------------------------------
@@ -365,19 +385,27 @@ def _read_log(value: Value) -> Literal["stderr", "journal"] | NodeFile:
     raise Fault(not_one_of(value, ("stderr", "journal", _A_FILE)))
 
 
-def _read_missed(value: Value) -> Literal["report", "restart"] | tuple[MissedRule, ...]:
-    if value == "report":
-        return "report"
-    if value == "restart":
-        return "restart"
+def _read_missed(value: Value) -> RestartAction | tuple[RestartRule, ...]:
+    return _read_restarts(value, ("report", "restart"))
+
+
+def _read_stale(value: Value) -> RestartAction | tuple[RestartRule, ...]:
+    return _read_restarts(value, ("report", "requested", "restart"))
+
+
+def _read_restarts(
+    value: Value, actions: Sequence[RestartAction]
+) -> RestartAction | tuple[RestartRule, ...]:
+    if value in actions:
+        return actions[actions.index(value)]
     if not isinstance(value, list):
-        raise Fault(not_one_of(value, ("report", "restart", "a list of {who: ..., action: ...}")))
+        raise Fault(not_one_of(value, (*actions, "a list of {who: ..., action: ...}")))
     from nri_inject.policy import document
 
     who = Field("who", document.read_who, required=True)
-    action = Field("action", one_of("report", "restart"), required=True)
+    action = Field("action", one_of(*actions), required=True)
     read = map_of([who, action], strict=True)
-    return tuple(list_of(lambda rule: MissedRule(**read(rule)))(value))
+    return tuple(list_of(lambda rule: RestartRule(**read(rule)))(value))
 
 
 _A_FILE: Final = "{file: PATH}"
@@ -449,11 +477,12 @@ def checked(document: Mapping[str, Value], source: str) -> Config:
         config: Config = _reader_of(Config)(dict(document))
     except Fault as fault:
         raise Faulty(f"{source}: {'; '.join(fault.sentences)}") from fault
-    if config.has_restarts and not config.restart.cri_socket:
-        raise Faulty(
-            f"{source}: missed: restart needs the runtime's CRI socket; add it, as in"
-            " restart: {cri_socket: /run/containerd/containerd.sock}"
-        )
+    for key, rules in (("missed", config.missed), ("stale", config.stale)):
+        if _may_restart(rules) and not config.restart.cri_socket:
+            raise Faulty(
+                f"{source}: {key}: restart needs the runtime's CRI socket; add it, as in"
+                " restart: {cri_socket: /run/containerd/containerd.sock}"
+            )
     return config
 
 

@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 # Lines for one container: a pod's author must not fill the log.
 _MAX_TOLD: Final = 32
 
+_GENERATION: Final = "policy generation"
 _POLICY: Final = "policy"  # the note of the text that is in force, after the path of its file
 
 
@@ -96,7 +97,9 @@ class Environment:
         self._policy: PolicyFile | Fixed | None = None
         self._policy_made_of: tuple[object, ...] = ()
         self._memory: Notes | None = None
+        self.policy_generation = 0
         self.on_policy: Callable[[], None] = _nothing
+        self.on_decisions: Callable[[Sequence[Decision]], None] = _nothing
         self._audit: AuditLog | None = None
         self._dropped_in = False
         self._noted: Policy | None = None
@@ -114,6 +117,7 @@ class Environment:
     def remember(self, notes: Notes) -> None:
         """Keep there what a worker after this one cannot learn from the node's files."""
         self._memory = notes
+        self.policy_generation = int(notes.get(_GENERATION) or 0)
 
     def configure(self, request: ConfigureRequest) -> None:
         """Take the drop-in configuration, which wins, and learn which runtime this is.
@@ -155,7 +159,11 @@ class Environment:
                 log.log(logging.WARNING if note in warnings else logging.INFO, "%s", note)
 
     def host(
-        self, pod: Pod, container: Container, warn: Callable[[str], object] = ignore_warning
+        self,
+        pod: Pod,
+        container: Container,
+        warn: Callable[[str], object] = ignore_warning,
+        on_change: Callable[[str], object] = ignore_warning,
     ) -> Host:
         """Return the host for one request, with its files as they are now.
 
@@ -183,6 +191,7 @@ class Environment:
             budget=budget,
             views=cache(partial(_views_of, host, budget)),
             warn=warn,
+            on_change=on_change,
             **{name: source.current() for name, source in self._sources.items()},
         )
 
@@ -200,6 +209,15 @@ class Environment:
         """Which version of the policy file is in force; None without such a file."""
         return self._policy.standing if isinstance(self._policy, PolicyFile) else None
 
+    @property
+    def files_in_error(self) -> Mapping[str, int]:
+        """How many files have a newest version that is not in use, by the field that has them."""
+        standing = self.policy_standing
+        errors = {name: getattr(source, "errors", None) for name, source in self._sources.items()}
+        of_sources = {name: len(of) for name, of in errors.items() if of is not None}
+        policy = {} if standing is None else {"policy": int(bool(standing.error))}
+        return policy | of_sources
+
     def after(self, do: Callable[[], None]) -> None:
         """Run a function after the container's response has been sent, or now without a stub."""
         if self._stub is None:
@@ -216,6 +234,7 @@ class Environment:
 
     def record(self, permit: Permit, pod: Pod, container: Container, outcome: AuditOutcome) -> None:
         """Write the decisions to the audit; warn of items skipped or to be denied."""
+        self.on_decisions(permit.decisions)
         passed = [d for d in permit.decisions if d.verdict in ("skip", "warn")]
         for decision in passed[:_MAX_TOLD]:
             what = "left out" if decision.verdict == "skip" else "would be denied"
@@ -330,8 +349,14 @@ class Environment:
         return noted.removeprefix(source) if noted.startswith(source) else b""
 
     def _keep_policy(self, source: bytes, text: bytes) -> None:
-        if self._memory is not None:
-            self._memory.put(_POLICY, source + text)
+        """Keep the text that is in force, and count it unless the worker before has."""
+        memory, version = self._memory, source + text
+        if memory is not None and memory.get(_POLICY) == version:
+            return
+        self.policy_generation += 1
+        if memory is not None:
+            memory.put(_POLICY, version)
+            memory.put(_GENERATION, b"%d" % self.policy_generation)
 
     def _policy_changed(self) -> None:
         self.on_policy()
@@ -358,7 +383,7 @@ class Environment:
             self._close(source)
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """Do nothing: nobody asks."""
 
 
@@ -435,9 +460,23 @@ class ConfiguredService:
         """Which version of the policy file is in force; None without such a file."""
         return self._environment.policy_standing
 
+    @property
+    def policy_generation(self) -> int:
+        """How many versions of the policy file have been in force."""
+        return self._environment.policy_generation
+
+    @property
+    def files_in_error(self) -> Mapping[str, int]:
+        """How many files have a newest version that is not in use, by the field that has them."""
+        return self._environment.files_in_error
+
     def on_policy(self, changed: Callable[[], None]) -> None:
         """Call when another policy is in force."""
         self._environment.on_policy = changed
+
+    def on_decisions(self, made: Callable[[Sequence[Decision]], None]) -> None:
+        """Call with the decisions about each container."""
+        self._environment.on_decisions = made
 
 
 @dataclass(frozen=True, slots=True)

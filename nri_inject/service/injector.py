@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Final
 
@@ -16,6 +16,9 @@ from google.protobuf.message import Message
 
 from nri_inject import capabilities
 from nri_inject.api import Adjustment, ConfigureRequest, Container, Pod
+from nri_inject.errors import NriError
+from nri_inject.host.devices import presence
+from nri_inject.host.model import Number
 from nri_inject.injectors import keys
 from nri_inject.plugin import Plugin
 from nri_inject.policy.audit import AuditOutcome
@@ -34,6 +37,12 @@ log = logging.getLogger(__name__)
 
 # What the log has been told of; after so many others one may be told of again.
 _MAX_TOLD: Final = 1024
+
+NO_RESTARTS: Final = (
+    "on_change: restart has no effect on this node: the configuration only reports a container"
+    " whose device has changed; `stale: requested` in it restarts such a container"
+)
+"""Warns of a request that the configuration does not allow."""
 
 
 def service_of(*parts: InjectorSpec) -> Callable[[Options, Config], Service]:
@@ -67,6 +76,10 @@ class InjectorService(ConfiguredService):
         capabilities.drop_unknown(adjustment, environment.runtime)  # no container has it there
         return adjustment
 
+    def gone(self, numbers: Collection[Number]) -> Collection[Number]:
+        """Return the numbers that the host has no device for."""
+        return presence.gone(numbers, self._environment.config.host_root)
+
     def hook_changed(self, program: str) -> float:
         """Return when the files of the hooks with this program changed last, 0.0 if never."""
         files = {hook.file for hook in self._environment.hooks() if hook.path == program}
@@ -87,6 +100,20 @@ class InjectorService(ConfiguredService):
         environment = self._environment
         return environment.config.restarts_missed(subject_of(pod, container, environment.title))
 
+    def restarts_stale(self, pod: Pod, container: Container, changed: Collection[str]) -> bool:
+        """Tell whether a container is to be restarted whose devices at these paths have changed."""
+        environment = self._environment
+        action = environment.config.stale_action(subject_of(pod, container, environment.title))
+        if action != "requested":
+            return action == "restart"
+        requested: set[str] = set()
+        try:
+            host = environment.host(pod, container, on_change=requested.add)
+            environment.injector(pod, container, host)
+        except NriError:  # a container that is created now would be refused
+            return False
+        return not requested.isdisjoint(changed)
+
     def record_restart(self, pod: Pod, container: Container, report: RestartReport) -> None:
         """Write to the audit what became of a restart."""
         stopped = report.outcome == "stopped"
@@ -104,7 +131,8 @@ class InjectorService(ConfiguredService):
         """
         environment = self._environment
         warnings: list[str] = []
-        host = environment.host(pod, container, warnings.append)
+        requested: list[str] = []
+        host = environment.host(pod, container, warnings.append, requested.append)
         record = partial(self._record, pod, container, host.permit, warnings)
         environment.after(partial(self._tell, pod, container))
         try:
@@ -112,6 +140,8 @@ class InjectorService(ConfiguredService):
         except BaseException:
             environment.delivered(partial(record, None))
             raise
+        if requested and self._only_reports(pod, container):
+            warnings.append(NO_RESTARTS)
         unsupported_in = capabilities.unsupported_in(adjustment, environment.runtime)
         warnings += [capabilities.sentence(loss, environment.runtime) for loss in unsupported_in]
         capabilities.drop_what_crashes(adjustment, environment.runtime)
@@ -119,6 +149,10 @@ class InjectorService(ConfiguredService):
         if adjustment.ByteSize() or warnings or (host.permit and host.permit.decisions):
             mark.put(adjustment, container, environment.options.name)
         return adjustment if adjustment.ByteSize() else None
+
+    def _only_reports(self, pod: Pod, container: Container) -> bool:
+        subject = subject_of(pod, container, self._environment.title)
+        return self._environment.config.stale_action(subject) == "report"
 
     def _record(
         self,

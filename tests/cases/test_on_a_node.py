@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.trying import NO_NODE
 
 from nri_inject.capabilities import identify
 from nri_inject.cli import program
@@ -170,7 +171,7 @@ def test_a_case_is_told_with_its_way_out(
     number: str, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ("--root", tmp_path, "--policy", "unrestricted", "--cdi-dir", tmp_path)
-    status, output, _ = run(capsys, "try", *given, FILES / number / file)
+    status, output, _ = run(capsys, "try", *NO_NODE, *given, FILES / number / file)
     assert (status, CASES[number, file][1] in output) == (CASES[number, file][0], True), output
 
 
@@ -180,7 +181,7 @@ def test_policy_check_tells_the_same_of_keys(
     policy = tmp_path / "policy.yaml"
     policy.write_text("rules: []")
     keys = FILES / "07" / "keys.yaml"
-    status, output, _ = run(capsys, *("policy", "check", "--policy", policy), keys)
+    status, output, _ = run(capsys, *("policy", "check", *NO_NODE, "--policy", policy), keys)
     assert status == 1
     assert output.count("  unread annotation ") == 10
     assert "it is on the Deployment and not on its pods" in output

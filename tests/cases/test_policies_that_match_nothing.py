@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from support.trying import NO_NODE
 
 from nri_inject.cli.policy import command
 from nri_inject.errors import ConfigError
@@ -123,7 +124,8 @@ def test_a_rule_that_decides_is_not(rules: str) -> None:
 def test_policy_check_warns(tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("rules: [{allow: {devices: [/dev/sda]}}]")
-    result = CliRunner().invoke(command, ["check", "--unsafe-files", "--policy", str(policy)])
+    words = ["check", *NO_NODE, "--unsafe-files", "--policy", str(policy)]
+    result = CliRunner().invoke(command, words)
     assert result.stderr.startswith(f"Warning: {policy}: rule '#1': /dev/sda is a disk")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from nri_inject.policy.source import Standing
-from nri_inject.service.health.state import Missed, State, document, when
+from nri_inject.service.health.state import Missed, Stale, State, document, when
 from nri_inject.service.health.status import StatusSocket
 from nri_inject.version import VERSION
 
@@ -132,6 +132,7 @@ def test_status_for_people(tmp_path: Path) -> None:
     state.restarts |= {"stopped": 3, "excluded": 1}
     state.to_restart = 2
     state.drifted.add("e", Missed("ns/old", "app", ("hook /bin/note",)))
+    state.stale.add("f", Stale("ns/zigbee", "app", ("/dev/zigbee is now 188:1",), 120.0))
     state.config_error = "config.yaml: bad"
     state.notes = ["it sees no database of udev"]
     said = document(state, "synchronized", launched=False)
@@ -145,6 +146,8 @@ def test_status_for_people(tmp_path: Path) -> None:
             "    ns/web b would be refused now: no rule allows it\n"
             "  drifted     1 that would be given something else now\n"
             "    ns/old app lacks hook /bin/note\n"
+            "  stale       1 with a device that has changed\n"
+            "    ns/zigbee app stale since 1970-01-01T00:02:00Z, because /dev/zigbee is now 188:1\n"
             "  restarts    3 stopped for the kubelet to create anew, 1 in an excluded namespace,"
             " 2 waiting\n"
             "  not in force: config.yaml: bad\n"
@@ -204,7 +207,7 @@ def test_status_of_hostile_names_stays_on_its_lines(tmp_path: Path) -> None:
 
 def test_status_of_a_plugin_from_before_an_upgrade_is_shown(tmp_path: Path) -> None:
     said = document(State("20", "a", 7), "synchronized", launched=False)
-    for key in ("uncompared", "notes", "drifted", "worker", "upgrades"):
+    for key in ("uncompared", "notes", "drifted", "stale", "worker", "upgrades"):
         del said[key]
     status, output, _ = served(tmp_path, said)
     assert (status, output.splitlines()[-1]) == (0, "  missed      0 of 0 that were running")
@@ -241,10 +244,14 @@ def test_status_says_which_version_of_the_policy_is_in_force_and_how_old_it_is(
     assert served(tmp_path, said, "--live") == (0, "", "")
 
 
-def test_probes_say_nothing_and_tell_ready_from_live(tmp_path: Path) -> None:
+def test_probes_tell_ready_from_live_and_why_it_is_not(tmp_path: Path) -> None:
     said = document(State("20", "a", 7), "registering", launched=False)
     assert served(tmp_path, said, "--live") == (0, "", "")
-    assert served(tmp_path, said, "--ready") == (1, "", "")
+    assert served(tmp_path, said, "--ready") == (
+        1,
+        "20-a: not registered with a runtime: registering\n",
+        "",
+    )
     assert ended("status", "--live", "--status-dir", tmp_path) == (1, "", "")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from support.trying import NO_NODE
 
 from nri_inject.cli.policy import command
 
@@ -40,7 +41,8 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(command, ["check", *map(str, arguments)], standalone_mode=False)
+    words = ["check", *NO_NODE, *map(str, arguments)]
+    return CliRunner().invoke(command, words, standalone_mode=False)
 
 
 def test_a_sound_policy_is_0(files: tuple[Path, Path]) -> None:

@@ -259,7 +259,7 @@ def test_a_bad_annotation_fails_its_own_container_and_no_other(
         f"annotation {DEVICES}/container.bad: item 1: major: 'ten' is not an integer; "
         f"annotation {DEVICES}/container.bad: item 2: null where a path,"
         " a selector or a map with device, path, as, access, file_mode, owner, uid, gid, optional,"
-        " count, links, type, major, minor is expected"
+        " on_change, count, links, type, major, minor is expected"
     )
     container = runtime.cri.run(pod, "good")
     assert _stat(runtime, container, "/dev/fuse").startswith("character special file a:e5")

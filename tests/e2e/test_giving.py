@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def start(runtime: Daemon, tmp_path: Path) -> Iterator[Start]:
         yield start_with
 
 
-def shown(runtime: Daemon, namespace: str = "ci", **pod: dict[str, str]) -> list[str]:
+def shown(runtime: Daemon, namespace: str = "ci", **pod: Any) -> list[str]:
     """Return what a container without a request has: device, mount, limit and variable."""
     sandbox = runtime.cri.run_pod("build", namespace, **pod)
     container = runtime.cri.run(sandbox, "main")

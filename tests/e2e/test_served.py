@@ -34,7 +34,7 @@ def test_a_container_that_was_served_has_the_mark_and_is_not_missed(suite: Suite
     cri = suite.runtime.cri
     served = cri.run(cri.run_pod("served", annotations=FUSE), "main")
     other = cri.run(cri.run_pod("other"), "main")
-    assert annotations_of(suite, served)[KEY] == served
+    assert annotations_of(suite, served)[KEY] == f'{served} {{"/dev/fuse":["c",10,229]}}'
     assert KEY not in annotations_of(suite, other)
     suite.kill()
     suite.start()

@@ -11,7 +11,7 @@ from support.resolving import known
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.hooks import Definition, When
+from nri_inject.hooks import Choices, Definition, When
 from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.injectors import cdi, device, hooks
 from nri_inject.injectors.compose import compose
@@ -36,7 +36,7 @@ POD = Pod(namespace="ci", name="build-1", labels={"app": "web"})
 MAIN = Container(name="main")
 INJECT = giving(
     compose(device.inject, cdi.inject, hooks.inject),
-    {**GIVERS, "cdi_devices": cdi.make_giver(), "hooks": hooks.giver(hooks.Choices())},
+    {**GIVERS, "cdi_devices": cdi.make_giver(), "hooks": hooks.giver(Choices())},
 )
 
 
@@ -457,7 +457,7 @@ def test_a_denied_hook_is_not_given() -> None:
 
 def test_a_plugin_gives_the_kinds_of_its_own_injector_alone() -> None:
     rules = "rules: [{give: {devices: [/dev/fuse], hooks: [a.json]}}]"
-    inject = giving(hooks.inject, {"hooks": hooks.giver(hooks.Choices())})
+    inject = giving(hooks.inject, {"hooks": hooks.giver(Choices())})
     host = host_of(rules, host=HOOK_HOST)
     found = inject(POD, MAIN, host)
     assert paths(found) == []

@@ -319,8 +319,9 @@ def test_nri_is_switched_on_by_a_file_where_the_runtime_reads_one(tmp_path: Path
     with pytest.raises(ConfigError) as caught:
         enabling("own", containerd, "version = 2\n")
     assert str(caught.value) == (
-        "/etc/containerd/config.toml reads no drop-in directory; by hand, enable"
-        " NRI in /etc/containerd/config.toml: disable = false and disable_connections = false"
+        "/etc/containerd/config.toml reads no drop-in directory; install without"
+        " --enable-nri, and enable NRI in /etc/containerd/config.toml: disable = false and"
+        " disable_connections = false"
         ' in [plugins."io.containerd.nri.v1.nri"]'
     )
 

@@ -136,6 +136,7 @@ def test_a_running_plugin_takes_another_build_without_a_restart(
         newer.release,
         "current",
     ]
+    changes.append(PathChange("changed", "/usr/local/share/man/man1/nri-inject.1"))
     assert _starting(node(host), changes, systemd=systemd) == [todo]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,36 @@ def test_who_may_have_no_device_at_all_finds_out_nothing(selector: str) -> None:
 
 
 # --- what is loaded -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("[/dev/fuse]", []),
+        ("[{device: /dev/fuse, on_change: report}]", []),
+        ("[{device: /dev/fuse, as: /dev/a, on_change: restart}, /dev/ttyUSB2]", ["/dev/a"]),
+        ("[{path: /dev/fuse, on_change: restart}]", ["/dev/fuse"]),
+        (
+            "[{device: 'class:video', count: all, as: '/dev/cam{index}', on_change: restart}]",
+            ["/dev/cam0", "/dev/cam1"],
+        ),
+        ("[{device: /dev/none, optional: true, on_change: restart}]", []),
+    ],
+)
+def test_the_paths_are_told_at_whose_change_the_container_is_to_be_restarted(
+    host: Host, text: str, paths: list[str]
+) -> None:
+    told: list[str] = []
+    inject(Pod(annotations={KEY: text}), USER, replace(host, on_change=told.append))
+    assert told == paths
+
+
+def test_what_is_to_be_done_on_a_change_is_one_of_two_words(host: Host) -> None:
+    with pytest.raises(RequestError) as caught:
+        inject(Pod(annotations={KEY: "[{device: /dev/fuse, on_change: kill}]"}), USER, host)
+    assert [*caught.value.faults] == [
+        f"annotation {KEY}: item 1: on_change: 'kill' must be one of report, restart"
+    ]
 
 
 @pytest.mark.slow

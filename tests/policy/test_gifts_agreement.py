@@ -42,23 +42,24 @@ limits = st.builds(
     st.sampled_from(["NOFILE", "MEMLOCK"]),
     st.sampled_from([0, 100, 5000]),
 )
-gives = st.fixed_dictionaries(
-    {},
-    optional={
-        "devices": some(
-            "/dev/fuse", "/dev/sda", "/dev/none", "/srv/fuse", "/dev/dir", "/dev/shm/x"
-        ),
-        "mounts": st.lists(mounts, min_size=1, max_size=2),
-        "ulimits": st.lists(limits, min_size=1, max_size=2),
-        "sysctl": st.dictionaries(
-            st.sampled_from(["net.core.x", "net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"]),
-            st.sampled_from(["0", "1"]),
-            min_size=1,
-        ),
-        "env": st.dictionaries(st.sampled_from("AB"), st.sampled_from("xw"), min_size=1),
-    },
-).filter(bool)
-whom = st.one_of(
+GIFTS: dict[str, st.SearchStrategy[Any]] = {
+    "devices": some(*("/dev/fuse", "/dev/sda", "/dev/none", "/srv/fuse", "/dev/dir", "/dev/shm/x")),
+    "mounts": st.lists(mounts, min_size=1, max_size=2),
+    "ulimits": st.lists(limits, min_size=1, max_size=2),
+    "sysctl": st.dictionaries(
+        st.sampled_from(["net.core.x", "net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"]),
+        st.sampled_from(["0", "1"]),
+        min_size=1,
+        max_size=2,
+    ),
+    "env": st.dictionaries(st.sampled_from("AB"), st.sampled_from("xw"), min_size=1, max_size=2),
+}
+gives = some(*GIFTS, most=3).flatmap(
+    lambda kinds: st.fixed_dictionaries({kind: GIFTS[kind] for kind in kinds})
+)
+ANYWHERE = {"any_namespace": True}
+whom: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.just({}),
     st.just({}),
     st.sampled_from([{"namespaces": ["kube-*"]}, {"namespaces": ["ci", "kube-system"]}]),
     st.builds(
@@ -73,7 +74,6 @@ whom = st.one_of(
         ),
     ),
 )
-ANYWHERE = {"any_namespace": True}
 giving_rules = st.builds(
     lambda asked, give, required, allow: {
         **({"who": asked} if asked else {}),
@@ -86,8 +86,17 @@ giving_rules = st.builds(
     st.sampled_from([False, False, False, True]),
     st.one_of(st.just({}), rules),
 )
-policies = st.lists(st.one_of(giving_rules, giving_rules, rules), min_size=1, max_size=6).map(
-    lambda listed: {"rules": listed}
+denying_rules = st.sampled_from(
+    [
+        {"deny": {"devices": ["/dev/fuse"]}},
+        {"deny": {"devices": [{"path": "/dev/*", "type": "b"}]}},
+        {"deny": {"mounts": ["/srv/a"], "ulimits": ["MEMLOCK"]}},
+        {"who": {"containers": ["main"]}, "deny": {"sysctl": ["net.ipv4.ip_forward"]}},
+    ]
+)
+some_rules = st.one_of(giving_rules, giving_rules, giving_rules, denying_rules, rules)
+policies = st.lists(some_rules, min_size=1, max_size=6).map(
+    lambda listed: {"rules": [*listed, {"allow": {"ulimits": ["NOFILE"], "sysctl": ["net.*"]}}]}
 )
 containers = st.builds(
     lambda name, env, own: Container(
@@ -99,12 +108,14 @@ containers = st.builds(
         [[], [], [], [Mount(destination="/in")], [Mount(source="/run/nri", destination="/x")]]
     ),
 )
-little = st.one_of(
+requests = st.one_of(
+    st.just(Adjustment()),
     st.just(Adjustment()),
     st.just(Adjustment(rlimits=[api.POSIXRlimit(type="RLIMIT_NOFILE", hard=100, soft=0)])),
     st.just(Adjustment(linux=api.LinuxContainerAdjustment(sysctl={"net/core/x": "1"}))),
     adjustments(),
 )
+systems = st.sampled_from([False, False, False, True])
 refusals = st.sampled_from([None, None, ["devices"], ["env", "mounts"], "all"])
 
 
@@ -139,9 +150,9 @@ def engine(
 @examples(400)
 @given(
     policies,
-    st.builds(asked_for, pods, st.sampled_from(["web-1", "db"]), st.booleans(), refusals),
+    st.builds(asked_for, pods, st.sampled_from(["web-1", "db"]), systems, refusals),
     containers,
-    little,
+    requests,
 )
 def test_what_a_container_gets_is_what_the_naive_evaluation_gives(
     policy: dict[str, Any], pod: Pod, container: Container, requested: Adjustment

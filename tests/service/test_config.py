@@ -15,8 +15,9 @@ from nri_inject.text.glob import pattern
 from nri_inject.text.yamltext import YamlError
 
 KEYS = (
-    "policy, log, audit, on_unsupported, on_no_answer, missed, restart, unsafe_files, host_root,"
-    " metrics_address, cdi, annotations, hooks, validator, logger, differ, resource_assigner"
+    "policy, log, audit, on_unsupported, on_no_answer, missed, stale, restart,"
+    " unsafe_files, host_root,"
+    " http_address, cdi, annotations, hooks, validator, logger, differ, resource_assigner"
 )
 POLICIES = "unrestricted, {file: PATH}, rules as in docs/allow-a-device.md"
 
@@ -233,6 +234,17 @@ def test_the_first_rule_that_applies_says_what_becomes_of_a_missed_container() -
     assert not config.read("missed: [{who: {}, action: report}]", "here").has_restarts
 
 
+def test_what_becomes_of_a_stale_container_is_said_by_a_word_or_by_rules() -> None:
+    shop, home = (Subject(name, {}, "", "main", "20-nri-inject") for name in ("shop", "home"))
+    for word in ("report", "requested", "restart"):
+        assert config.read(f"stale: {word}\n{SOCKET}", "here").stale_action(shop) == word
+    rules = "stale: [{who: {namespaces: [home]}, action: requested}]\n"
+    configured = config.read(rules + SOCKET, "here")
+    assert (configured.stale_action(home), configured.stale_action(shop)) == ("requested", "report")
+    assert config.read("", "here").stale_action(shop) == "report"
+    assert not configured.has_restarts  # of missed containers
+
+
 def test_the_settings_of_a_restart_are_read() -> None:
     text = "restart: {cri_socket: /x, grace_seconds: 0, per_hour: 1, excluded_namespaces: [a-*]}"
     configured = config.read(text, "here").restart
@@ -268,6 +280,17 @@ def test_the_settings_of_a_restart_are_read() -> None:
             ),
         ),
         ("missed: [{action: report}]", "missed: item 1: who is missing"),
+        (
+            "stale: requested",
+            (
+                "stale: restart needs the runtime's CRI socket; add it, as in restart:"
+                " {cri_socket: /run/containerd/containerd.sock}"
+            ),
+        ),
+        (
+            "missed: requested",
+            "missed: 'requested' must be one of report, restart, a list of {who: ..., action: ...}",
+        ),
         (
             "missed: [{who: {namespaces: [Shop]}, action: kill}]",
             (

@@ -20,7 +20,7 @@ from nri_inject.service.base import Options
 from nri_inject.service.config import Config
 from nri_inject.service.health import mark
 from nri_inject.service.health.restart import RestartReport
-from nri_inject.service.injector import InjectorService, service_of
+from nri_inject.service.injector import NO_RESTARTS, InjectorService, service_of
 from nri_inject.stub import Stub
 
 CONFIG = """
@@ -108,7 +108,7 @@ KEY = mark.PREFIX + "injector"
 def test_a_container_that_gets_something_has_the_mark_beside_it(service: InjectorService) -> None:
     adjustment = service.create_container(pod("/dev/full"), CONTAINER)
     assert adjustment is not None
-    assert dict(adjustment.annotations) == {KEY: "c1"}
+    assert dict(adjustment.annotations) == {KEY: 'c1 {"/dev/full":["c",1,7]}'}
     assert not mark.is_alone(adjustment)
 
 
@@ -179,6 +179,45 @@ def test_a_plugins_rules_for_restarts_are_those_of_its_configuration(
     assert (service.has_restarts, service.restart_config.cri_socket) == (True, "/x")
     assert service.restarts_missed(pod("/dev/full"), CONTAINER)
     assert not service.restarts_missed(api.Pod(namespace="other"), CONTAINER)
+
+
+ASKS = "- {device: /dev/full, as: /dev/a, on_change: restart}\n- {device: /dev/null, as: /dev/b}"
+
+
+def asking() -> api.Pod:
+    return api.Pod(namespace="ns", name="p", annotations={"devices.noderesource.dev": ASKS})
+
+
+@pytest.mark.parametrize(
+    ("stale", "changed", "restarted"),
+    [
+        ("report", ["/dev/a"], False),
+        ("requested", ["/dev/a", "/dev/b"], True),
+        ("requested", ["/dev/b"], False),
+        ("restart", ["/dev/b"], True),
+        ("[{who: {namespaces: [other]}, action: restart}]", ["/dev/a"], False),
+        ("[{who: {namespaces: [ns]}, action: requested}]", ["/dev/a"], True),
+    ],
+)
+def test_a_stale_container_is_restarted_by_the_configuration_or_if_its_item_requests_it(
+    service: InjectorService, stale: str, changed: list[str], restarted: bool
+) -> None:
+    text = f"policy: unrestricted\nstale: {stale}\nrestart: {{cri_socket: /x}}"
+    service.reconfigure(config.read(text, "here"))
+    assert service.restarts_stale(asking(), CONTAINER, changed) is restarted
+    refused = pod("/dev/none")
+    assert service.restarts_stale(refused, CONTAINER, changed) is (stale == "restart")
+
+
+def test_a_request_for_restarts_that_the_configuration_does_not_allow_is_a_warning(
+    service: InjectorService, caplog: pytest.LogCaptureFixture
+) -> None:
+    for stale, warned in (("report", True), ("requested", False), ("restart", False)):
+        text = f"policy: unrestricted\nstale: {stale}\nrestart: {{cri_socket: /x}}"
+        service.reconfigure(config.read(text, "here"))
+        caplog.clear()
+        assert service.create_container(asking(), CONTAINER) is not None
+        assert any(NO_RESTARTS in message for message in caplog.messages) is warned
 
 
 def test_an_answer_that_was_too_late_is_written_down_as_that(

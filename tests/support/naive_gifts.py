@@ -94,8 +94,8 @@ def gifts_of(rule: Document, asker: Asker) -> Iterator[tuple[str, str, Any, Any]
             continue
         device = api.LinuxDevice(path=path, type=node.type, major=node.major, minor=node.minor)
         linux = api.LinuxContainerAdjustment(devices=[device])
-        value = (node.type, node.major, node.minor, node.mode)
-        yield "devices", path, value, Adjustment(linux=linux)
+        number = (node.type, node.major, node.minor, node.mode)
+        yield "devices", path, number, Adjustment(linux=linux)
     for given in give.get("mounts", []):
         mount = Mount(**given)
         place = asker.host.files.get(mount.source)

@@ -13,6 +13,9 @@ import pytest
 from nri_inject.cli import program
 from nri_inject.service import options
 
+NO_NODE = ("--root", str(Path(__file__).parent))
+"""A file tree without a runtime: the node that runs the tests may have an old one."""
+
 Outcome = tuple[int, str, str]
 Try = Callable[..., Outcome]
 
@@ -27,7 +30,8 @@ def attempt(capsys: pytest.CaptureFixture[str]) -> Try:
     def run(*arguments: str | Path) -> Outcome:
         given = {str(argument) for argument in arguments}
         open_to_all = [] if given & {"--policy", "--config"} else ["--policy", "unrestricted"]
-        status = options.exit_status(program, ["try", *open_to_all, *map(str, arguments)])
+        node = () if "--root" in given else NO_NODE
+        status = options.exit_status(program, ["try", *node, *open_to_all, *map(str, arguments)])
         output = capsys.readouterr()
         return status, output.out, output.err
 

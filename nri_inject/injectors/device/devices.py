@@ -143,7 +143,7 @@ _MORE: Final = (
 _DEVICE: Final = map_of((Field("path", container_path, required=True), *_MORE))
 
 # The keys that Go does not have. An item with one of them is read by `selected`.
-_OURS: Final = frozenset({"device", "as", "links", "count", "optional", "owner"})
+_OURS: Final = frozenset({"device", "as", "links", "count", "optional", "owner", "on_change"})
 
 
 def _device(value: Value) -> DeviceRequest:
@@ -295,7 +295,11 @@ def _devices(devices: _Devices, host: Host, container: Container) -> Adjustment:
             what = "minor is missing, and 0 is taken; write minor: 0 if that is meant"
             host.warn(f"item {index + 1}: {what}; {_NOT_A_RANGE}")
         try:
-            items += map(_device_item, complete(request, host, container, nodes))
+            found = complete(request, host, container, nodes)
+            items += map(_device_item, found)
+            if request.on_change == "restart":
+                for device in found:
+                    host.on_change(device.path)
         except Fault as fault:
             faults[index] = [problem.below(index) for problem in fault.problems]
             if len(faults) >= MAX_FAULTS:

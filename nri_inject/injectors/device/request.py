@@ -13,13 +13,14 @@ if TYPE_CHECKING:  # loaded when a pod requests a device by a selector
     from nri_inject.host.devices.selectors import Selector
 
 Owner: TypeAlias = Literal["container", "host"]
+OnChange: TypeAlias = Literal["report", "restart"]
 
 
 class DeviceRequest(NamedTuple):
     """An item: a device at a path, or the devices of a selector; None where the item says nothing.
 
     `alias` is the path of a selected device in the container. `how_many` is the expected number of
-    selected devices, or `all`.
+    selected devices, or `all`. `on_change` is what is requested for when the device changes.
     """
 
     path: str = ""
@@ -29,6 +30,7 @@ class DeviceRequest(NamedTuple):
     how_many: int | str = 1
     optional: bool = False
     owner: Owner | None = None
+    on_change: OnChange = "report"
     type: str | None = None
     major: int | None = None
     minor: int | None = None

@@ -19,7 +19,7 @@ from nri_inject.host.devices.naming import stable_selector
 from nri_inject.host.devices.node import is_missing, node_at
 from nri_inject.host.devices.selectors import Selector, parse
 from nri_inject.host.model import DeviceNode
-from nri_inject.injectors.device.request import DeviceRequest, Owner
+from nri_inject.injectors.device.request import DeviceRequest, OnChange, Owner
 from nri_inject.text.budget import Spend, unlimited
 from nri_inject.text.fields import (
     Fault,
@@ -50,6 +50,7 @@ def _read_count(value: Value) -> int | str:
 
 _NUMBER: Final = integer(1, MAX_DEVICES)
 _OWNERS: Final[Mapping[str, Owner]] = {"container": "container", "host": "host"}
+_ON_CHANGE: Final[Mapping[str, OnChange]] = {"report": "report", "restart": "restart"}
 
 _OWN: Final = (
     Field("device", _read_selector),
@@ -57,6 +58,7 @@ _OWN: Final = (
     Field("count", _read_count),
     Field("optional", read_flag),
     Field("owner", choice(_OWNERS)),
+    Field("on_change", choice(_ON_CHANGE)),
 )
 _NAMES: Final = {"device": "selector", "as": "alias", "count": "how_many"}
 _WITH_DEVICE: Final = ("as", "links", "count")

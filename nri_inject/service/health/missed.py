@@ -117,8 +117,8 @@ class Expected(Protocol):
 class DriftCheck:
     """Compare containers with what is expected of them, a slice at a time; a Watch of the loop.
 
-    `on_progress` is called after each slice, and `on_missed` with each running container that was
-    missed and would be given what it lacks now.
+    `on_progress` is called after each slice, `on_missed` with each running container that was
+    missed and would be given what it lacks now, and `on_served` with each that has the mark.
     """
 
     _refused: Records
@@ -128,6 +128,7 @@ class DriftCheck:
         self._service = service
         self.on_progress: Callable[[], None] = lambda: None
         self.on_missed: Callable[[Pod, Container, str], None] = _nothing
+        self.on_served: Callable[[Pod, Container], None] = lambda _pod, _container: None
         self._armed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_armed = False
         self._start()
@@ -256,6 +257,8 @@ class DriftCheck:
             return
         pod = Pod.FromString(record)
         self._state.compared += 1
+        if mark.is_on(container, self._state.name):
+            self.on_served(pod, container)
         one, is_drift = self._find(pod, container)
         if one is None:
             return

@@ -6,6 +6,7 @@ A protobuf message keeps the whole request in memory that it was part of; its by
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from typing import Final
 
 OVERHEAD: Final = 512
@@ -54,6 +55,10 @@ class Records:
         """Return the record that was put here first, and keep it no longer."""
         key = next(iter(self._records), None)
         return None if key is None else self.pop(key)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the keys."""
+        return iter(self._records)
 
     def __len__(self) -> int:
         return len(self._records)

@@ -11,7 +11,7 @@ import logging
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
@@ -75,6 +75,9 @@ class Restarting(Protocol):
 
     def restarts_missed(self, pod: Pod, container: Container) -> bool:
         """Tell whether this container is to be restarted if it was missed."""
+
+    def restarts_stale(self, pod: Pod, container: Container, changed: Collection[str]) -> bool:
+        """Tell whether a container is to be restarted whose devices at these paths have changed."""
 
     def record_restart(self, pod: Pod, container: Container, report: RestartReport) -> None:
         """Write to the audit what became of a restart."""
@@ -152,7 +155,7 @@ class RestartQueue:
     def ask(self, pod: Pod, container: Container, cause: str, why: str, check: Check) -> None:
         """Request a restart, and return at once.
 
-        `cause` is a word, as in `missed`. `why` is what `check` returns now; it is asked again
+        `cause` is a word: `missed` or `stale`. `why` is what `check` returns now; it is asked again
         before the container is stopped.
         """
         if container.id in self._waiting or any(
@@ -212,10 +215,14 @@ class RestartQueue:
         self._waiting[container_id] = request
         self._size += len(request.record)
         self._state.to_restart = len(self._waiting) + len(self._calls)
-        self._state.missed.note(container_id, WAITS)
+        self._note(container_id, WAITS)
         if self._timer < 0:
             self._timer = timer(_TICK)
             self._epoll.register(self._timer, select.EPOLLIN)
+
+    def _note(self, container_id: str, note: str) -> None:
+        self._state.missed.note(container_id, note)
+        self._state.stale.note(container_id, note)
 
     def _take(self, container_id: str) -> _RestartRequest:
         request = self._waiting.pop(container_id)
@@ -261,7 +268,7 @@ class RestartQueue:
         why = request.check(pod, container)
         obstacle = None
         if not why:
-            obstacle = _End("useless", "a restart would not give what it lacks now")
+            obstacle = _End("useless", "a restart would not help by now")
         elif not request.tries:
             obstacle = self._obstacle(pod, container) or self._recorded(pod, container, request)
         if obstacle is not None:
@@ -332,7 +339,7 @@ class RestartQueue:
         """Count, log and audit what became of a restart."""
         self._state.restarts[report.outcome] += 1
         note = f"not restarted: {report.reason}" if report.reason else "stopped"
-        self._state.missed.note(container.id, note)
+        self._note(container.id, note)
         because = f"{report.cause}: {report.why}"
         if report.outcome == "stopped":
             log.info(

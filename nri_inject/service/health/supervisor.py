@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, runtime_checkable
@@ -28,18 +28,21 @@ from nri_inject.plugin import Plugin, Updates
 from nri_inject.service.base import Service
 from nri_inject.service.config import Config
 from nri_inject.service.config_file import ConfigFile
-from nri_inject.service.health import mark, status
+from nri_inject.service.health import mark, metrics, status
+from nri_inject.service.health.http_server import HttpServer, Page, Pages
 from nri_inject.service.health.life import Life
-from nri_inject.service.health.missed import DriftCheck, Expected, lighten
+from nri_inject.service.health.missed import DriftCheck, Expected, lighten, shown
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.restart import Restarting, RestartQueue
-from nri_inject.service.health.state import MAX_TEXT, document, in_words, shortened
+from nri_inject.service.health.stale import Following, StaleCheck
+from nri_inject.service.health.state import MAX_TEXT, document, in_words, shortened, unready
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
 from nri_inject.stub import Stub
 from nri_inject.text.annotations import where
 
 if TYPE_CHECKING:  # at run time a plugin without a policy has no use for that room
+    from nri_inject.policy.rules import Decision
     from nri_inject.policy.source import Standing
 
 log = logging.getLogger(__name__)
@@ -66,8 +69,19 @@ class Judging(Protocol):
     def policy_standing(self) -> Standing | None:
         """Which version of the policy file is in force; None without such a file."""
 
+    @property
+    def policy_generation(self) -> int:
+        """How many versions of the policy file have been in force."""
+
+    @property
+    def files_in_error(self) -> Mapping[str, int]:
+        """How many files have a newest version that is not in use, by the field that has them."""
+
     def on_policy(self, changed: Callable[[], None]) -> None:
         """Call when another policy is in force."""
+
+    def on_decisions(self, made: Callable[[Sequence[Decision]], None]) -> None:
+        """Call with the decisions about each container."""
 
 
 @runtime_checkable
@@ -99,7 +113,6 @@ class Supervisor:
         service: Service,
         *,
         config_file: ConfigFile | None = None,
-        metrics_address: str = "",
         life: Life | None = None,
     ) -> None:
         self._life = life or Life()
@@ -108,11 +121,11 @@ class Supervisor:
         self._config_file = config_file
         self._configured = None if config_file is None else config_file.current()
         self._is_dropped_in = False
-        self._metrics_address = metrics_address
         self._stub: Stub | None = None
         self._parts = ExitStack()
         self._comparison: DriftCheck | None = None
         self._restarts: RestartQueue | None = None
+        self._stale: StaleCheck | None = None
         self._asked: dict[str, None] = {}
         self.state: Final = self._life.state(self._inner.index, self._inner.name)
         self.plugin: Final = self._observed(self._inner)
@@ -131,22 +144,29 @@ class Supervisor:
             self._comparison.on_progress = partial(self._life.keep_found, self.state)
             if isinstance(self._service, Judging):
                 self._service.on_policy(self._comparison.compare_again)
+        if isinstance(self._service, Judging):
+            self._service.on_decisions(self.state.counters.add_decisions)
         self._life.restore(self.state)
+        if self._comparison is not None and isinstance(self._service, Following):
+            self._follow_devices(self._comparison, self._service)
+        self._open_reports()
+        if self._comparison is not None and isinstance(self._service, Restarting):
+            directory = status.directory()
+            record = f"{directory}/{self.state.title}.restarts" if directory else ""
+            self._restarts = self._watch(RestartQueue(self.state, self._service, record))
+            self._restarts.on_progress = self._keep_all
+            self._comparison.on_missed = self._restart_missed
+
+    def _open_reports(self) -> None:
+        """Report to systemd, at the status socket and at the HTTP address."""
         pause = watchdog_pause()
         if pause is not None:
             self._watch(Watchdog(pause))
         directory = status.directory()
         if directory:
             self._open_status(directory)
-        if self._comparison is not None and isinstance(self._service, Restarting):
-            record = f"{directory}/{self.state.title}.restarts" if directory else ""
-            self._restarts = self._watch(RestartQueue(self.state, self._service, record))
-            self._restarts.on_progress = self._keep_all
-            self._comparison.on_missed = self._restart_missed
-        if self._metrics_address:
-            from nri_inject.service.health import metrics
-
-            self._watch(metrics.Endpoint(self._metrics_address, self.document, stub))
+        if self._life.listener is not None:
+            self._watch(HttpServer(self._life.listener.socket, self._pages))
 
     def reconfigure(self, configured: Config) -> None:
         """Put a configuration in force that no runtime has asked for; ConfigError if it is bad."""
@@ -163,6 +183,9 @@ class Supervisor:
         """Return what `nri-inject status` shows."""
         if isinstance(self._service, Judging):
             self.state.policy = self._service.policy_standing
+            self.state.policy_generation = self._service.policy_generation
+            in_error = {"config": int(bool(self.state.config_error))}
+            self.state.files_in_error = in_error | dict(self._service.files_in_error)
         if isinstance(self._service, Noting):
             self.state.notes = self._service.notes
         if self._life.notes is not None:
@@ -170,6 +193,19 @@ class Supervisor:
         if self._stub is None:
             return document(self.state, "disconnected", launched=False)
         return document(self.state, self._stub.phase, launched=self._stub.launched)
+
+    @property
+    def _pages(self) -> Pages:
+        return {
+            "/livez": lambda: Page(200, "ok\n"),
+            "/readyz": self._readiness,
+            "/metrics": lambda: metrics.page(self.document(), self.state),
+        }
+
+    def _readiness(self) -> Page:
+        reasons = unready(self.document())
+        lines = "".join(f"{one_line(reason)}\n" for reason in reasons)
+        return Page(503, lines) if reasons else Page(200, "ok\n")
 
     def _observed(self, plugin: Plugin) -> Plugin:
         """Return a plugin whose handlers also count their calls."""
@@ -187,6 +223,9 @@ class Supervisor:
             post_start_container=self._post_start_container
             if self._restarts_started
             else plugin.post_start_container,
+            stop_container=self._stop_container
+            if isinstance(self._service, Following)
+            else plugin.stop_container,
             remove_container=self._remove_container if created or removed else None,
         )
 
@@ -195,6 +234,14 @@ class Supervisor:
         if self._stub is not None:
             self._stub.watch(part)
         return part
+
+    def _follow_devices(self, comparison: DriftCheck, service: Following) -> None:
+        self._stale = self._watch(StaleCheck(self.state, service, self._life.notes))
+        self._stale.on_progress = partial(self._life.keep_found, self.state)
+        self._stale.on_stale = self._restart_stale
+        comparison.on_served = self._stale.add
+        if self._life.resumes:
+            self._stale.inherit()
 
     def _open_status(self, where: str) -> None:
         try:
@@ -233,8 +280,9 @@ class Supervisor:
         self._inner = chosen or self._service.plugin
         if self._comparison is not None and not self._life.resumes:
             self._comparison.restart()
-            if self._restarts is not None:
-                self._restarts.restart()
+            for part in (self._restarts, self._stale):
+                if part is not None:
+                    part.restart()
         runtime = capabilities.of_request(request)
         self.state.runtime = f"{runtime.name} {runtime.version}".strip()
         policy = self._inner.failure_policy
@@ -270,6 +318,7 @@ class Supervisor:
             self._comparison.add(pods, containers)  # none where they came in parts
             self._comparison.begin()
         self.state.synchronized = time.time()
+        self.state.counters.add("connections")
         self._life.keep_found(self.state)
         return updates
 
@@ -282,11 +331,12 @@ class Supervisor:
             pod: Pod, container: Container
         ) -> Adjustment | CreateContainerResponse | None:
             state.asked += 1
+            began = time.monotonic()
             try:
                 result = create(pod, container)
             except Exception as error:
                 denied = isinstance(error, RequestError) and error.denied
-                self._when_delivered(partial(self._count_failed, denied))
+                self._when_delivered(partial(self._count_failed, began, denied))
                 raise
             finally:
                 self._life.keep_counts(state)
@@ -294,7 +344,8 @@ class Supervisor:
             if isinstance(result, Adjustment) and mark.is_alone(result):
                 changes = False
             self._note_asked(container.id)
-            self._when_delivered(partial(self._count_served, container.id, changes))
+            given = result if changes and isinstance(result, Adjustment) else None
+            self._when_delivered(partial(self._count_served, began, container.id, changes, given))
             return result
 
         return create_container
@@ -305,7 +356,8 @@ class Supervisor:
         else:
             self._stub.after_delivery(count)
 
-    def _count_failed(self, denied: bool, in_time: bool) -> None:
+    def _count_failed(self, began: float, denied: bool, in_time: bool) -> None:
+        self.state.counters.observe(time.monotonic() - began)
         if in_time:
             self.state.failed += 1
             self.state.denied += denied
@@ -313,9 +365,22 @@ class Supervisor:
             self.state.late += 1
         self._life.keep_counts(self.state)
 
-    def _count_served(self, container_id: str, changes: bool, in_time: bool) -> None:
+    def _count_served(
+        self,
+        began: float,
+        container_id: str,
+        changes: bool,
+        given: Adjustment | None,
+        in_time: bool,
+    ) -> None:
+        counters = self.state.counters
+        counters.observe(time.monotonic() - began)
         if in_time:
             self.state.changed += changes
+            if given is not None:
+                counters.add_injected(given)
+            if not changes:
+                counters.add("unchanged")
         else:
             self.state.late += 1
             self._asked.pop(container_id, None)
@@ -341,6 +406,8 @@ class Supervisor:
             if missed is not None and policy is not None and policy.fail_request:
                 fault = f"{in_words(missed._asdict())}; it was created without the plugin"
                 raise RequestError([fault], where=where(pod, container))
+        if self._stale is not None:
+            self._stale.add(pod, container)
         if self._inner.start_container is not None:
             self._inner.start_container(pod, container)
 
@@ -374,6 +441,20 @@ class Supervisor:
             return ""
         return self._comparison.why_missed(pod, container)
 
+    def _restart_stale(self, pod: Pod, container: Container) -> None:
+        why = self._why_stale(pod, container)
+        if why and self._restarts is not None:
+            self._restarts.ask(pod, container, "stale", why, self._why_stale)
+
+    def _why_stale(self, pod: Pod, container: Container) -> str:
+        """Return why a stale container is to be restarted now, empty if it is not."""
+        if self._stale is None or not isinstance(self._service, Restarting):
+            return ""
+        changed = self._stale.renumbered(pod, container)
+        if not changed or not self._service.restarts_stale(pod, container, changed):
+            return ""
+        return ", ".join(shown([*changed.values()]))
+
     def _keep_all(self) -> None:
         self._life.keep_counts(self.state)
         self._life.keep_found(self.state)
@@ -381,13 +462,21 @@ class Supervisor:
     def _is_found(self, container_id: str) -> bool:
         return container_id in self.state.missed or container_id in self.state.drifted
 
+    def _stop_container(self, pod: Pod, container: Container) -> Updates:
+        if self._stale is not None:
+            self._stale.forget(container.id)
+        if self._inner.stop_container is None:
+            return None
+        return self._inner.stop_container(pod, container)
+
     def _remove_container(self, pod: Pod, container: Container) -> None:
         self._asked.pop(container.id, None)
         was_found = self._is_found(container.id)
         if self._comparison is not None:
             self._comparison.forget(container.id)
-        if self._restarts is not None:
-            self._restarts.forget(container.id)
+        for part in (self._restarts, self._stale):
+            if part is not None:
+                part.forget(container.id)
         if was_found:
             self._life.keep_found(self.state)
         if self._inner.remove_container is not None:

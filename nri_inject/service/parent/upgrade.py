@@ -143,7 +143,7 @@ class Upgrades:
         if links.is_serving and trial.seconds > limit:
             return (
                 f"the new version took {trial.seconds:.1f} s to start, more than the {limit:.1f} s"
-                " that a request may wait for it; try again while the node is less busy"
+                " that a request may wait; try again while the node is less busy, or restart it"
             )
         return ""
 

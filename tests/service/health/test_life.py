@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nri_inject.service.health.life import Life
 from nri_inject.service.health.notes import Notes
-from nri_inject.service.health.state import WAITS, Missed
+from nri_inject.service.health.state import WAITS, Missed, Stale
 
 
 def test_the_next_worker_has_the_counts_and_what_was_found() -> None:
@@ -17,6 +17,7 @@ def test_the_next_worker_has_the_counts_and_what_was_found() -> None:
     before.missed.add("c2", Missed("ns/web", "side", (), "denied"))
     before.drifted.add("c3", Missed("ns/web", "main", ("hook /bin/note",)))
     before.drifted.unlisted = 7
+    before.stale.add("c1", Stale("ns/web", "main", ("/dev/zigbee is now 188:1",), 12.5))
     before.missed.note("c2", "stopped")
     life.keep_counts(before)
     life.keep_found(before)
@@ -27,6 +28,7 @@ def test_the_next_worker_has_the_counts_and_what_was_found() -> None:
     assert counts == (5, 1, 2, 1, 3)
     assert after.restarts == before.restarts
     assert (after.missed, after.drifted) == (before.missed, before.drifted)
+    assert after.stale == before.stale
     assert (after.missed.count, after.drifted.count) == (2, 8)
     assert (after.compared, after.uncompared, after.to_compare) == (4, 2, 0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +57,9 @@ class Service:
 
     def restarts_missed(self, _pod: Pod, container: Container) -> bool:
         return container.id in self.restarted
+
+    def restarts_stale(self, _pod: Pod, _container: Container, _paths: Collection[str]) -> bool:
+        return False
 
     def record_restart(self, _pod: Pod, container: Container, report: RestartReport) -> None:
         self.reports.append((container.id, report.outcome, report.why))

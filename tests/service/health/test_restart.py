@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import select
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,9 @@ class Node:
         self.progress += 1
 
     def restarts_missed(self, _pod: Pod, _container: Container) -> bool:
+        return True
+
+    def restarts_stale(self, _pod: Pod, _container: Container, _paths: Collection[str]) -> bool:
         return True
 
     def record_restart(self, _pod: Pod, container: Container, report: RestartReport) -> None:
@@ -218,7 +221,7 @@ def test_a_container_that_a_restart_would_not_help_by_now_is_left_alone(node: No
     node.helps = False
     node.queue.ready()
     assert (node.cri.calls(), node.counts) == ([], {"useless": 1})
-    assert node.notes == {"c0": "not restarted: a restart would not give what it lacks now"}
+    assert node.notes == {"c0": "not restarted: a restart would not help by now"}
 
 
 def test_a_runtime_that_has_just_started_is_asked_again_and_the_budget_counts_once(

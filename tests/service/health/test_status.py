@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject.service.health import state, status
-from nri_inject.service.health.state import Missed, State
+from nri_inject.service.health import clients, state, status
+from nri_inject.service.health.state import Missed, Stale, State
 from nri_inject.service.health.status import StatusSocket, ask, ask_all, is_alive
 
 
@@ -81,17 +81,17 @@ def test_a_thousand_clients_that_never_read_hold_nobody_up(tmp_path: Path) -> No
         for _ in range(1000):
             silent.enter_context(connected(one))
             one.ready()
-        assert len(one._readers) == status.MAX_READERS
+        assert len(one._clients) == clients.MAX_CLIENTS
         assert served(one, tmp_path, is_alive) == {f"20-a.{os.getpid()}": True}
 
 
 def test_a_client_that_never_reads_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "MAX_READING", 0.01)
+    monkeypatch.setattr(clients, "MAX_TIME", 0.01)
     with closing(StatusSocket(str(tmp_path), "20-a", lambda: LONG)) as one, connected(one) as slow:
         one.ready()
-        while one._readers:
+        while one._clients:
             assert select.select([one], [], [], 10)[0], "no timer woke the loop"
             one.ready()
         received = 0
@@ -163,11 +163,14 @@ def test_a_document_is_bounded_in_bytes_whatever_names_are_in_it(character: str)
     for number in range(state.MAX_MISSED + 5):
         full.missed.add(str(number), Missed(long, long, (long,) * 6))
         full.drifted.add(str(number), Missed(long, long, (), long))
+        full.stale.add(str(number), Stale(long, long, (long,) * 6, 0.0))
         full.missed.note(str(number), long)
+        full.stale.note(str(number), long)
     said = state.document(full, "synchronized", launched=True)
     assert said["missed"]["count"] == state.MAX_MISSED + 5
     assert len(said["missed"]["containers"]) == state.MAX_SHOWN
     assert len(said["drifted"]["containers"]) == state.MAX_DRIFTED
+    assert len(said["stale"]["containers"]) == state.MAX_STALE
     assert len(json.dumps(said)) < state.MAX_DOCUMENT
     kept = sum(
         len(part.encode(errors="surrogatepass"))
