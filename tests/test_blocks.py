@@ -39,6 +39,7 @@ from nri_inject.cdi import registry
 from nri_inject.errors import RequestError
 from nri_inject.hooks import hook_file
 from nri_inject.injectors.device import inject
+from nri_inject.injectors.giving import read_gifts
 from nri_inject.injectors.host import Host
 from nri_inject.plugins import programs
 from nri_inject.policy import document
@@ -135,7 +136,7 @@ def test_yaml_is_read_by_the_reader_of_its_kind(block: Block, host: Host) -> Non
     if block.text.startswith("# values.yaml\n"):
         jsonschema.validate(value, json.loads(VALUES.read_text()))
     elif "rules" in value:
-        assert document.read(block.text.encode(), block.title).rules
+        assert document.read(block.text.encode(), block.title, read_gifts).rules
     elif "cdiVersion" in value:
         spec = registry.read("page.yaml", "/etc/cdi", block.text.encode())
         assert not spec.errors, spec.errors

@@ -27,9 +27,8 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def panels() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((CHART / "files" / "dashboard.json").read_text())[
-        "panels"
-    ]
+    dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+    found: list[dict[str, Any]] = dashboard["panels"]
     return found
 
 
