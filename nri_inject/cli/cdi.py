@@ -383,14 +383,7 @@ def resolve_(
 
 
 def _runtime(text: str | None) -> Runtime:
-    if text is None:
-        return capabilities.NEWEST
-    name, slash, version = text.partition("/")
-    if not (name and slash and version):
-        raise click.UsageError(
-            f"--runtime {text!r}: NAME/VERSION expected, as in containerd/1.7.24"
-        )
-    return capabilities.identify(name, version)
+    return capabilities.NEWEST if text is None else capabilities.named(text, "--runtime")
 
 
 def _refuse(error: CdiError, output: str) -> int:
