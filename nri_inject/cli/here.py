@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import partial, reduce, wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from nri_inject.plugins.programs import PLUGIN_NAMES
 from nri_inject.service import config
 from nri_inject.service.health import status
 from nri_inject.service.logs import one_line
-from nri_inject.service.options import DIR, FILE
+from nri_inject.service.options import DIR, FILE, Decorator, together, unsafe_option
 from nri_inject.text import yamltext
 from nri_inject.text.yamltext import Value
 
@@ -75,17 +75,16 @@ class NodeOptions:
     root: str = "/"
 
 
-def node_options(policy_help: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def node_options(policy_help: str) -> Decorator:
     """Give a command these options; it gets their values as `node`."""
     directories = partial(click.option, multiple=True, type=DIR, help="As for the plugins.")
-    unchecked = "Skip the check of owners and modes of files."
     root = "The node's file tree, whose configuration counts unless another is given; /."
     options = (
         click.option("--config", type=FILE, help="The plugins' configuration (YAML)."),
         click.option("--policy", type=FILE, help=policy_help),
         directories("--cdi-dir", "cdi_dirs"),
         directories("--hooks-dir", "hooks_dirs"),
-        click.option("--unsafe-files", "unsafe", is_flag=True, help=unchecked),
+        unsafe_option,
         click.option("--root", default="/", type=DIR, help=root),
     )
 
@@ -95,7 +94,7 @@ def node_options(policy_help: str) -> Callable[[Callable[..., int]], Callable[..
             own = {option.name: given.pop(option.name) for option in fields(NodeOptions)}
             return function(node=NodeOptions(**own), **given)
 
-        return reduce(lambda made, option: option(made), reversed(options), command)
+        return together(*options)(command)
 
     return decorate
 
