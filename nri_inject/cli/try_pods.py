@@ -150,8 +150,8 @@ def command(
             with terminal.progress(f"starting {plain(plugin)}"):
                 launched = partial(_launched, plugin, idx, name, log=verbose > 0)
                 _add(adaptation, launched, json.dumps(document))  # JSON is YAML
-        told = [as_reported(one, adaptation.runtime) for one in planned]
-        outcomes = map(hide_marks, create(adaptation, told, lives=lives))
+        reported = [as_reported(one, adaptation.runtime) for one in planned]
+        outcomes = map(hide_marks, create(adaptation, reported, lives=lives))
         configured = config.checked(document, "configuration")
         with closing(_explainer(plugins, configured, adaptation.runtime)) as explainer:
             return _show(outcomes, explainer, adaptation, output, warn)
