@@ -198,11 +198,11 @@ EVERY_PYTHON := --universal --constraint requirements/dev.txt
 
 lock: $(VENV)/tools/.installed ## Renew requirements/: the newest packages, with hashes
 	$(SAY) "locking the packages that run, check, build and generate nri-inject"
-	@$(COMPILE) --universal pyproject.toml --extra metrics --group dev -o requirements/dev.txt
+	@$(COMPILE) --universal pyproject.toml --group dev -o requirements/dev.txt
 	@$(COMPILE) $(EVERY_PYTHON) pyproject.toml --group build -o requirements/run.txt
-	@$(COMPILE) $(EVERY_PYTHON) pyproject.toml --extra metrics --group binaries \
+	@$(COMPILE) $(EVERY_PYTHON) pyproject.toml --group binaries \
 	    -o requirements/binaries.txt
-	@$(COMPILE) --resolution lowest-direct pyproject.toml --extra metrics --group build --group test \
+	@$(COMPILE) --resolution lowest-direct pyproject.toml --group build --group test \
 	    -o requirements/oldest.txt
 	@$(COMPILE) $(EVERY_PYTHON) --group docs -o requirements/docs.txt
 	@$(COMPILE) --group generate -o requirements/generate.txt

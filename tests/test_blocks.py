@@ -38,6 +38,7 @@ from nri_inject.cdi import registry
 from nri_inject.errors import RequestError
 from nri_inject.hooks import hook_file
 from nri_inject.injectors.device import inject
+from nri_inject.injectors.giving import read_gifts
 from nri_inject.injectors.host import Host
 from nri_inject.plugins import programs
 from nri_inject.policy import document
@@ -64,6 +65,7 @@ ON_A_RUNTIME = {
     r"nri-device-injector": "test_a_character_device_named_by_path_alone_can_be_opened",
     r"nri-inject cdi generate": "test_generated_specs_follow_the_hardware",
     r"nri-inject status": "test_a_faulty_version_never_takes_over_a_service",
+    r"curl .* http://127.0.0.1:9464/": "test_the_pages_on_a_runtime",
     r"nri-inject upgrade": "test_the_command_says_what_became_of_each_plugin",
     r"nri-inject new": "test_a_project_is_complete_and_its_tests_pass",
     r"make demo": "test_output_has_the_words_of_the_programs",
@@ -128,7 +130,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
 def test_yaml_is_read_by_the_reader_of_its_kind(block: Block, host: Host) -> None:
     value = yaml.safe_load(block.text)
     if "rules" in value:
-        assert document.read(block.text.encode(), block.title).rules
+        assert document.read(block.text.encode(), block.title, read_gifts).rules
     elif "cdiVersion" in value:
         spec = registry.read("page.yaml", "/etc/cdi", block.text.encode())
         assert not spec.errors, spec.errors

@@ -27,7 +27,7 @@ def locked(name: str) -> dict[str, str]:
 def lowest() -> dict[str, str]:
     """Return the lower bound of each package that runs nri-inject."""
     project: Any = PROJECT["project"]
-    required = [*project["dependencies"], *project["optional-dependencies"]["metrics"]]
+    required = project["dependencies"]
     bounds = [re.fullmatch(r"([a-z0-9-]+)>=([0-9.]+)(?:,<.*)?", one) for one in required]
     assert all(bounds)
     return {bound[1]: bound[2] for bound in bounds if bound}

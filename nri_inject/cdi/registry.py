@@ -283,6 +283,11 @@ class CdiRegistry:
         """The directories as absolute paths, in rising priority."""
         return self._directories
 
+    @property
+    def errors(self) -> Mapping[str, Sequence[str]]:
+        """The errors in files and directories, as of the last look."""
+        return self._snapshot.errors
+
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when something may have changed, or -1."""
         return self._follower.fileno()

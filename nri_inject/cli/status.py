@@ -12,7 +12,7 @@ from nri_inject.capabilities import FAILURE_POLICY, dotted
 from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
-from nri_inject.service.health.state import in_words
+from nri_inject.service.health.state import in_words, unready
 from nri_inject.service.logs import one_line
 from nri_inject.service.options import DIR, Helped, format_option, together
 
@@ -48,7 +48,7 @@ plugin_options: Final = together(
     "--ready",
     is_flag=True,
     help="Status 0 if all are registered and use the newest configuration and policy."
-    " Prints only versions that are not in force.",
+    " Prints only why one is not.",
 )
 @click.option("--live", is_flag=True, help="Print nothing; status 0 if all answer.")
 @format_option
@@ -67,7 +67,7 @@ def command(*, plugin: str, ready: bool, live: bool, status_dir: str, output: st
     with terminal.progress("asking the plugins"):
         said = {name: status.ask(path) for name, path in sockets.items()}
     if ready:
-        _tell_faults(said)
+        _show_reasons(said)
     else:
         _show(said, status_dir, output)
     all_ready = bool(said) and all(document and document["ready"] for document in said.values())
@@ -84,13 +84,12 @@ def _is_meant(name: str, plugin: str) -> bool:
     return plugin in ("", title, title[3:])
 
 
-def _tell_faults(said: Mapping[str, StatusDocument | None]) -> None:
-    """Say which version is not in force: the kubelet's event has what a probe says."""
+def _show_reasons(said: Mapping[str, StatusDocument | None]) -> None:
+    """Say why a plugin is not ready, in the words of /readyz."""
     for document in said.values():
         if document is not None:
-            for error in (document["config_error"], (document.get("policy") or {}).get("error")):
-                if error:
-                    click.echo(one_line(f"{document['plugin']}: not in force: {error}"))
+            for reason in unready(document):
+                click.echo(one_line(f"{document['plugin']}: {reason}"))
 
 
 def _show(said: Mapping[str, StatusDocument | None], where: str, output: str) -> None:

@@ -58,7 +58,7 @@ class Options:
     cdi_dir: tuple[str, ...] = ()
     hooks_dir: tuple[str, ...] = ()
     unsafe_files: bool = False
-    metrics_address: str = ""
+    http_address: str = ""
     log_format: logs.LogFormat = "text"
     verbosity: int = logs.USUAL
     worker: bool = True

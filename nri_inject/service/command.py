@@ -124,12 +124,14 @@ def run(command: Command, options: Options) -> int:
             file.close()  # who serves follows it
         connection = stub.launched_connection(os.environ)
         count = 1 if connection else command.connections(options, configured)
+        life.listen(options.http_address or configured.http_address)
     except NriError as error:
         log.error("%s", error)
         return FAILED if isinstance(error, ConnectionLost | Faulty) else MISUSED
     if not options.worker:
         running = partial(Stub, connection=connection, socket_path=options.socket_path)
-        return status_outside(serve(command, options, running))
+        alone = Life(listener=life.listener)
+        return status_outside(serve(command, options, running, alone))
     parent = Parent(
         Worker(command, options, connection is not None, life),
         title,
@@ -151,9 +153,10 @@ def rehearse(command: Command, options: Options) -> int:
         handed = handover.read(os.environ)
         if handed is None:
             raise ConfigError("there is no state of another version")
-        Life.restored(handed.life)
+        life = Life.restored(handed.life)
         relays = handed.restored(title)
         file, configured = configuration_of(options)
+        life.listen(options.http_address or configured.http_address)
         if relays and not handed.is_launched:
             _check_count(command.connections(options, configured), len(relays))
         service = Supervisor(command.service(options, configured), config_file=file)
@@ -225,7 +228,6 @@ def serve(
         service = Supervisor(
             command.service(options, configured),
             config_file=file,
-            metrics_address=options.metrics_address or configured.metrics_address,
             life=life,
         )
     except (NriError, ValueError) as error:

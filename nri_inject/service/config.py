@@ -42,7 +42,8 @@ from nri_inject.text.glob import Pattern, pattern
 from nri_inject.text.yamltext import Value
 
 if TYPE_CHECKING:  # read only where rules stand in the configuration itself
-    from nri_inject.policy.rules import Policy, Subject, Who
+    from nri_inject.policy.rules import Policy
+    from nri_inject.policy.who import Subject, Who
 
 Section = TypeVar("Section", "LoggerConfig", "DifferConfig")
 
@@ -65,11 +66,14 @@ def _read_path(value: Value) -> str:
 
 
 def _read_address(value: Value) -> str:
-    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    text = str(value) if type(value) is int or isinstance(value, str) else ""
+    host, _, port = text.rpartition(":")
     is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 1 << 16
-    if not (host and colon and is_port) or (":" in host and host[0] + host[-1] != "[]"):
-        raise wrong_type(value, "an address and a port, as in 127.0.0.1:9464")
-    return str(value)
+    if not is_port or (":" in host and host[0] + host[-1] != "[]"):
+        raise wrong_type(
+            value, "a port, as in 9464, or an address and a port, as in 127.0.0.1:9464 and :9464"
+        )
+    return text
 
 
 def _read_cpus(value: Value) -> Cpus:
@@ -282,7 +286,8 @@ class Config:
     also be restarted if its annotation requests that. `unsafe_files` skips the check of owners
     and modes of the configuration, policy, CDI and hook files. `host_root` is the directory with
     the host's device nodes and hook programs, for a plugin that runs in a container.
-    `metrics_address` is the `HOST:PORT` of the Prometheus metrics, empty for none.
+    `http_address` is the address of the probes and metrics: `HOST:PORT`, `:PORT` for all addresses,
+    `PORT` for the loopback address, empty for none.
     """
 
     policy: Annotated[Literal["unrestricted"] | PolicyPath | Policy | None, _read_policy] = None
@@ -295,7 +300,7 @@ class Config:
     restart: RestartConfig = RestartConfig()
     unsafe_files: bool = False
     host_root: AbsolutePath = "/"
-    metrics_address: Annotated[str, _read_address] = ""
+    http_address: Annotated[str, _read_address] = ""
     cdi: Cdi = Cdi()
     annotations: AnnotationsConfig = AnnotationsConfig()
     hooks: Hooks = Hooks()
@@ -358,9 +363,10 @@ def _read_policy(value: Value) -> Literal["unrestricted"] | PolicyPath | Policy:
         raise Fault(
             not_one_of(value, (UNRESTRICTED, _A_FILE, "rules as in docs/allow-a-device.md"))
         )
+    from nri_inject.injectors.giving import read_gifts
     from nri_inject.policy import document
 
-    return document.read_rules(value, "this node's policy")
+    return document.read_rules(value, "this node's policy", read_gifts)
 
 
 def _read_audit(value: Value) -> Literal["log", "off"] | NodeFile:

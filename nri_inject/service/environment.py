@@ -23,6 +23,7 @@ from nri_inject.host.model import DeviceNode, HostPath, Number
 from nri_inject.host.nodes import Remembered
 from nri_inject.host.views import Views
 from nri_inject.injectors.compose import Injector, compose
+from nri_inject.injectors.giving import Give, giving, read_gifts
 from nri_inject.injectors.host import Host, ignore_warning, real_host
 from nri_inject.policy.audit import AuditLog, AuditOutcome
 from nri_inject.policy.kept import LastGoodPolicy
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 # Lines for one container: a pod's author must not fill the log.
 _MAX_LINES: Final = 32
 
+_GENERATION: Final = "policy generation"
 _POLICY: Final = "policy"  # the note of the text that is in force, after the path of its file
 
 
@@ -60,10 +62,12 @@ class InjectorSpec:
 
     `build` makes the injector for a configuration and a runtime; it raises ConfigError if the
     two do not go together. `sources` are what the injector finds in the host, by field of Host.
+    `givers` give what rules of the policy give, by kind.
     """
 
     build: Callable[[Config, Runtime], Injector]
     sources: Mapping[str, Callable[[Options, Config], Source]] = field(default_factory=dict)
+    givers: Callable[[Config, Runtime], Mapping[str, Give]] = lambda _config, _runtime: {}
 
 
 class Environment:
@@ -85,7 +89,9 @@ class Environment:
         self._policy: PolicyFile | Policy | None = None
         self._policy_made_of: tuple[object, ...] = ()
         self._memory: Notes | None = None
+        self.policy_generation = 0
         self.on_policy: Callable[[], None] = _nothing
+        self.on_decisions: Callable[[Sequence[Decision]], None] = _nothing
         self._audit: AuditLog | None = None
         self._dropped_in = False
         self._noted: Policy | None = None
@@ -103,6 +109,7 @@ class Environment:
     def remember(self, notes: Notes) -> None:
         """Keep there what a worker after this one cannot learn from the node's files."""
         self._memory = notes
+        self.policy_generation = int(notes.get(_GENERATION) or 0)
 
     def configure(self, request: ConfigureRequest) -> None:
         """Take the drop-in configuration, which wins, and learn which runtime this is.
@@ -195,6 +202,15 @@ class Environment:
         """Which version of the policy file is in force; None without such a file."""
         return self._policy.standing if isinstance(self._policy, PolicyFile) else None
 
+    @property
+    def files_in_error(self) -> Mapping[str, int]:
+        """How many files have a newest version that is not in use, by the field that has them."""
+        standing = self.policy_standing
+        errors = {name: getattr(source, "errors", None) for name, source in self._sources.items()}
+        of_sources = {name: len(of) for name, of in errors.items() if of is not None}
+        policy = {} if standing is None else {"policy": int(bool(standing.error))}
+        return policy | of_sources
+
     def after(self, do: Callable[[], None]) -> None:
         """Run a function after the container's response has been sent, or now without a stub."""
         if self._stub is None:
@@ -211,6 +227,7 @@ class Environment:
 
     def record(self, permit: Permit, pod: Pod, container: Container, outcome: AuditOutcome) -> None:
         """Write the decisions to the audit; warn of items skipped or to be denied."""
+        self.on_decisions(permit.decisions)
         passed = [d for d in permit.decisions if d.verdict in ("skip", "warn")]
         for decision in passed[:_MAX_LINES]:
             what = "left out" if decision.verdict == "skip" else "would be denied"
@@ -241,7 +258,11 @@ class Environment:
             self._audit.close()
 
     def _build(self, configured: Config) -> None:
-        self.injector = compose(*(part.build(configured, self.runtime) for part in self._parts))
+        injector = compose(*(part.build(configured, self.runtime) for part in self._parts))
+        givers = [part.givers(configured, self.runtime) for part in self._parts]
+        self.injector = giving(
+            injector, {kind: give for each in givers for kind, give in each.items()}
+        )
 
     def _open_audit(self) -> None:
         if self._audit is not None:
@@ -295,6 +316,7 @@ class Environment:
             source = f"{os.path.abspath(policy.path)}\n".encode()
             return PolicyFile(
                 policy.path,
+                read_gifts,
                 unsafe=self.config.unsafe_files,
                 beside=self._configurations(),
                 root=self.config.host_root,
@@ -321,8 +343,14 @@ class Environment:
         return noted.removeprefix(source) if noted.startswith(source) else b""
 
     def _keep_policy(self, source: bytes, text: bytes) -> None:
-        if self._memory is not None:
-            self._memory.put(_POLICY, source + text)
+        """Keep the text that is in force, and count it unless the worker before has."""
+        memory, version = self._memory, source + text
+        if memory is not None and memory.get(_POLICY) == version:
+            return
+        self.policy_generation += 1
+        if memory is not None:
+            memory.put(_POLICY, version)
+            memory.put(_GENERATION, b"%d" % self.policy_generation)
 
     def _open(self, source: Source) -> None:
         if source.fileno() >= 0:
@@ -346,7 +374,7 @@ class Environment:
             self._close(source)
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """Do nothing: nobody asks."""
 
 
@@ -423,6 +451,20 @@ class ConfiguredService:
         """Which version of the policy file is in force; None without such a file."""
         return self._environment.policy_standing
 
+    @property
+    def policy_generation(self) -> int:
+        """How many versions of the policy file have been in force."""
+        return self._environment.policy_generation
+
+    @property
+    def files_in_error(self) -> Mapping[str, int]:
+        """How many files have a newest version that is not in use, by the field that has them."""
+        return self._environment.files_in_error
+
     def on_policy(self, changed: Callable[[], None]) -> None:
         """Call when another policy is in force."""
         self._environment.on_policy = changed
+
+    def on_decisions(self, made: Callable[[Sequence[Decision]], None]) -> None:
+        """Call with the decisions about each container."""
+        self._environment.on_decisions = made

@@ -36,7 +36,7 @@ _GO_FLAGS: Final = {
 _SWITCHES: Final = {"--verbose", "--disable-watch", "--help"}
 _WITH_VALUE: Final = {
     *(set(_GO_FLAGS.values()) - _SWITCHES),
-    *("--config", "--policy", "--cdi-dir", "--hooks-dir", "--log-format", "--metrics-address"),
+    *("--config", "--policy", "--cdi-dir", "--hooks-dir", "--log-format", "--http-address"),
 }
 
 
@@ -219,7 +219,7 @@ def print_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
 def _address(_context: click.Context, _: click.Parameter, text: str | None) -> str | None:
     if text is not None:
         try:
-            config.checked({"metrics_address": text}, "--metrics-address")
+            config.checked({"http_address": text}, "--http-address")
         except ConfigError as error:
             raise click.BadParameter(str(error)) from error
     return text
@@ -264,10 +264,10 @@ def _parameters() -> list[click.Parameter]:
             help="Skip the check of owners and modes of CDI and hook files.",
         ),
         option(
-            "--metrics-address",
-            metavar="HOST:PORT",
+            "--http-address",
+            metavar="[HOST:]PORT",
             callback=_address,
-            help="Address for Prometheus metrics. Needs nri-inject[metrics].",
+            help="Address of /livez, /readyz and /metrics; a port alone is on 127.0.0.1.",
         ),
         option(
             "--no-worker",

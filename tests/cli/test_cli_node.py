@@ -244,10 +244,14 @@ def test_status_says_which_version_of_the_policy_is_in_force_and_how_old_it_is(
     assert served(tmp_path, said, "--live") == (0, "", "")
 
 
-def test_probes_say_nothing_and_tell_ready_from_live(tmp_path: Path) -> None:
+def test_probes_tell_ready_from_live_and_why_it_is_not(tmp_path: Path) -> None:
     said = document(State("20", "a", 7), "registering", launched=False)
     assert served(tmp_path, said, "--live") == (0, "", "")
-    assert served(tmp_path, said, "--ready") == (1, "", "")
+    assert served(tmp_path, said, "--ready") == (
+        1,
+        "20-a: not registered with a runtime: registering\n",
+        "",
+    )
     assert ended("status", "--live", "--status-dir", tmp_path) == (1, "", "")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,16 @@ class Suite:
         self.wait_ready()
 
     def probe(self, name: str) -> bool:
-        """Run an exec probe of the manifest."""
-        command = self.spec[name]["exec"]["command"]
-        return self.daemon.cri.exec(self.container, *command).exit_code == 0
+        """Make an HTTP probe of the manifest; the pod has the network of the node here."""
+        (port,) = self.spec["ports"]
+        wanted = self.spec[name]["httpGet"]
+        assert wanted["port"] == port["name"]
+        url = f"http://127.0.0.1:{port['containerPort']}{wanted['path']}"
+        try:
+            with urllib.request.urlopen(url, timeout=self.spec[name]["timeoutSeconds"]) as page:
+                return bool(page.status == 200)
+        except OSError:  # it is not ready, or it does not listen
+            return False
 
     def wait_ready(self) -> None:
         until(lambda: self.probe("readinessProbe"), "the suite to be ready")

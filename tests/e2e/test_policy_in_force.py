@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     container: str
 
 
-def node_with(in_force: str, container: str, metric: str = "1.0") -> Seen:
+def node_with(in_force: str, container: str, metric: str = "1") -> Seen:
     """Return what is to be seen while the newest version is faulty."""
     return Seen(in_force, error=True, is_ready=False, error_metric=metric, container=container)
 
@@ -80,7 +80,9 @@ class Node:
             return ""
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
-        (line,) = (line for line in lines if line.startswith("nri_inject_policy_error "))
+        (line,) = (
+            line for line in lines if line.startswith('nri_inject_files_in_error{kind="policy"} ')
+        )
         return str(line).split()[1]
 
     def _container(self) -> str:
@@ -110,14 +112,14 @@ def test_a_faulty_version_never_takes_over_a_service(
     node = Node(runtime, tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as server:
         node.metrics = f"127.0.0.1:{server.getsockname()[1]}"
-    options = ("--config", str(files.config), "--metrics-address", node.metrics)
+    options = ("--config", str(files.config), "--http-address", node.metrics)
 
     def started() -> External:
         return External(COMMAND, runtime, tmp_path / "plugin.log", *options)
 
     files.swap(GOOD)
     plugin = started()
-    good = Seen("newest", False, True, "0.0", "has its device")
+    good = Seen("newest", False, True, "0", "has its device")
     assert node.seen() == good
     expected = {
         TROUBLES[0]: node_with("before", "has its device"),

@@ -9,7 +9,7 @@ import pytest
 from nri_inject.api import FailurePolicy
 from nri_inject.errors import ConfigError
 from nri_inject.host import follow
-from nri_inject.policy.rules import Subject
+from nri_inject.policy.who import Subject
 from nri_inject.service import config
 from nri_inject.service.config import Config, RestartConfig
 from nri_inject.text.glob import pattern
@@ -18,7 +18,7 @@ from nri_inject.text.yamltext import OUR_FILE, YamlError
 KEYS = (
     "policy, log, audit, on_unsupported, on_no_answer, missed, stale, restart,"
     " unsafe_files, host_root,"
-    " metrics_address, cdi, annotations, hooks, validator, logger, differ, resource_assigner"
+    " http_address, cdi, annotations, hooks, validator, logger, differ, resource_assigner"
 )
 POLICIES = "unrestricted, {file: PATH}, rules as in docs/allow-a-device.md"
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import socket
 import struct
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from nri_inject.errors import NriError
+from nri_inject.service.health.counters import Counters
+from nri_inject.service.health.http_server import listen
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.state import WAITS, Missed, Stale, State, no_restarts
 
@@ -33,6 +36,17 @@ _LOST: Final = "not restarted: the worker that was to restart it has ended"
 _COMPARED: Final = ("compared", "uncompared", "to_compare", "synchronized")
 
 
+class Listener(NamedTuple):
+    """A listening socket, and the address as the configuration has it."""
+
+    address: str
+    socket: socket.socket
+
+
+def _adopted(saved: Sequence[Any] | None) -> Listener | None:
+    return None if saved is None else Listener(saved[0], socket.socket(fileno=saved[1]))
+
+
 @dataclass(slots=True)
 class Life:
     """The life of a service.
@@ -41,7 +55,8 @@ class Life:
     workers that another one had to replace. A worker that `resumes` has taken over within a
     connection: what exists has been told to one before it, which has left `notes`. `page` is what
     all processes share of each request: the counts, and when the connection's holder saw none. The
-    holder counts the upgrades there.
+    holder counts the upgrades there. `counters` are in the page, too. `listener` is the socket of
+    the HTTP address, which the holder keeps.
     """
 
     pid: int = field(default_factory=os.getpid)
@@ -50,6 +65,25 @@ class Life:
     resumes: bool = False
     notes: Notes | None = None
     page: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, mmap.PAGESIZE))
+    listener: Listener | None = None
+    counters: Counters = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Have the counters in the page."""
+        self.counters = Counters(self.page, self.notes)
+
+    def listen(self, address: str) -> None:
+        """Listen at an HTTP address, empty for none; ConfigError if that is not possible.
+
+        The socket that another version has left is kept if it has this address. All workers accept
+        from it, so a connection waits for the next one.
+        """
+        before = self.listener
+        if before is not None and before.address == address:
+            return
+        self.listener = Listener(address, listen(address)) if address else None
+        if before is not None:
+            before.socket.close()
 
     def saved(self) -> dict[str, Any]:
         """Return the life for the version that takes the place of this one, as values of JSON."""
@@ -57,6 +91,10 @@ class Life:
         return {
             "started": self.started,
             "counts": _PACKED.unpack_from(self.page),
+            "counters": self.counters.saved(),
+            "listener": None
+            if self.listener is None
+            else [self.listener.address, self.listener.socket.fileno()],
             "upgrades": self.upgrades()[0],
             "notes": b64encode(notes).decode(),
         }
@@ -69,8 +107,10 @@ class Life:
             life = cls(started=float(saved["started"]), notes=notes)
             _PACKED.pack_into(life.page, 0, *saved["counts"])
             _UPGRADES.pack_into(life.page, _AT_UPGRADES, saved["upgrades"], 0, b"")
+            life.counters.restore(saved["counters"])
             notes.restore(b64decode(saved["notes"], validate=True))
-        except (KeyError, TypeError, ValueError, struct.error) as error:
+            life.listener = _adopted(saved["listener"])
+        except (KeyError, TypeError, ValueError, OSError, struct.error) as error:
             raise NriError(
                 f"cannot read the counts and notes of another version: {error}"
             ) from error
@@ -96,6 +136,8 @@ class Life:
             for count in _COUNTS:
                 setattr(state, count, next(kept))
             state.restarts = {outcome: next(kept) for outcome in state.restarts}
+        self.counters.inherit()
+        state.counters = self.counters
         return state
 
     def restore(self, state: State) -> None:

@@ -1,204 +1,232 @@
-"""Metrics for Prometheus: the state at an HTTP address, served by the stub's own loop.
+"""Metrics for Prometheus: the state of a plugin as text, in the exposition format 0.0.4.
 
-prometheus_client formats the text. Its server would need a second thread beside the loop, so this
-module implements the two steps of HTTP/1.0 that a scrape needs.
+docs/watch.md has the table of METRICS. A label's value is never the text of a pod's author.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from nri_inject.errors import ConfigError
-from nri_inject.stub import Stub
-
-try:
-    from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-    from prometheus_client.registry import Collector
-except ImportError as error:
-    raise ConfigError(
-        "metrics need the package prometheus_client; install nri-inject[metrics]"
-    ) from error
-
-log = logging.getLogger(__name__)
+from nri_inject.service.health.counters import BUCKETS, INJECTED_KINDS
+from nri_inject.service.health.http_server import Page
+from nri_inject.service.health.state import State
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-MAX_CONNECTIONS: Final = 8
-_MAX_REQUEST: Final = 1 << 14
 
-StatusOf = Callable[[], Mapping[str, Any]]
-
-
-class _Collector(Collector):
-    def __init__(self, document: StatusOf) -> None:
-        self._document = document
-
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        said = self._document()
-        containers = CounterMetricFamily(
-            "nri_inject_containers", "Containers by outcome.", labels=["outcome"]
-        )
-        for outcome, count in said["containers"].items():
-            containers.add_metric([outcome], count)
-        yield containers
-        yield CounterMetricFamily(
-            "nri_inject_worker_failures",
-            "Workers that died or hung, and were replaced.",
-            value=said["worker"]["failures"],
-        )
-        yield _gauge(
-            "nri_inject_synchronized",
-            "Whether the plugin is synchronized with a runtime.",
-            said["phase"] == "synchronized",
-        )
-        yield _gauge(
-            "nri_inject_missed_containers",
-            "Containers that lack what they are to have: the plugin has not served them.",
-            said["missed"]["count"],
-        )
-        yield _gauge(
-            "nri_inject_drifted_containers",
-            "Containers that would be given something else now.",
-            said["drifted"]["count"],
-        )
-        yield _gauge(
-            "nri_inject_stale_containers",
-            "Containers with a device that has gone or has another number now.",
-            said["stale"]["count"],
-        )
-        restarts = CounterMetricFamily(
-            "nri_inject_restarts",
-            "Requested restarts of containers by outcome.",
-            labels=["outcome"],
-        )
-        for outcome, count in said["restarts"].items():
-            if outcome != "waiting":
-                restarts.add_metric([outcome], count)
-        yield restarts
-        yield _gauge(
-            "nri_inject_uncompared_containers",
-            "Running containers that were not compared with the requests of their pods.",
-            said["uncompared"],
-        )
-        yield _gauge(
-            "nri_inject_config_error",
-            "Whether the newest version of the configuration file is not in force.",
-            bool(said["config_error"]),
-        )
-        if said["policy"] is not None:
-            yield from _of_policy(said["policy"])
+Labels: TypeAlias = tuple[str, ...]
+Samples: TypeAlias = Iterable[tuple[Labels, float]]
+Document: TypeAlias = Mapping[str, Any]
 
 
-def _of_policy(policy: Mapping[str, Any]) -> Iterator[GaugeMetricFamily]:
-    yield _gauge(
-        "nri_inject_policy_error",
-        "Whether the newest version of the policy file is not in force.",
-        bool(policy["error"]),
-    )
-    if policy["age"] is not None:
-        yield _gauge(
-            "nri_inject_policy_age_seconds",
-            "How long ago the version of the policy that is in force was written.",
-            policy["age"],
-        )
+class Metric(NamedTuple):
+    """A metric; `samples` are by the values of its labels."""
+
+    name: str
+    type: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: Labels
+    samples: Callable[[Document, State], Samples]
 
 
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, value=float(value))
+def _one(value: Callable[[Document, State], float | None]) -> Callable[[Document, State], Samples]:
+    """Return the samples of a metric without labels; None stands for no sample."""
+
+    def samples(said: Document, state: State) -> Samples:
+        number = value(said, state)
+        return () if number is None else (((), number),)
+
+    return samples
 
 
-def exposition(document: StatusOf) -> bytes:
-    """Return the metrics as text, in Prometheus' exposition format 0.0.4."""
-    registry = CollectorRegistry()
-    registry.register(_Collector(document))
-    return generate_latest(registry)
+def _requests(said: Document, state: State) -> Samples:
+    counts = said["containers"]
+    yield ("injected",), counts["changed"]
+    yield ("unchanged",), state.counters["unchanged"]
+    yield ("denied",), counts["denied"]
+    yield ("failed",), counts["failed"] - counts["denied"]
+    yield ("late",), counts["late"]
 
 
-class Endpoint:
-    """Answer scrapes at `HOST:PORT`; a Watch of the stub's loop. ConfigError if it can't listen.
-
-    Of many that connect and say nothing, the oldest has to go.
-    """
-
-    def __init__(self, address: str, document: StatusOf, stub: Stub) -> None:
-        self._document = document
-        self._stub = stub
-        self._open: list[_Scrape] = []
-        host, _, port = address.rpartition(":")
-        try:
-            self._socket = socket.create_server(
-                (host.strip("[]"), int(port)),
-                family=socket.AF_INET6 if host.startswith("[") else socket.AF_INET,
-            )
-        except OSError as error:
-            raise ConfigError(f"metrics address {address}: {error.strerror}") from error
-        self._socket.setblocking(False)
-
-    @property
-    def port(self) -> int:
-        """The port, which the kernel chooses where the address says 0."""
-        return int(self._socket.getsockname()[1])
-
-    def fileno(self) -> int:
-        """Return the listening descriptor."""
-        return self._socket.fileno()
-
-    def ready(self) -> None:
-        """Take one connection, and wait for its request in the loop."""
-        try:
-            connection, _address = self._socket.accept()
-        except OSError:  # it has gone
-            return
-        if len(self._open) == MAX_CONNECTIONS:
-            self.end(self._open[0])
-        connection.setblocking(False)
-        scrape = _Scrape(connection, self)
-        self._open.append(scrape)
-        self._stub.watch(scrape)
-
-    def answer(self) -> bytes:
-        """Return the whole answer to a request."""
-        body = exposition(self._document)
-        head = f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n"
-        return f"HTTP/1.0 200 OK\r\n{head}Connection: close\r\n\r\n".encode() + body
-
-    def end(self, scrape: _Scrape) -> None:
-        """Wait for a connection no longer, and close it."""
-        self._stub.unwatch(scrape)
-        self._open.remove(scrape)
-        scrape.connection.close()
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._socket.close()
-        for scrape in self._open:
-            scrape.connection.close()
+def _durations(_: Document, state: State) -> Samples:
+    counts, total = state.counters.histogram()
+    seen = 0
+    for bound, count in zip((*map(_number, BUCKETS), "+Inf"), counts, strict=True):
+        seen += count
+        yield ("bucket", bound), seen
+    yield ("sum",), total
+    yield ("count",), seen
 
 
-class _Scrape:
-    """One connection, until its request has come."""
+METRICS: Final = (
+    Metric(
+        "nri_inject_build_info",
+        "gauge",
+        "1, with the plugin's index and name and the version of nri-inject.",
+        ("plugin", "version"),
+        lambda said, _: [((said["plugin"], said["version"]), 1)],
+    ),
+    Metric(
+        "process_start_time_seconds",
+        "gauge",
+        "When the plugin started, in seconds since 1970. An upgrade or a new worker does not change"
+        " it.",
+        (),
+        _one(lambda _, state: state.started),
+    ),
+    Metric(
+        "nri_inject_ready",
+        "gauge",
+        "1 while /readyz answers with status 200.",
+        (),
+        _one(lambda said, _: said["ready"]),
+    ),
+    Metric(
+        "nri_inject_synchronized",
+        "gauge",
+        "1 while the plugin is registered with a runtime and synchronized.",
+        (),
+        _one(lambda said, _: said["phase"] == "synchronized"),
+    ),
+    Metric(
+        "nri_inject_requests_total",
+        "counter",
+        "Requests of the runtime to create a container, by result: injected, unchanged, denied by"
+        " the policy, failed for another reason, or answered too late.",
+        ("result",),
+        _requests,
+    ),
+    Metric(
+        "nri_inject_request_duration_seconds",
+        "histogram",
+        "Time from reading a request to create a container until its answer is sent.",
+        (),
+        _durations,
+    ),
+    Metric(
+        "nri_inject_injections_total",
+        "counter",
+        "Things that containers got, by kind; the kinds are called as in a policy, and env.",
+        ("kind",),
+        lambda _, state: [((kind,), state.counters[kind]) for kind in INJECTED_KINDS],
+    ),
+    Metric(
+        "nri_inject_denials_total",
+        "counter",
+        "Requested things that the policy denied (deny), left out (skip) or would have denied"
+        " (warn), by kind and by the rule's name; the rule is empty if no rule allows the thing.",
+        ("verdict", "kind", "rule"),
+        lambda _, state: state.counters.denials.items(),
+    ),
+    Metric(
+        "nri_inject_missed_containers",
+        "gauge",
+        "Running containers that were created without the plugin and lack what they request.",
+        (),
+        _one(lambda said, _: said["missed"]["count"]),
+    ),
+    Metric(
+        "nri_inject_drifted_containers",
+        "gauge",
+        "Running containers that were served and would get something else now.",
+        (),
+        _one(lambda said, _: said["drifted"]["count"]),
+    ),
+    Metric(
+        "nri_inject_stale_containers",
+        "gauge",
+        "Running containers with a device that is gone or has another number.",
+        (),
+        _one(lambda said, _: said["stale"]["count"]),
+    ),
+    Metric(
+        "nri_inject_uncompared_containers",
+        "gauge",
+        "Running containers that were not compared, so they may lack something.",
+        (),
+        _one(lambda said, _: said["uncompared"]),
+    ),
+    Metric(
+        "nri_inject_restarts_total",
+        "counter",
+        "Missed and stale containers that were stopped for a restart, or why not: failed, excluded,"
+        " over_budget, repeated, useless (a restart would no longer help), left_out (too many"
+        " waited).",
+        ("outcome",),
+        lambda said, _: [((k,), n) for k, n in said["restarts"].items() if k != "waiting"],
+    ),
+    Metric(
+        "nri_inject_reconnects_total",
+        "counter",
+        "Registrations with a runtime after the first one.",
+        (),
+        _one(lambda _, state: max(state.counters["connections"] - 1, 0)),
+    ),
+    Metric(
+        "nri_inject_worker_failures_total",
+        "counter",
+        "Workers that died or hung, and were replaced.",
+        (),
+        _one(lambda said, _: said["worker"]["failures"]),
+    ),
+    Metric(
+        "nri_inject_upgrades_total",
+        "counter",
+        "Upgrades in place, including those that failed.",
+        (),
+        _one(lambda said, _: said["upgrades"] and said["upgrades"]["count"]),
+    ),
+    Metric(
+        "nri_inject_files_in_error",
+        "gauge",
+        "Files and directories whose newest version is not in use, by kind: config, policy, cdi,"
+        " hooks.",
+        ("kind",),
+        lambda _, state: [((kind,), count) for kind, count in state.files_in_error.items()],
+    ),
+    Metric(
+        "nri_inject_policy_generation",
+        "gauge",
+        "How many versions of the policy file have been in force since the plugin started.",
+        (),
+        _one(lambda said, state: state.policy_generation if said["policy"] else None),
+    ),
+    Metric(
+        "nri_inject_policy_age_seconds",
+        "gauge",
+        "Age of the version of the policy file that is in force.",
+        (),
+        _one(lambda said, _: said["policy"] and said["policy"]["age"]),
+    ),
+)
+"""All metrics, in the order of the text."""
 
-    def __init__(self, connection: socket.socket, endpoint: Endpoint) -> None:
-        self.connection = connection
-        self._endpoint = endpoint
-        self._request = b""
 
-    def fileno(self) -> int:
-        return self.connection.fileno()
+def exposition(said: Document, state: State) -> str:
+    """Return the metrics of a plugin with this document and this state."""
+    return "".join(f"{line}\n" for metric in METRICS for line in _lines(metric, said, state))
 
-    def ready(self) -> None:
-        try:
-            part = self.connection.recv(_MAX_REQUEST)
-        except OSError:
-            part = b""
-        self._request += part
-        whole = b"\r\n\r\n" in self._request
-        if whole:
-            with contextlib.suppress(OSError):  # what the buffer does not take is not sent
-                self.connection.send(self._endpoint.answer(), socket.MSG_NOSIGNAL)
-        if whole or not part or len(self._request) > _MAX_REQUEST:
-            self._endpoint.end(self)
+
+def page(said: Document, state: State) -> Page:
+    """Return the page of the metrics."""
+    return Page(200, exposition(said, state), CONTENT_TYPE)
+
+
+def _lines(metric: Metric, said: Document, state: State) -> Iterator[str]:
+    yield f"# HELP {metric.name} {metric.help}"
+    yield f"# TYPE {metric.name} {metric.type}"
+    for values, number in metric.samples(said, state):
+        name, labels = metric.name, metric.labels
+        if metric.type == "histogram":
+            name, labels, values = f"{name}_{values[0]}", ("le",), values[1:]
+        pairs = ",".join(f'{k}="{_escaped(v)}"' for k, v in zip(labels, values, strict=False))
+        yield f"{name}{f'{{{pairs}}}' if pairs else ''} {_number(number)}"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
+def _escaped(text: str) -> str:
+    r"""Write a label's value: `\`, `"` and the line feed have a backslash in front."""
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
+from mmap import PAGESIZE, mmap
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -18,6 +19,7 @@ from typing import (
     get_args,
 )
 
+from nri_inject.service.health.counters import Counters
 from nri_inject.version import VERSION
 
 if TYPE_CHECKING:  # at run time a plugin without a policy has no use for that room
@@ -196,12 +198,14 @@ class State:
     `uncompared` cannot be: too much was told of them, or nothing of their pods. `restarts` counts
     what became of restarts that were requested, and `to_restart` wait for theirs.
     `config_error` says why the newest version of the configuration file is not in force. `policy`
-    says which version of the policy file is in force; None without such a file. `notes` are on what
-    the plugin cannot see of the node. `no_answer` says what becomes of a request that the plugin
-    does not answer: it fails, or passes over the plugin as its failure policy says, or although the
-    policy is to fail, which the runtime ignores; empty before Configure. `worker` is the process
-    that answers, and `failures` counts those before it that died or hung. `upgrades` counts the
-    upgrades in place, failed ones included, and `upgrade_error` says why the last one failed;
+    says which version of the policy file is in force; None without such a file. Since the start
+    there have been `policy_generation` versions in force. `files_in_error` counts files whose
+    newest version is not in use, by kind. `notes` are on what the plugin cannot see of the
+    node. `no_answer` says what becomes of a request that the plugin does not answer: it fails,
+    or passes over the plugin as its failure policy says, or although the policy is to fail,
+    which the runtime ignores; empty before Configure. `worker` is the process that answers, and
+    `failures` counts those before it that died or hung. `upgrades` counts the upgrades in
+    place, failed ones included, and `upgrade_error` says why the last one failed;
     None for a process that has no worker, and so no upgrades.
     """
 
@@ -232,7 +236,10 @@ class State:
     to_restart: int = 0
     config_error: str = ""
     policy: Standing | None = None
+    policy_generation: int = 0
+    files_in_error: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    counters: Counters = field(default_factory=lambda: Counters(mmap(-1, PAGESIZE)))
 
     @property
     def title(self) -> str:
@@ -243,20 +250,16 @@ class State:
 def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
     """Return what `nri-inject status` shows of one plugin; `phase` is the stub's.
 
-    It is ready when a runtime asks it about containers: once it is synchronized, and where the
-    runtime launched it, once it is configured, since runtimes before NRI 0.7 do no more. And the
-    newest versions of configuration and policy are in force, so that a rollout of others stops.
+    It is ready if nothing is `unready`.
     """
-    is_asked = phase == "synchronized" or (launched and phase == "configured")
-    is_current = not state.config_error and not (state.policy and state.policy.error)
-    return {
+    said: dict[str, Any] = {
         "plugin": state.title,
         "version": VERSION,
         "pid": state.pid,
         "worker": {"pid": state.worker or state.pid, "failures": state.failures},
         "upgrades": None if state.upgrades is None else _upgrades(state),
         "phase": phase,
-        "ready": is_asked and is_current,
+        "ready": False,  # known at the end
         "launched": launched,
         "runtime": shortened(state.runtime, MAX_TEXT),
         "no_answer": state.no_answer,
@@ -281,6 +284,24 @@ def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
         "policy": None if state.policy is None else _policy(state.policy),
         "notes": [shortened(note, MAX_NOTE) for note in state.notes[:MAX_NOTES]],
     }
+    said["ready"] = not unready(said)
+    return said
+
+
+def unready(said: Mapping[str, Any]) -> list[str]:
+    """Return why a plugin with this document is not ready, none if it is.
+
+    A runtime asks it about containers once it is synchronized, and where the runtime launched it,
+    once it is configured, since runtimes before NRI 0.7 do no more. A version of configuration or
+    policy that is not in force makes it unready, so that a rollout of that version stops.
+    """
+    phase = said["phase"]
+    is_asked = phase == "synchronized" or (said["launched"] and phase == "configured")
+    errors = said["config_error"], (said.get("policy") or {}).get("error")
+    return [
+        *([] if is_asked else [f"not registered with a runtime: {phase}"]),
+        *(f"not in force: {error}" for error in errors if error),
+    ]
 
 
 def _upgrades(state: State) -> dict[str, Any]:

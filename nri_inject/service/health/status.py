@@ -10,16 +10,14 @@ import contextlib
 import errno
 import json
 import os
-import select
 import socket
 import stat
 import struct
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from nri_inject.service.health.timer import EXPIRATIONS, timer
+from nri_inject.service.health.clients import Clients
 
 DIRECTORY: Final = "/run/nri-inject"
 VARIABLE: Final = "NRI_INJECT_STATUS_DIR"
@@ -28,15 +26,8 @@ VARIABLE: Final = "NRI_INJECT_STATUS_DIR"
 CLIENT_TIMEOUT: Final = 2.0
 """How long a plugin may take to answer, in seconds: a runtime would wait no longer either."""
 
-MAX_READERS: Final = 16
-"""How many clients may be slow to read at one time; a further one takes the oldest one's place."""
-
-MAX_READING: Final = 2.0
-"""How long a client may take to read its document, in seconds."""
-
 _BACKLOG: Final = 128
 _MAX_BYTES: Final = 1 << 20
-_MAX_AT_ONCE: Final = 16  # clients that connect all the time must not keep us from the runtime
 
 
 def directory(environ: Mapping[str, str] = os.environ) -> str:
@@ -44,116 +35,34 @@ def directory(environ: Mapping[str, str] = os.environ) -> str:
     return environ.get(VARIABLE, DIRECTORY)
 
 
-class _SlowClient:
-    """A client whose socket was full before the document was sent."""
-
-    def __init__(self, connection: socket.socket, rest: bytes) -> None:
-        self.connection = connection
-        self.rest = rest
-        self.deadline = time.monotonic() + MAX_READING
-
-
-class StatusSocket:
+class StatusSocket(Clients):
     """Answer every client with `document()`; a Watch of the stub's loop.
 
     The socket is `<title>.<pid>.sock` in a directory for root alone, with the process that the
     service is known by. OSError if it can't be made.
-    Nothing here waits: what does not fit into a client's socket is sent when the client has read,
-    to at most MAX_READERS clients and for at most MAX_READING seconds.
     """
 
     def __init__(
         self, where: str, title: str, document: Callable[[], Mapping[str, Any]], pid: int = 0
     ) -> None:
-        self._document = document
-        self._readers: dict[int, _SlowClient] = {}
-        self._timer = -1
         self.path = f"{where}/{title}.{pid or os.getpid()}.sock"
         _make_directory(Path(where))
         sweep(where, title)
         Path(self.path).unlink(missing_ok=True)  # of a worker that the kernel has not ended yet
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            self._socket.setblocking(False)
-            self._socket.bind(self.path)
+            listening.bind(self.path)
             Path(self.path).chmod(0o600)
-            self._socket.listen(_BACKLOG)
+            listening.listen(_BACKLOG)
         except OSError:
-            self._socket.close()
+            listening.close()
             raise
-        self._epoll = select.epoll()
-        self._epoll.register(self._socket, select.EPOLLIN)
-
-    def fileno(self) -> int:
-        """Return a descriptor that can be read when there is a client to accept or to send to."""
-        return self._epoll.fileno()
-
-    def ready(self) -> None:
-        """Accept clients, and send what there is room for."""
-        for descriptor, _ in self._epoll.poll(0, MAX_READERS + 2):
-            if descriptor == self._socket.fileno():
-                self._accept()
-            elif descriptor == self._timer:
-                os.read(self._timer, EXPIRATIONS)
-            elif descriptor in self._readers:
-                self._send(self._readers[descriptor])
-        if self._readers:
-            self._end_overdue()
+        super().__init__(listening, lambda _: json.dumps(document()).encode())
 
     def close(self) -> None:
         """Stop answering, and remove the socket."""
-        for reader in list(self._readers.values()):
-            self._end(reader)
-        self._socket.close()
-        self._epoll.close()
+        super().close()
         Path(self.path).unlink(missing_ok=True)
-
-    def _accept(self) -> None:
-        answer = json.dumps(self._document()).encode()
-        for _ in range(_MAX_AT_ONCE):
-            try:
-                connection, _address = self._socket.accept()
-            except OSError:  # no client waits any more, or it has gone
-                return
-            connection.setblocking(False)
-            self._add(_SlowClient(connection, answer))
-
-    def _add(self, reader: _SlowClient) -> None:
-        """Send what fits at once, nearly always all of it, and keep the rest."""
-        if len(self._readers) == MAX_READERS:
-            self._end(next(iter(self._readers.values())))
-        self._readers[reader.connection.fileno()] = reader
-        self._epoll.register(reader.connection, select.EPOLLOUT)
-        self._send(reader)
-        if self._readers and self._timer < 0:
-            self._timer = timer(MAX_READING)
-            self._epoll.register(self._timer, select.EPOLLIN)
-
-    def _send(self, reader: _SlowClient) -> None:
-        try:
-            sent = reader.connection.send(reader.rest, socket.MSG_NOSIGNAL)
-        except BlockingIOError:
-            return
-        except OSError:  # the client has gone
-            sent = len(reader.rest)
-        reader.rest = reader.rest[sent:]
-        if not reader.rest:
-            self._end(reader)
-
-    def _end_overdue(self) -> None:
-        now = time.monotonic()
-        for reader in list(self._readers.values()):
-            if now >= reader.deadline:
-                self._end(reader)
-
-    def _end(self, reader: _SlowClient) -> None:
-        self._epoll.unregister(reader.connection)
-        del self._readers[reader.connection.fileno()]
-        reader.connection.close()
-        if not self._readers and self._timer >= 0:
-            self._epoll.unregister(self._timer)
-            os.close(self._timer)
-            self._timer = -1
 
 
 def sweep(where: str, title: str) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
@@ -28,13 +28,14 @@ from nri_inject.plugin import Plugin, Updates
 from nri_inject.service.base import Service
 from nri_inject.service.config import Config
 from nri_inject.service.config_file import ConfigFile
-from nri_inject.service.health import mark, status
+from nri_inject.service.health import mark, metrics, status
+from nri_inject.service.health.http_server import HttpServer, Page, Pages
 from nri_inject.service.health.life import Life
 from nri_inject.service.health.missed import DriftCheck, Expected, lighten, shown
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.restart import Restarting, RestartQueue
 from nri_inject.service.health.stale import Following, StaleCheck
-from nri_inject.service.health.state import MAX_TEXT, document, in_words, shortened
+from nri_inject.service.health.state import MAX_TEXT, document, in_words, shortened, unready
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
 from nri_inject.stub import Stub
@@ -42,6 +43,7 @@ from nri_inject.stub.loop import W
 from nri_inject.text.annotations import where
 
 if TYPE_CHECKING:  # at run time a plugin without a policy has no use for that room
+    from nri_inject.policy.rules import Decision
     from nri_inject.policy.source import Standing
 
 log = logging.getLogger(__name__)
@@ -63,8 +65,19 @@ class Judging(Protocol):
     def policy_standing(self) -> Standing | None:
         """Which version of the policy file is in force; None without such a file."""
 
+    @property
+    def policy_generation(self) -> int:
+        """How many versions of the policy file have been in force."""
+
+    @property
+    def files_in_error(self) -> Mapping[str, int]:
+        """How many files have a newest version that is not in use, by the field that has them."""
+
     def on_policy(self, changed: Callable[[], None]) -> None:
         """Call when another policy is in force."""
+
+    def on_decisions(self, made: Callable[[Sequence[Decision]], None]) -> None:
+        """Call with the decisions about each container."""
 
 
 @runtime_checkable
@@ -83,7 +96,6 @@ class Supervisor:
         service: Service,
         *,
         config_file: ConfigFile | None = None,
-        metrics_address: str = "",
         life: Life | None = None,
     ) -> None:
         self._life = life or Life()
@@ -92,7 +104,6 @@ class Supervisor:
         self._config_file = config_file
         self._configured = None if config_file is None else config_file.current()
         self._is_dropped_in = False
-        self._metrics_address = metrics_address
         self._stub: Stub | None = None
         self._parts = ExitStack()
         self._comparison: DriftCheck | None = None
@@ -116,24 +127,29 @@ class Supervisor:
             self._comparison.on_progress = partial(self._life.keep_found, self.state)
             if isinstance(self._service, Judging):
                 self._service.on_policy(self._comparison.compare_again)
+        if isinstance(self._service, Judging):
+            self._service.on_decisions(self.state.counters.add_decisions)
         self._life.restore(self.state)
         if self._comparison is not None and isinstance(self._service, Following):
             self._follow_devices(self._comparison, self._service)
+        self._open_reports()
+        if self._comparison is not None and isinstance(self._service, Restarting):
+            directory = status.directory()
+            record = f"{directory}/{self.state.title}.restarts" if directory else ""
+            self._restarts = self._watch(RestartQueue(self.state, self._service, record))
+            self._restarts.on_progress = self._keep_all
+            self._comparison.on_missed = self._restart_missed
+
+    def _open_reports(self) -> None:
+        """Report to systemd, at the status socket and at the HTTP address."""
         pause = watchdog_pause()
         if pause is not None:
             self._watch(Watchdog(pause))
         directory = status.directory()
         if directory:
             self._open_status(directory)
-        if self._comparison is not None and isinstance(self._service, Restarting):
-            record = f"{directory}/{self.state.title}.restarts" if directory else ""
-            self._restarts = self._watch(RestartQueue(self.state, self._service, record))
-            self._restarts.on_progress = self._keep_all
-            self._comparison.on_missed = self._restart_missed
-        if self._metrics_address:
-            from nri_inject.service.health import metrics
-
-            self._watch(metrics.Endpoint(self._metrics_address, self.document, stub))
+        if self._life.listener is not None:
+            self._watch(HttpServer(self._life.listener.socket, self._pages))
 
     def reconfigure(self, configured: Config) -> None:
         """Put a configuration in force that no runtime has asked for; ConfigError if it is bad."""
@@ -150,12 +166,28 @@ class Supervisor:
         """Return what `nri-inject status` shows."""
         if isinstance(self._service, Judging):
             self.state.policy = self._service.policy_standing
+            self.state.policy_generation = self._service.policy_generation
+            in_error = {"config": int(bool(self.state.config_error))}
+            self.state.files_in_error = in_error | dict(self._service.files_in_error)
             self.state.notes = self._service.notes
         if self._life.notes is not None:
             self.state.upgrades, self.state.upgrade_error = self._life.upgrades()
         if self._stub is None:
             return document(self.state, "disconnected", launched=False)
         return document(self.state, self._stub.phase, launched=self._stub.launched)
+
+    @property
+    def _pages(self) -> Pages:
+        return {
+            "/livez": lambda: Page(200, "ok\n"),
+            "/readyz": self._readiness,
+            "/metrics": lambda: metrics.page(self.document(), self.state),
+        }
+
+    def _readiness(self) -> Page:
+        reasons = unready(self.document())
+        lines = "".join(f"{one_line(reason)}\n" for reason in reasons)
+        return Page(503, lines) if reasons else Page(200, "ok\n")
 
     def _observed(self, plugin: Plugin) -> Plugin:
         """Return a plugin whose handlers also count their calls."""
@@ -268,6 +300,7 @@ class Supervisor:
             self._comparison.add(pods, containers)  # none where they came in parts
             self._comparison.begin()
         self.state.synchronized = time.time()
+        self.state.counters.add("connections")
         self._life.keep_found(self.state)
         return updates
 
@@ -280,11 +313,12 @@ class Supervisor:
             pod: Pod, container: Container
         ) -> Adjustment | CreateContainerResponse | None:
             state.asked += 1
+            began = time.monotonic()
             try:
                 result = create(pod, container)
             except Exception as error:
                 denied = isinstance(error, RequestError) and error.denied
-                self._when_delivered(partial(self._count_failed, denied))
+                self._when_delivered(partial(self._count_failed, began, denied))
                 raise
             finally:
                 self._life.keep_counts(state)
@@ -292,7 +326,8 @@ class Supervisor:
             if isinstance(result, Adjustment) and mark.is_alone(result):
                 changes = False
             self._note_asked(container.id)
-            self._when_delivered(partial(self._count_served, container.id, changes))
+            given = result if changes and isinstance(result, Adjustment) else None
+            self._when_delivered(partial(self._count_served, began, container.id, changes, given))
             return result
 
         return create_container
@@ -303,7 +338,8 @@ class Supervisor:
         else:
             self._stub.after_delivery(count)
 
-    def _count_failed(self, denied: bool, in_time: bool) -> None:
+    def _count_failed(self, began: float, denied: bool, in_time: bool) -> None:
+        self.state.counters.observe(time.monotonic() - began)
         if in_time:
             self.state.failed += 1
             self.state.denied += denied
@@ -311,9 +347,22 @@ class Supervisor:
             self.state.late += 1
         self._life.keep_counts(self.state)
 
-    def _count_served(self, container_id: str, changes: bool, in_time: bool) -> None:
+    def _count_served(
+        self,
+        began: float,
+        container_id: str,
+        changes: bool,
+        given: Adjustment | None,
+        in_time: bool,
+    ) -> None:
+        counters = self.state.counters
+        counters.observe(time.monotonic() - began)
         if in_time:
             self.state.changed += changes
+            if given is not None:
+                counters.add_injected(given)
+            if not changes:
+                counters.add("unchanged")
         else:
             self.state.late += 1
             self._asked.pop(container_id, None)

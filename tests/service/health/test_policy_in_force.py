@@ -44,7 +44,7 @@ def test_a_faulty_version_never_takes_over_a_process_that_runs(
     files: ConfigMap, tmp_path: Path
 ) -> None:
     port = free_port()
-    metrics = ("--metrics-address", f"127.0.0.1:{port}")
+    metrics = ("--http-address", f"127.0.0.1:{port}")
     environ = {"NRI_INJECT_STATE_DIR": str(tmp_path / "state")}
     files.swap(GOOD)
     with launched(
@@ -61,7 +61,9 @@ def test_a_faulty_version_never_takes_over_a_process_that_runs(
             )
             assert said["policy"]["error"] == fault(files)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT) as got:
-                assert "nri_inject_policy_error 1.0\n" in (text := got.read().decode())
+                assert 'nri_inject_files_in_error{kind="policy"} 1\n' in (
+                    text := got.read().decode()
+                )
             assert "nri_inject_policy_age_seconds " in text
             with pytest.raises(RemoteError) as caught:
                 plugin.create(ZERO)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject.service.health import state, status
+from nri_inject.service.health import clients, state, status
 from nri_inject.service.health.state import Missed, Stale, State
 from nri_inject.service.health.status import StatusSocket, ask, ask_all, is_alive
 
@@ -81,17 +81,17 @@ def test_a_thousand_clients_that_never_read_hold_nobody_up(tmp_path: Path) -> No
         for _ in range(1000):
             silent.enter_context(connected(one))
             one.ready()
-        assert len(one._readers) == status.MAX_READERS
+        assert len(one._clients) == clients.MAX_CLIENTS
         assert served(one, tmp_path, is_alive) == {f"20-a.{os.getpid()}": True}
 
 
 def test_a_client_that_never_reads_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "MAX_READING", 0.01)
+    monkeypatch.setattr(clients, "MAX_TIME", 0.01)
     with closing(StatusSocket(str(tmp_path), "20-a", lambda: LONG)) as one, connected(one) as slow:
         one.ready()
-        while one._readers:
+        while one._clients:
             assert select.select([one], [], [], 10)[0], "no timer woke the loop"
             one.ready()
         received = 0

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -348,62 +346,3 @@ def test_a_drop_in_file_wins_over_a_changed_configuration_file(tmp_path: Path) -
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-def test_prometheus_finds_the_counts(tmp_path: Path) -> None:
-    port = free_port()
-    with launched(tmp_path, "run", "--metrics-address", f"127.0.0.1:{port}") as plugin:
-        taken_in(plugin)
-        plugin.create(FULL)
-        with socket.create_connection(("127.0.0.1", port)):  # one that says nothing
-            url = f"http://127.0.0.1:{port}/metrics"
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-                text = answer.read().decode()
-        plugin.create(FULL)
-    assert 'nri_inject_containers_total{outcome="changed"} 1.0\n' in text
-    assert "nri_inject_synchronized 1.0\n" in text
-    assert "nri_inject_missed_containers 0.0\n" in text
-    assert "nri_inject_worker_failures_total 0.0\n" in text
-    assert 'nri_inject_restarts_total{outcome="stopped"} 0.0\n' in text
-
-
-def test_the_counts_outlive_a_worker(tmp_path: Path) -> None:
-    port = free_port()
-    with launched(tmp_path, "run", "--metrics-address", f"127.0.0.1:{port}") as plugin:
-        taken_in(plugin)
-        url = f"http://127.0.0.1:{port}/metrics"
-        plugin.create(FULL)
-        urllib.request.urlopen(url, timeout=TIMEOUT).close()  # answered once it has counted
-        os.kill(family(plugin.process.pid)[1], signal.SIGKILL)
-        plugin.create(FULL)
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-            text = answer.read().decode()
-    assert 'nri_inject_containers_total{outcome="changed"} 2.0\n' in text
-    assert "nri_inject_worker_failures_total 1.0\n" in text
-
-
-def test_an_address_that_is_taken_ends_the_start() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        done = subprocess.run(
-            [PROGRAM, "run", "--metrics-address", address],
-            env=os.environ | {"NRI_INJECT_STATUS_DIR": ""},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert f"metrics address {address}: Address already in use" in done.stderr
-
-
-def test_an_address_that_is_none_is_wrong_usage() -> None:
-    done = subprocess.run(
-        [PROGRAM, "run", "--metrics-address", "9464"],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "'9464' is not an address and a port, as in 127.0.0.1:9464" in done.stderr

@@ -66,6 +66,8 @@ def test_this_is_state_1() -> None:
     assert Life(started=1.0, notes=Notes()).saved() == {
         "started": 1.0,
         "counts": (0,) * 12,
+        "counters": [0] * 29,
+        "listener": None,
         "upgrades": 0,
         "notes": "",
     }

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -236,7 +237,7 @@ def test_a_version_that_starts_slowly_leaves_the_old_one(program: Path, where: P
         begin(running, Timeouts())
         write(program, "2.0", first="import time; time.sleep(1.1)")
         why = upgrade(where)
-        assert "more than the 1.0 s that a request may wait for it" in why
+        assert "more than the 1.0 s that a request may wait" in why
         assert version(running) == "1.0"
 
 
@@ -376,3 +377,53 @@ def test_a_plugin_without_a_worker_is_not_signalled(program: Path, where: Path) 
         begin(running)
         assert upgrade(where) == "has no worker, so it cannot be upgraded: restart it"
         assert document(where)["version"] == "1.0" != VERSION
+
+
+def listener(port: int) -> str:
+    """Return the inode of the socket that listens at a port, from proc_pid_net(5)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (inode,) = (row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A")
+    return inode
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_the_http_address_stays_open(program: Path, where: Path) -> None:
+    port = free_port()
+    with launched(
+        program, "--http-address", str(port), NRI_INJECT_STATUS_DIR=str(where)
+    ) as running:
+        begin(running)
+        assert version(running) == "1.0"
+        before = listener(port), descriptors(running)
+        write(program, "2.0")
+        assert upgrade(where) == ""
+        assert (listener(port), descriptors(running)) == before
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=BOUND) as page:
+            text = page.read().decode()
+    assert 'nri_inject_build_info{plugin="10-changing",version="2.0"} 1\n' in text
+    assert 'nri_inject_requests_total{result="injected"} 1\n' in text
+    assert "nri_inject_upgrades_total 1\n" in text
+
+
+def test_another_http_address_counts_from_the_upgrade_on(
+    program: Path, where: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    ports = free_port(), free_port()
+    config.write_text(f"http_address: {ports[0]}\n")
+    with launched(program, "--config", str(config), NRI_INJECT_STATUS_DIR=str(where)) as running:
+        begin(running)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            config.write_text(f"http_address: {address}\n")
+            assert upgrade(where) == f"http address {address}: Address already in use"
+        assert listener(ports[0])
+        config.write_text(f"http_address: {ports[1]}\n")
+        assert upgrade(where) == ""
+        assert listener(ports[1])
+        with pytest.raises(ValueError, match="not enough values"):
+            listener(ports[0])
