@@ -13,15 +13,8 @@ from typing import Final
 
 from nri_inject.api import Adjustment, Container, Mount, Pod
 from nri_inject.errors import RequestError
-from nri_inject.hooks import (
-    Choices,
-    Definition,
-    HookSubject,
-    Match,
-    NoCommand,
-    injection_of,
-    matches,
-)
+from nri_inject.hooks.definition import Definition
+from nri_inject.hooks.match import Choices, HookSubject, Match, NoCommand, injection_of, matches
 from nri_inject.host.model import HostPath
 from nri_inject.injectors.compose import Injector
 from nri_inject.injectors.host import Host
