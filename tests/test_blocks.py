@@ -38,6 +38,7 @@ from nri_inject.cdi import registry
 from nri_inject.errors import RequestError
 from nri_inject.hooks import hook_file
 from nri_inject.injectors.device import inject
+from nri_inject.injectors.giving import read_gifts
 from nri_inject.injectors.host import Host
 from nri_inject.plugins import programs
 from nri_inject.policy import document
@@ -129,7 +130,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
 def test_yaml_is_read_by_the_reader_of_its_kind(block: Block, host: Host) -> None:
     value = yaml.safe_load(block.text)
     if "rules" in value:
-        assert document.read(block.text.encode(), block.title).rules
+        assert document.read(block.text.encode(), block.title, read_gifts).rules
     elif "cdiVersion" in value:
         spec = registry.read("page.yaml", "/etc/cdi", block.text.encode())
         assert not spec.errors, spec.errors

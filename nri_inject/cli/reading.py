@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nri_inject.errors import ConfigError
 from nri_inject.host import follow, trust
+from nri_inject.injectors.giving import read_gifts
 from nri_inject.policy import document
 from nri_inject.policy.rules import Policy
 from nri_inject.runtime import manifests
@@ -39,7 +40,7 @@ def read_policy(file: str, *, unsafe: bool, warn: Warn) -> tuple[Policy, bool]:
     ConfigError if it cannot be read, Faulty if it has a fault.
     """
     data, is_trusted = read_bytes(file, document.LIMITS.size, unsafe=unsafe, warn=warn)
-    return document.read(data, file), is_trusted
+    return document.read(data, file, read_gifts), is_trusted
 
 
 def read_bytes(file: str, size: int, *, unsafe: bool, warn: Warn) -> tuple[bytes, bool]:

@@ -21,9 +21,11 @@ from nri_inject.errors import RequestError
 from nri_inject.injectors import keys
 from nri_inject.injectors.compose import Injector
 from nri_inject.injectors.elsewhere import at_key, elsewhere
+from nri_inject.injectors.giving import Give
 from nri_inject.injectors.host import Host
 from nri_inject.injectors.keys import Adopted
 from nri_inject.injectors.texts import read_text
+from nri_inject.policy.gifts import Gift
 from nri_inject.policy.permit import Permit
 from nri_inject.text.annotations import container_name, find, where
 from nri_inject.text.budget import OverBudget, Spend, unlimited
@@ -63,9 +65,42 @@ def make_injector(
     are the others whose annotations of a pod count. `runtime` is who gets the adjustment, the
     host's if None.
     """
+    resolved = _resolver(mode, lenient=lenient, unsafe=unsafe, runtime=runtime)
 
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
         origins = _wanted(pod, container, host, trusting=trusting, adopted=adopted)
+        return resolved(origins, pod, container, host)
+
+    return inject
+
+
+def make_giver(
+    mode: Mode = "resolve",
+    *,
+    lenient: bool = False,
+    unsafe: bool = False,
+    runtime: Runtime | None = None,
+) -> Give:
+    """Return how CDI devices are given that rules of the policy name; as for `make_injector`."""
+    resolved = _resolver(mode, lenient=lenient, unsafe=unsafe, runtime=runtime)
+
+    def give(gift: Gift, pod: Pod, container: Container, host: Host) -> Adjustment:
+        names = [str(gift.value)]
+        if host.permit is not None:
+            names = host.permit.filter_names("cdi_devices", names, "CDI device")
+        return resolved(dict.fromkeys(names, ""), pod, container, host)
+
+    return give
+
+
+def _resolver(
+    mode: Mode, *, lenient: bool, unsafe: bool, runtime: Runtime | None
+) -> Callable[[Mapping[str, str], Pod, Container, Host], Adjustment]:
+    """Return how names that are granted become an adjustment; each comes with its annotation."""
+
+    def resolved(
+        origins: Mapping[str, str], pod: Pod, container: Container, host: Host
+    ) -> Adjustment:
         wanted = [*origins]
         if not wanted:
             return Adjustment()
@@ -97,7 +132,7 @@ def make_injector(
             host.warn(sentence)
         return resolution.adjust
 
-    return inject
+    return resolved
 
 
 def _shown(permit: Permit | None) -> Callable[[str], bool]:
@@ -269,7 +304,8 @@ def _of_cdi(annotations: Mapping[str, str]) -> dict[str, str]:
     return {key: annotations[key] for key in keys}
 
 
-def _name(value: Value) -> str:
+def read_name(value: Value) -> str:
+    """Read the qualified name of a CDI device; Fault for another text."""
     if isinstance(value, dict) and len(value) == 1:
         (text,) = value.values()
         if isinstance(text, str) and _spelled(text):
@@ -316,7 +352,7 @@ def _spelled(text: str) -> list[str]:
     return found
 
 
-_LIST: Final = list_of(_name)
+_LIST: Final = list_of(read_name)
 
 
 def _no_list(value: Value) -> Fault:

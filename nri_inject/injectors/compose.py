@@ -90,7 +90,7 @@ def combine(adjustments: Iterable[Adjustment]) -> Adjustment:
     map, raise RequestError with a fault for each; equal ones become one.
     """
     merged = Adjustment()
-    merger = _Merger()
+    merger = Merger()
     for adjustment in adjustments:
         merger.merge(merged, adjustment, "")
     if merger.faults:
@@ -98,7 +98,7 @@ def combine(adjustments: Iterable[Adjustment]) -> Adjustment:
     return merged
 
 
-class _Merger:
+class Merger:
     """A merge in progress: the value of each claimed field, and of each claimed key of a field."""
 
     def __init__(self) -> None:
@@ -122,6 +122,17 @@ class _Merger:
             elif self._claim(place + name, None, value):
                 getattr(target, name).SetInParent()  # an empty message is a value, too
                 getattr(target, name).CopyFrom(value)
+
+    def join(self, target: Adjustment, source: Adjustment) -> list[str]:
+        """Add the whole of `source` to `target`, or return the conflicts and add nothing."""
+        before, added = len(self._claims), Adjustment()
+        self.merge(added, source, "")
+        conflicts, self.faults = self.faults, []
+        if not conflicts:
+            target.MergeFrom(added)
+        while conflicts and len(self._claims) > before:
+            self._claims.popitem()
+        return conflicts
 
     def _merge_map(self, target: Any, source: MutableMapping[str, Any], name: str) -> None:
         for key, value in source.items():

@@ -14,12 +14,23 @@ from typing import Final
 from nri_inject.api import Adjustment, Container, Mount, Pod
 from nri_inject.errors import RequestError
 from nri_inject.hooks.definition import Definition
-from nri_inject.hooks.match import Choices, HookSubject, Match, NoCommand, injection_of, matches
+from nri_inject.hooks.match import (
+    Choices,
+    HookDecision,
+    HookSubject,
+    Match,
+    NoCommand,
+    injection_of,
+    matches,
+)
 from nri_inject.host.model import HostPath
 from nri_inject.injectors.compose import Injector
+from nri_inject.injectors.giving import Give
 from nri_inject.injectors.host import Host
+from nri_inject.policy.gifts import Gift
 from nri_inject.text.annotations import where
 from nri_inject.text.budget import Spend, unlimited
+from nri_inject.text.fields import Fault
 from nri_inject.text.paths import clean
 from nri_inject.text.words import plain, quoted
 
@@ -69,6 +80,28 @@ def injector(choices: Choices, *, unsafe: bool = False) -> Injector:
         return Adjustment(hooks=result.hooks)
 
     return inject
+
+
+def giver(choices: Choices, *, unsafe: bool = False) -> Give:
+    """Return how hooks are given that rules name by their files; the words are those above."""
+
+    def give(gift: Gift, _pod: Pod, container: Container, host: Host) -> Adjustment:
+        found: Sequence[Match] = [
+            Match(one, HookDecision(True, ())) for one in host.hooks if _name(one) == gift.value
+        ]
+        if not found:
+            raise Fault("no hook file of this name is in use")
+        found = found if unsafe else _believed(found, host)
+        if unusable := [_sentence(match) for match in found if match.definition.unusable]:
+            raise Fault(*unusable)
+        if host.permit is not None and not host.permit.filter_names(
+            "hooks", [str(gift.value)], "hook"
+        ):
+            return Adjustment()
+        subject = HookSubject({}, None, False, choices)
+        return Adjustment(hooks=injection_of(found, subject, container.hooks).hooks)
+
+    return give
 
 
 def _believed(found: Sequence[Match], host: Host) -> Sequence[Match]:

@@ -109,8 +109,8 @@ RuntimeDirectoryPreserve=restart
 StateDirectory=nri-inject
 StateDirectoryMode=0700
 
-# The plugin reads the nodes in /dev, which PrivateDevices= would hide, and opens no device. The kernel
-# tells it of devices by netlink. http_address needs PrivateNetwork=no, IPAddressAllow= and
+# The plugin reads the nodes in /dev, which PrivateDevices= would hide, and opens no device. The
+# kernel tells it of devices by netlink. http_address needs PrivateNetwork=no, IPAddressAllow= and
 # RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6.
 CapabilityBoundingSet=
 AmbientCapabilities=

@@ -10,8 +10,9 @@ from nri_inject.capabilities import Runtime
 from nri_inject.cdi import registry
 from nri_inject.cdi.registry import CdiRegistry
 from nri_inject.errors import ConfigError
-from nri_inject.injectors.cdi import make_injector, refusal
+from nri_inject.injectors.cdi import make_giver, make_injector, refusal
 from nri_inject.injectors.compose import Injector
+from nri_inject.injectors.giving import Give
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
@@ -43,6 +44,16 @@ def _configured(config: Config, runtime: Runtime) -> Injector:
     )
 
 
+def _givers(config: Config, runtime: Runtime) -> dict[str, Give]:
+    give = make_giver(
+        config.cdi.mode,
+        lenient=config.on_unsupported == "warn",
+        unsafe=config.unsafe_files,
+        runtime=runtime,
+    )
+    return {"cdi_devices": give}
+
+
 def _source(options: Options, config: Config) -> CdiRegistry:
     return CdiRegistry(
         options.cdi_dir or config.cdi.dirs or registry.DEFAULT_DIRECTORIES,
@@ -51,7 +62,7 @@ def _source(options: Options, config: Config) -> CdiRegistry:
     )
 
 
-PART: Final = InjectorSpec(build=_configured, sources={"cdi": _source})
+PART: Final = InjectorSpec(build=_configured, sources={"cdi": _source}, givers=_givers)
 
 main: Final = Command(
     name="cdi-injector",

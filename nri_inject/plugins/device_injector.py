@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from nri_inject.injectors.device import injecting
+from nri_inject.injectors.device.giving import GIVERS
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
@@ -21,6 +22,7 @@ def _inventory(_options: Options, configured: Config) -> Source:
 PART: Final = InjectorSpec(
     build=lambda config, _runtime: injecting(config.annotations.adopted),
     sources={"inventory": _inventory},
+    givers=lambda _config, _runtime: GIVERS,
 )
 
 main: Final = Command(

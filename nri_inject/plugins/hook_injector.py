@@ -8,7 +8,8 @@ from nri_inject.capabilities import Runtime
 from nri_inject.hooks.match import Choices
 from nri_inject.hooks.registry import DIRECTORIES, HookRegistry
 from nri_inject.injectors.compose import Injector
-from nri_inject.injectors.hooks import injector
+from nri_inject.injectors.giving import Give
+from nri_inject.injectors.hooks import giver, injector
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
 from nri_inject.service.config import Config
@@ -29,6 +30,10 @@ def _configured(config: Config, _: Runtime) -> Injector:
     return injector(_choices(config), unsafe=config.unsafe_files)
 
 
+def _givers(config: Config, _: Runtime) -> dict[str, Give]:
+    return {"hooks": giver(_choices(config), unsafe=config.unsafe_files)}
+
+
 def _source(options: Options, config: Config) -> HookRegistry:
     return HookRegistry(
         options.hooks_dir or config.hooks.dirs or DIRECTORIES,
@@ -37,7 +42,7 @@ def _source(options: Options, config: Config) -> HookRegistry:
     )
 
 
-PART: Final = InjectorSpec(build=_configured, sources={"hooks": _source})
+PART: Final = InjectorSpec(build=_configured, sources={"hooks": _source}, givers=_givers)
 
 main: Final = Command(
     name="hook-injector",

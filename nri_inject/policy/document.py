@@ -6,15 +6,17 @@ docs/allow-a-device.md explains the keys, and editors read them in schema.json.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from nri_inject.errors import Faulty
 from nri_inject.policy import impossible
+from nri_inject.policy.gifts import KINDS, Gift, ReadGifts
 from nri_inject.policy.kinds import READERS
 from nri_inject.policy.labels import read_selector
-from nri_inject.policy.rules import Effect, Entry, Policy, Rule, Who
+from nri_inject.policy.rules import Effect, Entry, Policy, Rule
+from nri_inject.policy.who import Who
 from nri_inject.text import yamltext
 from nri_inject.text.fields import (
     Fault,
@@ -25,6 +27,7 @@ from nri_inject.text.fields import (
     choice,
     list_of,
     map_of,
+    read_flag,
     read_line,
     wrong_type,
 )
@@ -40,35 +43,43 @@ A container may have to wait while a new version is read: ten thousand rules tak
 _MAX_RULES: Final = 10_000
 
 
-def read(text: str | bytes, origin: str) -> Policy:
+def no_gifts(_kind: str, _value: Value) -> Sequence[Gift]:
+    """Refuse what a rule gives, in a program without injectors; Fault."""
+    raise Fault("this program gives nothing")
+
+
+def read(text: str | bytes, origin: str, read_gifts: ReadGifts = no_gifts) -> Policy:
     """Return the policy that a text is; Faulty with everything that is wrong in it.
 
-    An empty text is an empty policy, which denies everything.
+    `read_gifts` reads what its rules give. An empty text is an empty policy, which denies
+    everything.
     """
     try:
         document = yamltext.load(text, LIMITS)
     except yamltext.YamlError as error:
         raise Faulty(f"{origin}: {error}") from error
-    return checked({} if document is None else document, origin)
+    return checked({} if document is None else document, origin, read_gifts=read_gifts)
 
 
-def checked(document: Value, place: str, origin: str = "") -> Policy:
+def checked(
+    document: Value, place: str, origin: str = "", read_gifts: ReadGifts = no_gifts
+) -> Policy:
     """Return the policy that a document is; Faulty with everything that is wrong in it.
 
     `place` begins its text, `origin` names the policy in sentences if that is not the same.
     """
     try:
-        return read_rules(document, origin or place)
+        return read_rules(document, origin or place, read_gifts)
     except Fault as fault:
         raise Faulty(f"{place}: {'; '.join(fault.sentences)}") from fault
 
 
-def read_rules(document: Value, origin: str) -> Policy:
+def read_rules(document: Value, origin: str, read_gifts: ReadGifts = no_gifts) -> Policy:
     """Return the policy that a document is; Fault with everything that is wrong in it."""
     if isinstance(document, dict) and document.get("rules", ()) is None:
         # All rules of a new file are comments.
         document = {key: value for key, value in document.items() if key != "rules"}
-    given = _POLICY(document)
+    given = _policy_reader(read_gifts)(document)
     return Policy(**{**given, "rules": tuple(given.get("rules", ()))}, origin=origin)
 
 
@@ -90,6 +101,9 @@ _WHO: Final = map_of(
         Field("runtime_handlers", _patterns(impossible.check_handler)),
         Field("containers", _patterns(impossible.check_container)),
         Field("plugins", _patterns(impossible.check_plugin)),
+        Field("pod_names", _patterns(impossible.check_pod)),
+        Field("images", _patterns(impossible.check_image)),
+        Field("any_namespace", read_flag),
     ),
     strict=True,
 )
@@ -97,7 +111,10 @@ _WHO: Final = map_of(
 
 def read_who(value: Value) -> Who:
     """Return the containers that a rule applies to; Fault with everything that is wrong."""
-    return Who(**_WHO(value))
+    who = Who(**_WHO(value))
+    if who.any_namespace and who.namespaces is not None:
+        raise Fault("namespaces and any_namespace are mutually exclusive")
+    return who
 
 
 def _what(value: Value) -> Mapping[str, tuple[Entry[Any], ...]]:
@@ -114,47 +131,97 @@ def _entries_of(kind: str) -> Field:
 
 _WHAT: Final = map_of([_entries_of(kind) for kind in READERS], strict=True)
 
-_RULE: Final = map_of(
-    (
-        Field("name", read_line),
-        Field("who", read_who),
-        Field("allow", _what),
-        Field("deny", _what),
-    ),
-    strict=True,
-)
-
-
 _EFFECTS: Final[tuple[Effect, ...]] = ("allow", "deny")
+MAX_GIFTS: Final = 256
+"""How many things one rule may give."""
 
 
-def _rule(number: int, value: Value) -> Rule:
-    given = _RULE(value)
-    effects = [effect for effect in _EFFECTS if effect in given]
-    if len(effects) != 1:
-        raise Fault("both allow and deny" if effects else "neither allow nor deny")
-    name = given.get("name") or f"#{number}"
-    return Rule(name, effects[0], given.get("who", Who()), given[effects[0]])
+def _gifts(read_gifts: ReadGifts) -> Reader[tuple[Gift, ...]]:
+    """Return a reader of what a rule gives."""
+    read_kinds = map_of([Field(kind, partial(read_gifts, kind)) for kind in KINDS], strict=True)
+
+    def read_all(value: Value) -> tuple[Gift, ...]:
+        of_kinds = read_kinds(value)
+        if not of_kinds:
+            raise Fault(f"at least one of {', '.join(KINDS)} is required")
+        found = tuple(gift for kind in KINDS for gift in of_kinds.get(kind, ()))
+        check_count(len(found), "things", MAX_GIFTS)
+        return found
+
+    return read_all
 
 
-def _rules(value: Value) -> list[Rule]:
+def _rule_reader(read_gifts: ReadGifts) -> Callable[[int, Value], Rule]:
+    read_map = map_of(
+        (
+            Field("name", read_line),
+            Field("who", read_who),
+            Field("allow", _what),
+            Field("deny", _what),
+            Field("give", _gifts(read_gifts)),
+            Field("required", read_flag),
+        ),
+        strict=True,
+    )
+
+    def read_rule(number: int, value: Value) -> Rule:
+        given = read_map(value)
+        effects = [effect for effect in _EFFECTS if effect in given]
+        name, who = given.get("name") or f"#{number}", given.get("who", Who())
+        if len(effects) == 2:
+            raise Fault("both allow and deny")
+        if "give" not in given:
+            if not effects:
+                raise Fault("one of allow, deny, give is required")
+            if "required" in given:
+                raise Fault("required is for what a rule gives; it has no give")
+            return Rule(name, effects[0], who, given[effects[0]])
+        if "deny" in given:
+            raise Fault("both deny and give; write two rules")
+        _check_giving(who)
+        return Rule(
+            name, "allow", who, given.get("allow", {}), given["give"], given.get("required", False)
+        )
+
+    return read_rule
+
+
+def _check_giving(who: Who) -> None:
+    """Raise Fault for a rule that gives to whoever chooses a name that the rule asks for."""
+    chosen = {
+        "pods": who.pods,
+        "pod_names": who.pod_names,
+        "containers": who.containers,
+        "images": who.images,
+        "runtime_handlers": who.runtime_handlers,
+    }
+    named = [name for name, value in chosen.items() if value is not None]
+    if named and who.namespaces is None and not who.any_namespace:
+        raise Fault(
+            f"a pod's author chooses what {' and '.join(named)} compare, so a rule that gives needs"
+            " namespaces in who; write any_namespace: true to give in every namespace"
+        )
+
+
+def _rules(read_rule: Callable[[int, Value], Rule], value: Value) -> list[Rule]:
     if not isinstance(value, list):
         raise wrong_type(value, "a list of rules")
     check_count(len(value), "rules", _MAX_RULES)
     found = Findings()
     rules = [
-        found.read(f"rule {number}", partial(_rule, number), item)
+        found.read(f"rule {number}", partial(read_rule, number), item)
         for number, item in enumerate(value, 1)
     ]
     found.check()
     return rules  # type: ignore[return-value]  # None stands where there was a fault
 
 
-_POLICY: Final = map_of(
-    (
-        Field("mode", choice({word: word for word in ("enforce", "warn")})),
-        Field("on_deny", choice({word: word for word in ("fail", "skip")})),
-        Field("rules", _rules),
-    ),
-    strict=True,
-)
+def _policy_reader(read_gifts: ReadGifts) -> Reader[dict[str, Any]]:
+    return map_of(
+        (
+            Field("mode", choice({word: word for word in ("enforce", "warn")})),
+            Field("on_deny", choice({word: word for word in ("fail", "skip")})),
+            Field("rules", partial(_rules, _rule_reader(read_gifts))),
+        ),
+        strict=True,
+    )

@@ -38,6 +38,20 @@ def check_handler(pattern: Pattern) -> None:
     _check_label(pattern, "a runtime handler")
 
 
+def check_pod(pattern: Pattern) -> None:
+    """Raise Fault for a pattern that no name of a pod can match."""
+    _check_label(pattern, "a pod")
+
+
+def check_image(pattern: Pattern) -> None:
+    """Raise Fault for a pattern that no name of an image can match."""
+    odd = sorted({*re.sub(r"[\w.:@/-]", "", _fixed(pattern))})
+    if odd:
+        raise Fault(
+            f"{quoted(pattern.text)} matches nothing: the name of an image has no {odd[0]!r}"
+        )
+
+
 def _check_label(pattern: Pattern, what: str) -> None:
     odd = sorted({*re.sub(r"[\w.-]", "", _fixed(pattern))})
     if odd:

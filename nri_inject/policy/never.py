@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from nri_inject.policy.device_entries import DeviceEntry
-from nri_inject.policy.rules import Entry, Policy, Rule, Who
+from nri_inject.policy.rules import Entry, Policy, Rule
+from nri_inject.policy.who import Who
 
 _DISKS: Final = re.compile(
     r"/dev/(sd|vd|xvd|hd|nvme[0-9*?]+n|loop|dm-|md|mmcblk|sr|zram|mapper/|disk/)"

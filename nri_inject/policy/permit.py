@@ -17,9 +17,10 @@ from nri_inject.policy.evaluation import Evaluation, HostView
 from nri_inject.policy.items import items_of
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
 from nri_inject.policy.naming import as_yaml, named
-from nri_inject.policy.rules import Decision, Item, Policy, Reach, Subject
+from nri_inject.policy.rules import Decision, Item, Policy, Reach, Rule
 from nri_inject.policy.settle import with_real_sources, without
-from nri_inject.text.annotations import container_name, where
+from nri_inject.policy.who import Subject
+from nri_inject.text.annotations import container_name, image_name, where
 from nri_inject.text.budget import UNLIMITED, Budget, Counted
 from nri_inject.text.glob import MAX_PARTS
 from nri_inject.text.paths import above, clean
@@ -47,7 +48,8 @@ _LINKS: Final = ("/by-id/", "/by-uuid/", "/by-path/")
 def subject_of(pod: Pod, container: Container, plugin: str) -> Subject:
     """Return a container as the rules see it, and the plugin `NN-name` that requests for it."""
     name = container_name(container)
-    return Subject(pod.namespace, pod.labels, pod.runtime_handler, name, plugin)
+    image = image_name(container)
+    return Subject(pod.namespace, pod.labels, pod.runtime_handler, name, plugin, pod.name, image)
 
 
 class Permit:
@@ -173,6 +175,20 @@ class Permit:
         namespace, entry = as_yaml(self._subject.namespace), _lasting(item)
         return f"{{who: {{namespaces: [{namespace}]}}, allow: {{{item.kind}: [{entry}]}}}}"
 
+    # --- what rules give ---
+
+    def giving_rules(self) -> list[Rule]:
+        """Return the rules that give something to this container, in order."""
+        candidates = self.policy.givers.candidates(self._subject)
+        self._budget.spend("finding the rules that give it something", 1 + 3 * len(candidates))
+        return [rule for rule in candidates if rule.who.includes(self._subject)]
+
+    def giving(self, rule: Rule) -> GivingPermit:
+        """Return the permit for what a rule gives, with decisions of its own."""
+        return GivingPermit(
+            self.policy, self._pod, self._container, self.plugin, self._budget, rule=rule
+        )
+
     # --- the paths of the host that may be read, and those that are trusted ---
 
     def evaluation(self, host: HostView) -> Evaluation:
@@ -229,3 +245,43 @@ class Permit:
         if kind not in self._known_reach:
             self._known_reach[kind] = self._rules.reach(kind, self._subject)
         return self._known_reach[kind]
+
+
+GIVEN: Final = "given, not requested"
+
+
+class GivingPermit(Permit):
+    """The policy for what a rule gives: a `deny` forbids it, and it needs no `allow`.
+
+    A denied thing is left out, or fails the container if the rule requires it.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        pod: Pod,
+        container: Container,
+        plugin: str,
+        budget: Budget,
+        *,
+        rule: Rule,
+    ) -> None:
+        super().__init__(policy, pod, container, plugin, budget)
+        self._rule = rule
+
+    def _decided(self, item: Item[object]) -> Decision:
+        decision = super()._decided(item)
+        is_free = decision.rule is None and not (item.trouble or self.policy.trouble)
+        if decision.verdict == "allow" or is_free:
+            return Decision(item, "allow", self._rule.name, GIVEN)
+        if decision.verdict == "warn":
+            return decision
+        return dataclasses.replace(decision, verdict="deny" if self._rule.required else "skip")
+
+    def reaches_device(self, path: str) -> bool:
+        """Tell that a device may be looked at: the admin named it."""
+        return path.count("/") <= MAX_PARTS
+
+    def reaches_source(self, path: str) -> bool:
+        """Tell the same of a mount's source."""
+        return path.count("/") <= MAX_PARTS

@@ -17,65 +17,15 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
-from nri_inject.policy.labels import LabelSelector
+from nri_inject.policy.gifts import Gift, Givers
 from nri_inject.policy.lent import Lent
+from nri_inject.policy.who import Subject, Who
 from nri_inject.text.glob import Pattern, Stems
 
 Effect: TypeAlias = Literal["allow", "deny"]
 Verdict: TypeAlias = Literal["allow", "deny", "skip", "warn"]
 F_contra = TypeVar("F_contra", contravariant=True)
 F_co = TypeVar("F_co", covariant=True)
-
-
-class Subject(NamedTuple):
-    """The container, and the plugin that requests for it; an empty plugin is any plugin.
-
-    Namespace and handler are the cluster's word; labels and names the pod author's own.
-    """
-
-    namespace: str
-    labels: Mapping[str, str]
-    runtime_handler: str
-    container: str
-    plugin: str
-
-
-@dataclass(frozen=True, slots=True)
-class Who:
-    """The containers that a rule applies to; None means all."""
-
-    namespaces: tuple[Pattern, ...] | None = None
-    pods: LabelSelector | None = None
-    runtime_handlers: tuple[Pattern, ...] | None = None
-    containers: tuple[Pattern, ...] | None = None
-    plugins: tuple[Pattern, ...] | None = None
-
-    def applies_to(self, subject: Subject) -> bool:
-        """Tell whether the rule speaks of a container."""
-        return _one_matches(self.namespaces, subject.namespace) and self.includes(subject)
-
-    def includes(self, subject: Subject) -> bool:
-        """Tell whether the rule speaks of a container, whose namespace is one of its own."""
-        return (
-            _one_matches(self.runtime_handlers, subject.runtime_handler)
-            and _one_matches(self.containers, subject.container)
-            and (not subject.plugin or _one_matches(self.plugins, subject.plugin))
-            and (self.pods is None or self.pods.matches(subject.labels))
-        )
-
-    def differs(self, subject: Subject) -> str:
-        """Say why the rule does not speak of a container in one of its namespaces."""
-        if self.pods is not None and not self.pods.matches(subject.labels):
-            return "it is for pods with other labels"
-        if not _one_matches(self.containers, subject.container):
-            return "it is for other containers"
-        if not _one_matches(self.runtime_handlers, subject.runtime_handler):
-            return "it is for another runtime handler"
-        return "it is for other plugins"
-
-
-def _one_matches(patterns: tuple[Pattern, ...] | None, text: str) -> bool:
-    return patterns is None or any(pattern.matches(text) for pattern in patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +83,18 @@ class Entry(Generic[F_contra]):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule; `what` has its entries by kind. `name` is its own, or its position."""
+    """A rule; `what` has its entries by kind. `name` is its own, or its position.
+
+    `gifts` are what it gives to each of its containers. They are `required` if a container fails
+    without them; its pod cannot refuse them.
+    """
 
     name: str
     effect: Effect
     who: Who
     what: Mapping[str, tuple[Entry[Any], ...]]
+    gifts: tuple[Gift, ...] = ()
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +170,8 @@ class _Scopes(NamedTuple):
 def _scopes(rules: Iterable[Rule]) -> _Scopes:
     grouped: dict[tuple[Pattern, ...] | None, dict[str, list[Reference]]] = {}
     for order, rule in enumerate(rules):
+        if not rule.what:  # it only gives
+            continue
         of_kinds = grouped.setdefault(rule.who.namespaces, {})
         for kind, entries in rule.what.items():
             known = of_kinds.setdefault(kind, [])
@@ -271,9 +229,10 @@ class Local:
         return (scope[kind] for scope in self._scopes if kind in scope)
 
 
-def _lent(rules: Iterable[Rule]) -> Lent:
+def _lent(rules: Sequence[Rule]) -> Lent:
     entries = [e for rule in rules if rule.effect == "allow" for e in rule.what.get("mounts", ())]
-    return Lent(place for entry in entries for place in entry.lends())
+    places = [place for entry in entries for place in entry.lends()]
+    return Lent([*places, *(place for rule in rules for one in rule.gifts for place in one.lends)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -283,7 +242,7 @@ class Policy:
     In `mode` warn, a request that enforce would deny passes with a warning; `on_deny` skip creates
     the container without the denied items, and fail does not create it. `origin` names the policy
     in sentences. `newer_fault` is the fault of a newer version, which is not in force. `lent` are
-    the places where its rules let containers write.
+    the places where its rules let containers write, `givers` the rules that give something.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -294,11 +253,13 @@ class Policy:
     newer_fault: str = ""
     _scopes: _Scopes = field(init=False)
     lent: Lent = field(init=False)
+    givers: Givers[Rule] = field(init=False)
 
     def __post_init__(self) -> None:
         """Index the rules, and find out where containers may write."""
         object.__setattr__(self, "_scopes", _scopes(self.rules))
         object.__setattr__(self, "lent", _lent(self.rules))
+        object.__setattr__(self, "givers", Givers(rule for rule in self.rules if rule.gifts))
 
     def outdated(self, newer_fault: str) -> Policy:
         """Return the same rules, with what is wrong with the version that should replace them."""

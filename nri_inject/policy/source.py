@@ -21,6 +21,7 @@ from nri_inject.host.follow import FollowedFile, Follower, FollowRule, ParsedFil
 from nri_inject.host.model import HostPath
 from nri_inject.host.views import look
 from nri_inject.policy import document
+from nri_inject.policy.gifts import ReadGifts
 from nri_inject.policy.kept import LastGoodPolicy
 from nri_inject.policy.rules import Policy
 from nri_inject.text.times import timestamp
@@ -87,6 +88,7 @@ class PolicyFile:
     def __init__(
         self,
         path: str,
+        read_gifts: ReadGifts = document.no_gifts,
         *,
         unsafe: bool = False,
         beside: Sequence[str] = (),
@@ -99,6 +101,7 @@ class PolicyFile:
         later: Callable[[Callable[[], None]], None] = lambda do: do(),
     ) -> None:
         self._path = os.path.abspath(path)  # links stay
+        self._read_gifts = read_gifts
         copies = () if kept is None else (kept.path,)
         self._believed = () if unsafe else (self._path, *beside, *copies)
         self._root = root
@@ -152,7 +155,7 @@ class PolicyFile:
             return ParsedFile(None, "faulty", str(error))
 
     def _checked(self, data: bytes) -> Policy:
-        policy = document.read(data, plain(self._path))
+        policy = document.read(data, plain(self._path), self._read_gifts)
         check_lent(policy, self._believed, self._root)
         return policy
 

@@ -43,7 +43,8 @@ from nri_inject.text.glob import Pattern, pattern
 from nri_inject.text.yamltext import Value
 
 if TYPE_CHECKING:  # read only where rules stand in the configuration itself
-    from nri_inject.policy.rules import Policy, Subject, Who
+    from nri_inject.policy.rules import Policy
+    from nri_inject.policy.who import Subject, Who
 
 Section = TypeVar("Section", "LoggerConfig", "DifferConfig")
 
@@ -363,9 +364,10 @@ def _read_policy(value: Value) -> Literal["unrestricted"] | PolicyPath | Policy:
         raise Fault(
             not_one_of(value, (UNRESTRICTED, _A_FILE, "rules as in docs/allow-a-device.md"))
         )
+    from nri_inject.injectors.giving import read_gifts
     from nri_inject.policy import document
 
-    return document.read_rules(value, "this node's policy")
+    return document.read_rules(value, "this node's policy", read_gifts)
 
 
 def _read_audit(value: Value) -> Literal["log", "off"] | NodeFile:

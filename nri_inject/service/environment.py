@@ -23,6 +23,7 @@ from nri_inject.host.model import DeviceNode, HostPath, Number
 from nri_inject.host.nodes import Remembered
 from nri_inject.host.views import Views
 from nri_inject.injectors.compose import Injector, compose
+from nri_inject.injectors.giving import Give, giving, read_gifts
 from nri_inject.injectors.host import Host, ignore_warning, real_host
 from nri_inject.policy.audit import AuditLog, AuditOutcome
 from nri_inject.policy.kept import LastGoodPolicy
@@ -61,10 +62,12 @@ class InjectorSpec:
 
     `build` makes the injector for a configuration and a runtime; it raises ConfigError if the
     two do not go together. `sources` are what the injector finds in the host, by field of Host.
+    `givers` give what rules of the policy give, by kind.
     """
 
     build: Callable[[Config, Runtime], Injector]
     sources: Mapping[str, Callable[[Options, Config], Source]] = field(default_factory=dict)
+    givers: Callable[[Config, Runtime], Mapping[str, Give]] = lambda _config, _runtime: {}
 
 
 class Environment:
@@ -255,7 +258,11 @@ class Environment:
             self._audit.close()
 
     def _build(self, configured: Config) -> None:
-        self.injector = compose(*(part.build(configured, self.runtime) for part in self._parts))
+        injector = compose(*(part.build(configured, self.runtime) for part in self._parts))
+        givers = [part.givers(configured, self.runtime) for part in self._parts]
+        self.injector = giving(
+            injector, {kind: give for each in givers for kind, give in each.items()}
+        )
 
     def _open_audit(self) -> None:
         if self._audit is not None:
@@ -309,6 +316,7 @@ class Environment:
             source = f"{os.path.abspath(policy.path)}\n".encode()
             return PolicyFile(
                 policy.path,
+                read_gifts,
                 unsafe=self.config.unsafe_files,
                 beside=self._configurations(),
                 root=self.config.host_root,

@@ -52,6 +52,24 @@ def container_name(container: Container) -> str:
     return container.name or container.labels.get(_NAME_LABEL, "")
 
 
+def image_name(container: Container) -> str:
+    """Return the name of a container's image, empty if the runtime does not report it.
+
+    NRI has a field from 0.12.2 on (containerd 2.4). Older runtimes have an annotation of their own
+    on the container.
+    """
+    if container.image.name:
+        return container.image.name
+    annotations = container.annotations
+    key = next((key for key in _IMAGE_KEYS if key in annotations), "")
+    return annotations[key] if key else ""
+
+
+IMAGE_KEY: Final = "io.kubernetes.cri.image-name"
+"""The annotation in which containerd names a container's image."""
+_IMAGE_KEYS: Final = (IMAGE_KEY, "io.kubernetes.cri-o.ImageName")
+
+
 def where(pod: Pod, container: Container) -> str:
     """Name the container for the beginning of an error."""
     name = container_name(container)

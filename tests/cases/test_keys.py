@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nri_inject.api import Container, Pod
-from nri_inject.injectors import cdi, device, keys
+from nri_inject.injectors import cdi, device, giving, keys
 from nri_inject.injectors.host import Host
 from nri_inject.injectors.keys import KINDS, Adopted, unread
 from nri_inject.runtime import manifests
@@ -144,6 +144,7 @@ def test_the_prefixes_are_those_of_the_injectors() -> None:
     prefixes.append((cdi.PREFIX, cdi.OLD_PREFIX))
     for pair in prefixes:
         assert all(map(keys.is_ours, filter(None, pair)))
+    prefixes.append((giving.REFUSE, ""))
     assert {new.partition(".")[0] for new, _ in prefixes} | {"exclusive-cpus"} == {*KINDS}
 
 

@@ -303,7 +303,7 @@ BROKEN: Mapping[str, tuple[Break, str, str]] = {
     "rules in the configuration broken": (
         lambda host: host.write(CONF, "policy: {rules: [{}]}\n"),
         "configuration",
-        f"/{CONF}: policy: rules: rule 1: neither allow nor deny",
+        f"/{CONF}: policy: rules: rule 1: one of allow, deny, give is required",
     ),
 }
 

@@ -11,6 +11,7 @@ from nri_inject.api import Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.injectors.device import inject
+from nri_inject.injectors.giving import read_gifts
 from nri_inject.injectors.host import Host
 from nri_inject.policy import document
 from nri_inject.policy.naming import named
@@ -37,7 +38,7 @@ class Places(dict[str, HostPath]):
 
 
 def read(name: str) -> Policy:
-    return document.read((POLICIES / name).read_bytes(), name)
+    return document.read((POLICIES / name).read_bytes(), name, read_gifts)
 
 
 def verdicts(name: str, pod: Pod, kind: str, texts: list[str]) -> list[str]:

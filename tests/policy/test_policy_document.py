@@ -8,7 +8,7 @@ from nri_inject.errors import ConfigError
 from nri_inject.policy import document
 from nri_inject.policy.device_entries import DeviceEntry
 from nri_inject.policy.kinds import READERS
-from nri_inject.policy.rules import Who
+from nri_inject.policy.who import Who
 from nri_inject.text.glob import pattern
 
 WHAT = ", ".join(READERS)
@@ -71,9 +71,12 @@ RULE = "rule 1: "
         ("mode: off", "mode: false is a boolean, not text; put the value in quotes"),
         ("on_deny: allow", "on_deny: 'allow' must be one of fail, skip"),
         ("rules: {}", "rules: a map is not a list of rules"),
-        ("rules: [a]", "rules: rule 1: 'a' is not a map with name, who, allow, deny"),
-        ("rules: [{}]", "rules: rule 1: neither allow nor deny"),
-        ("rules: [{name: x}]", "rules: rule 1: neither allow nor deny"),
+        (
+            "rules: [a]",
+            "rules: rule 1: 'a' is not a map with name, who, allow, deny, give, required",
+        ),
+        ("rules: [{}]", "rules: rule 1: one of allow, deny, give is required"),
+        ("rules: [{name: x}]", "rules: rule 1: one of allow, deny, give is required"),
         (
             "rules: [{allow: {sysctl: [a]}, deny: {sysctl: [b]}}]",
             "rules: rule 1: both allow and deny",
@@ -178,8 +181,8 @@ RULE = "rule 1: "
         (
             "mode: x\nrules: [{}, {allow: {x: [1]}}]",
             (
-                "mode: 'x' must be one of enforce, warn; rules: rule 1: neither allow nor deny;"
-                f" rules: rule 2: allow: unknown key 'x'; known: {WHAT}"
+                "mode: 'x' must be one of enforce, warn; rules: rule 1: one of allow, deny, give is"
+                f" required; rules: rule 2: allow: unknown key 'x'; known: {WHAT}"
             ),
         ),
     ],

@@ -13,7 +13,8 @@ from nri_inject.policy.device_entries import DeviceFacts
 from nri_inject.policy.kinds import Scheduling
 from nri_inject.policy.mount_entries import MountFacts
 from nri_inject.policy.naming import named
-from nri_inject.policy.rules import Decision, Item, Policy, Rule, Subject
+from nri_inject.policy.rules import Decision, Item, Policy, Rule
+from nri_inject.policy.who import Subject
 from nri_inject.text.yamltext import Value
 
 SUBJECT = Subject("ci", {"app": "web"}, "runc", "main", "10-injector")

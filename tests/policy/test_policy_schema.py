@@ -11,7 +11,9 @@ import yaml
 
 from nri_inject import api
 from nri_inject.errors import ConfigError
+from nri_inject.injectors.giving import read_gifts
 from nri_inject.policy import document
+from nri_inject.policy.gifts import KINDS
 from nri_inject.policy.kinds import READERS
 from nri_inject.text.names import LIMITS
 
@@ -45,6 +47,17 @@ SOUND = [
         "rules: [{who: {pods: {matchExpressions: [{key: a, operator: In, values: [b]},"
         " {key: c, operator: Exists}]}}, allow: {hooks: [a]}}]"
     ),
+    "rules: [{who: {images: [nginx], pod_names: ['a*'], namespaces: [b]}, give: {hooks: [a]}}]",
+    "rules: [{who: {pods: {}, any_namespace: true}, give: {hooks: [a]}}]",
+    "rules: [{allow: {hooks: [a]}, give: {devices: [/dev/fuse, 'usb:1a86:7523']}}]",
+    "rules: [{give: {devices: [{device: class:tty-usb, as: '/dev/{name}', count: all}]}}]",
+    "rules: [{give: {devices: [{path: /dev/x, type: c, major: 1, minor: 3}]}, required: true}]",
+    "rules: [{give: {cdi_devices: [v.com/d=0], hooks: [a.json]}}]",
+    "rules: [{give: {mounts: [{source: /a, destination: /b, type: bind, options: [ro]}]}}]",
+    "rules: [{give: {ulimits: [{type: memlock, hard: 1, soft: 1}], env: {A: b, C: 1}}}]",
+    "rules: [{give: {sysctl: {net.core.somaxconn: 1024}, network_devices: [{hostIf: eth1}]}}]",
+    "rules: [{give: {scheduling_policy: {policy: SCHED_IDLE}, memory_policy: {mode: MPOL_LOCAL}}}]",
+    "rules: [{give: {io_priority: {class: IOPRIO_CLASS_IDLE}}}]",
 ]
 WRONG = [
     "[]",
@@ -94,19 +107,38 @@ WRONG = [
     "rules: [{allow: {ulimits: [{type: core, hard: -1}]}}]",
     "rules: [{allow: {scheduling_policy: [BATCH]}}]",
     "rules: [{allow: {io_priority: [{class: IOPRIO_CLASS_BE, priority: 8}]}}]",
+    "rules: [{give: }]",
+    "rules: [{give: {}}]",
+    "rules: [{give: {device: [/dev/fuse]}}]",
+    "rules: [{give: {devices: /dev/fuse}}]",
+    "rules: [{give: {devices: []}}]",
+    "rules: [{give: {devices: [{major: 1}]}}]",
+    "rules: [{give: {cdi_devices: [gpu]}}]",
+    "rules: [{give: {mounts: [{source: /a}]}}]",
+    "rules: [{give: {ulimits: [{type: memlock}]}}]",
+    "rules: [{give: {hooks: [/etc/a.json]}}]",
+    "rules: [{give: {env: {A=B: c}}}]",
+    "rules: [{give: {env: {}}}]",
+    "rules: [{give: {hooks: [a]}, required: 1}]",
+    "rules: [{allow: {hooks: [a]}, required: true}]",
+    "rules: [{deny: {hooks: [a]}, give: {hooks: [a]}}]",
+    "rules: [{who: {pods: {}}, give: {hooks: [a]}}]",
+    "rules: [{who: {images: [a]}, give: {hooks: [a]}}]",
+    "rules: [{who: {containers: [a], any_namespace: false}, give: {hooks: [a]}}]",
+    "rules: [{who: {namespaces: [a], any_namespace: true}, give: {hooks: [a]}}]",
 ]
 
 
 @pytest.mark.parametrize("text", SOUND)
 def test_both_take_what_is_sound(text: str) -> None:
-    document.read(text, "policy")
+    document.read(text, "policy", read_gifts)
     jsonschema.validate(yaml.safe_load(text), SCHEMA, jsonschema.Draft7Validator)
 
 
 @pytest.mark.parametrize("text", WRONG)
 def test_both_refuse_what_is_wrong(text: str) -> None:
     with pytest.raises(ConfigError):
-        document.read(text, "policy")
+        document.read(text, "policy", read_gifts)
     assert not jsonschema.Draft7Validator(SCHEMA).is_valid(yaml.safe_load(text))
 
 
@@ -115,6 +147,7 @@ def test_the_schema_is_one_and_has_every_kind_and_name() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     what = SCHEMA["definitions"]["what"]["properties"]
     assert set(what) == set(READERS)
+    assert set(SCHEMA["definitions"]["give"]["properties"]) == set(KINDS)
 
     def names(kind: str) -> set[str]:
         return set(what[kind]["items"]["anyOf"][0]["enum"])

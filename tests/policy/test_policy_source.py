@@ -83,7 +83,7 @@ def test_a_bad_version_leaves_the_one_before_in_force_and_says_so_once(
     source.current()
     file.write_text("rules: [{}]")
     assert names(source.current()) == ["one"]
-    fault = f"{file}: rules: rule 1: neither allow nor deny"
+    fault = f"{file}: rules: rule 1: one of allow, deny, give is required"
     assert source.error == fault
     newer_fault = source.current().newer_fault
     assert newer_fault.startswith(f"{fault}; the version of 20")

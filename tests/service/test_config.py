@@ -8,7 +8,7 @@ import pytest
 
 from nri_inject.api import FailurePolicy
 from nri_inject.errors import ConfigError
-from nri_inject.policy.rules import Subject
+from nri_inject.policy.who import Subject
 from nri_inject.service import config
 from nri_inject.service.config import Config, RestartConfig
 from nri_inject.text.glob import pattern

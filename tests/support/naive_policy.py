@@ -78,6 +78,7 @@ def includes(who: Document, asker: Asker) -> bool:
         "runtime_handlers": asker.pod.runtime_handler,
         "containers": asker.container.name,
         "plugins": asker.plugin,
+        "pod_names": asker.pod.name,
     }
     if not all(some(who[key], text) for key, text in texts.items() if key in who):
         return False

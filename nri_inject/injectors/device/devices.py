@@ -243,6 +243,11 @@ def read_devices(value: Value) -> Wish | None:
     return partial(_devices, _Devices(kept, faults))
 
 
+def read_given_device(value: Value) -> Wish:
+    """Read one device that a rule gives, an item of the same form."""
+    return partial(_devices, _Devices({0: _device(value)}, {}))
+
+
 def _no_list(value: Value) -> Fault:
     """Return the fault of a value that is no list, with the list that it was meant to be."""
     if isinstance(value, str) and (problem := habits.problem_of_text(value)):
