@@ -18,7 +18,7 @@ from nri_inject.service import config
 from nri_inject.service.base import Options
 from nri_inject.service.command import parser
 
-DEPLOY = Path(__file__).parents[1] / "deploy"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 BASE = DEPLOY / "kubernetes" / "base"
 MANIFESTS = [
     *sorted(path for path in BASE.glob("*.yaml") if path.name != "kustomization.yaml"),
@@ -85,7 +85,8 @@ def test_the_pod_mounts_the_sockets_directory_and_has_no_powers() -> None:
     assert paths["usr"] == {"path": "/usr", "type": "Directory"}
     assert paths["udev"] == {"path": "/run/udev", "type": "DirectoryOrCreate"}
     writable = {one["name"] for one in container["volumeMounts"] if not one.get("readOnly")}
-    assert writable == {"nri", "status"}
+    assert writable == {"status"}
+    assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & {*pod}
     security = container["securityContext"]
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert security["readOnlyRootFilesystem"]
@@ -143,7 +144,8 @@ def test_an_upgrade_leaves_the_policy_as_it_is() -> None:
 
 @pytest.mark.parametrize("commented", [False, True])
 def test_the_policy_to_begin_with_is_one_and_so_are_its_examples(commented: bool) -> None:
-    text = yaml.safe_load(POLICY.read_text())["data"]["policy.yaml"]
+    text = (DEPLOY / "chart" / "files" / "first-policy.yaml").read_text()
+    assert text == yaml.safe_load(POLICY.read_text())["data"]["policy.yaml"]
     if commented:
         text = "\n".join(line.removeprefix("# ") for line in text.splitlines()[1:])
     policy = read_policy(text, "policy.yaml")
