@@ -129,7 +129,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
 @titled("yaml")
 def test_yaml_is_read_by_the_reader_of_its_kind(block: Block, host: Host) -> None:
     value = yaml.safe_load(block.text)
-    if "rules" in value:
+    if "rules" in value or "profiles" in value:
         assert document.read(block.text.encode(), block.title, read_gifts).rules
     elif "cdiVersion" in value:
         spec = registry.read("page.yaml", "/etc/cdi", block.text.encode())
