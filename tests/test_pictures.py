@@ -14,7 +14,7 @@ PICTURES = Path(__file__).parents[1] / "docs/pictures"
 @pytest.mark.parametrize(
     "name",
     [
-        *("away", "connection", "policy", "request", "rooms", "trust"),
+        *("away", "connection", "policy", "request", "rooms", "stale", "trust"),
         pytest.param("recording", marks=pytest.mark.slow),
     ],
 )

@@ -1,4 +1,4 @@
-"""The names of CDI: kinds, devices, the annotations that request them, and names of spec files.
+"""The names of CDI: kinds, devices, and the annotations that request them.
 
 The rules are those of the Go library (tags.cncf.io/container-device-interface 1.1.0), which are
 looser than the text of the CDI specification; `unusual` says where a name is beyond that text.
@@ -7,7 +7,7 @@ looser than the text of the CDI specification; `unusual` says where a name is be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from nri_inject.text.fields import MAX_FAULTS, Fault
@@ -88,26 +88,11 @@ def unusual(vendor: str, class_: str) -> Iterator[str]:
 
 # --- annotations --------------------------------------------------------------------------------
 
-# What Kubernetes allows after the slash of an annotation's key.
-_MAX_KEY: Final = 63
-_KEY: Final = re.compile("[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
-
-
 MAX_NAMES: Final = 1000
 """How many devices one container may request; no container has so many."""
 
 MAX_LENGTH: Final = 1024
 """How many characters the name of a device may have that a container requests."""
-
-
-def requested(annotations: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Return the keys of the form `cdi.k8s.io/...`, sorted, and all names in their values.
-
-    Fault has what is wrong in them. Sorting the keys makes the order of devices the same each time;
-    in Go it changes from run to run.
-    """
-    keys = sorted(key for key in annotations if key.startswith(ANNOTATION_PREFIX))
-    return keys, [name for name, _ in listed((key, annotations[key]) for key in keys)]
 
 
 def listed(annotations: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -140,46 +125,3 @@ def check_length(name: str) -> None:
     """Raise Fault for a name that is longer than any that is used in practice."""
     if len(name) > MAX_LENGTH:
         raise Fault(f"{quoted(name)} is longer than {MAX_LENGTH} characters")
-
-
-def annotation_key(plugin: str, device_id: str) -> str:
-    """Return the key under which a device plugin requests a device; Fault if it has none."""
-    if not plugin or not device_id:
-        raise Fault("plugin and device ID must not be empty")
-    name = f"{plugin}_{device_id.replace('/', '_')}"
-    if len(name.encode()) > _MAX_KEY or not _KEY.fullmatch(name):
-        raise Fault(f"{quoted(name)} cannot be the name of an annotation")
-    return ANNOTATION_PREFIX + name
-
-
-def annotation_value(devices: Iterable[str]) -> str:
-    """Return the value that requests these devices; Fault if one is no qualified name."""
-    devices = list(devices)
-    for name in devices:
-        parse(name)
-    return ",".join(devices)
-
-
-def annotated(
-    annotations: Mapping[str, str], plugin: str, device_id: str, devices: Iterable[str]
-) -> dict[str, str]:
-    """Return the annotations with one more that requests devices; Fault if its key is taken."""
-    key = annotation_key(plugin, device_id)
-    if key in annotations:
-        raise Fault(f"annotation {plain(key)} already exists")
-    return {**annotations, key: annotation_value(devices)}
-
-
-# --- files --------------------------------------------------------------------------------------
-
-
-def file_stem(kind: str, transient_id: str = "") -> str:
-    """Return the name, without extension, of the file for a kind's spec; Fault for no kind.
-
-    `transient_id` tells the specs of one kind apart that live as long as a container.
-    """
-    vendor, class_ = split_kind(kind)
-    if not vendor or "/" in class_:
-        raise Fault(f"{quoted(kind)} is not a kind such as vendor.com/class")
-    suffix = f"_{transient_id.replace('/', '_')}" if transient_id else ""
-    return f"{vendor}-{class_}{suffix}"

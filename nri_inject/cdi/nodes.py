@@ -36,16 +36,14 @@ class Completed(NamedTuple):
 class NodeFault:
     """Why a device node cannot be made.
 
-    `code` is host-device-missing, not-a-device or type-mismatch, `path` the one in the
-    container, `host_path` the one that was looked at; the types are set for a mismatch.
+    `code` is host-device-missing, not-a-device or type-mismatch, `path` the one in the container,
+    and `host_path` the one that was looked at.
     """
 
     code: str
     path: str
     host_path: str
     sentence: str
-    spec_type: str = ""
-    host_type: str = ""
 
 
 def complete(node: specs.SpecNode, devices: Mapping[str, DeviceNode]) -> Completed | NodeFault:
@@ -74,7 +72,7 @@ def complete(node: specs.SpecNode, devices: Mapping[str, DeviceNode]) -> Complet
     if not is_whole and node.type and host.type != node.type.replace("u", "c"):
         there = f"{quoted(source)} on the host has {host.type}"
         why = f"{front}the spec has type {node.type}, but {there}"
-        return NodeFault("type-mismatch", node.path, source, why, node.type, host.type)
+        return NodeFault("type-mismatch", node.path, source, why)
     return _made(node, source, host)
 
 

@@ -14,14 +14,12 @@ import click
 
 from nri_inject import api
 from nri_inject.cli.group import Group
-from nri_inject.hooks import (
-    Definition,
+from nri_inject.hooks.definition import Definition, When
+from nri_inject.hooks.match import (
     HookDecision,
     HookSubject,
     Injection,
     NoCommand,
-    Regex,
-    When,
     decide,
     injection,
 )
@@ -32,6 +30,7 @@ from nri_inject.node.files import resolve
 from nri_inject.service import logs, terminal
 from nri_inject.service.command import FAILED
 from nri_inject.service.options import DIR, FILE, directories_option, format_option
+from nri_inject.text.regex import Regex
 from nri_inject.text.words import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -116,7 +115,7 @@ def list_(*, directories: tuple[str, ...], unsafe: bool, host_root: str, output:
 def _as_json(definition: Definition) -> dict[str, Any]:
     return {
         "file": definition.file,
-        "stages": [*definition.stages, *definition.extension_stages],
+        "stages": [*definition.stages],
         "path": definition.path,
         "when": _when(definition.when),
     }

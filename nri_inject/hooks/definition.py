@@ -78,10 +78,10 @@ class When:
 class Definition:
     """A hook: its program, its conditions and its stages, in the words of the file.
 
-    `timeout` is in seconds. `stages` are keys of STAGES, repeated if the file repeats them; stages
-    that only the reader's caller knows are in `extension_stages`. `warnings` are sentences about
-    valid values that are probably mistakes. `file` is the file's path, and `unusable` the reason
-    why its program cannot be run although the file is good; the reader of the host sets both.
+    `timeout` is in seconds. `stages` are keys of STAGES, repeated if the file repeats them.
+    `warnings` are sentences about valid values that are probably mistakes. `file` is the file's
+    path, and `unusable` the reason why its program cannot be run although the file is good; the
+    reader of the host sets both.
     """
 
     path: str
@@ -90,7 +90,6 @@ class Definition:
     timeout: int | None = None
     when: When = When()
     stages: tuple[str, ...] = ()
-    extension_stages: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     file: str = ""
     unusable: str = ""

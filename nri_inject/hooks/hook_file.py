@@ -7,7 +7,7 @@ here it is the first of the faults.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -40,12 +40,8 @@ from nri_inject.text.yamltext import Path
 T = TypeVar("T")
 
 
-def read(data: bytes, extension_stages: Collection[str] = ()) -> HookReading:
-    """Read the content of a hook file.
-
-    `extension_stages` are stages beyond OCI's that the caller has a use for; one of OCI's own
-    among them is diverted to it. Whether there is a program is not looked at.
-    """
+def read(data: bytes) -> HookReading:
+    """Read the content of a hook file; whether there is a program is not looked at."""
     try:
         document = jsontext.load_members(data)
     except jsontext.Malformed as error:
@@ -61,10 +57,10 @@ def read(data: bytes, extension_stages: Collection[str] = ()) -> HookReading:
         return HookReading(None, (HookFault(FaultKind.VERSION, "version", sentence),))
     draft = schema(reader, root)
     when = reader.when(draft)
-    reader.check_stages(draft, extension_stages)
+    reader.check_stages(draft)
     if reader.faults:
         return HookReading(None, tuple(reader.faults), draft.path)
-    return HookReading(_finished(draft, when, reader.warnings, extension_stages), (), draft.path)
+    return HookReading(_finished(draft, when, reader.warnings), (), draft.path)
 
 
 @dataclass(slots=True)
@@ -197,13 +193,13 @@ class _HookFileReader:
             self.fault(FaultKind.PATTERN, path, f"{name or quoted(text)} is not a pattern: {error}")
             return None
 
-    def check_stages(self, draft: _Draft, extension_stages: Collection[str]) -> None:
+    def check_stages(self, draft: _Draft) -> None:
         """Check that there is a list of stages, and that each is known."""
         if self._has_fault_at(draft.stages_key):
             return
         if draft.stages is None:
             self.faults.append(HookFault(FaultKind.MISSING, "", f"{draft.stages_key} is missing"))
-        known = sorted({*STAGES, *extension_stages})
+        known = sorted(STAGES)
         for number, stage in enumerate(draft.stages or ()):
             if stage not in known:
                 self.fault(FaultKind.STAGE, (draft.stages_key, number), not_one_of(stage, known))
@@ -332,18 +328,14 @@ _SCHEMAS: Final[Mapping[str, Callable[[_HookFileReader, _Members], _Draft]]] = {
 }
 
 
-def _finished(
-    draft: _Draft, when: When, warnings: Sequence[str], extension_stages: Collection[str]
-) -> Definition:
-    stages = draft.stages or ()
+def _finished(draft: _Draft, when: When, warnings: Sequence[str]) -> Definition:
     return Definition(
         path=draft.path,
         args=tuple(draft.args),
         env=tuple(draft.env),
         timeout=draft.timeout,
         when=when,
-        stages=tuple(stage for stage in stages if stage not in extension_stages),
-        extension_stages=tuple(stage for stage in stages if stage in extension_stages),
+        stages=tuple(draft.stages or ()),
         warnings=(*warnings, *_oddities(draft)),
     )
 

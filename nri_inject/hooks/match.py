@@ -245,12 +245,10 @@ class Match(NamedTuple):
 class Injection(NamedTuple):
     """The hooks for a container, and the definitions that they are from.
 
-    `extension` has the hooks of extension stages, by stage. `skipped` are matches whose program
-    cannot be run; they are not among the `matched`.
+    `skipped` are matches whose program cannot be run; they are not among the `matched`.
     """
 
     hooks: api.Hooks
-    extension: dict[str, list[api.Hook]]
     matched: tuple[Match, ...]
     skipped: tuple[Match, ...]
 
@@ -279,18 +277,15 @@ def injection_of(
 ) -> Injection:
     """Return the hooks of definitions that have matched; `present` is as for `injection`."""
     hooks = api.Hooks()
-    extension: dict[str, list[api.Hook]] = {}
     matched = [match for match in found if not match.definition.unusable]
     for definition, _ in matched:
         hook = message(definition)
         for stage in definition.stages:
             getattr(hooks, STAGES[stage]).append(hook)
-        for stage in definition.extension_stages:
-            extension.setdefault(stage, []).append(hook)
     skipped = [match for match in found if match.definition.unusable]
     if present is not None and present.ListFields() and subject.choices.present == "drop":
         _drop(hooks, present)
-    return Injection(hooks, extension, tuple(matched), tuple(skipped))
+    return Injection(hooks, tuple(matched), tuple(skipped))
 
 
 def _in_question(definitions: Iterable[Definition], subject: HookSubject) -> Iterable[Definition]:

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from nri_inject.hooks import (
-    Definition,
-    FaultKind,
-    HookFault,
-    HookIndex,
-    HookReading,
-    in_order,
-    order,
-    read,
-)
+from nri_inject.hooks.definition import Definition, FaultKind, HookFault, HookReading, in_order
+from nri_inject.hooks.hook_file import read
+from nri_inject.hooks.index import HookIndex
+from nri_inject.hooks.match import order
 from nri_inject.host import follow, trust, walk
 from nri_inject.host.follow import Follower, FollowRule, ParsedFile, Trouble
 from nri_inject.text.words import plain
@@ -49,7 +42,7 @@ class HookRegistry:
     A file that cannot be parsed keeps its previous meaning, since it may be half written; any other
     fault drops it. Neither replaces the file of the same name in an earlier directory. `unsafe`
     skips the check of owners and modes of files and programs. Directories, files and programs are
-    paths below `host_root`. `extension_stages` are stages of other tools that files may name.
+    paths below `host_root`.
     """
 
     def __init__(
@@ -58,14 +51,13 @@ class HookRegistry:
         *,
         unsafe: bool = False,
         host_root: str = "/",
-        extension_stages: Collection[str] = (),
         budget: float = BUDGET,
     ) -> None:
         self._root = host_root.rstrip("/") or "/"
         self._unsafe = unsafe
         self._budget = budget
         self._follower = Follower(
-            partial(_parse, extension_stages=frozenset(extension_stages)),
+            _parse,
             RULE,
             max_size=MAX_FILE,
             directories=tuple(dict.fromkeys(directories)),
@@ -132,8 +124,8 @@ class HookRegistry:
         self._errors = MappingProxyType(errors)
 
 
-def _parse(path: str, data: bytes, extension_stages: Collection[str]) -> ParsedFile[HookReading]:
-    reading = read(data, extension_stages)
+def _parse(path: str, data: bytes) -> ParsedFile[HookReading]:
+    reading = read(data)
     if any(fault.kind is FaultKind.JSON_SYNTAX for fault in reading.faults):
         return ParsedFile(reading, "half written")
     if reading.definition is None:
@@ -246,11 +238,11 @@ def program_fault(path: str, *, root: str = "/", unsafe: bool = False) -> HookFa
 
 
 def file_reading(
-    file: str, *, root: str = "/", unsafe: bool = False, extension_stages: Collection[str] = ()
+    file: str, *, root: str = "/", unsafe: bool = False
 ) -> tuple[HookReading, tuple[HookFault, ...]]:
     """Read one file by itself: what it says, and every fault, those of its program included."""
     follower = Follower(
-        partial(_parse, extension_stages=extension_stages),
+        _parse,
         RULE,
         max_size=MAX_FILE,
         files=[file],

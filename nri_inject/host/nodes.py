@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
 from nri_inject.host import sight, trust, walk
@@ -18,6 +18,7 @@ from nri_inject.host.model import (
     ProcLinkError,
 )
 from nri_inject.host.walk import PathStep
+from nri_inject.text.budget import Lookup
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -39,7 +40,7 @@ _REFUSALS: Final = {
 }
 
 
-class HostDevices(Mapping[str, DeviceNode]):
+class HostDevices(Lookup[str, DeviceNode]):
     """Map absolute paths to the nodes of a host whose file tree is below `root`.
 
     Each lookup walks the path again. No device is opened: opening one can block, rewind a tape or
@@ -68,18 +69,6 @@ class HostDevices(Mapping[str, DeviceNode]):
             why = _REFUSALS.get(error.errno or 0, f"cannot be inspected: {error.strerror}")
             raise NotADevice(path, unseen or why) from None
         return _node(path, walked)
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield the paths below /dev, links to directories not entered."""
-        root = self._root.rstrip("/")
-        for directory, _, names in os.walk(f"{root}/dev"):
-            for name in names:
-                path = f"{directory}/{name}"[len(root) :]
-                if path in self:
-                    yield path
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
 
 def _node(path: str, walked: Sequence[PathStep]) -> DeviceNode:
@@ -118,7 +107,7 @@ def _why_missing(walked: Sequence[PathStep]) -> str:
     return f"does not exist, and {doubt}" if doubt else ""
 
 
-class HostFiles(Mapping[str, HostPath]):
+class HostFiles(Lookup[str, HostPath]):
     """Map absolute paths to the files and directories below `root`, links followed.
 
     No file is opened for reading. A path that cannot be reached is a KeyError with the reason for
@@ -146,15 +135,8 @@ class HostFiles(Mapping[str, HostPath]):
             _links(walked),
         )
 
-    def __iter__(self) -> Iterator[str]:
-        """Yield nothing: no caller lists all files of a host."""
-        return iter(())
 
-    def __len__(self) -> int:
-        return 0
-
-
-class HostNumbers(Mapping[Number, tuple[str, ...]]):
+class HostNumbers(Lookup[Number, tuple[str, ...]]):
     """Map a device's number to the host's own names of it, whatever nodes there may be.
 
     First the kernel's name for it (DEVNAME in sysfs), then the links that udev made to it (lines
@@ -175,13 +157,6 @@ class HostNumbers(Mapping[Number, tuple[str, ...]]):
         if not names:
             raise KeyError(number)
         return names
-
-    def __iter__(self) -> Iterator[Number]:
-        """Yield nothing: only known numbers are looked up."""
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
 
 
 def _names(device: str, record: str) -> tuple[str, ...]:
@@ -204,7 +179,7 @@ def _lines(path: str) -> list[str]:
         os.close(descriptor)
 
 
-class Remembered(Mapping[K, V]):
+class Remembered(Lookup[K, V]):
     """A mapping that looks up each key once.
 
     So a decision and the injected device in one request rest on the same lookup.
@@ -228,13 +203,6 @@ class Remembered(Mapping[K, V]):
             self._absent[key] = type(error)(*error.args)
             raise
         return value
-
-    def __iter__(self) -> Iterator[K]:
-        """Yield what the source does."""
-        return iter(self._source)
-
-    def __len__(self) -> int:
-        return len(self._source)
 
 
 _MAX_TOLD: Final = 65536  # bytes; udev's longest records have a few thousand

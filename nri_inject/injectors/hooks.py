@@ -13,9 +13,9 @@ from typing import Final
 
 from nri_inject.api import Adjustment, Container, Mount, Pod
 from nri_inject.errors import RequestError
-from nri_inject.hooks import (
+from nri_inject.hooks.definition import Definition
+from nri_inject.hooks.match import (
     Choices,
-    Definition,
     HookDecision,
     HookSubject,
     Match,

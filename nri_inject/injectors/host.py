@@ -8,7 +8,7 @@ from functools import partial
 
 from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.cdi.registry import Snapshot
-from nri_inject.hooks import Definition
+from nri_inject.hooks.definition import Definition
 from nri_inject.host.nodes import HostDevices, HostFiles, HostNumbers
 from nri_inject.host.views import look
 from nri_inject.policy.evaluation import HostView

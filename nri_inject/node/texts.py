@@ -109,8 +109,9 @@ RuntimeDirectoryPreserve=restart
 StateDirectory=nri-inject
 StateDirectoryMode=0700
 
-# The plugin reads the nodes in /dev, which PrivateDevices= would hide, and opens no device. Metrics
-# need PrivateNetwork=no, IPAddressAllow= and RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6.
+# The plugin reads the nodes in /dev, which PrivateDevices= would hide, and opens no device. The
+# kernel tells it of devices by netlink. http_address needs PrivateNetwork=no, IPAddressAllow= and
+# RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6.
 CapabilityBoundingSet=
 AmbientCapabilities=
 DevicePolicy=closed
@@ -131,7 +132,7 @@ ProtectKernelTunables=yes
 ProtectProc=invisible
 ProtectSystem=strict
 RemoveIPC=yes
-RestrictAddressFamilies=AF_UNIX
+RestrictAddressFamilies=AF_UNIX AF_NETLINK
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes

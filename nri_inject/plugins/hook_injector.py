@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from nri_inject.capabilities import Runtime
-from nri_inject.hooks import Choices
+from nri_inject.hooks.match import Choices
 from nri_inject.hooks.registry import DIRECTORIES, HookRegistry
 from nri_inject.injectors.compose import Injector
 from nri_inject.injectors.giving import Give

@@ -114,19 +114,19 @@ def _unknown(word: str) -> str:
 
 
 def document(
-    seconds: float, event: str, told: Mapping[str, Message] | Message, left_out: int = 0
+    seconds: float, event: str, told: Mapping[str, Message], left_out: int = 0
 ) -> Document:
     """Return an event's document: its name, pod and message, in protobuf's own JSON.
 
-    `left_out` is how many bytes it had where only names are written of it, 0 otherwise. Else what
-    is too large is left out field by field, and `left_out_fields` names them.
+    The fields of a message under the name "" are the document's own. `left_out` is how many bytes
+    it had where only names are written of it, 0 otherwise. Else what is too large is left out field
+    by field, and `left_out_fields` names them.
     """
     document: Document = {"time": timestamp(seconds), "event": _NAMES[event]}
-    messages = {"": told} if isinstance(told, Message) else told
-    large = {name: large_fields(message) for name, message in messages.items()}
+    large = {name: large_fields(message) for name, message in told.items()}
     parts = {
         name: _in_order(MessageToDict(without(message, large[name])))
-        for name, message in messages.items()
+        for name, message in told.items()
     }
     document |= parts.get("", parts)
     if left_out:
@@ -136,20 +136,15 @@ def document(
     return document
 
 
-def names_of(told: Mapping[str, Message] | Message) -> dict[str, Message]:
+def names_of(told: Mapping[str, Message]) -> dict[str, Message]:
     """Return the pod and the container of an event with nothing but their names, cut if long."""
-    if isinstance(told, Message):
-        told = {name: getattr(told, name) for name in ("pod", "container")}
+    if "" in told:
+        told = {name: getattr(told[""], name) for name in ("pod", "container")}
     return {
         name: type(message)(**{field: getattr(message, field)[:MAX_NAME] for field in _NAMED[name]})
         for name, message in told.items()
         if name in _NAMED
     }
-
-
-def _size(told: Mapping[str, Message] | Message) -> int:
-    messages = [told] if isinstance(told, Message) else told.values()
-    return sum(message.ByteSize() for message in messages)
 
 
 def _in_order(value: Any) -> Any:
@@ -301,7 +296,7 @@ class Logger:
         self._put(field, pod, dict(zip(ARGUMENTS[field], (pod, *others), strict=True)))
 
     def _validate(self, request: ValidateContainerAdjustmentRequest) -> None:
-        self._put("validate_container_adjustment", request.pod, request)
+        self._put("validate_container_adjustment", request.pod, {"": request})
 
     def _synchronize_part(self, pods: Sequence[Pod], containers: Sequence[Container]) -> None:
         """Put down each pod and each container by itself: all together may be very many."""
@@ -327,10 +322,10 @@ class Logger:
     def _put_container(self, container: Container) -> None:
         self._put("synchronize", Pod(id=container.pod_sandbox_id), {"container": container})
 
-    def _put(self, field: str, pod: Pod, told: Mapping[str, Message] | Message) -> None:
+    def _put(self, field: str, pod: Pod, told: Mapping[str, Message]) -> None:
         if pod in self._chosen:
             now, written = time.time(), self._written
-            size = _size(told)
+            size = sum(message.ByteSize() for message in told.values())
             left_out = size if size > MAX_EVENT else 0
             kept = _Kept(names_of(told) if left_out else told)
             self._output.enqueue(
@@ -341,18 +336,15 @@ class Logger:
 class _Kept:
     """Messages that wait to be written, as bytes: one message keeps all of its request alive."""
 
-    def __init__(self, told: Mapping[str, Message] | Message) -> None:
-        self._whole = isinstance(told, Message)
-        messages = {"": told} if isinstance(told, Message) else told
+    def __init__(self, told: Mapping[str, Message]) -> None:
         self._messages = [
-            (name, type(message), message.SerializeToString()) for name, message in messages.items()
+            (name, type(message), message.SerializeToString()) for name, message in told.items()
         ]
         self.size = sum(len(data) for _, _, data in self._messages)
 
-    def messages(self) -> Mapping[str, Message] | Message:
+    def messages(self) -> Mapping[str, Message]:
         """Return what `document` takes."""
-        messages = {name: kind.FromString(data) for name, kind, data in self._messages}
-        return messages[""] if self._whole else messages
+        return {name: kind.FromString(data) for name, kind, data in self._messages}
 
 
 def _adjusting(

@@ -6,13 +6,14 @@ another one or by a link, and make device nodes. So the owner of a file does not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from types import MappingProxyType
 from typing import Final
 
 from nri_inject.host.model import DeviceNode, HostPath, NotADevice, Number
 from nri_inject.host.views import Look, nothing_elsewhere
+from nri_inject.text.budget import Lookup
 from nri_inject.text.glob import Pattern, Stems
 from nri_inject.text.paths import above, clean
 
@@ -78,7 +79,7 @@ class Lent:
         return None if where is None else f"{what} lies in {where!r}, {MAY}"
 
 
-class GuardedFiles(Mapping[str, HostPath]):
+class GuardedFiles(Lookup[str, HostPath]):
     """The host's files, with a doubt about each that a container could replace or rewrite.
 
     There is none about `devices` that have none.
@@ -104,15 +105,8 @@ class GuardedFiles(Mapping[str, HostPath]):
             doubt=replaceable or place.doubt, writable_by=rewritable or place.writable_by
         )
 
-    def __iter__(self) -> Iterator[str]:
-        """Yield what the files do."""
-        return iter(self._files)
 
-    def __len__(self) -> int:
-        return len(self._files)
-
-
-class GuardedDevices(Mapping[str, DeviceNode]):
+class GuardedDevices(Lookup[str, DeviceNode]):
     """The host's nodes, with a doubt about each that a container could have made.
 
     Where containers may write, a path is a device's only if kernel or udev say so (`numbers`).
@@ -149,10 +143,3 @@ class GuardedDevices(Mapping[str, DeviceNode]):
             if where is not None and one not in known:
                 return node._replace(doubt=f"{one!r} lies in {where!r}, {MAY}")
         return node
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield what the devices do."""
-        return iter(self._devices)
-
-    def __len__(self) -> int:
-        return len(self._devices)

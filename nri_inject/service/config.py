@@ -25,7 +25,8 @@ from typing import (
 from nri_inject.api import FailurePolicy
 from nri_inject.errors import Faulty
 from nri_inject.host import follow
-from nri_inject.text import yamltext
+from nri_inject.text import cpulist, yamltext
+from nri_inject.text.cpulist import Cpus
 from nri_inject.text.fields import (
     Fault,
     Field,
@@ -76,12 +77,13 @@ def _read_address(value: Value) -> str:
     return text
 
 
-def _read_cpus(value: Value) -> str | int:
-    if isinstance(value, str) and value.isprintable():
-        return value
-    if isinstance(value, bool) or not isinstance(value, int):
+def _read_cpus(value: Value) -> Cpus:
+    if isinstance(value, bool) or not isinstance(value, str | int):
         raise wrong_type(value, "a list of CPUs, as in 0-1,8")
-    return value
+    try:
+        return cpulist.read(str(value))
+    except ValueError as error:
+        raise Fault(str(error)) from error
 
 
 def _read_grace(value: Value) -> int:
@@ -253,13 +255,16 @@ class DifferConfig:
 
 @dataclass(frozen=True, slots=True)
 class AssignerConfig:
-    """The settings of the resource assigner; plugins.resource_assigner.pools explains the words.
+    """The settings of the resource assigner.
 
-    `reserved` is a list of CPUs as the kernel writes it, or one CPU; `reserved_namespaces` and
-    `beyond_requests` are patterns of namespaces' names.
+    `reserved` are the CPUs of the pool for containers in `reserved_namespaces`; without any, those
+    containers share with all others. With `whole_cpus`, containers of Guaranteed pods that
+    request whole CPUs get them for themselves. An annotation may request no more CPUs than the
+    container requests, unless its namespace is in `beyond_requests`. `memory_nodes` is whether
+    memory is to come from near the CPUs. Namespaces are patterns, * and ? understood.
     """
 
-    reserved: Annotated[str | int, _read_cpus] = ""
+    reserved: Annotated[Cpus, _read_cpus] = frozenset()
     reserved_namespaces: tuple[str, ...] = ("kube-system",)
     whole_cpus: bool = True
     beyond_requests: tuple[str, ...] = ()

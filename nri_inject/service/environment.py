@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from nri_inject import capabilities
 from nri_inject.api import ConfigureRequest, Container, Pod
 from nri_inject.capabilities import NEWEST, Runtime
-from nri_inject.hooks import Definition
+from nri_inject.hooks.definition import Definition
 from nri_inject.host import sight
 from nri_inject.host.devices.links import DATABASE, LinkedNumbers, first_link, has_database
 from nri_inject.host.model import DeviceNode, HostPath, Number
@@ -35,6 +35,7 @@ from nri_inject.service.base import Options, with_options
 from nri_inject.service.config import Config
 from nri_inject.service.health.notes import Notes
 from nri_inject.stub import Stub
+from nri_inject.stub.loop import ClosableWatch
 from nri_inject.text.annotations import where
 from nri_inject.text.budget import Budget, Counted
 from nri_inject.text.words import plain
@@ -48,20 +49,11 @@ _GENERATION: Final = "policy generation"
 _POLICY: Final = "policy"  # the note of the text that is in force, after the path of its file
 
 
-class Source(Protocol):
+class Source(ClosableWatch, Protocol):
     """Something of the host that is read from files and kept current."""
 
     def current(self) -> Any:
         """Return the current content of the files; cheap if nothing changed, and never raises."""
-
-    def fileno(self) -> int:
-        """Return a descriptor that can be read when the files may have changed."""
-
-    def ready(self) -> None:
-        """Read changed files now, so that no container has to wait for it."""
-
-    def close(self) -> None:
-        """Give the descriptor back."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +86,7 @@ class Environment:
         self._stub: Stub | None = None
         self._host = real_host()
         self._sources: dict[str, Source] = {}
-        self._policy: PolicyFile | Fixed | None = None
+        self._policy: PolicyFile | Policy | None = None
         self._policy_made_of: tuple[object, ...] = ()
         self._memory: Notes | None = None
         self.policy_generation = 0
@@ -197,7 +189,8 @@ class Environment:
 
     def policy(self) -> Policy | None:
         """Return the policy of this moment, None for the unrestricted one."""
-        return None if self._policy is None else self._policy.current()
+        policy = self._policy
+        return policy.current() if isinstance(policy, PolicyFile) else policy
 
     def hooks(self) -> Sequence[Definition]:
         """Return the definitions of hooks that are in force, none for a plugin without hooks."""
@@ -259,7 +252,7 @@ class Environment:
         """Stop watching, and close the audit; the stub has ended."""
         self._stub = None
         self._close_sources()
-        if self._policy is not None:
+        if isinstance(self._policy, PolicyFile):
             self._close(self._policy)
         if self._audit is not None:
             self._audit.close()
@@ -303,18 +296,19 @@ class Environment:
             return
         before = self._policy
         self._policy, self._policy_made_of = self._policy_source(before), made_of
-        if before is not None:
+        if isinstance(before, PolicyFile):
             self._close(before)
-        if self._policy is not None:
+        if isinstance(self._policy, PolicyFile):
             self._open(self._policy)
 
-    def _policy_source(self, before: PolicyFile | Fixed | None) -> PolicyFile | Fixed | None:
+    def _policy_source(self, before: PolicyFile | Policy | None) -> PolicyFile | Policy | None:
         """Return where the policy comes from, None for the unrestricted one; log what is unusual.
 
         The policy of the source `before` stays in force until a file is good.
         """
         policy = self.config.policy
-        good = None if before is None or before.good is DENY_ALL else before.good
+        good = before.good if isinstance(before, PolicyFile) else before
+        good = None if good is DENY_ALL else good
         if policy == config.UNRESTRICTED:
             log.warning("policy: unrestricted: every pod gets what its annotations request")
             return None
@@ -332,7 +326,7 @@ class Environment:
                 before=good,
                 inherited=self._inherited(source),
                 note=partial(self._keep_policy, source),
-                on_change=self._policy_changed,
+                on_change=lambda: self.on_policy(),
                 later=self.after,
             )
         if policy is None:
@@ -341,7 +335,7 @@ class Environment:
                 " denied; set one (policy: {file: PATH}), or policy: %s to allow everything",
                 config.UNRESTRICTED,
             )
-        return Fixed(policy or DENY_ALL)
+        return policy or DENY_ALL
 
     def _inherited(self, source: bytes) -> bytes:
         """Return the text of this file that was in force in the worker before, if any."""
@@ -357,9 +351,6 @@ class Environment:
         if memory is not None:
             memory.put(_POLICY, version)
             memory.put(_GENERATION, b"%d" % self.policy_generation)
-
-    def _policy_changed(self) -> None:
-        self.on_policy()
 
     def _open(self, source: Source) -> None:
         if source.fileno() >= 0:
@@ -477,24 +468,3 @@ class ConfiguredService:
     def on_decisions(self, made: Callable[[Sequence[Decision]], None]) -> None:
         """Call with the decisions about each container."""
         self._environment.on_decisions = made
-
-
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """A policy that no file holds, so that it cannot change."""
-
-    good: Policy
-
-    def current(self) -> Policy:
-        """Return it."""
-        return self.good
-
-    def fileno(self) -> int:
-        """Return that there is no descriptor to wait for."""
-        return -1
-
-    def ready(self) -> None:
-        """Need nothing."""
-
-    def close(self) -> None:
-        """Need nothing."""

@@ -80,6 +80,10 @@ class InjectorService(ConfiguredService):
         """Return the numbers that the host has no device for."""
         return presence.gone(numbers, self._environment.config.host_root)
 
+    def registration(self, number: Number) -> int:
+        """Return what the kernel's entry of a number is known by, 0 if there is none."""
+        return presence.registration(number, self._environment.config.host_root)
+
     def hook_changed(self, program: str) -> float:
         """Return when the files of the hooks with this program changed last, 0.0 if never."""
         files = {hook.file for hook in self._environment.hooks() if hook.path == program}
@@ -147,7 +151,7 @@ class InjectorService(ConfiguredService):
         capabilities.drop_what_crashes(adjustment, environment.runtime)
         environment.delivered(partial(record, summary(adjustment)))
         if adjustment.ByteSize() or warnings or (host.permit and host.permit.decisions):
-            mark.put(adjustment, container, environment.options.name)
+            mark.put(adjustment, container, environment.options.name, self.registration)
         return adjustment if adjustment.ByteSize() else None
 
     def _only_reports(self, pod: Pod, container: Container) -> bool:

@@ -61,7 +61,17 @@ def _nothing(_: object, __: object) -> int:
     return 0
 
 
-class Counted(Mapping[K, V]):
+class Lookup(Mapping[K, V]):
+    """A mapping that is asked for single keys: it lists none, since a list would have no bound."""
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Counted(Lookup[K, V]):
     """A mapping of the host's things whose lookups cost steps.
 
     `price` is the minimum cost of a lookup, `surcharge` the further cost that depends on its
@@ -89,10 +99,3 @@ class Counted(Mapping[K, V]):
             raise
         self._spend(self._surcharge(key, found))
         return found
-
-    def __iter__(self) -> Iterator[K]:
-        """Yield what the source does."""
-        return iter(self._source)
-
-    def __len__(self) -> int:
-        return len(self._source)

@@ -11,8 +11,9 @@ from support.saying import CASES
 
 from nri_inject import api
 from nri_inject.errors import RequestError
-from nri_inject.hooks import Definition, HookIndex
+from nri_inject.hooks.definition import Definition
 from nri_inject.hooks.hook_file import read
+from nri_inject.hooks.index import HookIndex
 from nri_inject.host.hook_environment import PATH
 from nri_inject.injectors.hooks import inject
 from nri_inject.injectors.host import Host

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from nri_inject.api import Container, Pod
+from nri_inject.host.devices.presence import registration
 from nri_inject.plugin import Plugin
 from nri_inject.service.health import mark
 from nri_inject.stub import Stub
@@ -34,7 +35,9 @@ def test_a_container_that_was_served_has_the_mark_and_is_not_missed(suite: Suite
     cri = suite.runtime.cri
     served = cri.run(cri.run_pod("served", annotations=FUSE), "main")
     other = cri.run(cri.run_pod("other"), "main")
-    assert annotations_of(suite, served)[KEY] == f'{served} {{"/dev/fuse":["c",10,229]}}'
+    numbers = ["c", 10, 229, registration(("c", 10, 229))]
+    devices = json.dumps({"/dev/fuse": numbers}, separators=(",", ":"))
+    assert annotations_of(suite, served)[KEY] == f"{served} {devices}"
     assert KEY not in annotations_of(suite, other)
     suite.kill()
     suite.start()

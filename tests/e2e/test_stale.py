@@ -70,7 +70,7 @@ def test_a_container_whose_device_has_gone_or_changed_is_stale_also_after_a_rest
     kernel.unplug(FIRST)
     gone = ("default/zigbee", f"/dev/stick ({MAJOR}:{FIRST}) is gone")
     seconds = until_stale(suite, gone)
-    assert seconds < 25.0  # by the event, and not by the look that comes every 30 s
+    assert seconds < 30.0  # by the event, and not by the look that comes every 60 s
     assert f"pod default/zigbee, container main: stale, because {gone[1]}" in suite.process.log
     kernel.plug(FIRST)
     until_stale(suite)

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from nri_inject.plugins.resource_assigner import cpulist, topology
-from nri_inject.plugins.resource_assigner.cpulist import Cpus
+from nri_inject.plugins.resource_assigner import topology
+from nri_inject.text import cpulist
+from nri_inject.text.cpulist import Cpus
 from nri_inject.wire import recording
 from nri_inject.wire.session import Call, Role, Session
 

@@ -9,19 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.hooks import (
-    AS_GO,
-    Annotation,
-    Choices,
-    Definition,
-    HookIndex,
-    HookSubject,
-    NoCommand,
-    When,
-    compiled,
-    injection,
-)
-from nri_inject.text.regex import utf8, which
+from nri_inject.hooks.definition import Annotation, Definition, When
+from nri_inject.hooks.index import HookIndex
+from nri_inject.hooks.match import AS_GO, Choices, HookSubject, NoCommand, injection
+from nri_inject.text.regex import compiled, utf8, which
 
 TEXTS = (
     "",

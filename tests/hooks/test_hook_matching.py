@@ -10,22 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.hooks import (
-    AS_GO,
-    Annotation,
-    BadPattern,
-    Definition,
-    HookSubject,
-    NoCommand,
-    When,
-    compiled,
-    decide,
-    injection,
-    order,
-    read,
-)
+from nri_inject.hooks.definition import Annotation, Definition, When
+from nri_inject.hooks.hook_file import read
+from nri_inject.hooks.match import AS_GO, HookSubject, NoCommand, decide, injection, order
 from nri_inject.host.hook_environment import PATH
-from nri_inject.text.regex import remembering
+from nri_inject.text.regex import BadPattern, compiled, remembering
 
 NO_ENV = (
     f"env is empty, so the program gets only {PATH}; CRI-O"

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from support import hook_vectors, hooks_without_env
 
-from nri_inject.hooks import AS_GO, Choices, HookSubject, NoCommand, injection
+from nri_inject.hooks.match import AS_GO, Choices, HookSubject, NoCommand, injection
 from nri_inject.hooks.registry import MAX_FILE, HookRegistry
 
 GROUPS = (
-    *("dirs", "extension", "fields", "files", "json", "order", "regex", "stages"),
+    *("dirs", "fields", "files", "json", "order", "regex", "stages"),
     *("v0", "v1", "when"),
 )
 VECTORS = {vector["name"]: vector for group in GROUPS for vector in hook_vectors.load(group)}
@@ -61,11 +61,8 @@ def subject_of(vector: Mapping[str, Any], choices: Choices = AS_GO) -> HookSubje
 def test_container_gets_what_the_library_gives_it(name: str, tmp_path: Path) -> None:
     vector = VECTORS[name]
     host = hook_vectors.set_up(tmp_path, vector)
-    stages = vector.get("extension_stages", ())
     expected = hooks_without_env.expected(name, host.expanded(vector["expect"]))
-    with closing(
-        HookRegistry(host.directories(vector), unsafe=True, extension_stages=stages)
-    ) as registry:
+    with closing(HookRegistry(host.directories(vector), unsafe=True)) as registry:
         definitions = registry.current()
         faults = found_faults(registry, vector, host)
     at_load = [error for error in expected["errors"] or () if error["phase"] == "load"]
@@ -78,7 +75,6 @@ def test_container_gets_what_the_library_gives_it(name: str, tmp_path: Path) -> 
     if vector.get("tie"):
         result, expected = sorted_lists(result), sorted_lists(expected)
     assert result["hooks"] == {k: v for k, v in expected["hooks"].items() if v}
-    assert result["extension_hooks"] == expected.get("extension_hooks", {})
     assert result["matched"] == expected["matched"]
 
 
@@ -100,7 +96,6 @@ def found_faults(
 def sorted_lists(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "hooks": {k: sorted(v, key=repr) for k, v in result["hooks"].items()},
-        "extension_hooks": result.get("extension_hooks", {}),
         "matched": sorted(result["matched"]),
     }
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from nri_inject.hooks import HookSubject, decide, read
+from nri_inject.hooks.hook_file import read
+from nri_inject.hooks.match import HookSubject, decide
 
 pytestmark = pytest.mark.slow
 

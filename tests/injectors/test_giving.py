@@ -12,7 +12,8 @@ from support.resolving import known
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.hooks import Choices, Definition, When
+from nri_inject.hooks.definition import Definition, When
+from nri_inject.hooks.match import Choices
 from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.injectors import cdi, device, hooks
 from nri_inject.injectors.compose import compose

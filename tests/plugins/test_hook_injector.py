@@ -14,16 +14,9 @@ from support.counting import calls_of
 
 from nri_inject import api
 from nri_inject.errors import RequestError
-from nri_inject.hooks import (
-    AS_GO,
-    Annotation,
-    Choices,
-    Definition,
-    HookIndex,
-    When,
-    compiled,
-    decide,
-)
+from nri_inject.hooks.definition import Annotation, Definition, When
+from nri_inject.hooks.index import HookIndex
+from nri_inject.hooks.match import AS_GO, Choices, decide
 from nri_inject.hooks.registry import HookRegistry
 from nri_inject.host.hook_environment import PATH
 from nri_inject.injectors.hooks import inject, injector
@@ -31,6 +24,7 @@ from nri_inject.injectors.host import Host
 from nri_inject.policy import document
 from nri_inject.policy.permit import Permit
 from nri_inject.text.budget import Budget, OverBudget
+from nri_inject.text.regex import compiled
 
 VECTORS = {vector["name"]: vector for vector in hook_vectors.load("plugin")}
 

@@ -284,7 +284,7 @@ def test_of_a_long_event_the_names_are_written(log_format: str) -> None:
 
 def test_of_a_long_validation_the_names_are_written() -> None:
     request = api.ValidateContainerAdjustmentRequest(pod=POD, container=CONTAINER)
-    assert names_of(request) == {
+    assert names_of({"": request}) == {
         "pod": POD,
         "container": api.Container(id="c1", pod_sandbox_id="p1", name="app"),
     }
@@ -398,6 +398,6 @@ def test_fields_that_are_too_large_are_left_out_and_named() -> None:
     assert record["container"] == {"id": "c1"}
     assert record["left_out_fields"] == ["container.annotations", "container.args"]
     asked = api.ValidateContainerAdjustmentRequest(pod=POD, container=large)
-    validation = document(0, "validate_container_adjustment", asked)
+    validation = document(0, "validate_container_adjustment", {"": asked})
     assert validation["left_out_fields"] == ["container"]
     assert validation["pod"] == {"id": "p1", "name": "web", "namespace": "shop"}

@@ -17,7 +17,8 @@ from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.cdi import registry
 from nri_inject.errors import ConfigError, RequestError
-from nri_inject.hooks import Choices, Definition, When
+from nri_inject.hooks.definition import Definition, When
+from nri_inject.hooks.match import Choices
 from nri_inject.host.model import DeviceNode, HostPath, Number
 from nri_inject.host.nodes import HostFiles
 from nri_inject.injectors import cdi, hooks

@@ -14,6 +14,7 @@ import pytest
 
 from nri_inject import api
 from nri_inject.errors import RequestError
+from nri_inject.host.devices.presence import registration
 from nri_inject.plugins import device_injector, hook_injector
 from nri_inject.service import config
 from nri_inject.service.base import Options
@@ -108,7 +109,9 @@ KEY = mark.PREFIX + "injector"
 def test_a_container_that_gets_something_has_the_mark_beside_it(service: InjectorService) -> None:
     adjustment = service.create_container(pod("/dev/full"), CONTAINER)
     assert adjustment is not None
-    assert dict(adjustment.annotations) == {KEY: 'c1 {"/dev/full":["c",1,7]}'}
+    assert dict(adjustment.annotations) == {
+        KEY: f'c1 {{"/dev/full":["c",1,7,{registration(("c", 1, 7))}]}}'
+    }
     assert not mark.is_alone(adjustment)
 
 

@@ -14,6 +14,7 @@ from nri_inject.injectors.device.injector import KINDS
 from nri_inject.injectors.giving import refused, requested_profiles
 from nri_inject.injectors.host import Host
 from nri_inject.plugins.resource_assigner import pools
+from nri_inject.service.config import AssignerConfig
 from nri_inject.text import yamltext
 from nri_inject.text.fields import list_of, read_line
 from support.machine import machine, write
@@ -58,7 +59,7 @@ def read_request(key: str, value: str, host: Host) -> None:
         requested = list_of(read_line, most=100)(yamltext.load(value, yamltext.ANNOTATION))
         assert [names.parse(each) for each in requested], key
     elif kind == "exclusive-cpus":
-        rules = pools.CpuRules(beyond_requests=("*",))
+        rules = AssignerConfig(beyond_requests=("*",))
         assert pools.exclusive_count(pools.subject_of(pod, container), rules), key
     elif kind in ("profiles", "refuse"):
         read = {"profiles": requested_profiles, "refuse": refused}[kind]

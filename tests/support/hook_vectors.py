@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nri_inject import api
-from nri_inject.hooks import HookSubject, Injection, injection
+from nri_inject.hooks.match import HookSubject, Injection, injection
 
 VECTORS = Path(__file__).parents[1] / "vectors/oci-hooks"
 FIELDS = {
@@ -114,7 +114,6 @@ def listed(hooks: Iterable[api.Hook]) -> list[dict[str, Any]]:
 def injected(result: Injection) -> dict[str, Any]:
     return {
         "hooks": hooks_of(result.hooks),
-        "extension_hooks": {stage: listed(hooks) for stage, hooks in result.extension.items()},
         "matched": [Path(match.definition.file).name for match in result.matched],
     }
 

@@ -21,7 +21,6 @@ _BY_GROUP: Mapping[str, str] = {
         missing-directory-last names-differ-in-case one-error-hides-nothing
         order-ignores-directories other-version-overrides two-directories
     """,
-    "extension": "custom-and-standard custom-stage standard-diverted",
     "fields": """
         args-empty args-empty-strings args-unicode args-without-program-name timeout-negative
         timeout-null timeout-one timeout-zero

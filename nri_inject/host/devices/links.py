@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from nri_inject.host.model import DeviceNode, NotADevice, Number
+from nri_inject.text.budget import Lookup
 
 DATABASE: Final = "/run/udev/data"
 
@@ -28,7 +29,7 @@ def has_database(root: str = "/") -> bool:
         return False
 
 
-class LinkedNumbers(Mapping[Number, tuple[str, ...]]):
+class LinkedNumbers(Lookup[Number, tuple[str, ...]]):
     """The names of `numbers`, and those in /dev where udev's database is missing; for one request.
 
     /dev is listed once, when the first device is requested. A link counts if it leads to the
@@ -59,13 +60,6 @@ class LinkedNumbers(Mapping[Number, tuple[str, ...]]):
         except (KeyError, NotADevice):  # gone meanwhile
             return False
         return node.number == number and node.doubt is None
-
-    def __iter__(self) -> Iterator[Number]:
-        """Yield nothing: only known numbers are looked up."""
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
 
 
 def _by_number(root: str) -> Mapping[Number, list[str]]:

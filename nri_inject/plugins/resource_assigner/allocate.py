@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
-from nri_inject.plugins.resource_assigner.cpulist import Cpus
 from nri_inject.plugins.resource_assigner.topology import Topology
+from nri_inject.text.cpulist import Cpus
 
 
 def choose(topology: Topology, free: Cpus, count: int, near: Cpus = frozenset()) -> Cpus:

@@ -6,10 +6,10 @@ import dataclasses
 import json
 from typing import Final, NamedTuple
 
-from nri_inject.plugins.resource_assigner import cpulist
-from nri_inject.plugins.resource_assigner.cpulist import Cpus
 from nri_inject.plugins.resource_assigner.pools import CpuSubject, Placed, Pools
 from nri_inject.service.health.notes import Notes
+from nri_inject.text import cpulist
+from nri_inject.text.cpulist import Cpus
 
 _CONTAINER: Final = "container/"
 _ASKING: Final = "asking"

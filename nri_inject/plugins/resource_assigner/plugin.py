@@ -17,12 +17,11 @@ from nri_inject.api import (
     LinuxResources,
     Pod,
 )
-from nri_inject.errors import Faulty, NriError
+from nri_inject.errors import NriError
 from nri_inject.plugin import Plugin
-from nri_inject.plugins.resource_assigner import cpulist, noting, topology
+from nri_inject.plugins.resource_assigner import noting, topology
 from nri_inject.plugins.resource_assigner.pools import (
     ANNOTATION,
-    CpuRules,
     Pools,
     adopt,
     cpuset_of,
@@ -34,32 +33,17 @@ from nri_inject.plugins.resource_assigner.topology import Topology
 from nri_inject.service import config, logs
 from nri_inject.service.base import Options
 from nri_inject.service.command import Command
-from nri_inject.service.config import Config
+from nri_inject.service.config import AssignerConfig, Config
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.records import Records
 from nri_inject.stub import Stub
+from nri_inject.text import cpulist
 from nri_inject.text.annotations import container_name
 
 log = logging.getLogger(__name__)
 
 MAX_PODS: Final = 8 << 20
 """How many bytes of the pods that exist are kept while a runtime reports them."""
-
-
-def rules_of(configured: Config) -> CpuRules:
-    """Return the rules of a configuration; Faulty for an invalid list of CPUs."""
-    section = configured.resource_assigner
-    try:
-        reserved = cpulist.read(str(section.reserved))
-    except ValueError as error:
-        raise Faulty(f"resource_assigner: reserved: {error}") from error
-    return CpuRules(
-        reserved=reserved,
-        reserved_namespaces=section.reserved_namespaces,
-        whole_cpus=section.whole_cpus,
-        beyond_requests=section.beyond_requests,
-        memory_nodes=section.memory_nodes,
-    )
 
 
 class ResourceAssigner:
@@ -77,7 +61,7 @@ class ResourceAssigner:
         self._notes: Notes | None = None
         self._noted: noting.Noted | None = None
         self._failure_policy = configured.failure_policy
-        self._pools = Pools(topology(), rules_of(configured))
+        self._pools = Pools(topology(), configured.resource_assigner)
         self._told_pods = Records(MAX_PODS)
         self._told_containers: list[Container] = []
         self.plugin: Final = Plugin(
@@ -133,12 +117,12 @@ class ResourceAssigner:
 
     def reconfigure(self, configured: Config) -> None:
         """Use other rules from now on; ConfigError, and those before stay, if they are bad."""
-        rules = rules_of(configured)
+        rules = configured.resource_assigner
         if rules != self._pools.rules:
             self._place_anew(rules)
         self._failure_policy = configured.failure_policy
 
-    def _place_anew(self, rules: CpuRules) -> None:
+    def _place_anew(self, rules: AssignerConfig) -> None:
         before = self._pools
         existing = [
             (placed.subject, before.cpus_of(name)) for name, placed in before.placed.items()

@@ -15,11 +15,12 @@ from typing import Final, NamedTuple
 
 from nri_inject.api import Container, ContainerUpdate, LinuxCPU, LinuxResources, Pod
 from nri_inject.errors import Faulty, RequestError
-from nri_inject.plugins.resource_assigner import cpulist
 from nri_inject.plugins.resource_assigner.allocate import choose
-from nri_inject.plugins.resource_assigner.cpulist import Cpus
 from nri_inject.plugins.resource_assigner.topology import Topology
+from nri_inject.service.config import AssignerConfig
+from nri_inject.text import cpulist
 from nri_inject.text.annotations import container_name, find, where
+from nri_inject.text.cpulist import Cpus
 from nri_inject.text.words import plain, quoted
 
 ANNOTATION: Final = "exclusive-cpus.noderesource.dev"
@@ -31,24 +32,6 @@ _SHARES: Final = 1024
 
 # Characters of an annotation that are kept; a number of CPUs takes 5 at most.
 _MAX_ASKED: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class CpuRules:
-    """What an admin decides.
-
-    `reserved` are the CPUs of the pool for containers in `reserved_namespaces`; without any, those
-    containers share with all others. With `whole_cpus`, containers of Guaranteed pods that
-    request whole CPUs get them for themselves. An annotation may request no more CPUs than the
-    container requests, unless its namespace is in `beyond_requests`. `memory_nodes` is whether
-    memory is to come from near the CPUs. Namespaces are patterns, * and ? understood.
-    """
-
-    reserved: Cpus = frozenset()
-    reserved_namespaces: tuple[str, ...] = ("kube-system",)
-    whole_cpus: bool = True
-    beyond_requests: tuple[str, ...] = ()
-    memory_nodes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +79,7 @@ def subject_of(pod: Pod, container: Container, changed: LinuxResources | None = 
     )
 
 
-def exclusive_count(subject: CpuSubject, rules: CpuRules) -> int:
+def exclusive_count(subject: CpuSubject, rules: AssignerConfig) -> int:
     """Return how many CPUs a container is to have for itself; 0 if it is to be in a pool.
 
     Raises RequestError for an annotation that is no number, or more than it may request.
@@ -108,7 +91,7 @@ def exclusive_count(subject: CpuSubject, rules: CpuRules) -> int:
     return count if rules.whole_cpus and subject.guaranteed and is_whole else 0
 
 
-def _asked_count(subject: CpuSubject, text: str, rules: CpuRules) -> int:
+def _asked_count(subject: CpuSubject, text: str, rules: AssignerConfig) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 6):
         raise _refusal(subject, f"{quoted(text)} is not a number of CPUs, such as 2")
     count, requested = int(text), subject.shares // _SHARES
@@ -161,7 +144,7 @@ class Pools:
     """
 
     topology: Topology
-    rules: CpuRules
+    rules: AssignerConfig
     placed: Mapping[str, Placed] = field(default_factory=dict)
     pending: frozenset[str] = frozenset()
 
@@ -282,7 +265,7 @@ class Pools:
 
 
 def reconcile(
-    topology: Topology, rules: CpuRules, existing: Sequence[tuple[CpuSubject, Cpus]]
+    topology: Topology, rules: AssignerConfig, existing: Sequence[tuple[CpuSubject, Cpus]]
 ) -> tuple[Pools, list[str]]:
     """Return the pools for existing containers with these CPUs, and the differences.
 
@@ -324,7 +307,7 @@ def adopt(pools: Pools, subject: CpuSubject) -> tuple[Pools, str]:
         return pools.put(Placed(subject)), f"{error}; until then it uses the shared CPUs"
 
 
-def _count(subject: CpuSubject, rules: CpuRules) -> int:
+def _count(subject: CpuSubject, rules: AssignerConfig) -> int:
     try:
         return exclusive_count(subject, rules)
     except RequestError:

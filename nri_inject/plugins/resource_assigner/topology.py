@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from nri_inject.errors import ConfigError
-from nri_inject.plugins.resource_assigner import cpulist
-from nri_inject.plugins.resource_assigner.cpulist import Cpus
+from nri_inject.text import cpulist
+from nri_inject.text.cpulist import Cpus
 
 SYSFS: Final = Path("/sys/devices/system")
 

@@ -2,14 +2,15 @@
 
 A runtime reports the annotation with the container, also to a plugin that has been restarted. The
 id is random and chosen by the runtime, so that no pod's author can write the mark beforehand. After
-the id the mark has the devices that the plugin gave, as they were then.
+the id the mark has the devices that the plugin gave, as they were then: type, numbers, and what the
+kernel's entry of the device was known by.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 from nri_inject.api import Adjustment, Container
 from nri_inject.host.model import Number
@@ -26,10 +27,31 @@ MAX_PATH: Final = 256
 _TYPES: Final = frozenset({"b", "c"})
 
 
-def put(adjustment: Adjustment, container: Container, plugin: str) -> None:
+class GivenDevice(NamedTuple):
+    """A device that a container was given; `registration` is 0 if the kernel has no entry of it."""
+
+    type: str
+    major: int
+    minor: int
+    registration: int
+
+    @property
+    def number(self) -> Number:
+        """The key of a device: type, major and minor."""
+        return self[:3]
+
+
+def put(
+    adjustment: Adjustment,
+    container: Container,
+    plugin: str,
+    registration: Callable[[Number], int] = lambda _: 0,
+) -> None:
     """Add a plugin's mark to what it gives to a container."""
     if container.id:
-        given = dict(_given(adjustment))
+        given = {
+            path: GivenDevice(*number, registration(number)) for path, number in _given(adjustment)
+        }
         devices = f" {json.dumps(given, separators=(',', ':'))}" if given else ""
         adjustment.annotations[PREFIX + plugin] = container.id + devices
 
@@ -57,14 +79,14 @@ def is_alone(adjustment: Adjustment) -> bool:
     )
 
 
-def devices(container: Container, plugin: str) -> Mapping[str, Number]:
+def devices(container: Container, plugin: str) -> Mapping[str, GivenDevice]:
     """Return the devices that a plugin gave to a container, by their paths in it."""
     if not is_on(container, plugin):
         return {}
     text = container.annotations[PREFIX + plugin].partition(" ")[2]
     try:
         given = json.loads(text) if text else {}
-        return {path: (kind, major, minor) for path, (kind, major, minor) in given.items()}
+        return {path: GivenDevice(*device) for path, device in given.items()}
     except (AttributeError, TypeError, ValueError):  # of another version
         return {}
 

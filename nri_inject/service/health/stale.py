@@ -22,6 +22,7 @@ from nri_inject.host.devices import uevents
 from nri_inject.host.devices.uevents import Uevents
 from nri_inject.host.model import Number
 from nri_inject.service.health import mark
+from nri_inject.service.health.mark import GivenDevice
 from nri_inject.service.health.missed import lighten, shown
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.records import Records
@@ -42,7 +43,7 @@ SETTLED: Final = 1.0
 """How long a change must last to be reported, in seconds: udev makes its links after the kernel's
 event, and a device that resets itself is away for a moment."""
 
-POLL: Final = 30.0
+POLL: Final = 60.0
 """How long after one look the next one comes without an event, in seconds."""
 
 MAX_BYTES: Final = 8 << 20
@@ -67,13 +68,17 @@ class Following(Protocol):
     def gone(self, numbers: Collection[Number]) -> Collection[Number]:
         """Return the numbers that the host has no device for."""
 
+    def registration(self, number: Number) -> int:
+        """Return what the kernel's entry of a number is known by, 0 if there is none."""
+
 
 class StaleCheck:
     """Compare given devices with those of the host; a Watch of the loop that never waits.
 
     `notes` keep the containers for the next worker. `listen` gives the events, or OSError where
-    there are none. `now` is in seconds since 1970, `clock` in monotonic ones. `on_progress` is
-    called when what is stale may have changed, `on_stale` with each container that is reported.
+    there are none. `now` is in seconds since 1970, `clock` in monotonic ones, `used` in those that
+    this process has had of the processor. `on_progress` is called when what is stale may have
+    changed, `on_stale` with each container that is reported.
     """
 
     def __init__(
@@ -85,10 +90,12 @@ class StaleCheck:
         listen: Callable[[], Uevents] = uevents.listen,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.process_time,
     ) -> None:
         self._state = state
         self._service = service
         self._notes = notes
+        self._used = used
         self._listen = listen
         self._now = now
         self._clock = clock
@@ -99,6 +106,7 @@ class StaleCheck:
         self._reported: set[str] = set()
         self._pending: deque[str] = deque()
         self._looks_again = False
+        self._gone: dict[Number, bool] = {}
         self._spent = 0.0
         self._earliest = 0.0
         self._due = math.inf
@@ -126,12 +134,11 @@ class StaleCheck:
         """Follow a container no longer: it has ended."""
         if self._notes is not None:
             self._notes.drop(_NOTES + container_id)
-        if self._records.pop(container_id) is None:
-            return
+        is_kept = self._records.pop(container_id) is not None
         if container_id in self._since:
             self._clear(container_id)
             self.on_progress()
-        if not self._records:
+        if is_kept and not self._records:
             self._rest()
 
     def restart(self) -> None:
@@ -161,7 +168,7 @@ class StaleCheck:
                 self._look_by(self._clock() + PAUSE)
         if not self._pending and self._clock() >= self._due:
             self._pending.extend(self._records)
-            self._spent, self._due = 0.0, math.inf
+            self._gone, self._spent, self._due = {}, 0.0, math.inf
         if self._pending:
             self._compare_some()
         self._wait()
@@ -237,12 +244,12 @@ class StaleCheck:
     # --- what -------------------------------------------------------------------------------------
 
     def _compare_some(self) -> None:
-        begin = self._clock()
+        until, used = self._clock() + SLICE, self._used()
         while self._pending:
             self._compare(self._pending.popleft())
-            if self._clock() > begin + SLICE:
+            if self._clock() > until:
                 break
-        self._spent += self._clock() - begin
+        self._spent += self._used() - used
         if self._pending:
             return
         now = self._clock()
@@ -274,12 +281,20 @@ class StaleCheck:
         """Yield what is true no longer of what a container was given."""
         given = mark.devices(container, self._state.name)
         now = self._devices_now(pod, container)
-        missing = {path: number for path, number in given.items() if path not in now}
-        gone = self._service.gone(missing.values()) if missing else ()
-        for path, number in missing.items():
-            if number in gone:
-                yield f"{plain(path)} ({_in_words(number)}) is gone"
+        missing = {path: device for path, device in given.items() if path not in now}
+        for path, device in missing.items():
+            name = f"{plain(path)} ({_in_words(device.number)})"
+            if self._is_gone(device.number):
+                yield f"{name} is gone"
+            elif device.registration not in (0, self._service.registration(device.number)):
+                yield f"{name} was unplugged, and its number is in use again"
         yield from _renumbered(given, now).values()
+
+    def _is_gone(self, number: Number) -> bool:
+        """Tell whether the host has no device of a number; found out once in each look."""
+        if number not in self._gone:
+            self._gone[number] = number in self._service.gone([number])
+        return self._gone[number]
 
     def _devices_now(self, pod: Pod, container: Container) -> Mapping[str, Number]:
         """Return the devices that a container would get now, none if it would be refused."""
@@ -325,11 +340,11 @@ class StaleCheck:
             log.warning("more than %d lines in an hour on stale containers", MAX_LINES)
 
 
-def _renumbered(given: Mapping[str, Number], now: Mapping[str, Number]) -> Mapping[str, str]:
+def _renumbered(given: Mapping[str, GivenDevice], now: Mapping[str, Number]) -> Mapping[str, str]:
     return {
         path: f"{plain(path)} is now {_in_words(now[path])}"
-        for path, number in given.items()
-        if now.get(path, number) != number
+        for path, device in given.items()
+        if now.get(path, device.number) != device.number
     }
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from nri_inject import capabilities
 from nri_inject.api import (
@@ -39,6 +39,7 @@ from nri_inject.service.health.state import MAX_TEXT, document, in_words, shorte
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
 from nri_inject.service.logs import one_line
 from nri_inject.stub import Stub
+from nri_inject.stub.loop import W
 from nri_inject.text.annotations import where
 
 if TYPE_CHECKING:  # at run time a plugin without a policy has no use for that room
@@ -53,17 +54,12 @@ MAX_ASKED: Final = 10_000
 
 
 @runtime_checkable
-class Noting(Protocol):
-    """A service that knows what it cannot see of the node."""
+class Judging(Protocol):
+    """A service with a policy, and with a view of the node."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """Sentences for the node's admin."""
-
-
-@runtime_checkable
-class Judging(Protocol):
-    """A service with a policy."""
+        """What the service cannot see of the node, in sentences for its admin."""
 
     @property
     def policy_standing(self) -> Standing | None:
@@ -90,19 +86,6 @@ class Remembering(Protocol):
 
     def remember(self, notes: Notes, *, resumes: bool) -> None:
         """Note what the next worker needs; one that `resumes` begins with what is noted."""
-
-
-class _HeldWatch(Protocol):
-    """A watch of the stub's loop that holds something to be given back."""
-
-    def fileno(self) -> int: ...
-
-    def ready(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-P = TypeVar("P", bound=_HeldWatch)
 
 
 class Supervisor:
@@ -186,7 +169,6 @@ class Supervisor:
             self.state.policy_generation = self._service.policy_generation
             in_error = {"config": int(bool(self.state.config_error))}
             self.state.files_in_error = in_error | dict(self._service.files_in_error)
-        if isinstance(self._service, Noting):
             self.state.notes = self._service.notes
         if self._life.notes is not None:
             self.state.upgrades, self.state.upgrade_error = self._life.upgrades()
@@ -229,7 +211,7 @@ class Supervisor:
             remove_container=self._remove_container if created or removed else None,
         )
 
-    def _watch(self, part: P) -> P:
+    def _watch(self, part: W) -> W:
         self._parts.callback(part.close)
         if self._stub is not None:
             self._stub.watch(part)

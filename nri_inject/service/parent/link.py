@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import time
@@ -90,9 +91,15 @@ class Link:
         self.relay.worker_started(time.monotonic())
         self.flush()
 
-    def detach_worker(self) -> None:
-        """Close the socket of a worker that has gone."""
+    def detach_worker(self, *, reads: bool = False) -> None:
+        """Close the socket of a worker that has gone; with `reads`, use what it has sent before.
+
+        The end of a socket that stays open would be taken for that of the next worker.
+        """
         if self._worker is not None:
+            with contextlib.suppress(ProtocolError):
+                while reads and (data := received(self._worker)):
+                    self.relay.from_worker(data, time.monotonic())
             self._loop.remove(self._worker.fileno())
             self._worker.close()
             self._worker = None
@@ -180,6 +187,7 @@ class Link:
         data = received(self._worker)
         if data is not None:
             if not data:
+                self.detach_worker()
                 self._owner.worker_left()
                 return
             try:
@@ -215,9 +223,9 @@ class Links(list[Link]):
         return all(r.synchronized or (self._is_launched and r.configured) for r in relays)
 
     @property
-    def are_free(self) -> bool:
-        """Whether no worker has the other end of any."""
-        return not any(link.has_worker for link in self)
+    def have_worker(self) -> bool:
+        """Whether a worker has the other end of each."""
+        return all(link.has_worker for link in self)
 
     @property
     def waits(self) -> bool:

@@ -6,34 +6,25 @@ that does not wait. What it decides is in `relay`.
 
 from __future__ import annotations
 
+import enum
 import gc
 import logging
 import math
-import os
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from nri_inject.service.base import CRASHED, FAILED, FAULTY, LOST, MISUSED, status_outside
 from nri_inject.service.health.systemd import notify, watchdog_pause
 from nri_inject.service.parent.handover import Handover
 from nri_inject.service.parent.link import Link, Links
 from nri_inject.service.parent.relay import Relay
-from nri_inject.service.parent.system import (
-    adopted,
-    be_the_first_to_go,
-    die_with_parent,
-    ended_within,
-    say,
-    status_of,
-    words,
-)
+from nri_inject.service.parent.system import adopted, say
 from nri_inject.service.parent.trial import UPGRADE
 from nri_inject.service.parent.upgrade import Upgrades
+from nri_inject.service.parent.worker import FIRST_DELAY, WorkerProcess, WorkerProgram
 from nri_inject.stub.dial import APPEARED_PAUSE, Appearance, dial, pauses
 from nri_inject.stub.limits import DEFAULT_LIMITS, Limits
 from nri_inject.stub.loop import Loop
@@ -48,26 +39,14 @@ _TIMES: Final = ("restart", "look", "handshake", "ping")
 _TICK: Final = 0.02  # seconds between two looks at the clock while a request waits
 _LOOK: Final = 0.01  # seconds between two looks at a worker that is about to end
 _MAX_ENDING: Final = 0.5  # seconds in which a worker must end before an upgrade: requests wait
-_SHORT_LIFE: Final = 1.0  # seconds; a worker that lives no longer is not replaced at once for ever
-_FIRST_DELAY: Final = 0.05
-_MAX_DELAY: Final = 10.0
 
 
-class WorkerProgram(Protocol):
-    """What a worker does; returns its exit status."""
+class ParentPhase(enum.Enum):
+    """What follows the end of a worker, unless the process is to stop: then nothing does."""
 
-    def __call__(self, held: Sequence[socket.socket], *, resumes: bool, failures: int) -> int:
-        """Serve on connections.
-
-        With `resumes` the runtime has told a worker before this one what exists. `failures` counts
-        the workers so far that died or hung.
-        """
-
-    def saved(self) -> Mapping[str, Any]:
-        """Return what workers share, as values of JSON."""
-
-    def upgraded(self, fault: str) -> None:
-        """Note the end of an upgrade, and why it failed, if it did."""
+    SERVING = "another worker"
+    ENDING = "the end of this conversation, or an upgrade, which ends the worker"
+    RESIGNED = "the end of this conversation: the worker ended by itself, with a reason"
 
 
 class Parent:
@@ -103,21 +82,13 @@ class Parent:
         self._appearance: Appearance | None = None
         self._loop = Loop(on_wake=lambda: None)
         self.links = Links((), is_launched=given is not None)
-        self._pid = 0
-        self._status: int | None = None
-        self._failures = 0
-        self._is_over = False
-        self._has_served = False
-        self._unburied: list[int] = []
+        self._phase = ParentPhase.SERVING
         self._upgrades = Upgrades(self._loop, self)
         self._handed = handed
         self._relays = relays
-        if handed is not None:
-            self._failures, self._has_served = handed.failures, handed.has_served
-            self._unburied = list(handed.children)
-        self._started = 0.0
-        self._short_lives = 0
-        self._last_pid = 0
+        self._failures = handed.failures if handed else 0
+        self._has_served = handed.has_served if handed else False
+        self._worker = WorkerProcess(handed.children if handed else ())
         self._times = dict.fromkeys(_TIMES, math.inf)
         self._next_time = math.inf
         self._ping_pause = watchdog_pause()
@@ -153,10 +124,15 @@ class Parent:
             if self.links.is_synchronized:
                 self._has_served = True
                 self._pauses = pauses(self._limits.first_pause, self._limits.max_pause)
-            is_final = status in (FAILED, FAULTY, MISUSED) and not self._has_served
-            if self._loop.stopping or is_final or (status == 0 and self._wants_to_end):
+            if self._loop.stopping or self._is_final(status):
                 return status
             reason = f"lost the connection to {self._path}"
+
+    def _is_final(self, status: int | None) -> bool:
+        """Tell whether a worker that ended so needs no other: it was to end, or can't begin."""
+        if status == 0:
+            return self._phase is ParentPhase.RESIGNED
+        return status in (FAILED, FAULTY, MISUSED) and not self._has_served
 
     def _inherited(self) -> list[socket.socket]:
         """Return the connections that another version has left, once."""
@@ -173,7 +149,7 @@ class Parent:
                 self._await_worker()
                 if reason:
                     self._pause(reason, appearance)
-                if self._loop.stopping or self._is_over:
+                if self._is_ending:
                     return []
                 try:
                     return dial(self._path, self._count, self._limits.connect_timeout)
@@ -182,17 +158,22 @@ class Parent:
 
     def _await_worker(self) -> None:
         """Wait until the worker has registered: a runtime gives a connection 5 s to do so."""
-        while not (self._loop.stopping or self._is_over):
+        while not self._is_ending:
             if all(link.relay.is_registered for link in self.links):
                 break
             self._turn(math.inf)
 
     def _pause(self, reason: str, appearance: Appearance) -> None:
-        """Wait, but not longer than until a runtime may have made its socket."""
+        """Wait, but not longer than until a runtime may have made its socket.
+
+        A worker that ended meanwhile changes nothing: the next one may end as soon.
+        """
         pause = next(self._pauses)
         say(logging.WARNING, f"{reason}; reconnecting in {pause:.1f} s")
         until = time.monotonic() + pause
-        while not self._is_ending and not appearance.seen() and time.monotonic() < until:
+        while not (self._loop.stopping or appearance.seen() or time.monotonic() >= until):
+            if self._is_final(self._worker.status):
+                return
             self._turn(until)
         if appearance.seen():
             appearance.forget()
@@ -200,7 +181,7 @@ class Parent:
 
     @property
     def _is_ending(self) -> bool:
-        return self._loop.stopping or self._is_over
+        return self._loop.stopping or self._phase is not ParentPhase.SERVING
 
     def _begin(self) -> None:
         """Make new relays and a worker that registers with them."""
@@ -208,8 +189,7 @@ class Parent:
         links = [Link(relay, self._loop, self) for relay in relays]
         self.links = Links(links, is_launched=self._given is not None)
         self._relays = ()
-        self._status = None
-        self._is_over = self._wants_to_end = False
+        self._phase = ParentPhase.SERVING
         self._set_time("handshake", math.inf)
         self._start_worker()
 
@@ -225,7 +205,7 @@ class Parent:
 
     def _serve(self) -> int:
         """Serve until the end; then end the worker, and return its exit status."""
-        while not (self._is_over or self._loop.stopping):
+        while not self._is_ending:
             self._turn(math.inf)
         return self._finish()
 
@@ -268,37 +248,38 @@ class Parent:
             return
         seconds = f"{self._limits.handshake_timeout:.0f} s"
         say(logging.WARNING, f"the runtime did not finish the NRI handshake within {seconds}")
-        self._is_over = True
+        self._end()
+
+    def _end(self) -> None:
+        """End the conversation, unless the worker has done so."""
+        if self._phase is ParentPhase.SERVING:
+            self._phase = ParentPhase.ENDING
 
     def _finish(self) -> int:
         """End the worker, send what it has still answered, and close everything."""
-        is_without = not (self._pid or self._wants_to_end)
-        if self._pid and not self._loop.stopping:
+        worker = self._worker
+        is_without = not (worker.pid or self._phase is ParentPhase.RESIGNED)
+        if worker.pid and not self._loop.stopping:
             for link in self.links:
                 link.hang_up()
         self._end_worker(GRACE, by_signal=self._loop.stopping)
         for link in self.links:
             link.close(self._limits.drain_timeout)
-        is_killed = self._status is None or self._status < 0
+        is_killed = worker.status is None or worker.status < 0
         if is_without or (is_killed and self._loop.stopping):
             return 0
-        return CRASHED if self._status is None or is_killed else self._status
+        return CRASHED if worker.status is None or is_killed else worker.status
 
     def _end_worker(self, seconds: float, *, by_signal: bool) -> None:
-        """Let the worker end, read what it still sends, and close its sockets.
-
-        The end of a socket that stays open would be taken for that of the next worker.
-        """
-        self._is_over = True
-        if self._pid and by_signal:
-            os.kill(self._pid, signal.SIGTERM)
+        """Let the worker end, and read what it still sends."""
+        self._end()
+        if by_signal:
+            self._worker.signal(signal.SIGTERM)
         until = time.monotonic() + seconds
-        while time.monotonic() < until and not (self._has_ended() and self.links.are_free):
-            self._loop.turn(_LOOK if self.links.are_free else seconds)
-        if self._pid:
-            self._kill("did not end")
-        for link in self.links:
-            link.detach_worker()
+        while time.monotonic() < until and not self._worker.has_ended():
+            self._loop.turn(seconds if self.links.have_worker else _LOOK)
+        self._kill("did not end")
+        self._detach_worker()
 
     # --- an upgrade -------------------------------------------------------------------------------
 
@@ -314,7 +295,7 @@ class Parent:
             since=since,
             relays=relays,
             descriptors=[connection.fileno() for connection in connections],
-            children=self._unburied,
+            children=self._worker.unreaped,
             failures=self._failures,
             has_served=self._has_served or bool(relays),
             is_launched=self._given is not None,
@@ -328,7 +309,7 @@ class Parent:
 
     def leave(self, children: Sequence[int]) -> None:
         """Wait for these processes some time."""
-        self._unburied += children
+        self._worker.unreaped += children
 
     def hand_over(self, replace: Callable[[Handover, Sequence[socket.socket]], str]) -> str:
         """End the worker and become another version; if that fails, go on, and return why."""
@@ -345,7 +326,7 @@ class Parent:
             self._work.upgraded("")
             return replace(*self.saved(since))
         finally:
-            self._is_over = False
+            self._phase = ParentPhase.SERVING
             if not self._loop.stopping:
                 self._start_worker()
             for link in self.links:
@@ -359,11 +340,15 @@ class Parent:
 
     def runtime_ended(self) -> None:
         """End what was served on this connection."""
-        self._is_over = True
+        self._end()
 
     def worker_left(self) -> None:
-        """Look how the worker ends."""
-        self._worker_left("")
+        """Look how the worker ends, which may still write what it has."""
+        self._worker.has_ended(_BURIAL)
+        if self._worker.pid and (self._is_ending or not self.links.waits):
+            self._set_time("look", time.monotonic())
+        else:
+            self._bury("")
 
     def worker_is_broken(self, why: str) -> None:
         """Kill it."""
@@ -371,7 +356,7 @@ class Parent:
 
     def worker_is_missing(self) -> None:
         """Have a worker for a request that has just come: none lives, or one is about to end."""
-        if self._pid:
+        if self._worker.pid:
             self._bury("")
         else:
             self._start_worker()
@@ -381,120 +366,74 @@ class Parent:
     def _start_worker(self) -> None:
         for what in ("restart", "look"):
             self._set_time(what, math.inf)
-        self._unburied = [pid for pid in self._unburied if status_of(pid) is None]
-        self._started = now = time.monotonic()
-        pairs: list[tuple[socket.socket, socket.socket]] = []
-        parent = os.getpid()
         try:
-            pairs += [socket.socketpair() for _ in self.links]
-            pid = os.fork()
-        except OSError as error:  # the node lacks memory, processes or descriptors
-            for one in chain(*pairs):
-                one.close()
+            sockets = self._worker.fork(len(self.links), self._be_worker)
+        except OSError as error:
             say(logging.ERROR, f"cannot start a worker: {error.strerror}")
-            self._set_time("restart", now + _FIRST_DELAY)
+            self._set_time("restart", time.monotonic() + FIRST_DELAY)
             return
-        if pid == 0:
-            self._be_worker(parent, [pair[1] for pair in pairs], [pair[0] for pair in pairs])
-        self._pid = pid
-        for link, (ours, theirs) in zip(self.links, pairs, strict=True):
-            theirs.close()
-            link.attach_worker(ours)
+        for link, connection in zip(self.links, sockets, strict=True):
+            link.attach_worker(connection)
 
-    def _be_worker(
-        self, parent: int, own: Sequence[socket.socket], others: Sequence[socket.socket]
-    ) -> None:
-        """Be the worker, and never return."""
-        status = CRASHED
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(UPGRADE, signal.SIG_IGN)
-            die_with_parent(parent)
-            be_the_first_to_go()
-            self._loop.close()
-            if self._appearance is not None:
-                self._appearance.close()
-            for link in self.links:
-                link.close_copies()
-            for other in others:
-                other.close()
-            status = self._work(own, resumes=self.links.is_synchronized, failures=self._failures)
-        except BaseException:  # whatever it is, nothing may run on as if it were the parent
-            log.exception("the worker failed")
-        finally:
-            try:
-                logging.shutdown()
-                sys.stdout.flush()
-            finally:
-                os._exit(status)
+    def _be_worker(self, own: Sequence[socket.socket]) -> int:
+        """Close what is the parent's, in the worker, and serve."""
+        self._loop.close()
+        if self._appearance is not None:
+            self._appearance.close()
+        for link in self.links:
+            link.close_copies()
+        return self._work(own, resumes=self.links.is_synchronized, failures=self._failures)
+
+    def _detach_worker(self, *, reads: bool = True) -> None:
+        for link in self.links:
+            link.detach_worker(reads=reads)
 
     def _kill(self, why: str) -> None:
-        if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
-            self._worker_left(why)
-
-    def _worker_left(self, why: str) -> None:
-        """Close the sockets of a worker that has closed its own, or is killed since it `why`."""
-        for link in self.links:
-            link.detach_worker()
-        self._has_ended(_BURIAL)
-        is_finishing = self._is_over or self._loop.stopping
-        if self._pid and not why and (is_finishing or not self.links.waits):
-            self._set_time("look", time.monotonic())  # it may write what it still has, and end
-            return
-        self._bury(why)
+        if self._worker.pid:
+            self._worker.signal(signal.SIGKILL)
+            self._worker.has_ended(_BURIAL)
+            self._bury(why)
 
     def _look(self) -> None:
         """Look whether a worker that has closed its connections has ended."""
-        if self._has_ended() or self.links.waits:
+        if self._worker.has_ended() or self.links.waits:
             self._bury("")
         else:
             self._set_time("look", time.monotonic() + _LOOK)
 
-    def _has_ended(self, within: float = 0.0) -> bool:
-        if self._pid and (status := ended_within(self._pid, within)) is not None:
-            self._status, self._last_pid, self._pid = status, self._pid, 0
-        return not self._pid
-
     def _bury(self, why: str) -> None:
-        """Give up the worker; unless it was to end, let another one take its place."""
+        """Give up the worker, killed since it `why`; let another one take its place if it should.
+
+        The answers of a worker that has ended by itself count.
+        """
         self._set_time("look", math.inf)
-        if self._pid:  # it goes on without connections, or the kernel is busy with it
-            os.kill(self._pid, signal.SIGKILL)
-            self._unburied.append(self._pid)
-            self._status, self._last_pid, self._pid = None, self._pid, 0
-        if self._is_over or self._loop.stopping:
+        self._worker.give_up()
+        self._detach_worker(reads=not why)
+        if self._is_ending:
+            return
+        status = self._worker.status
+        in_handshake = not self.links.is_synchronized
+        if not why and (status == 0 or (in_handshake and status in _LOGGED)):
+            self._phase = ParentPhase.RESIGNED
             return
         relays = [link.relay for link in self.links]
-        in_handshake = not self.links.is_synchronized
-        if not why and (self._status == 0 or (in_handshake and self._status in _TOLD)):
-            self._wants_to_end = self._is_over = True
-            return
-        how = f"worker {self._last_pid} {why or words(self._status)}"
+        how = self._worker.end_in_words(why)
         during = ", ".join(filter(None, (relay.pending_request() for relay in relays)))
         say(logging.ERROR, f"{how}{f' in {during}' if during else ''}; another one takes over")
         self._failures += 1
         for relay in relays:
             relay.worker_ended(how)
         if any(relay.lost for relay in relays):
-            self._is_over = True
+            self._end()
             return
-        self._replace()
+        delay = self._worker.delay()
+        if delay and not self.links.waits:
+            self._set_time("restart", time.monotonic() + delay)
+        else:
+            self._start_worker()
         for link in self.links:
             link.flush()
 
-    def _replace(self) -> None:
-        """Start another worker: at once if something waits, and later if none lives long."""
-        now = time.monotonic()
-        self._short_lives = self._short_lives + 1 if now - self._started < _SHORT_LIFE else 0
-        if self.links.waits or self._short_lives < 2:
-            self._start_worker()
-            return
-        delay = min(_FIRST_DELAY * 2 ** min(self._short_lives, 10), _MAX_DELAY)
-        self._set_time("restart", now + delay)
 
-
-_TOLD: Final = frozenset({FAILED, FAULTY, MISUSED, LOST})
+_LOGGED: Final = frozenset({FAILED, FAULTY, MISUSED, LOST})
 """The statuses of a worker that has logged why it can't be of use."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nri_inject.host.devices.presence import gone
+from nri_inject.host.devices.presence import gone, registration
 
 HERE = ("c", 1, 3)
 AWAY = ("c", 240, 17)
@@ -25,6 +25,16 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_number_that_the_kernel_knows_is_there(root: Path) -> None:
     assert gone([HERE], str(root)) == frozenset()
+
+
+def test_the_kernels_entry_of_a_number_is_another_one_after_a_replug(root: Path) -> None:
+    assert registration(AWAY, str(root)) == 0
+    first = registration(HERE, str(root))
+    assert first == (root / "sys/dev/char/1:3").lstat().st_ino
+    (root / "sys/dev/char/1:3").rename(root / "unplugged")
+    (root / "sys/dev/char/1:3").mkdir()
+    assert registration(HERE, str(root)) != first
+    assert registration(("b", 1, 3), str(root)) == 0
 
 
 def test_where_no_node_is_seen_nothing_is_gone(root: Path) -> None:

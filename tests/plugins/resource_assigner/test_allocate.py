@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nri_inject.plugins.resource_assigner.allocate import choose
-from nri_inject.plugins.resource_assigner.cpulist import read
 from nri_inject.plugins.resource_assigner.topology import Topology
+from nri_inject.text.cpulist import read
 
 # Cores 0-3, threads 0-7 (0,4 1,5 2,6 3,7); nodes 0: cores 0-1, 1: cores 2-3.
 TWO_NODES = host(nodes=2, cores=2, threads=2)

@@ -16,8 +16,9 @@ from support.launching import BOUND, launched
 from nri_inject import api
 from nri_inject.errors import ConfigError, RequestError
 from nri_inject.plugin import Plugin
-from nri_inject.plugins.resource_assigner.plugin import MAX_PODS, ResourceAssigner, rules_of
+from nri_inject.plugins.resource_assigner.plugin import MAX_PODS, ResourceAssigner
 from nri_inject.plugins.resource_assigner.pools import ANNOTATION
+from nri_inject.service import config
 from nri_inject.service.base import Options
 from nri_inject.service.config import AssignerConfig as Settings
 from nri_inject.service.config import Config
@@ -205,12 +206,12 @@ def test_changed_rules_move_containers_and_wrong_ones_do_not() -> None:
     with assigner(BARE) as (tested, stub):
         create(tested, "a")
         with pytest.raises(ConfigError) as caught:
-            tested.reconfigure(Config(resource_assigner=replace(BARE, reserved=9)))
+            tested.reconfigure(Config(resource_assigner=replace(BARE, reserved=frozenset({9}))))
         assert str(caught.value) == (
             "reserved CPUs 9 are missing, offline or isolated; available CPUs: 0-3"
         )
         assert stub.asked == []
-        tested.reconfigure(Config(resource_assigner=replace(BARE, reserved=0)))
+        tested.reconfigure(Config(resource_assigner=replace(BARE, reserved=frozenset({0}))))
         assert stub.asked == [("id-a", "1-3")]
         tested.configure(api.ConfigureRequest(config="resource_assigner: {memory_nodes: false}"))
         assert stub.asked[1:] == [("id-a", "0-3")]
@@ -218,9 +219,10 @@ def test_changed_rules_move_containers_and_wrong_ones_do_not() -> None:
 
 def test_reserved_cpus_that_are_no_list_are_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        rules_of(Config(resource_assigner=Settings(reserved="all")))
+        config.read("resource_assigner: {reserved: all}", "config.yaml")
     assert str(caught.value) == (
-        "resource_assigner: reserved: 'all' is not a CPU or a range of CPUs, as in 0-3,8"
+        "config.yaml: resource_assigner: reserved: 'all' is not a CPU or a range of CPUs,"
+        " as in 0-3,8"
     )
 
 

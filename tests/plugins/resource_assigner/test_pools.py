@@ -9,9 +9,7 @@ from hardware import container, host, pod, resources
 
 from nri_inject import api
 from nri_inject.errors import ConfigError, RequestError
-from nri_inject.plugins.resource_assigner.cpulist import read
 from nri_inject.plugins.resource_assigner.pools import (
-    CpuRules,
     Cpuset,
     CpuSubject,
     Pools,
@@ -20,10 +18,12 @@ from nri_inject.plugins.resource_assigner.pools import (
     subject_of,
     updates,
 )
+from nri_inject.service.config import AssignerConfig
+from nri_inject.text.cpulist import read
 
 ASK = "exclusive-cpus.noderesource.dev"
 FOUR = host(cores=4)
-DEFAULT = CpuRules()
+DEFAULT = AssignerConfig()
 
 
 def subject(name: str, cpus: float = 0, **changes: object) -> CpuSubject:
@@ -32,7 +32,7 @@ def subject(name: str, cpus: float = 0, **changes: object) -> CpuSubject:
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]  # by their names
 
 
-def pools(*subjects: CpuSubject, rules: CpuRules = DEFAULT) -> Pools:
+def pools(*subjects: CpuSubject, rules: AssignerConfig = DEFAULT) -> Pools:
     """Return four CPUs and what has been created on them, and exists."""
     result = Pools(FOUR, rules)
     for each in subjects:
@@ -65,8 +65,8 @@ def test_whole_cpus_that_are_requested_and_are_the_limit_are_exclusive(
     requests: float, limit: float, count: int
 ) -> None:
     asks = subject_of(pod(), container(cpus=requests, limit=limit))
-    assert exclusive_count(asks, CpuRules()) == count
-    assert exclusive_count(asks, CpuRules(whole_cpus=False)) == 0
+    assert exclusive_count(asks, AssignerConfig()) == count
+    assert exclusive_count(asks, AssignerConfig(whole_cpus=False)) == 0
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_whole_cpus_that_are_requested_and_are_the_limit_are_exclusive(
 def test_a_pod_of_another_class_shares(tier: str) -> None:
     other = pod()
     other.linux.cgroup_parent = tier
-    assert exclusive_count(subject_of(other, container(cpus=1)), CpuRules()) == 0
+    assert exclusive_count(subject_of(other, container(cpus=1)), AssignerConfig()) == 0
 
 
 def test_without_a_memory_limit_a_container_is_not_guaranteed() -> None:
     unlimited = container(cpus=1)
     unlimited.linux.resources.ClearField("memory")
-    assert exclusive_count(subject_of(pod(), unlimited), CpuRules()) == 0
+    assert exclusive_count(subject_of(pod(), unlimited), AssignerConfig()) == 0
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_without_a_memory_limit_a_container_is_not_guaranteed() -> None:
 def test_an_annotation_counts_before_the_request(key: str, count: int) -> None:
     asking = pod()
     asking.annotations[key] = " 2\n"
-    assert exclusive_count(subject_of(asking, container(cpus=3)), CpuRules()) == count
+    assert exclusive_count(subject_of(asking, container(cpus=3)), AssignerConfig()) == count
 
 
 def test_an_annotation_of_none_keeps_a_container_in_the_shared_pool() -> None:
-    assert exclusive_count(subject_of(pod(app="0"), container(cpus=2)), CpuRules()) == 0
+    assert exclusive_count(subject_of(pod(app="0"), container(cpus=2)), AssignerConfig()) == 0
 
 
-def fault(asks: CpuSubject, rules: CpuRules = DEFAULT) -> str:
+def fault(asks: CpuSubject, rules: AssignerConfig = DEFAULT) -> str:
     with pytest.raises(RequestError) as caught:
         exclusive_count(asks, rules)
     return str(caught.value)
@@ -118,7 +118,7 @@ def test_no_more_may_be_asked_for_than_is_requested_and_so_was_counted_by_the_sc
         " exclusive CPUs: the annotation requests 2, resources.requests.cpu 1;"
         " set resources.requests.cpu to 2, or request fewer"
     )
-    assert exclusive_count(asks, CpuRules(beyond_requests=("def*",))) == 2
+    assert exclusive_count(asks, AssignerConfig(beyond_requests=("def*",))) == 2
 
 
 def test_an_update_changes_what_it_has_and_leaves_what_it_says_nothing_of() -> None:
@@ -143,7 +143,7 @@ def test_containers_share_all_cpus_until_one_wants_some_for_itself() -> None:
 
 
 def test_a_reserved_pool_is_for_its_namespaces_alone() -> None:
-    rules = CpuRules(reserved=read("0"), reserved_namespaces=("kube-*",))
+    rules = AssignerConfig(reserved=read("0"), reserved_namespaces=("kube-*",))
     given = pools(subject("a"), subject("dns", namespace="kube-system"), rules=rules)
     assert (own(given, "a"), own(given, "dns")) == ("1-3", "0")
     assert own(given.create(subject("b", 1)), "b") == "1"
@@ -154,7 +154,7 @@ def test_without_reserved_cpus_its_namespaces_share() -> None:
 
 
 def test_the_shared_pool_keeps_one_cpu_and_who_asks_for_it_is_told_how_many_there_are() -> None:
-    given = pools(subject("a", 1), rules=CpuRules(reserved=read("0")))
+    given = pools(subject("a", 1), rules=AssignerConfig(reserved=read("0")))
     with pytest.raises(RequestError) as caught:
         given.create(subject("b", 2))
     assert str(caught.value) == (
@@ -194,16 +194,16 @@ def test_a_creation_that_never_came_to_an_end_is_replaced_by_the_next_try() -> N
 )
 def test_reserved_cpus_that_cannot_be_are_refused(reserved: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Pools(FOUR, CpuRules(reserved=read(reserved)))
+        Pools(FOUR, AssignerConfig(reserved=read(reserved)))
     assert str(caught.value) == sentence
 
 
 def test_memory_comes_from_the_nodes_of_the_cpus_that_have_any() -> None:
-    given = Pools(host(nodes=2), CpuRules()).create(subject("a", 2)).create(subject("b"))
+    given = Pools(host(nodes=2), AssignerConfig()).create(subject("a", 2)).create(subject("b"))
     assert given.cpusets() == {"id-a": Cpuset("0-1", "0"), "id-b": Cpuset("2-3", "1")}
     bare = dataclasses.replace(given.topology, memory_nodes=frozenset({0}))
     assert dataclasses.replace(given, topology=bare).cpuset("id-b") == Cpuset("2-3", "")
-    rules = CpuRules(memory_nodes=False)
+    rules = AssignerConfig(memory_nodes=False)
     assert dataclasses.replace(given, rules=rules).cpuset("id-a") == Cpuset("0-1", "")
 
 
@@ -224,7 +224,7 @@ def test_those_that_exist_and_have_other_cpus_now_are_updated_and_no_others() ->
 
 def test_what_is_as_it_should_be_is_kept() -> None:
     given, notes = reconcile(
-        FOUR, CpuRules(), [(subject("b", 1), read("3")), (subject("a"), read("0-2"))]
+        FOUR, AssignerConfig(), [(subject("b", 1), read("3")), (subject("a"), read("0-2"))]
     )
     assert notes == []
     assert (own(given, "a"), own(given, "b")) == ("0-2", "3")
@@ -239,7 +239,7 @@ def test_what_is_as_it_should_be_is_kept() -> None:
     ],
 )
 def test_who_has_not_what_it_is_to_have_gets_it_and_that_is_told(has: str, said: str) -> None:
-    given, notes = reconcile(FOUR, CpuRules(), [(subject("a", 1), read(has))])
+    given, notes = reconcile(FOUR, AssignerConfig(), [(subject("a", 1), read(has))])
     assert notes == [f"pod default/a, container a: {said}, now has exclusive CPUs 0"]
     assert own(given, "a") == "0"
 
@@ -247,7 +247,7 @@ def test_who_has_not_what_it_is_to_have_gets_it_and_that_is_told(has: str, said:
 def test_who_cannot_have_what_it_asks_for_shares_and_that_is_told() -> None:
     four = subject("a", 4)
     wrong = subject("b", key=ASK, asked="x")
-    given, notes = reconcile(FOUR, CpuRules(), [(four, read("0-3")), (wrong, read("1"))])
+    given, notes = reconcile(FOUR, AssignerConfig(), [(four, read("0-3")), (wrong, read("1"))])
     assert (own(given, "a"), own(given, "b")) == ("0-3", "0-3")
     first, second = notes
     assert first == (
@@ -263,7 +263,7 @@ def test_who_cannot_have_what_it_asks_for_shares_and_that_is_told() -> None:
 
 def test_who_shares_for_lack_of_cpus_gets_its_own_when_others_end_or_want_fewer() -> None:
     full = [(subject("a", 2), read("0-1")), (subject("b", 2), read(""))]
-    given, notes = reconcile(FOUR, CpuRules(), full)
+    given, notes = reconcile(FOUR, AssignerConfig(), full)
     assert len(notes) == 1
     assert own(given, "b") == "2-3"
     assert own(given.without(["id-a"]), "b") == "0-1"
@@ -272,7 +272,7 @@ def test_who_shares_for_lack_of_cpus_gets_its_own_when_others_end_or_want_fewer(
 
 def test_of_two_that_have_the_same_cpu_one_keeps_it() -> None:
     given, notes = reconcile(
-        FOUR, CpuRules(), [(subject("b", 1), read("2")), (subject("a", 1), read("2"))]
+        FOUR, AssignerConfig(), [(subject("b", 1), read("2")), (subject("a", 1), read("2"))]
     )
     assert (own(given, "a"), own(given, "b")) == ("2", "0")
     assert notes == ["pod default/b, container b: had CPUs 2, now has exclusive CPUs 0"]

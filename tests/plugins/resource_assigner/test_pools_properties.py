@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from support.properties import examples
 
 from nri_inject.errors import RequestError
-from nri_inject.plugins.resource_assigner.cpulist import Cpus, read
 from nri_inject.plugins.resource_assigner.pools import (
-    CpuRules,
     Cpuset,
     CpuSubject,
     Pools,
@@ -22,6 +20,8 @@ from nri_inject.plugins.resource_assigner.pools import (
     updates,
 )
 from nri_inject.plugins.resource_assigner.topology import Topology
+from nri_inject.service.config import AssignerConfig
+from nri_inject.text.cpulist import Cpus, read
 
 NAMES = ("a", "b", "c", "d", "e")
 NAMESPACES = ("default", "kube-system")
@@ -111,7 +111,7 @@ class Node:
         self.tell(pools)
 
 
-def exclusive(subject: CpuSubject, rules: CpuRules) -> int:
+def exclusive(subject: CpuSubject, rules: AssignerConfig) -> int:
     """Return how many CPUs a container requests for itself, 0 if its request cannot be read."""
     try:
         return exclusive_count(subject, rules)
@@ -168,7 +168,7 @@ def check(node: Node) -> None:
 @examples(300)
 @given(hosts, histories)
 def test_whatever_happens(topology: Topology, history: list[tuple[str, str, float, str]]) -> None:
-    node = Node(Pools(topology, CpuRules()), {})
+    node = Node(Pools(topology, AssignerConfig()), {})
     for what, name, cpus, namespace in history:
         before = node.pools
         try:

@@ -13,7 +13,7 @@ KEY = mark.PREFIX + "tested"
 
 def given(*devices: api.LinuxDevice) -> str:
     adjustment = Adjustment(linux=api.LinuxContainerAdjustment(devices=devices))
-    mark.put(adjustment, Container(id="c1"), "tested")
+    mark.put(adjustment, Container(id="c1"), "tested", lambda number: number[1] + 12)
     return adjustment.annotations[KEY]
 
 
@@ -27,14 +27,15 @@ def test_without_devices_the_mark_is_the_id() -> None:
 
 def test_the_devices_are_read_as_they_were_written() -> None:
     text = given(node('/dev/a "b"'), node("/dev/sda", "b"))
-    assert text == r'c1 {"/dev/a \"b\"":["c",188,1],"/dev/sda":["b",188,1]}'
+    assert text == r'c1 {"/dev/a \"b\"":["c",188,1,200],"/dev/sda":["b",188,1,200]}'
     one = Container(id="c1", annotations={KEY: text})
     assert mark.is_on(one, "tested")
     assert mark.is_on_by_any(one)
     assert mark.devices(one, "tested") == {
-        '/dev/a "b"': ("c", 188, 1),
-        "/dev/sda": ("b", 188, 1),
+        '/dev/a "b"': ("c", 188, 1, 200),
+        "/dev/sda": ("b", 188, 1, 200),
     }
+    assert mark.devices(one, "tested")["/dev/sda"].number == ("b", 188, 1)
     assert mark.devices(one, "other") == {}
 
 

@@ -35,7 +35,7 @@ def container(name: str = "c", devices: Mapping[str, Number] = STICK) -> Contain
     """Return a container that was given devices, as a runtime reports it."""
     one = Container(id=name, name="main", pod_sandbox_id="p")
     given = adjustment(devices)
-    mark.put(given, one, "tested")
+    mark.put(given, one, "tested", lambda _: 7)
     one.annotations.update(given.annotations)
     return one
 
@@ -46,16 +46,23 @@ class Host:
     def __init__(self) -> None:
         self.gives: Mapping[str, Number] | None = STICK
         self.lost: set[Number] = set()
-        self.looks = 0
+        self.registered = 7
+        self.looks = self.searches = 0
+        self.takes = self.used = 0.0
 
     def expected(self, _pod: Pod, _container: Container) -> Adjustment:
         self.looks += 1
+        self.used += self.takes
         if self.gives is None:
             raise RequestError(["matches no device"])
         return adjustment(self.gives)
 
     def gone(self, numbers: Collection[Number]) -> Collection[Number]:
+        self.searches += 1
         return self.lost.intersection(numbers)
+
+    def registration(self, _number: Number) -> int:
+        return self.registered
 
 
 class Desk:
@@ -75,6 +82,7 @@ class Desk:
             listen=self._listen,
             now=lambda: self.time if self.wall is None else self.wall,
             clock=lambda: self.time,
+            used=lambda: self.host.used,
         )
 
     def _listen(self) -> Uevents:
@@ -182,6 +190,17 @@ def test_a_request_that_is_refused_is_not_stale_while_the_device_is_there(desk: 
     assert desk.after(stale.POLL) == {}
 
 
+def test_a_number_that_another_device_has_by_now_is_reported(desk: Desk) -> None:
+    desk.check.add(POD, container())
+    desk.host.gives, desk.host.registered = None, 8
+    desk.after(stale.SETTLED)
+    assert desk.after(stale.SETTLED)["c"].because == (
+        "/dev/zigbee (188:0) was unplugged, and its number is in use again",
+    )
+    desk.host.gives = STICK  # it is the same stick, plugged in again
+    assert desk.after(stale.POLL) == {}
+
+
 def test_without_events_a_change_is_found_by_looking() -> None:
     desk = Desk(has_events=False)
     desk.check.add(POD, container())
@@ -216,6 +235,29 @@ def test_many_events_cost_one_look_and_those_of_other_things_none(desk: Desk) ->
         desk.after(0.0)
     desk.after(stale.PAUSE)
     assert desk.host.looks == 1
+
+
+def test_a_look_is_followed_by_ten_times_as_long_without_one(desk: Desk) -> None:
+    desk.check.add(POD, container())
+    desk.host.takes = 2.0
+    settle(desk)
+    desk.event()
+    assert (desk.after(19.0), desk.host.looks) == ({}, 0)
+    assert (desk.after(1.0), desk.host.looks) == ({}, 1)
+    desk.after(stale.POLL)
+    desk.host.looks = 0
+    assert (desk.after(199.0), desk.host.looks) == ({}, 0)
+    assert (desk.after(1.0), desk.host.looks) == ({}, 1)
+
+
+def test_a_number_is_looked_for_once_in_each_look(desk: Desk) -> None:
+    for number in range(3):
+        desk.check.add(POD, container(f"c{number}"))
+    desk.unplug()
+    desk.after(stale.SETTLED)
+    assert desk.host.searches == 1
+    assert len(desk.after(stale.SETTLED)) == 3
+    assert desk.host.searches == 2
 
 
 def test_many_containers_are_compared_in_slices(
@@ -262,6 +304,12 @@ def test_what_is_kept_is_bounded_in_bytes(desk: Desk, monkeypatch: pytest.Monkey
     desk.unplug()
     desk.after(stale.SETTLED)
     assert list(desk.after(stale.SETTLED)) == ["short"]
+    longer = Pod(id="q", annotations={"a": "x" * 2500})
+    desk.check.add(longer, container("longer"))
+    desk.check.add(longer, container("short"))  # has no room any more
+    assert list(desk.after(stale.POLL)) == ["short"]
+    desk.check.forget("short")
+    assert desk.after(stale.POLL) == {}
 
 
 def test_a_loose_plug_writes_a_hundred_lines_an_hour(

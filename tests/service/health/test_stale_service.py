@@ -58,6 +58,9 @@ class Service:
     def gone(self, _numbers: Collection[Number]) -> Collection[Number]:
         return ()
 
+    def registration(self, _number: Number) -> int:
+        return 0
+
     def hook_changed(self, _program: str) -> float:
         return 0.0
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nri_inject.plugins.resource_assigner.cpulist import format_cpu_list, read
+from nri_inject.text.cpulist import format_cpu_list, read
 
 
 @pytest.mark.parametrize(
