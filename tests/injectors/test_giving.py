@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -229,6 +230,11 @@ def test_a_required_device_that_is_denied_fails_the_container() -> None:
         "device /dev/fuse: rule '#1' of policy denies it; rule 'r' requires it",
     )
     assert error.value.denied
+    host = host_of(rules)
+    with suppress(RequestError):
+        INJECT(POD, MAIN, host)
+    assert host.permit is not None
+    assert [one.verdict for one in host.permit.decisions] == ["deny"]
 
 
 # --- what the pod has already ---------------------------------------------------------------------
