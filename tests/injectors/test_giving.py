@@ -388,6 +388,18 @@ def test_a_mount_is_given_with_its_real_source() -> None:
     assert [mount.source for mount in given(rules).mounts] == ["/etc"]
 
 
+def test_a_mount_that_others_could_redirect_is_not_given() -> None:
+    rules = """
+        rules:
+          - {name: r, give: {mounts: [{source: /srv/t, destination: /a, options: [bind, ro]}]}}
+    """
+    host = replace(HOST, files={"/srv/t": HostPath("/srv/t", "/srv is everybody's")})
+    assert given(rules, host=host) == Adjustment()
+    ((verdict, rule, reason),) = decisions(rules, host=host)
+    assert (verdict, rule) == ("skip", None)
+    assert "/srv is everybody's" in reason
+
+
 def test_what_a_gift_lets_containers_write_is_not_trusted() -> None:
     rules = """
         rules:
