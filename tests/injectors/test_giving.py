@@ -202,6 +202,14 @@ def test_a_device_that_is_not_there_is_left_out_and_noted() -> None:
     )
 
 
+def test_an_optional_device_that_is_not_there_is_not_noted() -> None:
+    rules = """
+        rules: [{give: {devices: [{device: /dev/none, optional: true}]}, required: true}]
+    """
+    assert given(rules) == Adjustment()
+    assert decisions(rules) == []
+
+
 def test_a_required_device_that_is_not_there_fails_the_container() -> None:
     rules = "rules: [{name: r, give: {devices: [/dev/none]}, required: true}]"
     with pytest.raises(RequestError) as error:
@@ -433,9 +441,18 @@ def test_a_cdi_device_is_given_by_name_and_an_unknown_one_is_left_out() -> None:
         (
             "skip",
             "r",
-            "no CDI device 'v.com/d=7'; known devices of v.com/d: 0, 1; given, not requested",
+            "no CDI device 'v.com/d=7'; given, not requested",
         ),
     ]
+
+
+def test_the_error_of_a_gift_names_only_cdi_devices_that_the_container_may_request() -> None:
+    rules = """
+        rules:
+          - {name: r, give: {cdi_devices: [v.com/d=7]}, allow: {cdi_devices: [v.com/d=1]}}
+    """
+    ((_, _, reason),) = decisions(rules, host=CDI_HOST)
+    assert reason == "no CDI device 'v.com/d=7'; known devices of v.com/d: 1; given, not requested"
 
 
 def test_the_hooks_of_a_spec_run_once_for_a_requested_and_a_given_device() -> None:
