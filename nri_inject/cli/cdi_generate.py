@@ -130,15 +130,15 @@ def _ended_by_sigterm() -> Iterator[int]:
     Give a descriptor that can be read after a signal: one that comes just before a wait begins
     would be slept over otherwise.
     """
-    told, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    woken, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    told_before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    woken_before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     try:
-        yield told
+        yield woken
     finally:
-        signal.set_wakeup_fd(told_before)
+        signal.set_wakeup_fd(woken_before)
         signal.signal(signal.SIGTERM, before)
-        os.close(told)
+        os.close(woken)
         os.close(tell)
 
 

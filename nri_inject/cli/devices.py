@@ -6,7 +6,7 @@ import grp
 import json
 import pwd
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
@@ -25,8 +25,6 @@ from nri_inject.service.options import DIR, format_option, show
 from nri_inject.text.fields import Fault
 from nri_inject.text.words import plain
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 KEY: Final = "devices.noderesource.dev/container.NAME"
 _MAX_NEAR: Final = 3
 
@@ -36,15 +34,14 @@ def command() -> None:
     """List the host's devices, and show which devices a selector matches."""
 
 
-def root_option(function: F) -> F:
-    """Give a command the option of the host's directory."""
-    return click.option(
-        "--root",
-        default="/",
-        type=DIR,
-        help="Directory of the host's /dev and /sys; default: /. Properties of udev are read"
-        " for / only.",
-    )(function)
+root_option: Final = click.option(
+    "--root",
+    default="/",
+    type=DIR,
+    help="Directory of the host's /dev and /sys; default: /. Properties of udev are read"
+    " for / only.",
+)
+"""The option of the host's directory."""
 
 
 @command.command("list", epilog="Example: nri-inject devices list class:video '/dev/ttyUSB*'")
