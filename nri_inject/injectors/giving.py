@@ -105,6 +105,11 @@ class _Made(NamedTuple):
     warnings: Sequence[str]
 
     @property
+    def is_nothing(self) -> bool:
+        """Whether it is an optional device that is not there."""
+        return not (self.adjustment.ByteSize() or self.trouble or self.decisions)
+
+    @property
     def is_denied(self) -> bool:
         """Whether the policy forbids all of it."""
         verdicts = {decision.verdict for decision in self.decisions}
@@ -181,6 +186,8 @@ class _Recipient:
                 continue
             self._host.budget.spend("giving it what rules give", _STEPS_PER_GIFT)
             made = self._made(gift, give, source.permit)
+            if made.is_nothing:
+                continue
             why = self._left_out(gift, made, source)
             self._note(gift, made, why, source)
 
@@ -189,7 +196,7 @@ class _Recipient:
         host = replace(self._host, permit=own, warn=warnings.append)
         found, trouble = Adjustment(), ""
         for profile in gift.profiles:
-            if not own.could_have("profiles", profile):
+            if own.bars(profile):
                 own.decide(named("profiles", profile, "profile"))
                 return _Made(found, "", own.decisions[before:], ())
         try:
@@ -209,7 +216,7 @@ class _Recipient:
         if gift.kind in self._refused and not source.required:
             return f"the pod refuses it (annotation {plain(self._refused[gift.kind])})"
         found = made.adjustment
-        if made.trouble or not found.ByteSize():
+        if made.trouble:
             return made.trouble
         if own := _own_conflict(found, self._container):
             return f"the pod has {own} of its own"

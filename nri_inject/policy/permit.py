@@ -293,6 +293,14 @@ class GivingPermit(Permit):
             return decision
         return dataclasses.replace(decision, verdict=self._denied)
 
+    def could_have(self, kind: str, name: str) -> bool:
+        """Tell whether the container may request a thing: an error names no other."""
+        return super()._decided(named(kind, name, "")).verdict in ("allow", "warn")
+
+    def bars(self, profile: str) -> bool:
+        """Tell whether a rule denies a profile; that is no decision."""
+        return self._decided(named("profiles", profile, "")).verdict in ("deny", "skip")
+
     def reaches_device(self, path: str) -> bool:
         """Tell that a device may be looked at: the admin named it."""
         return path.count("/") <= MAX_PARTS

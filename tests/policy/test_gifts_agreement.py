@@ -10,7 +10,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from support import naive_gifts, naive_policy
 from support.policy_strategies import HOST, MOUNTS, adjustments, pods, rules, who
-from support.properties import examples
+from support.properties import FACTOR, examples
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Image, Mount, Pod
@@ -172,7 +172,7 @@ def engine(
         return None, permit
 
 
-@examples(400)
+@examples(1000 if FACTOR > 1 else 400)  # 20,000 in a soak
 @given(
     policies,
     st.builds(asked_for, pods, st.sampled_from(["web-1", "db"]), systems, refusals, wanted),
