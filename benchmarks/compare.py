@@ -34,6 +34,7 @@ MEASURES: Final[Mapping[str, Callable[[Bench], Iterator[Measure]]]] = {
     "hooks": latency.hooks,
     "everything": latency.everything,
     "policy": latency.policy,
+    "giving": latency.giving,
     "launch": process.launch,
     "synchronize": process.synchronize,
     "memory": process.memory,

@@ -131,6 +131,15 @@ def policy(bench: Bench) -> Iterator[Measure]:
     yield bench.latency("policy: 1, 100, 1,000 rules", [samples.everything()], peers, against)
 
 
+def giving(bench: Bench) -> Iterator[Measure]:
+    """Measure what the number of rules that give costs; the last of them gives a device."""
+    etc = bench.etc(hooks=21, cdi_files=10)
+    ours = {count: f"suite (ours), giving rules: {count:,}" for count in (1, 1000)}
+    peers = {ours[count]: bench.suite(etc, samples.giving(count)) for count in ours}
+    requests = [request_of({})]
+    yield bench.latency("giving: 1, 1,000 rules", requests, peers, {ours[1000]: ours[1]})
+
+
 def with_rules(bench: Bench, etc: Path, rules: int) -> Chain:
     """Return the suite with a policy of so many rules, and its audit."""
     return bench.suite(etc, samples.policy(rules))

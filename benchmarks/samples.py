@@ -74,6 +74,22 @@ def policy(rules: int) -> str:
     return json.dumps({"policy": {"rules": [*others, last]}})
 
 
+def giving(rules: int) -> str:
+    """Return a configuration whose last rule gives a device to pods of the namespace default.
+
+    The other ones give to other namespaces, by their names and by patterns.
+    """
+    others = [
+        {
+            "who": {"namespaces": [f"team-{number}", f"team-{number}-*"]},
+            "give": {"devices": [f"/dev/vendor-{number}"]},
+        }
+        for number in range(rules - 1)
+    ]
+    last = {"who": {"namespaces": ["default"]}, "give": {"devices": ["/dev/full"]}}
+    return json.dumps({"policy": {"rules": [*others, last]}})
+
+
 def different(sample: CreateContainerRequest, count: int) -> Sequence[CreateContainerRequest]:
     """Return requests that ask for the same in texts of their own, each for a pod of its own."""
     requests = []

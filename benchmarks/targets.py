@@ -28,6 +28,7 @@ TARGETS: Final = (
     Target("devices: no annotation", DEVICES, "own", 0.45),
     Target("hooks: 1 of 20, 21, 1,000", "hook-injector (ours) 21", "p50", 0.10),
     Target("policy: 1, 100, 1,000 rules", "suite (ours), rules: 1,000", "own", 1.3),
+    Target("giving: 1, 1,000 rules", "suite (ours), giving rules: 1,000", "own", 1.3),
     Target("CDI load 8 GPUs, JSON", "registry (ours)", "p50", 2.5),
     Target("CDI load 8 GPUs, YAML", "registry (ours)", "p50", 2.5),
     Target("CDI load 10,000, JSON", "registry (ours)", "p50", 1.0),

@@ -135,7 +135,7 @@ def test_yaml_is_read_by_the_reader_of_its_kind(block: Block, host: Host) -> Non
     value = yaml.safe_load(block.text)
     if block.text.startswith("# values.yaml\n"):
         jsonschema.validate(value, json.loads(VALUES.read_text()))
-    elif "rules" in value:
+    elif "rules" in value or "profiles" in value:
         assert document.read(block.text.encode(), block.title, read_gifts).rules
     elif "cdiVersion" in value:
         spec = registry.read("page.yaml", "/etc/cdi", block.text.encode())

@@ -155,7 +155,30 @@ class SpecReader:
         )
 
     def _edits(self) -> Reader[Any]:
-        node = self._record(
+        return self._record(
+            Edits,
+            self._check_edits,
+            Field("env", self._texts, others=("environment", "envs")),
+            Field(
+                "deviceNodes",
+                self._list(self._node()),
+                to="device_nodes",
+                others=("devices", "nodes", "device"),
+            ),
+            Field("netDevices", self._list(self._net_device()), to="net_devices"),
+            Field("mounts", self._list(self._mount()), to="mounts", others=("volumes", "binds")),
+            Field("hooks", self._list(self._hook()), to="hooks", others=("ocihooks",)),
+            Field("intelRdt", self._rdt(), to="intel_rdt"),
+            Field(
+                "additionalGids",
+                self._list(self._gid),
+                to="additional_gids",
+                others=("gids", "groups", "groupadd", "supplementalgroups"),
+            ),
+        )
+
+    def _node(self) -> Reader[Any]:
+        return self._record(
             SpecNode,
             self._check_node,
             Field("path", self._text, others=("containerpath", "pathincontainer", "target")),
@@ -170,13 +193,17 @@ class SpecReader:
             Field("uid", _UINT32, others=("user", "owner")),
             Field("gid", _UINT32, others=("group",)),
         )
-        net_device = self._record(
+
+    def _net_device(self) -> Reader[Any]:
+        return self._record(
             NetDevice,
             self._check_net_device,
             Field("hostInterfaceName", self._text, to="host_interface_name"),
             Field("name", self._text),
         )
-        mount = self._record(
+
+    def _mount(self) -> Reader[Any]:
+        return self._record(
             Mount,
             self._check_mount,
             Field("hostPath", self._text, to="host_path", others=("source", "src", "from")),
@@ -189,7 +216,9 @@ class SpecReader:
             Field("options", self._texts, others=("option", "flags", "mode")),
             Field("type", self._text, others=("fstype",)),
         )
-        hook = self._record(
+
+    def _hook(self) -> Reader[Any]:
+        return self._record(
             Hook,
             self._check_hook,
             Field(
@@ -200,7 +229,9 @@ class SpecReader:
             Field("env", self._texts, others=("environment",)),
             Field("timeout", _INT64),
         )
-        rdt = self._record(
+
+    def _rdt(self) -> Reader[Any]:
+        return self._record(
             IntelRdt,
             self._check_rdt,
             Field("closID", self._text, to="clos_id"),
@@ -209,27 +240,6 @@ class SpecReader:
             Field("schemata", self._texts),
             Field("enableMonitoring", read_flag, to="enable_monitoring"),
             *(Field(key, read_flag) for key in DROPPED),
-        )
-        return self._record(
-            Edits,
-            self._check_edits,
-            Field("env", self._texts, others=("environment", "envs")),
-            Field(
-                "deviceNodes",
-                self._list(node),
-                to="device_nodes",
-                others=("devices", "nodes", "device"),
-            ),
-            Field("netDevices", self._list(net_device), to="net_devices"),
-            Field("mounts", self._list(mount), to="mounts", others=("volumes", "binds")),
-            Field("hooks", self._list(hook), to="hooks", others=("ocihooks",)),
-            Field("intelRdt", rdt, to="intel_rdt"),
-            Field(
-                "additionalGids",
-                self._list(self._gid),
-                to="additional_gids",
-                others=("gids", "groups", "groupadd", "supplementalgroups"),
-            ),
         )
 
     # --- values ----------------------------------------------------------------------------------

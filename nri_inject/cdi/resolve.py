@@ -464,15 +464,15 @@ def _gids(origins: Origins, work: _Work) -> None:
     Root needs none to open a device. A runtime with NRI before 0.11 does not tell the user, and
     many a container of it is root: such a container starts, and the log has a warning.
     """
-    is_told = work.container.HasField("user") and work.runtime.nri >= _TELLS_USER
-    if is_told and work.container.user.uid == 0:
+    knows_user = work.container.HasField("user") and work.runtime.nri >= _TELLS_USER
+    if knows_user and work.container.user.uid == 0:
         return
     has = {0, work.container.user.gid, *work.container.user.additional_gids}
     for _, edits in origins.parts:
         gids = [*dict.fromkeys(gid for gid in edits.additional_gids if gid not in has)]
         work.entry = edits
         front = f"additionalGids {', '.join(map(str, gids))}: NRI cannot add groups to a container"
-        if gids and (is_told or work.container is _NO_CONTAINER):
+        if gids and (knows_user or work.container is _NO_CONTAINER):
             native = "" if work.lacks("CDI_devices") else " or cdi.mode: native"
             work.drop(
                 f"{front}; add {lint.supplemental(gids)} to the pod's securityContext, or set"

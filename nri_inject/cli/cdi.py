@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import select
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 from google.protobuf import json_format
@@ -35,12 +35,17 @@ from nri_inject.host.programs import program_warning
 from nri_inject.host.unread import unread, unread_name
 from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import FILE, directories_option, format_option, show
+from nri_inject.service.options import (
+    FILE,
+    directories_option,
+    format_option,
+    show,
+    together,
+    unsafe_option,
+)
 from nri_inject.text import yamltext
 from nri_inject.text.fields import Problem, dotted
 from nri_inject.text.words import plain
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group("cdi", cls=Group, epilog="Example: nri-inject cdi list --cdi-dir /etc/cdi")
@@ -51,18 +56,9 @@ def command() -> None:
 command.add_command(cdi_generate.command)
 
 
-def _unsafe(function: F) -> F:
-    option = click.option(
-        "--unsafe-files",
-        "unsafe",
-        is_flag=True,
-        help="Skip the check of owners and modes of files.",
-    )
-    return option(function)
-
-
-def _directories(function: F) -> F:
-    return directories_option("--cdi-dir", "Spec", DEFAULT_DIRECTORIES)(_unsafe(function))
+_directories: Final = together(
+    directories_option("--cdi-dir", "Spec", DEFAULT_DIRECTORIES), unsafe_option
+)
 
 
 def _registry(directories: Sequence[str], unsafe: bool, *, watched: bool = False) -> CdiRegistry:
@@ -277,7 +273,7 @@ def _change_lines(change: dict[str, Any]) -> Iterator[str]:
 
 @command.command(epilog="Example: nri-inject cdi validate /etc/cdi/vendor.yaml")
 @click.argument("files", nargs=-1, required=True, type=FILE)
-@_unsafe
+@unsafe_option
 @format_option
 def validate(
     *,
@@ -383,14 +379,7 @@ def resolve_(
 
 
 def _runtime(text: str | None) -> Runtime:
-    if text is None:
-        return capabilities.NEWEST
-    name, slash, version = text.partition("/")
-    if not (name and slash and version):
-        raise click.UsageError(
-            f"--runtime {text!r}: NAME/VERSION expected, as in containerd/1.7.24"
-        )
-    return capabilities.identify(name, version)
+    return capabilities.NEWEST if text is None else capabilities.named(text, "--runtime")
 
 
 def _refuse(error: CdiError, output: str) -> int:

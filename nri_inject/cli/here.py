@@ -5,8 +5,9 @@ Its configuration, its policy and its runtime count where the command line names
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from nri_inject.plugins.programs import PLUGIN_NAMES
 from nri_inject.service import config
 from nri_inject.service.health import status
 from nri_inject.service.logs import one_line
-from nri_inject.service.options import DIR
+from nri_inject.service.options import DIR, FILE, Decorator, together, unsafe_option
 from nri_inject.text import yamltext
 from nri_inject.text.yamltext import Value
 
@@ -62,12 +63,40 @@ def _runtime(node: Node) -> Runtime | None:
     return capabilities.identify(node.distribution.runtime, dotted(node.release))
 
 
-root_option: Final = click.option(
-    "--root",
-    default="/",
-    type=DIR,
-    help="The node's file tree, whose configuration counts unless another is given; /.",
-)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeOptions:
+    """What counts in place of the node's own files, as the command line says it."""
+
+    config: str | None = None
+    policy: str | None = None
+    cdi_dirs: tuple[str, ...] = ()
+    hooks_dirs: tuple[str, ...] = ()
+    unsafe: bool = False
+    root: str = "/"
+
+
+def node_options(policy_help: str) -> Decorator:
+    """Give a command these options; it gets their values as `node`."""
+    directories = partial(click.option, multiple=True, type=DIR, help="As for the plugins.")
+    root = "The node's file tree, whose configuration counts unless another is given; /."
+    options = (
+        click.option("--config", type=FILE, help="The plugins' configuration (YAML)."),
+        click.option("--policy", type=FILE, help=policy_help),
+        directories("--cdi-dir", "cdi_dirs"),
+        directories("--hooks-dir", "hooks_dirs"),
+        unsafe_option,
+        click.option("--root", default="/", type=DIR, help=root),
+    )
+
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        @wraps(function)
+        def command(**given: Any) -> int:
+            own = {option.name: given.pop(option.name) for option in fields(NodeOptions)}
+            return function(node=NodeOptions(**own), **given)
+
+        return together(*options)(command)
+
+    return decorate
 
 
 def show_here(here: Here, document: Mapping[str, Value], runtime: Runtime, *, quiet: bool) -> None:
@@ -88,22 +117,13 @@ def _lines(here: Here, document: Mapping[str, Value], runtime: Runtime) -> Itera
 _SUITE_ALONE: Final = "configuration"
 
 
-def document_of(
-    here: Here,
-    *,
-    config_file: str | None = None,
-    policy: str | None = None,
-    cdi_dirs: tuple[str, ...] = (),
-    hooks_dirs: tuple[str, ...] = (),
-    unsafe: bool = False,
-    warn: Warn,
-) -> ConfigDocument:
+def document_of(here: Here, given: NodeOptions, warn: Warn) -> ConfigDocument:
     """Return the plugins' configuration as a runtime would hand it over.
 
     That of the command line counts, else the node's. ConfigError for what cannot be read, Faulty
     for what has a fault, the policy's file included.
     """
-    file = config_file or here.file
+    file, policy, unsafe = given.config or here.file, given.policy, given.unsafe
     document = _read(file, unsafe=unsafe, warn=warn) if file else {}
     if policy is not None:
         document["policy"] = (
@@ -112,7 +132,7 @@ def document_of(
     _check(document, file or _SUITE_ALONE)
     path = _policy_file(document)
     if path:
-        where = path if policy is not None or config_file else str(files.resolve(here.root, path))
+        where = path if policy is not None or given.config else str(files.resolve(here.root, path))
         _, is_trusted = read_policy(where, unsafe=unsafe, warn=warn)
         document["policy"] = {"file": str(Path(where).absolute())} if is_trusted else _loaded(where)
     document["log"] = "stderr"  # nothing of the host is changed
@@ -120,7 +140,7 @@ def document_of(
         document["audit"] = "off"
     if unsafe:
         document["unsafe_files"] = True
-    for section, directories in (("cdi", cdi_dirs), ("hooks", hooks_dirs)):
+    for section, directories in (("cdi", given.cdi_dirs), ("hooks", given.hooks_dirs)):
         if directories:
             absolute: Value = [str(Path(directory).absolute()) for directory in directories]
             before = document.get(section)

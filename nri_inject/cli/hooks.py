@@ -8,7 +8,7 @@ import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
@@ -29,11 +29,16 @@ from nri_inject.host.unread import unread, unread_name
 from nri_inject.node.files import resolve
 from nri_inject.service import logs, terminal
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import DIR, FILE, directories_option, format_option
+from nri_inject.service.options import (
+    DIR,
+    FILE,
+    directories_option,
+    format_option,
+    together,
+    unsafe_option,
+)
 from nri_inject.text.regex import Regex
 from nri_inject.text.words import plain
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _STAGES: Final = {
     "create_runtime": "createRuntime",
@@ -53,24 +58,16 @@ def command() -> None:
     """Inspect OCI hook files, and the containers that get the hooks."""
 
 
-def _directories(function: F) -> F:
-    return directories_option("--hooks-dir", "Hook", DIRECTORIES)(_host(function))
-
-
-def _host(function: F) -> F:
-    unsafe = click.option(
-        "--unsafe-files",
-        "unsafe",
-        is_flag=True,
-        help="Skip the check of owners and modes of files and programs.",
-    )
-    root = click.option(
+_host: Final = together(
+    unsafe_option,
+    click.option(
         "--host-root",
         default="/",
         type=DIR,
         help="Read all files below this directory, as from within a container.",
-    )
-    return unsafe(root(function))
+    ),
+)
+_directories: Final = together(directories_option("--hooks-dir", "Hook", DIRECTORIES), _host)
 
 
 def _registry(directories: Sequence[str], *, unsafe: bool, host_root: str) -> HookRegistry:

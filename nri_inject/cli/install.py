@@ -6,9 +6,9 @@ import json
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Final
 
 import click
 
@@ -23,36 +23,29 @@ from nri_inject.node.runtime import Node, look
 from nri_inject.plugins.programs import PROGRAMS, SUITE
 from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import DIR, FILE, Helped, format_option
+from nri_inject.service.options import DIR, FILE, Helped, format_option, together
 from nri_inject.version import VERSION
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def host_options(function: F) -> F:
-    """Give a command the options that name a host and its runtime."""
-    options = (
-        click.option(
-            "--root",
-            default="/",
-            type=DIR,
-            help="Root of the host's file tree, as mounted in a container; default: /.",
-        ),
-        click.option(
-            "--runtime",
-            type=click.Choice([one.name for one in DISTRIBUTIONS]),
-            help="Name of the runtime, if the host has several.",
-        ),
-        click.option(
-            "--runtime-config",
-            default="",
-            type=FILE,
-            help="Configuration file of the runtime, if not the usual one.",
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+host_options: Final = together(
+    click.option(
+        "--root",
+        default="/",
+        type=DIR,
+        help="Root of the host's file tree, as mounted in a container; default: /.",
+    ),
+    click.option(
+        "--runtime",
+        type=click.Choice([one.name for one in DISTRIBUTIONS]),
+        help="Name of the runtime, if the host has several.",
+    ),
+    click.option(
+        "--runtime-config",
+        default="",
+        type=FILE,
+        help="Configuration file of the runtime, if not the usual one.",
+    ),
+)
+"""The options that name a host and its runtime."""
 
 
 @click.command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -13,7 +13,7 @@ import click
 from nri_inject.capabilities import NEWEST, Runtime
 from nri_inject.cli.decisions import Decided, Decider, explained
 from nri_inject.cli.group import Group
-from nri_inject.cli.here import Here, document_of, look_here, root_option
+from nri_inject.cli.here import Here, NodeOptions, document_of, look_here, node_options
 from nri_inject.cli.reading import planned_in, read_policy
 from nri_inject.cli.unread import Unreads
 from nri_inject.errors import ConfigError, Faulty
@@ -27,7 +27,7 @@ from nri_inject.service import config, logs, terminal
 from nri_inject.service.base import Options
 from nri_inject.service.command import FAILED, MISUSED
 from nri_inject.service.config import Config
-from nri_inject.service.options import DIR, FILE, POD, format_option
+from nri_inject.service.options import POD, format_option
 from nri_inject.text.annotations import where
 
 
@@ -41,15 +41,10 @@ def command() -> None:
 @command.command(
     "check", epilog="Example: nri-inject policy check --policy policy.yaml --format json pod.yaml"
 )
-@click.option("--policy", "file", type=FILE, help="The policy (YAML); the node's unless given.")
-@click.option("--config", "config_file", type=FILE, help="The plugins' configuration (YAML).")
-@click.option("--cdi-dir", "cdi_dirs", multiple=True, type=DIR, help="As for the plugins.")
-@click.option("--hooks-dir", "hooks_dirs", multiple=True, type=DIR, help="As for the plugins.")
-@click.option("--unsafe-files", is_flag=True, help="Skip the check of owners and modes of files.")
-@root_option
+@node_options("The policy (YAML); the node's unless given.")
 @format_option
 @click.argument("pods", nargs=-1, type=POD)
-def check(*, output: str, pods: tuple[str, ...], root: str, **flags: Any) -> int:
+def check(*, node: NodeOptions, output: str, pods: tuple[str, ...]) -> int:
     """Report the faults of a policy, and its decisions for the containers of pods.
 
     The defaults are the node's own policy and configuration. Ends with status 1 if the policy or
@@ -58,14 +53,14 @@ def check(*, output: str, pods: tuple[str, ...], root: str, **flags: Any) -> int
     """
     logs.configure(verbosity=0)  # what is wrong is part of the answer
     try:
-        here = look_here(root)
-        file = flags["file"] or _policy_here(here)
-        policy, _ = read_policy(file, unsafe=flags["unsafe_files"], warn=terminal.show_warning)
+        here = look_here(node.root)
+        file = node.policy or _policy_here(here)
+        policy, _ = read_policy(file, unsafe=node.unsafe, warn=terminal.show_warning)
         for warning in never.warnings(policy):
             terminal.show_warning(f"{policy.origin}: {warning}")
         if not pods:
             return _show_policy(policy, output)
-        configured, runtime = _configured(here, policy, flags)
+        configured, runtime = _configured(here, policy, node)
         planned = [as_reported(one, runtime) for one in planned_in(pods)]
     except ConfigError as error:
         is_faulty = isinstance(error, Faulty)
@@ -85,7 +80,7 @@ def check(*, output: str, pods: tuple[str, ...], root: str, **flags: Any) -> int
 
 def _policy_here(here: Here) -> str:
     """Return the file of the node's policy; ConfigError if it has none."""
-    document = document_of(here, warn=terminal.show_warning) if here.file else {}
+    document = document_of(here, NodeOptions(), terminal.show_warning) if here.file else {}
     policy = document.get("policy")
     file = policy.get("file") if isinstance(policy, dict) else None
     if not isinstance(file, str):
@@ -94,15 +89,8 @@ def _policy_here(here: Here) -> str:
     return file
 
 
-def _configured(here: Here, policy: Policy, flags: Mapping[str, Any]) -> tuple[Config, Runtime]:
-    document = document_of(
-        here,
-        config_file=flags["config_file"],
-        cdi_dirs=flags["cdi_dirs"],
-        hooks_dirs=flags["hooks_dirs"],
-        unsafe=flags["unsafe_files"],
-        warn=terminal.show_warning,
-    )
+def _configured(here: Here, policy: Policy, node: NodeOptions) -> tuple[Config, Runtime]:
+    document = document_of(here, dataclasses.replace(node, policy=None), terminal.show_warning)
     configured = config.checked({**document, "policy": config.UNRESTRICTED}, "configuration")
     return dataclasses.replace(configured, policy=policy), here.runtime or NEWEST
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import click
 
@@ -14,10 +14,9 @@ from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
 from nri_inject.service.health.state import in_words, unready
 from nri_inject.service.logs import one_line
-from nri_inject.service.options import DIR, Helped, format_option
+from nri_inject.service.options import DIR, Helped, format_option, together
 
 StatusDocument = Mapping[str, Any]
-F = TypeVar("F", bound=Callable[..., Any])
 
 _NO_ANSWER: Final = {
     "fails": "a container fails if the plugin does not answer",
@@ -27,23 +26,18 @@ _NO_ANSWER: Final = {
 }
 
 
-def plugin_options(function: F) -> F:
-    """Give a command the options that say which running plugins it is about."""
-    options = (
-        click.option(
-            "--plugin", default="", metavar="NAME", help="Only plugins with this name or NN-name."
-        ),
-        click.option(
-            "--status-dir",
-            default=status.directory,
-            type=DIR,
-            help=f"Directory of their sockets; default: {status.DIRECTORY}. Also"
-            f" {status.VARIABLE}.",
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+plugin_options: Final = together(
+    click.option(
+        "--plugin", default="", metavar="NAME", help="Only plugins with this name or NN-name."
+    ),
+    click.option(
+        "--status-dir",
+        default=status.directory,
+        type=DIR,
+        help=f"Directory of their sockets; default: {status.DIRECTORY}. Also {status.VARIABLE}.",
+    ),
+)
+"""The options that say which running plugins a command is about."""
 
 
 @click.command(

@@ -10,10 +10,11 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 from google.protobuf import json_format
@@ -21,7 +22,7 @@ from google.protobuf import json_format
 from nri_inject import api, capabilities
 from nri_inject.capabilities import Runtime
 from nri_inject.cli.decisions import Decider
-from nri_inject.cli.here import Here, document_of, look_here, root_option, show_here
+from nri_inject.cli.here import Here, NodeOptions, document_of, look_here, node_options, show_here
 from nri_inject.cli.outcomes import Explainer, as_json, as_text, hide_marks
 from nri_inject.cli.reading import Warn, planned_in, reason
 from nri_inject.cli.unread import Unreads
@@ -46,7 +47,7 @@ from nri_inject.service.base import Options
 from nri_inject.service.command import FAILED
 from nri_inject.service.config import Config
 from nri_inject.service.environment import InjectorSpec
-from nri_inject.service.options import DIR, FILE, POD, Helped
+from nri_inject.service.options import FILE, POD, Helped
 from nri_inject.text.annotations import where
 from nri_inject.text.names import is_plugin_index
 from nri_inject.text.words import meant, plain, quoted
@@ -89,15 +90,10 @@ PLUGINS: Final[Mapping[str, str]] = {
 )
 @click.option("--idx", metavar="NN", help="Index to launch the one plugin with.")
 @click.option("--name", metavar="NAME", help="Name to launch the one plugin with.")
-@click.option("--config", "config_file", type=FILE, help="The plugins' configuration (YAML).")
-@click.option("--policy", type=FILE, help="Policy file (YAML), or the word unrestricted.")
-@click.option("--cdi-dir", "cdi_dirs", multiple=True, type=DIR, help="As for the plugins.")
-@click.option("--hooks-dir", "hooks_dirs", multiple=True, type=DIR, help="As for the plugins.")
-@click.option("--unsafe-files", is_flag=True, help="Skip the check of owners and modes of files.")
+@node_options("Policy file (YAML), or the word unrestricted.")
 @click.option(
     "--runtime", metavar="NAME/VERSION", help="The runtime to be: the node's, else the newest."
 )
-@root_option
 @click.option(
     "--life", "lives", is_flag=True, help="Also start, stop and remove the containers and pods."
 )
@@ -116,12 +112,17 @@ PLUGINS: Final[Mapping[str, str]] = {
 def command(
     *,
     plugins: tuple[str, ...],
-    requests: str | None,
+    idx: str | None,
+    name: str | None,
+    node: NodeOptions,
     runtime: str | None,
     lives: bool,
+    requests: str | None,
     output: str,
+    log_format: logs.LogFormat,
+    verbose: int,
+    quiet: bool,
     pods: tuple[str, ...],
-    **flags: Any,
 ) -> int:
     """Show what the containers of pods would get, without a cluster.
 
@@ -133,31 +134,24 @@ def command(
     """
     if not pods and requests is None:
         raise click.UsageError("a manifest is expected, or a file of requests with --requests")
-    if (flags["idx"] or flags["name"]) and len(plugins) != 1:
+    if (idx or name) and len(plugins) != 1:
         raise click.UsageError("--idx and --name need exactly one --plugin")
-    if flags["idx"] and not is_plugin_index(flags["idx"]):
-        raise click.UsageError(f"--idx {quoted(flags['idx'])}: two digits expected, as in 10")
-    logs.configure(flags["log_format"], logs.USUAL - 1 + flags["verbose"] - flags["quiet"])
-    warn = ignore_warning if flags["quiet"] else terminal.show_warning
+    if idx and not is_plugin_index(idx):
+        raise click.UsageError(f"--idx {quoted(idx)}: two digits expected, as in 10")
+    logs.configure(log_format, logs.USUAL - 1 + verbose - quiet)
+    warn = ignore_warning if quiet else terminal.show_warning
     plugins = plugins or (SUITE,)
     planned = [*_requested(requests), *planned_in(pods)]
-    here = look_here(flags["root"])
-    document = document_of(
-        here,
-        config_file=flags["config_file"],
-        policy=flags["policy"],
-        cdi_dirs=flags["cdi_dirs"],
-        hooks_dirs=flags["hooks_dirs"],
-        unsafe=flags["unsafe_files"],
-        warn=warn,
-    )
+    here = look_here(node.root)
+    document = document_of(here, node, warn)
     with Adaptation(_runtime(runtime, here)) as adaptation:
-        show_here(here, document, adaptation.runtime, quiet=flags["quiet"])
+        show_here(here, document, adaptation.runtime, quiet=quiet)
         for plugin in plugins:
             with terminal.progress(f"starting {plain(plugin)}"):
-                _add(adaptation, plugin, flags, json.dumps(document))  # JSON is YAML
-        told = [as_reported(one, adaptation.runtime) for one in planned]
-        outcomes = map(hide_marks, create(adaptation, told, lives=lives))
+                launched = partial(_launched, plugin, idx, name, log=verbose > 0)
+                _add(adaptation, launched, json.dumps(document))  # JSON is YAML
+        reported = [as_reported(one, adaptation.runtime) for one in planned]
+        outcomes = map(hide_marks, create(adaptation, reported, lives=lives))
         configured = config.checked(document, "configuration")
         with closing(_explainer(plugins, configured, adaptation.runtime)) as explainer:
             return _show(outcomes, explainer, adaptation, output, warn)
@@ -183,9 +177,9 @@ def _show(
     return FAILED if failed or adaptation.dropped or explainer.found_wrong else 0
 
 
-def _add(adaptation: Adaptation, plugin: str, flags: Mapping[str, Any], text: str) -> None:
+def _add(adaptation: Adaptation, launched: Callable[[], Peer], text: str) -> None:
     try:
-        adaptation.add(_launched(plugin, flags), text)
+        adaptation.add(launched(), text)
     except ConfigError:
         raise
     except NriError as error:
@@ -214,19 +208,18 @@ def _explainer(plugins: Iterable[str], configured: Config, runtime: Runtime) -> 
     return Explainer(decider, unreads, [config.UNRESTRICTED] if is_open else [])
 
 
-def _launched(plugin: str, flags: Mapping[str, Any]) -> Peer:
-    log = bool(flags["verbose"]) or "/" in plugin  # an author's own, whose tracebacks matter
-    if "/" in plugin and not (flags["idx"] or flags["name"]):
+def _launched(plugin: str, idx: str | None, name: str | None, *, log: bool) -> Peer:
+    log = log or "/" in plugin  # an author's own, whose tracebacks matter
+    if "/" in plugin and not (idx or name):
         try:
             discovery.identity(plugin)
         except NriError as error:
             raise ConfigError(f"{error}; or set --idx and --name") from error
         return launch(Path(plugin).absolute(), log=log, environment=_environment(plugin))
-    index, name, executable = PLUGINS.get(plugin, "10"), plugin, Path(plugin).absolute()
-    if "/" not in plugin:
-        executable = _of_suite(plugin)
-    index, name = flags["idx"] or index, flags["name"] or name
-    return launch_as(executable, index, name, log=log, environment=_environment(executable))
+    executable = Path(plugin).absolute() if "/" in plugin else _of_suite(plugin)
+    index = idx or PLUGINS.get(plugin, "10")
+    environment = _environment(executable)
+    return launch_as(executable, index, name or plugin, log=log, environment=environment)
 
 
 def _environment(executable: str | Path) -> Mapping[str, str]:

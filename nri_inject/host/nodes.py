@@ -172,7 +172,7 @@ def _lines(path: str) -> list[str]:
     except OSError:
         return []
     try:
-        return os.read(descriptor, _MAX_TOLD).decode(errors="replace").split("\n")
+        return os.read(descriptor, _MAX_RECORD).decode(errors="replace").split("\n")
     except OSError:  # the device has gone meanwhile
         return []
     finally:
@@ -205,4 +205,4 @@ class Remembered(Lookup[K, V]):
         return value
 
 
-_MAX_TOLD: Final = 65536  # bytes; udev's longest records have a few thousand
+_MAX_RECORD: Final = 65536  # bytes; udev's longest records have a few thousand

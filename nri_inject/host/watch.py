@@ -110,11 +110,6 @@ class FileWatch:
         """
         return {name for _, name in self._written}
 
-    def is_writing(self, file: str) -> bool:
-        """Tell whether a followed file is being written, also behind a link."""
-        names = map(os.path.basename, (file, os.path.realpath(file)))
-        return not self.writing().isdisjoint(names)
-
     def wait(self, seconds: float) -> None:
         """Wait until `changed` may return True, or until this time has passed."""
         poll = select.poll()

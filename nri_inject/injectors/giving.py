@@ -7,7 +7,7 @@ the way of something before it is left out, or fails the container if its rule r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
@@ -22,11 +22,20 @@ from nri_inject.injectors.host import Host
 from nri_inject.injectors.texts import read_text
 from nri_inject.policy import gifts, sysctls
 from nri_inject.policy.gifts import Gift
-from nri_inject.policy.permit import GIVEN, GivingPermit, Permit
+from nri_inject.policy.naming import named
+from nri_inject.policy.permit import GivingPermit, Permit
 from nri_inject.policy.rules import Decision, Item, Rule, Verdict
 from nri_inject.text.annotations import container_name, find, where
 from nri_inject.text.budget import OverBudget
-from nri_inject.text.fields import Fault, described, list_of, not_one_of, read_line
+from nri_inject.text.fields import (
+    Fault,
+    Reader,
+    described,
+    list_of,
+    not_one_of,
+    read_line,
+    read_short_line,
+)
 from nri_inject.text.paths import clean, is_below
 from nri_inject.text.words import plain, quoted
 from nri_inject.text.yamltext import Value
@@ -36,6 +45,8 @@ Give: TypeAlias = Callable[[Gift, Pod, Container, Host], Adjustment]
 
 REFUSE: Final = "refuse.noderesource.dev"
 """The prefix of the annotation by which a pod refuses gifts."""
+PROFILES: Final = "profiles.noderesource.dev"
+"""The prefix of the annotation by which a pod requests profiles."""
 ALL: Final = "all"
 
 _STEPS_PER_GIFT: Final = 60
@@ -57,12 +68,17 @@ def giving(injector: Injector, givers: Mapping[str, Give]) -> Injector:
     def inject(pod: Pod, container: Container, host: Host) -> Adjustment:
         requested = injector(pod, container, host)
         permit = host.permit
-        if permit is None or not permit.policy.givers:
+        asked = requested_profiles(pod, container, host)
+        if permit is None:
+            _check_profiles(asked, pod, container)
             return requested
-        rules = permit.giving_rules()
-        if not rules or is_plugin(container):
+        rules = permit.giving_rules() if permit.policy.givers else []
+        rules = [] if rules and is_plugin(container) else rules
+        if not rules and not asked:
             return requested
         recipient = _Recipient(requested, pod, container, host, permit)
+        for profile, key in asked.items():
+            recipient.grant(profile, key, givers)
         for rule in rules:
             recipient.give(rule, givers)
         if recipient.faults:
@@ -89,10 +105,29 @@ class _Made(NamedTuple):
     warnings: Sequence[str]
 
     @property
+    def is_nothing(self) -> bool:
+        """Whether it is an optional device that is not there."""
+        return not (self.adjustment.ByteSize() or self.trouble or self.decisions)
+
+    @property
     def is_denied(self) -> bool:
         """Whether the policy forbids all of it."""
         verdicts = {decision.verdict for decision in self.decisions}
         return bool(verdicts) and verdicts <= {"deny", "skip"}
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether the policy leaves all of it out."""
+        return {decision.verdict for decision in self.decisions} == {"skip"}
+
+
+class _Source(NamedTuple):
+    """Where gifts come from; `front` and `end` are around the fault of a required one."""
+
+    permit: GivingPermit
+    required: bool
+    front: str = ""
+    end: str = ""
 
 
 class _Recipient:
@@ -107,7 +142,7 @@ class _Recipient:
         self._container = container
         self._host = host
         self._permit = permit
-        self._refused = refused(pod, container, host)
+        self._refused = refused(pod, container, host) if permit.policy.givers else {}
         self._sum = _Sum(requested)
 
     @property
@@ -117,20 +152,53 @@ class _Recipient:
 
     def give(self, rule: Rule, givers: Mapping[str, Give]) -> None:
         """Add the gifts of one rule."""
-        own = self._permit.giving(rule)
-        for gift in rule.gifts:
+        end = f"; rule {rule.name!r} requires it"
+        source = _Source(self._permit.giving(rule), required=rule.required, end=end)
+        self._add(rule.gifts, source, givers)
+
+    def grant(self, profile: str, key: str, givers: Mapping[str, Give]) -> None:
+        """Add what is in a profile that an annotation requests."""
+        front = f"annotation {plain(key)}: "
+        gifts_of_it = self._permit.policy.profiles.get(profile)
+        before = len(self._permit.decisions)
+        try:
+            granted = self._permit.filter_names("profiles", [profile], "profile", {"profiles": key})
+        except OverBudget:
+            raise
+        except RequestError as error:
+            self.faults += error.faults
+            self.denied = True
+            return
+        if not granted:
+            return
+        if gifts_of_it is None:
+            name = self._permit.policy.origin
+            self.faults.append(f"{front}{name} has no profile {quoted(profile)}")
+            return
+        own = self._permit.granting(profile, self._permit.decisions[before].rule)
+        front = f"{front}profile {quoted(profile)}: "
+        self._add(gifts_of_it, _Source(own, required=True, front=front), givers)
+
+    def _add(self, listed: Iterable[Gift], source: _Source, givers: Mapping[str, Give]) -> None:
+        for gift in listed:
             give = givers.get(gift.kind)
             if give is None:
                 continue
             self._host.budget.spend("giving it what rules give", _STEPS_PER_GIFT)
-            made = self._made(gift, give, own)
-            why = self._left_out(rule, gift, made)
-            self._note(rule, gift, made, why)
+            made = self._made(gift, give, source.permit)
+            if made.is_nothing:
+                continue
+            why = self._left_out(gift, made, source)
+            self._note(gift, made, why, source)
 
     def _made(self, gift: Gift, give: Give, own: GivingPermit) -> _Made:
         before, warnings = len(own.decisions), list[str]()
         host = replace(self._host, permit=own, warn=warnings.append)
         found, trouble = Adjustment(), ""
+        for profile in gift.profiles:
+            if own.bars(profile):
+                own.decide(named("profiles", profile, "profile"))
+                return _Made(found, "", own.decisions[before:], ())
         try:
             found = give(gift, self._pod, self._container, host)
         except OverBudget:
@@ -141,35 +209,35 @@ class _Recipient:
             trouble = "; ".join(of_only_item(fault).sentences)
         return _Made(found, trouble, own.decisions[before:], warnings)
 
-    def _left_out(self, rule: Rule, gift: Gift, made: _Made) -> str:
+    def _left_out(self, gift: Gift, made: _Made, source: _Source) -> str:
         """Add a gift, or say why it is left out: denied, refused, not there, in the way."""
         if made.is_denied:
             return made.decisions[0].reason
-        if gift.kind in self._refused and not rule.required:
+        if gift.kind in self._refused and not source.required:
             return f"the pod refuses it (annotation {plain(self._refused[gift.kind])})"
         found = made.adjustment
-        if made.trouble or not found.ByteSize():
+        if made.trouble:
             return made.trouble
         if own := _own_conflict(found, self._container):
             return f"the pod has {own} of its own"
         return self._sum.add(found)
 
-    def _note(self, rule: Rule, gift: Gift, made: _Made, why: str) -> None:
-        """Note the decisions about a gift, and the fault if the rule requires what is left out."""
-        decisions = made.decisions
-        if why and rule.required:
-            self.faults.append(f"{gift.words}: {why}; rule {rule.name!r} requires it")
+    def _note(self, gift: Gift, made: _Made, why: str, source: _Source) -> None:
+        """Note the decisions about a gift, and the fault if something required is left out."""
+        decisions, own = made.decisions, source.permit
+        if why and source.required and not made.is_skipped:
+            self.faults.append(f"{source.front}{gift.words}: {why}{source.end}")
             self.denied |= made.is_denied
         if not made.is_denied and (why or not decisions):
             items = [decision.item for decision in decisions]
-            verdict: Verdict = "allow" if not why else "deny" if rule.required else "skip"
+            verdict: Verdict = "allow" if not why else "deny" if source.required else "skip"
             decisions = [
-                Decision(item, verdict, rule.name, f"{why}; {GIVEN}" if why else GIVEN)
+                Decision(item, verdict, own.rule, f"{why}; {own.reason}" if why else own.reason)
                 for item in items or [Item(gift.kind, gift.words, gift.words, (), None)]
             ]
         self._permit.decisions += decisions
         for warning in () if why else made.warnings:
-            self._host.warn(f"rule {rule.name!r} gives {gift.words}: {warning}")
+            self._host.warn(f"{gift.words}, {own.reason}: {warning}")
 
 
 class _Sum:
@@ -218,6 +286,52 @@ def of_only_item(fault: Fault) -> Fault:
     return Fault(*own)
 
 
+# --- the profiles that a pod requests -------------------------------------------------------------
+
+
+def _read_profiles(value: Value) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise Fault(f"{described(value)} must be a list of profiles, such as [zigbee]")
+    return tuple(dict.fromkeys(list_of(read_short_line)(value)))
+
+
+def requested_profiles(pod: Pod, container: Container, host: Host) -> Mapping[str, str]:
+    """Return the profiles that a pod requests, each with its annotation; RequestError."""
+    if not any(key.startswith(PROFILES) for key in pod.annotations):
+        return {}
+    return _listed(PROFILES, _read_profiles, pod, container, host)
+
+
+def _check_profiles(asked: Mapping[str, str], pod: Pod, container: Container) -> None:
+    """Raise RequestError for a request of profiles where no policy defines one."""
+    faults = [
+        f"annotation {plain(key)}: profile {quoted(name)} is not known: the policy is unrestricted"
+        for name, key in asked.items()
+    ]
+    if faults:
+        raise RequestError(faults, where=where(pod, container))
+
+
+def _listed(
+    prefix: str, read: Reader[tuple[str, ...]], pod: Pod, container: Container, host: Host
+) -> Mapping[str, str]:
+    """Return the names in the annotation that counts, each with its key; RequestError."""
+    found = find(pod.annotations, prefix, "", container_name(container))
+    faults = keys.faults(pod.annotations, {prefix})
+    names: Mapping[str, str] = {}
+    if found is not None:
+        key, text = found
+        spend = partial(host.budget.spend, f"annotation {plain(key)}: reading it")
+        listed = read_text(read, text, spend)
+        if isinstance(listed, Fault):
+            faults += (f"annotation {plain(key)}: {sentence}" for sentence in listed.sentences)
+        else:
+            names = dict.fromkeys(listed or (), key)
+    if faults:
+        raise RequestError(faults, where=where(pod, container))
+    return names
+
+
 # --- the pod's refusal ----------------------------------------------------------------------------
 
 
@@ -238,20 +352,7 @@ def _kind(value: Value) -> str:
 
 def refused(pod: Pod, container: Container, host: Host) -> Mapping[str, str]:
     """Return the kinds of gifts that a pod refuses, each with its annotation; RequestError."""
-    found = find(pod.annotations, REFUSE, "", container_name(container))
-    faults = keys.faults(pod.annotations, {REFUSE})
-    kinds: Mapping[str, str] = {}
-    if found is not None:
-        key, text = found
-        spend = partial(host.budget.spend, f"annotation {plain(key)}: reading it")
-        listed = read_text(_read_refused, text, spend)
-        if isinstance(listed, Fault):
-            faults += (f"annotation {plain(key)}: {sentence}" for sentence in listed.sentences)
-        else:
-            kinds = dict.fromkeys(listed or (), key)
-    if faults:
-        raise RequestError(faults, where=where(pod, container))
-    return kinds
+    return _listed(REFUSE, _read_refused, pod, container, host)
 
 
 # --- conflicts ------------------------------------------------------------------------------------

@@ -24,11 +24,12 @@ _OLD: Final = "nri.io"
 
 KINDS: Final = (
     *("devices", "cdi-devices", "mounts", "ulimits", "sysctl", "network-devices"),
-    *("scheduling-policy", "io-priority", "memory-policy", "exclusive-cpus", "refuse"),
+    *("scheduling-policy", "io-priority", "memory-policy", "exclusive-cpus"),
+    *("profiles", "refuse"),
 )
 """What stands in front of the domain in keys that a plugin of ours reads."""
 
-_WITHOUT_OLD: Final = ("ulimits", "sysctl", "exclusive-cpus", "refuse")
+_WITHOUT_OLD: Final = ("ulimits", "sysctl", "exclusive-cpus", "profiles", "refuse")
 # Other words for a kind, and keys of other plugins in the same domain.
 _SYNONYMS: Final = {
     **dict.fromkeys(("rlimit", "rlimits", "ulimit", "limits"), "ulimits"),

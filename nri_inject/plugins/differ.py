@@ -132,9 +132,9 @@ def compared(
     ]
     if not created:
         return changes, []
-    told = fields_of(new, ignored)
-    untold = {change.field for change in changes if change.field not in told}
-    return [change for change in changes if change.field in told], sorted(untold)
+    reported = fields_of(new, ignored)
+    untold = {change.field for change in changes if change.field not in reported}
+    return [change for change in changes if change.field in reported], sorted(untold)
 
 
 def large_of(old: Container, new: Container) -> list[str]:
@@ -252,8 +252,8 @@ class Differ:
         if place == 0:
             handlers |= {
                 "configure": self.configure,
-                "post_create_container": partial(self._told, "PostCreateContainer"),
-                "start_container": partial(self._told, "StartContainer"),
+                "post_create_container": partial(self._look_again, "PostCreateContainer"),
+                "start_container": partial(self._look_again, "StartContainer"),
                 "post_start_container": self._started,
                 "stop_container": self._gone,
                 "remove_container": self._gone,
@@ -268,7 +268,7 @@ class Differ:
     def _asked(self, place: int, pod: Pod, container: Container) -> None:
         self._look(f"request at {self._indices[place]}", pod, container, begin=True)
 
-    def _told(self, label: str, pod: Pod, container: Container) -> None:
+    def _look_again(self, label: str, pod: Pod, container: Container) -> None:
         self._look(label, pod, container, begin=False)
 
     def _started(self, pod: Pod, container: Container) -> None:

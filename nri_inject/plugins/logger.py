@@ -114,7 +114,7 @@ def _unknown(word: str) -> str:
 
 
 def document(
-    seconds: float, event: str, told: Mapping[str, Message], left_out: int = 0
+    seconds: float, event: str, messages: Mapping[str, Message], left_out: int = 0
 ) -> Document:
     """Return an event's document: its name, pod and message, in protobuf's own JSON.
 
@@ -123,10 +123,10 @@ def document(
     by field, and `left_out_fields` names them.
     """
     document: Document = {"time": timestamp(seconds), "event": _NAMES[event]}
-    large = {name: large_fields(message) for name, message in told.items()}
+    large = {name: large_fields(message) for name, message in messages.items()}
     parts = {
         name: _in_order(MessageToDict(without(message, large[name])))
-        for name, message in told.items()
+        for name, message in messages.items()
     }
     document |= parts.get("", parts)
     if left_out:
@@ -136,13 +136,13 @@ def document(
     return document
 
 
-def names_of(told: Mapping[str, Message]) -> dict[str, Message]:
+def names_of(messages: Mapping[str, Message]) -> dict[str, Message]:
     """Return the pod and the container of an event with nothing but their names, cut if long."""
-    if "" in told:
-        told = {name: getattr(told[""], name) for name in ("pod", "container")}
+    if "" in messages:
+        messages = {name: getattr(messages[""], name) for name in ("pod", "container")}
     return {
         name: type(message)(**{field: getattr(message, field)[:MAX_NAME] for field in _NAMED[name]})
-        for name, message in told.items()
+        for name, message in messages.items()
         if name in _NAMED
     }
 
@@ -322,12 +322,12 @@ class Logger:
     def _put_container(self, container: Container) -> None:
         self._put("synchronize", Pod(id=container.pod_sandbox_id), {"container": container})
 
-    def _put(self, field: str, pod: Pod, told: Mapping[str, Message]) -> None:
+    def _put(self, field: str, pod: Pod, messages: Mapping[str, Message]) -> None:
         if pod in self._chosen:
             now, written = time.time(), self._written
-            size = sum(message.ByteSize() for message in told.values())
+            size = sum(message.ByteSize() for message in messages.values())
             left_out = size if size > MAX_EVENT else 0
-            kept = _Kept(names_of(told) if left_out else told)
+            kept = _Kept(names_of(messages) if left_out else messages)
             self._output.enqueue(
                 lambda: written(document(now, field, kept.messages(), left_out)), kept.size
             )
@@ -336,9 +336,9 @@ class Logger:
 class _Kept:
     """Messages that wait to be written, as bytes: one message keeps all of its request alive."""
 
-    def __init__(self, told: Mapping[str, Message]) -> None:
+    def __init__(self, messages: Mapping[str, Message]) -> None:
         self._messages = [
-            (name, type(message), message.SerializeToString()) for name, message in told.items()
+            (name, type(message), message.SerializeToString()) for name, message in messages.items()
         ]
         self.size = sum(len(data) for _, _, data in self._messages)
 

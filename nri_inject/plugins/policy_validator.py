@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from nri_inject.api import (
+    Adjustment,
     ConfigureRequest,
     FieldOwners,
     ValidateContainerAdjustmentRequest,
@@ -36,6 +37,7 @@ from nri_inject.service.config import Config
 from nri_inject.service.environment import ConfiguredService
 from nri_inject.text.annotations import where
 from nri_inject.text.budget import OverBudget
+from nri_inject.text.paths import clean
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +101,12 @@ class ValidatorService(ConfiguredService):
             return []
         owners = request.owners.owners[request.container.id]
         permits = _Permits(host.permit.policy, request, host)
-        items = items_of(request.adjust, permits.evaluation())
-        explained = self._explained(request, host, permits.evaluation()) if items else {}
+        own = self._own(request, host) if request.adjust.ByteSize() else Adjustment()
+        evaluation = permits.evaluation(own)
+        items = items_of(request.adjust, evaluation)
+        explained: dict[tuple[str, str], list[Item[object]]] = {}
+        for item in items_of(own, evaluation):
+            explained.setdefault((item.kind, item.key), []).append(item)
         foreign = [item for item in items if item not in explained.get((item.kind, item.key), ())]
         outcome: AuditOutcome = "rejected"
         try:
@@ -121,20 +127,14 @@ class ValidatorService(ConfiguredService):
         for permit in permits:
             self._environment.record(permit, request.pod, request.container, said)
 
-    def _explained(
-        self, request: ValidateContainerAdjustmentRequest, host: Host, evaluation: Evaluation
-    ) -> Mapping[tuple[str, str], Sequence[Item[object]]]:
-        """Return what the suite itself would give to this container, by kind and key."""
+    def _own(self, request: ValidateContainerAdjustmentRequest, host: Host) -> Adjustment:
+        """Return what the suite itself would give to this container."""
         try:
-            own = self._environment.injector(request.pod, request.container, host)
+            return self._environment.injector(request.pod, request.container, host)
         except OverBudget:
             raise
         except RequestError:
-            return {}  # then no injector of ours has had a part in it either
-        explained: dict[tuple[str, str], list[Item[object]]] = {}
-        for item in items_of(own, evaluation):
-            explained.setdefault((item.kind, item.key), []).append(item)
-        return explained
+            return Adjustment()  # then no injector of ours has had a part in it either
 
 
 class _Permits:
@@ -148,9 +148,18 @@ class _Permits:
         self._host = host
         self._known: dict[str, Permit] = {}
 
-    def evaluation(self) -> Evaluation:
-        """Return what items are looked up in."""
-        return self._permit("").evaluation(self._host)
+    def evaluation(self, own: Adjustment) -> Evaluation:
+        """Return what items are looked up in; the places of the suite's own may be read, too.
+
+        Rules that only give allow nobody to ask for these places.
+        """
+        permitted = self._permit("").evaluation(self._host)
+        devices = {device.path for device in own.linux.devices}
+        sources = {clean(mount.source) for mount in own.mounts}
+        return permitted._replace(
+            reaches_device=lambda path: path in devices or permitted.reaches_device(path),
+            reaches_source=lambda path: path in sources or permitted.reaches_source(path),
+        )
 
     def denied(self, items: list[Item[object]], owners: FieldOwners) -> list[str]:
         """Return a sentence for each item that is denied to its plugin.

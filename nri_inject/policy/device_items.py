@@ -75,12 +75,12 @@ def _device(
     if not evaluation.reaches_device(path):
         return _unseen_device(path, number, evaluation)
     access = possible_access(number, rules)
-    told = _told(number, evaluation)
-    names, trouble = _names(path, number, told, evaluation)
+    by_number = _names_by_number(number, evaluation)
+    names, trouble = _names(path, number, by_number, evaluation)
     if "\0" in path:  # a runtime written in C would make the device at another path
         trouble = "its path contains a NUL"
     resolved = _number(number)
-    known = next(iter(names or told), "")
+    known = next(iter(names or by_number), "")
     return Item(
         "devices",
         path,
@@ -101,7 +101,7 @@ def _unseen_device(path: str, number: Number, evaluation: Evaluation) -> Item[De
     devices only if some rule allows one.
     """
     shown = number if _may_learn(evaluation) else ("", -1, -1)
-    known = next(iter(_told(number, evaluation)), "")
+    known = next(iter(_names_by_number(number, evaluation)), "")
     return Item(
         "devices",
         path,
@@ -119,7 +119,7 @@ def _may_learn(evaluation: Evaluation) -> bool:
     return evaluation.reaches_device("/dev")
 
 
-def _told(number: Number, evaluation: Evaluation) -> tuple[str, ...]:
+def _names_by_number(number: Number, evaluation: Evaluation) -> tuple[str, ...]:
     """Return the names that the host has for a number."""
     return evaluation.host.numbers.get(number, ()) if _may_learn(evaluation) else ()
 
@@ -159,11 +159,11 @@ def _shown_device(path: str, resolved: str, known: str) -> str:
 
 
 def _names(
-    path: str, number: Number, told: tuple[str, ...], evaluation: Evaluation
+    path: str, number: Number, by_number: tuple[str, ...], evaluation: Evaluation
 ) -> tuple[tuple[str, ...], str]:
     """Return the host's names of a device that a container requests at `path`; or the fault.
 
-    `told` are those that it has by its number.
+    `by_number` are those that it has by its number.
 
     In a user namespace runc mounts the host's node of that path and ignores the number. So if the
     host has a node there, it must be this very device.
@@ -175,7 +175,7 @@ def _names(
     except NotADevice as error:
         return (), f"on the host {quoted(path)} {error.why}"
     except KeyError:
-        return told, ""
+        return by_number, ""
     if node.number != number:
         return (), f"the host's {quoted(path)} is {_number(node.number)}, another device"
     if node.doubt is not None:
@@ -183,7 +183,7 @@ def _names(
     # With `..` in it a path is no name: /dev/snd/../mem is nothing of /dev/snd.
     asked = () if ".." in path.split("/") else (clean(path),)
     real = (node.real,) if node.real else ()
-    return tuple(dict.fromkeys((*told, *real, *asked))), ""
+    return tuple(dict.fromkeys((*by_number, *real, *asked))), ""
 
 
 def _number(number: Number) -> str:
@@ -201,7 +201,7 @@ def _access_rule(
     if kind not in ("b", "c") or major < 0:
         trouble = "it allows all devices of a type"
     elif minor >= 0:
-        names = _told((kind, major, minor), evaluation)
+        names = _names_by_number((kind, major, minor), evaluation)
     access = frozenset(rule.access)
     shown = _shown_rule(rule)
     facts = _device_facts((kind, major, minor), access, evaluation)

@@ -6,13 +6,14 @@ docs/allow-a-device.md explains the keys, and editors read them in schema.json.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from nri_inject.errors import Faulty
 from nri_inject.policy import impossible
-from nri_inject.policy.gifts import KINDS, Gift, ReadGifts
+from nri_inject.policy.gifts import KINDS, PROFILES, Gift, ReadGifts
 from nri_inject.policy.kinds import READERS
 from nri_inject.policy.labels import read_selector
 from nri_inject.policy.rules import Effect, Entry, Policy, Rule
@@ -32,6 +33,7 @@ from nri_inject.text.fields import (
     wrong_type,
 )
 from nri_inject.text.glob import Pattern
+from nri_inject.text.words import quoted, suggestion
 from nri_inject.text.yamltext import Value
 
 LIMITS: Final = dataclasses.replace(yamltext.OUR_FILE, size=2 * 1024 * 1024, nodes=200_000)
@@ -79,7 +81,9 @@ def read_rules(document: Value, origin: str, read_gifts: ReadGifts = no_gifts) -
     if isinstance(document, dict) and document.get("rules", ()) is None:
         # All rules of a new file are comments.
         document = {key: value for key, value in document.items() if key != "rules"}
-    given = _policy_reader(read_gifts)(document)
+    texts = document.get(PROFILES) if isinstance(document, dict) else None
+    profiles = _Profiles(texts, read_gifts)
+    given = _policy_reader(profiles)(document)
     return Policy(**{**given, "rules": tuple(given.get("rules", ()))}, origin=origin)
 
 
@@ -133,22 +137,74 @@ _WHAT: Final = map_of([_entries_of(kind) for kind in READERS], strict=True)
 
 _EFFECTS: Final[tuple[Effect, ...]] = ("allow", "deny")
 MAX_GIFTS: Final = 256
-"""How many things one rule may give."""
+"""How many things one rule may give, or one profile have."""
+_MAX_PROFILES: Final = 1000
+_MAX_DEPTH: Final = 8
+_PROFILE_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 
 
 def _gifts(read_gifts: ReadGifts) -> Reader[tuple[Gift, ...]]:
     """Return a reader of what a rule gives."""
-    read_kinds = map_of([Field(kind, partial(read_gifts, kind)) for kind in KINDS], strict=True)
+    words = (*KINDS, PROFILES)
+    read_kinds = map_of([Field(kind, partial(read_gifts, kind)) for kind in words], strict=True)
 
     def read_all(value: Value) -> tuple[Gift, ...]:
         of_kinds = read_kinds(value)
         if not of_kinds:
-            raise Fault(f"at least one of {', '.join(KINDS)} is required")
-        found = tuple(gift for kind in KINDS for gift in of_kinds.get(kind, ()))
+            raise Fault(f"at least one of {', '.join(words)} is required")
+        found = tuple(gift for kind in words for gift in of_kinds.get(kind, ()))
         check_count(len(found), "things", MAX_GIFTS)
         return found
 
     return read_all
+
+
+class _Profiles:
+    """The profiles of a policy, read before its rules, which use them."""
+
+    def __init__(self, value: Value, read_gifts: ReadGifts) -> None:
+        self._texts = value if isinstance(value, dict) else {}
+        self._read_gifts = read_gifts
+        self._read_one = _gifts(self.gifts)
+        self._open: list[str] = []
+        self._known: dict[str, tuple[Gift, ...]] = {}
+
+    def read(self, value: Value) -> Mapping[str, tuple[Gift, ...]]:
+        """Return the gifts of each profile; Fault with everything that is wrong."""
+        if not isinstance(value, dict):
+            raise wrong_type(value, "a map of name to profile")
+        check_count(len(value), "profiles", _MAX_PROFILES)
+        found = Findings()
+        for name in value:
+            found.read(name, self._of, name)
+        found.check()
+        return self._known
+
+    def gifts(self, kind: str, value: Value) -> Sequence[Gift]:
+        """Read the gifts of one kind, or those of profiles by name; Fault."""
+        if kind != PROFILES:
+            return self._read_gifts(kind, value)
+        names = _some(list_of(read_line)(value))
+        return [gift for name in dict.fromkeys(names) for gift in self._of(name)]
+
+    def _of(self, name: str) -> tuple[Gift, ...]:
+        if name in self._known:
+            return self._known[name]
+        if not _PROFILE_NAME.fullmatch(name):
+            raise Fault(f"{quoted(name)} is no name of a profile: small letters, digits, '-', '.'")
+        if name not in self._texts:
+            raise Fault(f"no profile {quoted(name)}; {suggestion(name, [*self._texts])}")
+        if name in self._open:
+            raise Fault(f"profiles use each other in a circle: {' -> '.join([*self._open, name])}")
+        if len(self._open) >= _MAX_DEPTH:
+            raise Fault(f"profiles use each other more than {_MAX_DEPTH} deep")
+        self._open.append(name)
+        try:
+            gifts = self._read_one(self._texts[name])
+        finally:
+            self._open.pop()
+        parts = (dataclasses.replace(one, profiles=(name, *one.profiles)) for one in gifts)
+        return self._known.setdefault(name, tuple(parts))
 
 
 def _rule_reader(read_gifts: ReadGifts) -> Callable[[int, Value], Rule]:
@@ -216,12 +272,13 @@ def _rules(read_rule: Callable[[int, Value], Rule], value: Value) -> list[Rule]:
     return rules  # type: ignore[return-value]  # None stands where there was a fault
 
 
-def _policy_reader(read_gifts: ReadGifts) -> Reader[dict[str, Any]]:
+def _policy_reader(profiles: _Profiles) -> Reader[dict[str, Any]]:
     return map_of(
         (
             Field("mode", choice({word: word for word in ("enforce", "warn")})),
             Field("on_deny", choice({word: word for word in ("fail", "skip")})),
-            Field("rules", partial(_rules, _rule_reader(read_gifts))),
+            Field("profiles", profiles.read),
+            Field("rules", partial(_rules, _rule_reader(profiles.gifts))),
         ),
         strict=True,
     )

@@ -20,6 +20,9 @@ KINDS: Final = (
 )
 """What can be given, in the order of giving."""
 
+PROFILES: Final = "profiles"
+"""The word for sets of gifts that have a name, beside KINDS."""
+
 SYSTEM_NAMESPACE: Final = "kube-system"
 """The namespace that only a rule with this very name gives something to."""
 
@@ -29,13 +32,15 @@ class Gift:
     """One thing that a rule gives.
 
     `words` name it in sentences. `value` is the parsed request, which the injector of the kind
-    understands. `lends` are the paths of the host that it lets containers write.
+    understands. `lends` are the paths of the host that it lets containers write, and `profiles`
+    those that it is a part of, the outermost first.
     """
 
     kind: str
     words: str
     value: object
     lends: tuple[Pattern, ...] = ()
+    profiles: tuple[str, ...] = ()
 
 
 ReadGifts: TypeAlias = Callable[[str, Value], Sequence[Gift]]

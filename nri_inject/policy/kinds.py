@@ -200,5 +200,6 @@ READERS: Final[Mapping[str, Reader[Entry[Any]]]] = {
     "hooks": entries(NamedEntry, "name"),
     "fields": entries(NamedEntry, "name", read=_field_name),
     "removals": entries(RemovalEntry, "name"),
+    "profiles": entries(NamedEntry, "name"),
 }
 """How each kind's entries are read."""

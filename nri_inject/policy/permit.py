@@ -17,7 +17,7 @@ from nri_inject.policy.evaluation import Evaluation, HostView
 from nri_inject.policy.items import items_of
 from nri_inject.policy.lent import GuardedDevices, GuardedFiles
 from nri_inject.policy.naming import as_yaml, named
-from nri_inject.policy.rules import Decision, Item, Policy, Reach, Rule
+from nri_inject.policy.rules import Decision, Item, Policy, Reach, Rule, Verdict
 from nri_inject.policy.settle import with_real_sources, without
 from nri_inject.policy.who import Subject
 from nri_inject.text.annotations import container_name, image_name, where
@@ -185,8 +185,19 @@ class Permit:
 
     def giving(self, rule: Rule) -> GivingPermit:
         """Return the permit for what a rule gives, with decisions of its own."""
+        return self._giving(rule.name, GIVEN, "deny" if rule.required else "skip")
+
+    def granting(self, profile: str, rule: str | None) -> GivingPermit:
+        """Return the permit for what is in a profile that a rule allows, None in mode warn."""
+        denied: Verdict = "deny" if self.policy.on_deny == "fail" else "skip"
+        return self._giving(rule, f"of profile {profile!r}", denied)
+
+    def _giving(self, rule: str | None, reason: str, denied: Verdict) -> GivingPermit:
         return GivingPermit(
-            self.policy, self._pod, self._container, self.plugin, self._budget, rule=rule
+            *(self.policy, self._pod, self._container, self.plugin, self._budget),
+            rule=rule,
+            reason=reason,
+            denied=denied,
         )
 
     # --- the paths of the host that may be read, and those that are trusted ---
@@ -253,7 +264,7 @@ GIVEN: Final = "given, not requested"
 class GivingPermit(Permit):
     """The policy for what a rule gives: a `deny` forbids it, and it needs no `allow`.
 
-    A denied thing is left out, or fails the container if the rule requires it.
+    `rule` and `reason` are those of all that is allowed, and `denied` is the verdict otherwise.
     """
 
     def __init__(
@@ -264,19 +275,31 @@ class GivingPermit(Permit):
         plugin: str,
         budget: Budget,
         *,
-        rule: Rule,
+        rule: str | None,
+        reason: str,
+        denied: Verdict,
     ) -> None:
         super().__init__(policy, pod, container, plugin, budget)
-        self._rule = rule
+        self.rule: Final = rule
+        self.reason: Final = reason
+        self._denied: Final = denied
 
     def _decided(self, item: Item[object]) -> Decision:
         decision = super()._decided(item)
         is_free = decision.rule is None and not (item.trouble or self.policy.trouble)
         if decision.verdict == "allow" or is_free:
-            return Decision(item, "allow", self._rule.name, GIVEN)
+            return Decision(item, "allow", self.rule, self.reason)
         if decision.verdict == "warn":
             return decision
-        return dataclasses.replace(decision, verdict="deny" if self._rule.required else "skip")
+        return dataclasses.replace(decision, verdict=self._denied)
+
+    def could_have(self, kind: str, name: str) -> bool:
+        """Tell whether the container may request a thing: an error names no other."""
+        return super()._decided(named(kind, name, "")).verdict in ("allow", "warn")
+
+    def bars(self, profile: str) -> bool:
+        """Tell whether a rule denies a profile; that is no decision."""
+        return self._decided(named("profiles", profile, "")).verdict in ("deny", "skip")
 
     def reaches_device(self, path: str) -> bool:
         """Tell that a device may be looked at: the admin named it."""

@@ -229,10 +229,11 @@ class Local:
         return (scope[kind] for scope in self._scopes if kind in scope)
 
 
-def _lent(rules: Sequence[Rule]) -> Lent:
+def _lent(rules: Sequence[Rule], profiles: Iterable[Sequence[Gift]]) -> Lent:
     entries = [e for rule in rules if rule.effect == "allow" for e in rule.what.get("mounts", ())]
     places = [place for entry in entries for place in entry.lends()]
-    return Lent([*places, *(place for rule in rules for one in rule.gifts for place in one.lends)])
+    gifts = [one for listed in (*(rule.gifts for rule in rules), *profiles) for one in listed]
+    return Lent([*places, *(place for one in gifts for place in one.lends)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -243,6 +244,7 @@ class Policy:
     the container without the denied items, and fail does not create it. `origin` names the policy
     in sentences. `newer_fault` is the fault of a newer version, which is not in force. `lent` are
     the places where its rules let containers write, `givers` the rules that give something.
+    `profiles` are sets of gifts by name.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -251,6 +253,7 @@ class Policy:
     origin: str = "the policy"
     trouble: str = ""
     newer_fault: str = ""
+    profiles: Mapping[str, tuple[Gift, ...]] = field(default_factory=dict)
     _scopes: _Scopes = field(init=False)
     lent: Lent = field(init=False)
     givers: Givers[Rule] = field(init=False)
@@ -258,7 +261,7 @@ class Policy:
     def __post_init__(self) -> None:
         """Index the rules, and find out where containers may write."""
         object.__setattr__(self, "_scopes", _scopes(self.rules))
-        object.__setattr__(self, "lent", _lent(self.rules))
+        object.__setattr__(self, "lent", _lent(self.rules, self.profiles.values()))
         object.__setattr__(self, "givers", Givers(rule for rule in self.rules if rule.gifts))
 
     def outdated(self, newer_fault: str) -> Policy:

@@ -231,7 +231,7 @@ class Adaptation:
         """
         with self._requesting():
             for peer in self._subscribed(event):
-                with self._answering(peer, _TOLD[event]):
+                with self._answering(peer, _METHODS_OF_EVENTS[event]):
                     self._tell(peer, event, pod, container)
 
     def update_pod_sandbox(
@@ -424,7 +424,7 @@ class Adaptation:
         self._request(peer, "StateChange", change, Empty)
 
     def _call(self, peer: Peer, event: Event, pod: Pod, container: Container | None) -> None:
-        method = _TOLD[event]
+        method = _METHODS_OF_EVENTS[event]
         request: Message = getattr(api, f"{method}Request")(pod=pod)
         if container is not None:
             request.container.CopyFrom(container)  # type: ignore[attr-defined]  # by its event
@@ -477,7 +477,7 @@ _EVENTS: Final = {
     _method(event): event
     for event in (Event.CREATE_CONTAINER, Event.UPDATE_CONTAINER, Event.STOP_CONTAINER)
 }
-_TOLD: Final = {
+_METHODS_OF_EVENTS: Final = {
     event: _method(event)
     for event in (
         *(Event.RUN_POD_SANDBOX, Event.STOP_POD_SANDBOX, Event.REMOVE_POD_SANDBOX),

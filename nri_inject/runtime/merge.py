@@ -180,7 +180,7 @@ class _Mapping:
 
     def __call__(self, state: _Merging) -> None:
         at = attrgetter(self.path)
-        asked, collected, told = at(state.asked), at(state.adjust), at(state.container)
+        asked, collected, shown = at(state.asked), at(state.adjust), at(state.container)
         removed = {key for marked, key in map(unmarked, asked) if marked}
         added = {key for key in asked if not unmarked(key)[0]}
         for key in sorted(added):  # Go takes them in random order
@@ -188,7 +188,7 @@ class _Mapping:
                 state.clear(self.field, key)
             state.claim(self.field, key)
             _put(collected, key, asked[key])
-            _put(told, key, asked[key])
+            _put(shown, key, asked[key])
         for key in removed:
             _put(collected, MARK + key, type(asked[MARK + key])())
 
@@ -204,17 +204,17 @@ class _List:
     path: str
     key: str
     keeps_marks: bool = False
-    told_key: Callable[[Any], str] | None = None
-    told: Callable[[Any], Any] = lambda entry: entry
+    shown_key: Callable[[Any], str] | None = None
+    shown: Callable[[Any], Any] = lambda entry: entry
 
     def __call__(self, state: _Merging) -> None:
         at, key_of = attrgetter(self.path), attrgetter(self.key)
-        asked, collected, told = at(state.asked), at(state.adjust), at(state.container)
+        asked, collected, shown = at(state.asked), at(state.adjust), at(state.container)
         removed = [key for marked, key in map(unmarked, map(key_of, asked)) if marked]
         added = {key_of(entry): entry for entry in asked if not unmarked(key_of(entry))[0]}
         for entry in _discarded(collected, removed, key_of):
             state.clear(self.field, key_of(entry))
-        _discarded(told, {*removed, *added}, self.told_key or key_of)
+        _discarded(shown, {*removed, *added}, self.shown_key or key_of)
         if self.keeps_marks:
             for key in dict.fromkeys(removed):
                 if key not in added:
@@ -223,7 +223,7 @@ class _List:
             if not unmarked(key_of(entry))[0]:
                 state.claim(self.field, key_of(entry))
                 collected.append(entry)
-                told.append(self.told(entry))
+                shown.append(self.shown(entry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,14 +233,14 @@ class _Appended:
     field: int
     path: str
     key: str
-    is_told: bool = True
+    is_shown: bool = True
 
     def __call__(self, state: _Merging) -> None:
         at = attrgetter(self.path)
         for entry in at(state.asked):
             state.claim(self.field, getattr(entry, self.key))
             at(state.adjust).append(entry)
-            if self.is_told:
+            if self.is_shown:
                 at(state.container).append(entry)
 
 
@@ -250,13 +250,13 @@ class _Simple:
 
     field: int
     name: str
-    is_told: bool = True
+    is_shown: bool = True
 
     def __call__(self, state: _Merging) -> None:
         if _is_set(state.asked.linux, self.name):
             state.claim(self.field)
             _set(state.adjust.linux, self.name, state.asked.linux)
-            if self.is_told:
+            if self.is_shown:
                 _set(state.container.linux, self.name, state.asked.linux)
 
 
@@ -282,23 +282,23 @@ def _take_hooks(state: _Merging) -> None:
 
 def _take_resources(state: _Merging) -> None:
     asked, collected = state.asked.linux.resources, state.adjust.linux.resources
-    told = state.container.linux.resources
-    for target in (collected, told):
+    shown = state.container.linux.resources
+    for target in (collected, shown):
         target.devices.extend(asked.devices)
-    _claim_resources(state.claim, asked, (collected, told))
-    _claim_simple(state.claim, _PIDS, asked, (collected, told))
+    _claim_resources(state.claim, asked, (collected, shown))
+    _claim_simple(state.claim, _PIDS, asked, (collected, shown))
 
 
 def _take_namespaces(state: _Merging) -> None:
     """Claim the type of each namespace; a mark claims like any other."""
-    told = state.container.linux.namespaces
+    shown = state.container.linux.namespaces
     for namespace in state.asked.linux.namespaces:
         marked, kind = unmarked(namespace.type)
         state.claim(api.Field.Namespace, kind)
         state.adjust.linux.namespaces.append(namespace)
-        _discarded(told, {kind}, attrgetter("type"))
+        _discarded(shown, {kind}, attrgetter("type"))
         if not marked:
-            told.append(namespace)
+            shown.append(namespace)
 
 
 def _take_rdt(state: _Merging) -> None:
@@ -324,8 +324,8 @@ _ADJUSTMENT: tuple[_Take, ...] = (
         api.Field.Env,
         "env",
         "key",
-        told_key=lambda entry: entry.partition("=")[0],
-        told=lambda entry: f"{entry.key}={entry.value}",
+        shown_key=lambda entry: entry.partition("=")[0],
+        shown=lambda entry: f"{entry.key}={entry.value}",
     ),
     _take_args,
     _take_hooks,
@@ -340,9 +340,9 @@ _ADJUSTMENT: tuple[_Take, ...] = (
     _Mapping(api.Field.LinuxNetDevices, "linux.net_devices"),
     _Simple(api.Field.LinuxSched, "scheduler"),
     _take_rdt,
-    _Simple(api.Field.MemoryPolicy, "memory_policy", is_told=False),
+    _Simple(api.Field.MemoryPolicy, "memory_policy", is_shown=False),
     _Appended(api.Field.Rlimits, "rlimits", "type"),
-    _Appended(api.Field.CdiDevices, "CDI_devices", "name", is_told=False),
+    _Appended(api.Field.CdiDevices, "CDI_devices", "name", is_shown=False),
 )
 """How each part of an adjustment is merged, in the order in which conflicts are looked for."""
 

@@ -182,9 +182,9 @@ class World:
         container = self.containers[container_id]
         if not _lives(container):
             return
-        told = api.copy_of(container)
+        copied = api.copy_of(container)
         container.state, container.pid = ContainerState.CONTAINER_STOPPED, 0
-        self._stop(self.pods[container.pod_sandbox_id], container if self._stops_first else told)
+        self._stop(self.pods[container.pod_sandbox_id], container if self._stops_first else copied)
 
     def remove(self, container_id: str) -> None:
         """Remove a container, which is stopped before if it was not."""
@@ -237,8 +237,8 @@ class World:
         resources.update(container.linux.resources, wanted, everything=self._is_crio)
 
     def _tell(self, event: Event, pod_id: str, container: Container | None = None) -> None:
-        told = None if container is None else api.copy_of(container)
-        self.adaptation.tell(event, api.copy_of(self.pods[pod_id]), told)
+        copied = None if container is None else api.copy_of(container)
+        self.adaptation.tell(event, api.copy_of(self.pods[pod_id]), copied)
 
     def _try_to_tell(self, event: Event, pod_id: str, container: Container | None = None) -> None:
         try:

@@ -24,7 +24,6 @@ from typing import (
 
 from nri_inject.api import FailurePolicy
 from nri_inject.errors import Faulty
-from nri_inject.host import follow
 from nri_inject.text import cpulist, yamltext
 from nri_inject.text.cpulist import Cpus
 from nri_inject.text.fields import (
@@ -452,14 +451,6 @@ def read(text: str | bytes, source: str) -> Config:
     plugin of the suite knows, and a value that the key cannot have. `source` names the text.
     """
     return checked(read_document(text, source), source)
-
-
-def read_file(path: str, *, unsafe: bool = False) -> Config:
-    """Read a configuration file; ConfigError if that fails for any reason.
-
-    A file that others could have written is refused, unless `unsafe`.
-    """
-    return read(follow.read(path, yamltext.OUR_FILE.size, unsafe=unsafe), path)
 
 
 def read_document(text: str | bytes, source: str) -> dict[str, Value]:

@@ -43,7 +43,7 @@ from nri_inject.text.words import plain
 log = logging.getLogger(__name__)
 
 # Lines for one container: a pod's author must not fill the log.
-_MAX_TOLD: Final = 32
+_MAX_LINES: Final = 32
 
 _GENERATION: Final = "policy generation"
 _POLICY: Final = "policy"  # the note of the text that is in force, after the path of its file
@@ -229,11 +229,11 @@ class Environment:
         """Write the decisions to the audit; warn of items skipped or to be denied."""
         self.on_decisions(permit.decisions)
         passed = [d for d in permit.decisions if d.verdict in ("skip", "warn")]
-        for decision in passed[:_MAX_TOLD]:
+        for decision in passed[:_MAX_LINES]:
             what = "left out" if decision.verdict == "skip" else "would be denied"
             log.warning("%s: %s: %s", where(pod, container), what, permit.sentence(decision))
-        if len(passed) > _MAX_TOLD:
-            log.warning("%s: and %d more", where(pod, container), len(passed) - _MAX_TOLD)
+        if len(passed) > _MAX_LINES:
+            log.warning("%s: and %d more", where(pod, container), len(passed) - _MAX_LINES)
         self.record_decisions(permit.decisions, pod, container, outcome, permit.plugin)
 
     def record_decisions(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias
 
 import click
 from click.shell_completion import CompletionItem
@@ -19,7 +20,8 @@ from nri_inject.stub import DEFAULT_SOCKET, NRI_VERSION
 from nri_inject.text.fields import GO_BOOLEANS
 from nri_inject.version import VERSION
 
-F = TypeVar("F", bound=Callable[..., Any])
+Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""Gives a command an option, or several."""
 
 # The Go plugins' flags have one dash. A unit file that was written for those keeps working.
 _GO_FLAGS: Final = {
@@ -164,18 +166,30 @@ def _is_switch(parameter: click.Parameter) -> bool:
     return isinstance(parameter, click.Option) and (parameter.is_flag or parameter.count)
 
 
-def format_option(function: F) -> F:
-    """Give a command the option that every command with an answer has."""
-    return click.option(
-        "--format",
-        "output",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        help="text for people, json for programs.",
-    )(function)
+def together(*options: Decorator) -> Decorator:
+    """Return what gives a command these options, in this order."""
+    return lambda function: reduce(lambda made, option: option(made), reversed(options), function)
 
 
-def directories_option(flag: str, what: str, usual: Sequence[str]) -> Callable[[F], F]:
+format_option: Final = click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="text for people, json for programs.",
+)
+"""The option that every command with an answer has."""
+
+unsafe_option: Final = click.option(
+    "--unsafe-files",
+    "unsafe",
+    is_flag=True,
+    help="Skip the check of owners and modes of files.",
+)
+"""The option of a command that reads files as a plugin does."""
+
+
+def directories_option(flag: str, what: str, usual: Sequence[str]) -> Decorator:
     """Return the option for directories of files, of which a later one wins."""
     return click.option(
         flag,

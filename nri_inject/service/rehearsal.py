@@ -23,9 +23,9 @@ def fault_of(service: Supervisor, configured: Config, relays: Sequence[Relay]) -
 
     Empty if it can. Raises NriError for a configuration that it cannot use.
     """
-    told, answered = relays[0].configuration if relays else (b"", b"")
-    if told:
-        request = ConfigureRequest.FromString(ttrpc_pb2.Request.FromString(told).payload)
+    asked, answered = relays[0].configuration if relays else (b"", b"")
+    if asked:
+        request = ConfigureRequest.FromString(ttrpc_pb2.Request.FromString(asked).payload)
         answer = ConfigureResponse.FromString(ttrpc_pb2.Response.FromString(answered).payload)
         wanted = Handshake(service.plugin, DEFAULT_LIMITS).configure(request)
         if missing := wanted.events & ~answer.events:

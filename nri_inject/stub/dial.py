@@ -6,11 +6,13 @@ import contextlib
 import os
 import random
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from nri_inject.errors import ConnectionLost
 from nri_inject.host.watch import FileWatch
+from nri_inject.stub.limits import Limits
+from nri_inject.stub.loop import Loop
 
 DEFAULT_SOCKET: Final = "/var/run/nri/nri.sock"
 
@@ -95,6 +97,63 @@ class Appearance:
     def close(self) -> None:
         """Stop watching."""
         self._watch.close()
+
+
+class Dialler:
+    """Dials a socket, again and again, with pauses that grow until `succeeded`.
+
+    `warn` gets a sentence before each pause. `sleep` waits so many seconds, or until its function
+    is true, and returns whether to go on.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        limits: Limits,
+        loop: Loop,
+        *,
+        warn: Callable[[str], None],
+        sleep: Callable[[float, Callable[[], bool]], bool],
+    ) -> None:
+        self._path = path
+        self._limits = limits
+        self._loop = loop
+        self._warn = warn
+        self._sleep = sleep
+        self._appearance: Appearance | None = None
+        self.succeeded()
+
+    def succeeded(self) -> None:
+        """Begin with the shortest pause the next time."""
+        self._pauses = pauses(self._limits.first_pause, self._limits.max_pause)
+
+    def dialled(self, count: int, *, again: bool) -> list[socket.socket]:
+        """Dial until all connections are made, and return them; none when it is over before.
+
+        `again` if there was a connection: then there is a pause before the first attempt, too.
+        """
+        reason = f"lost the connection to {self._path}" if again else ""
+        with self._loop.watching(Appearance(self._path)) as self._appearance:
+            while True:
+                pause = 0.0
+                if reason:
+                    pause = next(self._pauses)
+                    self._warn(f"{reason}; reconnecting in {pause:.1f} s")
+                goes_on = self._sleep(pause, self._appearance.seen)
+                if self._appearance.seen():  # a runtime may have made its socket
+                    self._appearance.forget()
+                    self._pauses = pauses(APPEARED_PAUSE, self._limits.max_pause)
+                if not goes_on:
+                    return []
+                try:
+                    return dial(self._path, count, self._limits.connect_timeout)
+                except OSError as error:
+                    reason = f"cannot connect to {self._path}: {error.strerror or error}"
+
+    def close_copies(self) -> None:
+        """Close this process's copy of the descriptor that is watched: a fork has no use for it."""
+        if self._appearance is not None:
+            self._appearance.close()
 
 
 def pauses(first: float, longest: float) -> Iterator[float]:

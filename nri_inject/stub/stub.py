@@ -16,14 +16,7 @@ from nri_inject.plugin import Plugin
 from nri_inject.stub.connection import Connection, Observer
 from nri_inject.stub.delivery import Delivered
 from nri_inject.stub.deprecated import OldNames, renamed
-from nri_inject.stub.dial import (
-    APPEARED_PAUSE,
-    DEFAULT_SOCKET,
-    Appearance,
-    dial,
-    launched_connection,
-    pauses,
-)
+from nri_inject.stub.dial import DEFAULT_SOCKET, Dialler, launched_connection
 from nri_inject.stub.limits import DEFAULT_LIMITS, Limits
 from nri_inject.stub.loop import Loop, Watch
 from nri_inject.stub.updates import Callback, UpdateQueue
@@ -60,14 +53,15 @@ class Stub(OldNames):
         self._observer: Observer | None = None
         self._given = connection
         self._held = held
-        self._path = socket_path
         self._limits = limits
         self._updates = UpdateQueue()
         self._delivered: list[Delivered] = []
         self._connections: Sequence[Connection] = ()
         self._has_served = False
-        self._pauses = pauses(limits.first_pause, limits.max_pause)
         self._loop = Loop(on_wake=self._flush, holder_quiet_until=holder_quiet_until)
+        self._dialler = Dialler(
+            socket_path, limits, self._loop, warn=log.warning, sleep=self._sleep
+        )
         for watch in watches:
             self.watch(watch)
 
@@ -174,8 +168,8 @@ class Stub(OldNames):
             self._loop.close()
 
     def _serve_and_reconnect(self) -> None:
-        lost = ""
-        while sockets := self._dialled(lost):
+        is_lost = False
+        while sockets := self._dialler.dialled(1 + len(self._others), again=is_lost):
             try:
                 self._serve(sockets)
             except (ConnectionLost, ProtocolError) as error:
@@ -184,31 +178,11 @@ class Stub(OldNames):
                 if not self._has_served:  # a runtime that has served us may do so again
                     raise
                 log.warning("%s", error)
-            lost = f"lost the connection to {self._path}"
+            is_lost = True
 
-    def _dialled(self, reason: str) -> list[socket.socket]:
-        """Dial until all connections are made, and return them; none when the loop stops.
-
-        With a reason there is a pause before the first attempt, too.
-        """
-        with self._loop.watching(Appearance(self._path)) as appearance:
-            while not self._loop.stopping:
-                if reason:
-                    self._pause(reason, appearance)
-                try:
-                    return dial(self._path, 1 + len(self._others), self._limits.connect_timeout)
-                except OSError as error:
-                    reason = f"cannot connect to {self._path}: {error.strerror or error}"
-        return []
-
-    def _pause(self, reason: str, appearance: Appearance) -> None:
-        """Wait, but not longer than until a runtime may have made its socket."""
-        pause = next(self._pauses)
-        log.warning("%s; reconnecting in %.1f s", reason, pause)
-        self._loop.sleep(pause, appearance.seen)
-        if appearance.seen():
-            appearance.forget()
-            self._pauses = pauses(APPEARED_PAUSE, self._limits.max_pause)
+    def _sleep(self, seconds: float, until: Callable[[], bool]) -> bool:
+        self._loop.sleep(seconds, until)
+        return not self._loop.stopping
 
     def _serve(self, sockets: Sequence[socket.socket]) -> None:
         """Serve until one connection ends; raise the fault of the first that has one."""
@@ -262,7 +236,7 @@ class Stub(OldNames):
                 connection.check_deadline()
         if all(connection.phase == "synchronized" for connection in self._connections):
             self._has_served = True
-            self._pauses = pauses(self._limits.first_pause, self._limits.max_pause)
+            self._dialler.succeeded()
 
     def _longest_wait(self) -> float | None:
         waits = [one.longest_wait for one in self._connections if one.longest_wait is not None]

@@ -144,7 +144,7 @@ def test_the_prefixes_are_those_of_the_injectors() -> None:
     prefixes.append((cdi.PREFIX, cdi.OLD_PREFIX))
     for pair in prefixes:
         assert all(map(keys.is_ours, filter(None, pair)))
-    prefixes.append((giving.REFUSE, ""))
+    prefixes += [(giving.REFUSE, ""), (giving.PROFILES, "")]
     assert {new.partition(".")[0] for new, _ in prefixes} | {"exclusive-cpus"} == {*KINDS}
 
 

@@ -111,3 +111,23 @@ rules:
         "pod lab/build, container main: device /dev/none: '/dev/none' does not exist on the host;"
         " rule 'b' requires it"
     )
+
+
+def test_a_profile_is_requested_or_given_by_its_name(runtime: Daemon, start: Start) -> None:
+    start("""
+profiles:
+  fuse: {devices: [/dev/fuse], ulimits: [{type: nofile, hard: 777, soft: 777}], env: {WHO: profile}}
+rules:
+  - {who: {namespaces: [ci]}, allow: {profiles: [fuse]}}
+  - {who: {namespaces: [lab]}, give: {profiles: [fuse]}}
+""")
+    asking = {"profiles.noderesource.dev": "[fuse]"}
+    assert shown(runtime, annotations=asking) == ["/dev/fuse", "777", "profile"]
+    assert shown(runtime, "lab") == ["/dev/fuse", "777", "profile"]
+    assert len(shown(runtime)) == 1
+    pod = runtime.cri.run_pod("build", "store", annotations=asking)
+    with pytest.raises(CriError) as caught:
+        runtime.cri.create(pod, "main")
+    assert (
+        "annotation profiles.noderesource.dev: profile 'fuse': no rule of" in caught.value.message
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -201,6 +202,14 @@ def test_a_device_that_is_not_there_is_left_out_and_noted() -> None:
     )
 
 
+def test_an_optional_device_that_is_not_there_is_not_noted() -> None:
+    rules = """
+        rules: [{give: {devices: [{device: /dev/none, optional: true}]}, required: true}]
+    """
+    assert given(rules) == Adjustment()
+    assert decisions(rules) == []
+
+
 def test_a_required_device_that_is_not_there_fails_the_container() -> None:
     rules = "rules: [{name: r, give: {devices: [/dev/none]}, required: true}]"
     with pytest.raises(RequestError) as error:
@@ -229,6 +238,11 @@ def test_a_required_device_that_is_denied_fails_the_container() -> None:
         "device /dev/fuse: rule '#1' of policy denies it; rule 'r' requires it",
     )
     assert error.value.denied
+    host = host_of(rules)
+    with suppress(RequestError):
+        INJECT(POD, MAIN, host)
+    assert host.permit is not None
+    assert [one.verdict for one in host.permit.decisions] == ["deny"]
 
 
 # --- what the pod has already ---------------------------------------------------------------------
@@ -382,6 +396,18 @@ def test_a_mount_is_given_with_its_real_source() -> None:
     assert [mount.source for mount in given(rules).mounts] == ["/etc"]
 
 
+def test_a_mount_that_others_could_redirect_is_not_given() -> None:
+    rules = """
+        rules:
+          - {name: r, give: {mounts: [{source: /srv/t, destination: /a, options: [bind, ro]}]}}
+    """
+    host = replace(HOST, files={"/srv/t": HostPath("/srv/t", "/srv is everybody's")})
+    assert given(rules, host=host) == Adjustment()
+    ((verdict, rule, reason),) = decisions(rules, host=host)
+    assert (verdict, rule) == ("skip", None)
+    assert "/srv is everybody's" in reason
+
+
 def test_what_a_gift_lets_containers_write_is_not_trusted() -> None:
     rules = """
         rules:
@@ -415,9 +441,18 @@ def test_a_cdi_device_is_given_by_name_and_an_unknown_one_is_left_out() -> None:
         (
             "skip",
             "r",
-            "no CDI device 'v.com/d=7'; known devices of v.com/d: 0, 1; given, not requested",
+            "no CDI device 'v.com/d=7'; given, not requested",
         ),
     ]
+
+
+def test_the_error_of_a_gift_names_only_cdi_devices_that_the_container_may_request() -> None:
+    rules = """
+        rules:
+          - {name: r, give: {cdi_devices: [v.com/d=7]}, allow: {cdi_devices: [v.com/d=1]}}
+    """
+    ((_, _, reason),) = decisions(rules, host=CDI_HOST)
+    assert reason == "no CDI device 'v.com/d=7'; known devices of v.com/d: 1; given, not requested"
 
 
 def test_the_hooks_of_a_spec_run_once_for_a_requested_and_a_given_device() -> None:

@@ -23,14 +23,8 @@ def test_a_pod_has_its_device(cluster: Cluster, allowed: Suite, namespace: str) 
     cluster.apply(pod("with", namespace))
     allowed.wait_running(namespace)
     command = ("exec", "with", f"--namespace={namespace}", "--", "ls", "-l", "/dev/fuse")
-    assert cluster.kubectl(*command).split()[:6] == [
-        stat.filemode(Path("/dev/fuse").stat().st_mode),
-        "1",
-        "root",
-        "root",
-        "10,",
-        "229",
-    ]
+    mode = stat.filemode(Path("/dev/fuse").stat().st_mode)
+    assert cluster.kubectl(*command).split()[:6] == [mode, "1", "root", "root", "10,", "229"]
 
 
 def refusal(cluster: Cluster, namespace: str) -> str:

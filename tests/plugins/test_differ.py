@@ -178,7 +178,7 @@ def test_requests_are_matched_by_container_whatever_came_between(tmp_path: Path)
         tested._asked(1, POD, container("a", "A=1"))
         tested._asked(2, POD, container("a", "A=1"))
         tested._asked(2, POD, container("b", "B=1", "C=1"))
-        tested._told("PostCreateContainer", POD, container("b", "B=1", "C=1", "D=1"))
+        tested._look_again("PostCreateContainer", POD, container("b", "B=1", "C=1", "D=1"))
         tested._started(POD, container("b", "B=1", "C=1", "D=1"))
     assert steps(file) == [
         ("b", "request at 00", "request at 50", ["B=1"]),
@@ -232,7 +232,7 @@ def test_containers_that_started_stopped_or_failed_are_forgotten(tmp_path: Path)
             tested._asked(0, POD, container(number))
             end(POD, container(number))
         assert len(tested._traces) == 0
-        tested._told("PostCreateContainer", POD, container("never asked", "A=1"))
+        tested._look_again("PostCreateContainer", POD, container("never asked", "A=1"))
     assert file.read_text() == ""
 
 

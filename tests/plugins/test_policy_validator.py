@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from support.counting import lines_of
 
 from nri_inject import api
 from nri_inject.errors import RequestError
+from nri_inject.injectors.giving import read_gifts
 from nri_inject.plugin import dispatch, subscription
 from nri_inject.plugins.policy_validator import ValidatorService
 from nri_inject.policy import document
@@ -40,7 +42,7 @@ def services_are_closed() -> Iterator[None]:
 def validating(
     policy: str | None = NULL_ALLOWED, tmp: Path | None = None, **more: object
 ) -> ValidatorService:
-    rules = None if policy is None else document.read(policy, "policy")
+    rules = None if policy is None else document.read(policy, "policy", read_gifts)
     config = Config(policy=rules, **more)  # type: ignore[arg-type]  # fields of Config
     dirs = (str(tmp),) if tmp else ("/nowhere",)
     options = Options(idx="95", name="policy-validator", cdi_dir=dirs, hooks_dir=dirs)
@@ -229,6 +231,37 @@ def test_what_the_suite_itself_gives_needs_no_rule_for_its_parts(tmp_path: Path)
     assert "plugin 20-other: device '/dev/null': no rule" in reason(service, request(more, pod=pod))
     # The same parts for a pod that has not asked for the device are another plugin's doing.
     assert "device '/dev/full': no rule" in reason(service, request(adjust))
+
+
+def test_what_a_rule_gives_needs_no_other_rule_and_the_rest_does() -> None:
+    service = validating("rules: [{give: {devices: [/dev/null], env: {A: x}}}]")
+    service.validate(request(devices(null_of_host())))
+    assert "device '/dev/full': no rule of policy allows it" in reason(
+        service, request(devices(null_of_host(), FULL))
+    )
+    other = null_of_host()
+    other.minor = 1  # that of /dev/mem
+    assert "device '/dev/null'" in reason(service, request(devices(other)))
+    more = devices(null_of_host())
+    more.linux.resources.devices.add(
+        allow=True, type="c", major={"value": 1}, minor={"value": 3}, access="m"
+    )
+    assert "device '/dev/null' (c 1:3): no rule of policy allows it" in reason(
+        service, request(more)
+    )
+    refusing = api.Pod(namespace="ci", annotations={"refuse.noderesource.dev": "all"})
+    with pytest.raises(RequestError, match="no rule of policy allows it"):
+        service.validate(request(devices(null_of_host()), pod=refusing))
+
+
+def null_of_host() -> api.LinuxDevice:
+    """Return the device as the suite gives it, with the owner and the mode of the host's node."""
+    status = os.stat("/dev/null")
+    device = api.LinuxDevice()
+    device.CopyFrom(NULL)
+    device.file_mode.value = status.st_mode & 0o7777
+    device.uid.value, device.gid.value = status.st_uid, status.st_gid
+    return device
 
 
 def test_warn_mode_lets_pass_and_says_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -61,7 +61,7 @@ PROC_LINKS = [
 ]
 
 
-@pytest.mark.parametrize("start", PROC_LINKS)
+@pytest.mark.parametrize("start", PROC_LINKS, ids=lambda start: re.sub("[0-9]{2,}", "PID", start))
 @pytest.mark.parametrize("rest", ["", "/media", "/etc/shadow"])
 def test_a_source_through_a_link_on_procfs(start: str, rest: str) -> None:
     """The kernel goes to a process's own file tree there, the text of the link says `/`."""

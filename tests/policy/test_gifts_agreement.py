@@ -10,7 +10,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from support import naive_gifts, naive_policy
 from support.policy_strategies import HOST, MOUNTS, adjustments, pods, rules, who
-from support.properties import examples
+from support.properties import FACTOR, examples
 
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Image, Mount, Pod
@@ -94,9 +94,31 @@ denying_rules = st.sampled_from(
         {"who": {"containers": ["main"]}, "deny": {"sysctl": ["net.ipv4.ip_forward"]}},
     ]
 )
-some_rules = st.one_of(giving_rules, giving_rules, giving_rules, denying_rules, rules)
-policies = st.lists(some_rules, min_size=1, max_size=6).map(
-    lambda listed: {"rules": [*listed, {"allow": {"ulimits": ["NOFILE"], "sysctl": ["net.*"]}}]}
+profile_rules = st.sampled_from(
+    [
+        {"give": {"profiles": ["b"]}},
+        {"who": {"namespaces": ["ci"]}, "give": {"profiles": ["a"], "env": {"A": "x"}}},
+        {"give": {"profiles": ["a", "b"]}, "required": True},
+        {"allow": {"profiles": ["*"]}},
+        {"allow": {"profiles": ["a", "c"]}},
+        {"deny": {"profiles": ["a"]}},
+        {"deny": {"profiles": [{"name": "b"}]}},
+    ]
+)
+profiles = st.builds(
+    lambda a, b, uses: {"a": a, "b": {**b, "profiles": ["a"]} if uses else b},
+    gives,
+    gives,
+    st.booleans(),
+)
+some_rules = st.one_of(
+    *(giving_rules, giving_rules, giving_rules, denying_rules, profile_rules, rules)
+)
+LAST = {"allow": {"ulimits": ["NOFILE"], "sysctl": ["net.*"], "profiles": ["b"]}}
+policies = st.builds(
+    lambda listed, named: {"profiles": named, "rules": [*listed, LAST]},
+    st.lists(some_rules, min_size=1, max_size=6),
+    profiles,
 )
 containers = st.builds(
     lambda name, env, own: Container(
@@ -116,16 +138,19 @@ requests = st.one_of(
     adjustments(),
 )
 systems = st.sampled_from([False, False, False, True])
+wanted = st.sampled_from([[], [], ["b"], ["a"], ["c"]])
 refusals = st.sampled_from([None, None, ["devices"], ["env", "mounts"], "all"])
 
 
-def asked_for(pod: Pod, name: str, system: bool, refusal: Any) -> Pod:
+def asked_for(pod: Pod, name: str, system: bool, refusal: Any, wants: list[str]) -> Pod:
     one = Pod()
     one.CopyFrom(pod)
     one.name = name
     one.namespace = "kube-system" if system else pod.namespace
     if refusal is not None:
         one.annotations["refuse.noderesource.dev/pod"] = yaml.safe_dump(refusal)
+    if wants:
+        one.annotations["profiles.noderesource.dev/pod"] = yaml.safe_dump(wants)
     return one
 
 
@@ -147,10 +172,10 @@ def engine(
         return None, permit
 
 
-@examples(400)
+@examples(1000 if FACTOR > 1 else 400)  # 20,000 in a soak
 @given(
     policies,
-    st.builds(asked_for, pods, st.sampled_from(["web-1", "db"]), systems, refusals),
+    st.builds(asked_for, pods, st.sampled_from(["web-1", "db"]), systems, refusals, wanted),
     containers,
     requests,
 )
@@ -159,10 +184,11 @@ def test_what_a_container_gets_is_what_the_naive_evaluation_gives(
 ) -> None:
     asker = naive_policy.Asker(pod, container, "10-injector", HOST, MOUNTS)
     text = pod.annotations.get("refuse.noderesource.dev/pod", "[]")
+    wants = yaml.safe_load(pod.annotations.get("profiles.noderesource.dev/pod", "[]"))
     refused = yaml.safe_load(text)
     kinds = ["devices", "mounts", "ulimits", "sysctl", "env"] if refused == "all" else refused
     try:
-        expected = naive_gifts.outcome(policy, asker, requested, kinds)
+        expected = naive_gifts.outcome(policy, asker, requested, kinds, wants)
     except naive_gifts.Fails:
         expected = None
     found, permit = engine(policy, pod, container, requested)

@@ -58,8 +58,8 @@ RULE = "rule 1: "
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[]", "a list is not a map with mode, on_deny, rules"),
-        ("unrestricted", "'unrestricted' is not a map with mode, on_deny, rules"),
+        ("[]", "a list is not a map with mode, on_deny, profiles, rules"),
+        ("unrestricted", "'unrestricted' is not a map with mode, on_deny, profiles, rules"),
         ("{", "line 2, column 1: did not find expected node content while parsing a flow node"),
         (
             "rules: []\n---\nrules: []",

@@ -13,7 +13,7 @@ from nri_inject import api
 from nri_inject.errors import ConfigError
 from nri_inject.injectors.giving import read_gifts
 from nri_inject.policy import document
-from nri_inject.policy.gifts import KINDS
+from nri_inject.policy.gifts import KINDS, PROFILES
 from nri_inject.policy.kinds import READERS
 from nri_inject.text.names import LIMITS
 
@@ -58,6 +58,8 @@ SOUND = [
     "rules: [{give: {sysctl: {net.core.somaxconn: 1024}, network_devices: [{hostIf: eth1}]}}]",
     "rules: [{give: {scheduling_policy: {policy: SCHED_IDLE}, memory_policy: {mode: MPOL_LOCAL}}}]",
     "rules: [{give: {io_priority: {class: IOPRIO_CLASS_IDLE}}}]",
+    "{profiles: {a: {devices: [/dev/fuse]}, b: {profiles: [a]}}, rules: [{give: {profiles: [b]}}]}",
+    "{profiles: {}, rules: [{allow: {profiles: [a, {name: 'b*'}]}}]}",
 ]
 WRONG = [
     "[]",
@@ -107,6 +109,11 @@ WRONG = [
     "rules: [{allow: {ulimits: [{type: core, hard: -1}]}}]",
     "rules: [{allow: {scheduling_policy: [BATCH]}}]",
     "rules: [{allow: {io_priority: [{class: IOPRIO_CLASS_BE, priority: 8}]}}]",
+    "profiles: []",
+    "profiles: {A: {devices: [/dev/fuse]}}",
+    "profiles: {a: {}}",
+    "profiles: {a: {device: [/dev/fuse]}}",
+    "profiles: {a: {profiles: []}}",
     "rules: [{give: }]",
     "rules: [{give: {}}]",
     "rules: [{give: {device: [/dev/fuse]}}]",
@@ -147,7 +154,7 @@ def test_the_schema_is_one_and_has_every_kind_and_name() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     what = SCHEMA["definitions"]["what"]["properties"]
     assert set(what) == set(READERS)
-    assert set(SCHEMA["definitions"]["give"]["properties"]) == set(KINDS)
+    assert set(SCHEMA["definitions"]["give"]["properties"]) == {*KINDS, PROFILES}
 
     def names(kind: str) -> set[str]:
         return set(what[kind]["items"]["anyOf"][0]["enum"])

@@ -8,11 +8,12 @@ import pytest
 
 from nri_inject.api import FailurePolicy
 from nri_inject.errors import ConfigError
+from nri_inject.host import follow
 from nri_inject.policy.who import Subject
 from nri_inject.service import config
 from nri_inject.service.config import Config, RestartConfig
 from nri_inject.text.glob import pattern
-from nri_inject.text.yamltext import YamlError
+from nri_inject.text.yamltext import OUR_FILE, YamlError
 
 KEYS = (
     "policy, log, audit, on_unsupported, on_no_answer, missed, stale, restart,"
@@ -140,30 +141,34 @@ def test_the_cause_stays_visible() -> None:
     assert isinstance(caught.value.__cause__, YamlError)
 
 
+def read_file(path: Path) -> Config:
+    return config.read(follow.read(str(path), OUR_FILE.size), str(path))
+
+
 def test_a_file_is_named_in_what_is_wrong_with_it(tmp_path: Path) -> None:
     path = tmp_path / "nri.yaml"
     path.write_text("policy: some\n")
     with pytest.raises(ConfigError) as caught:
-        config.read_file(str(path))
+        read_file(path)
     assert str(caught.value) == f"{path}: policy: 'some' must be one of " + POLICIES
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "nri.yaml"
     path.write_text("policy: unrestricted\n")
-    assert config.read_file(str(path)) == Config(policy="unrestricted")
+    assert read_file(path) == Config(policy="unrestricted")
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "nri.yaml"
     with pytest.raises(ConfigError) as caught:
-        config.read_file(str(path))
+        read_file(path)
     assert str(caught.value) == f"{path} does not exist"
 
 
 def test_a_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.read_file(str(tmp_path))
+        read_file(tmp_path)
     assert str(caught.value) == f"{tmp_path} is a directory, not a file"
 
 
@@ -172,7 +177,7 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path: Path) -> None
     with path.open("wb") as file:
         file.truncate(1 << 40)  # sparse: it takes no room, and no machine could hold it
     with pytest.raises(ConfigError) as caught:
-        config.read_file(str(path))
+        read_file(path)
     assert str(caught.value) == f"{path} has 1099511627776 bytes, at most 16777216 allowed"
 
 

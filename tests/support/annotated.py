@@ -11,7 +11,7 @@ from nri_inject.host.devices import inventory
 from nri_inject.host.model import DeviceNode, HostPath
 from nri_inject.injectors.device import inject
 from nri_inject.injectors.device.injector import KINDS
-from nri_inject.injectors.giving import refused
+from nri_inject.injectors.giving import refused, requested_profiles
 from nri_inject.injectors.host import Host
 from nri_inject.plugins.resource_assigner import pools
 from nri_inject.service.config import AssignerConfig
@@ -61,8 +61,9 @@ def read_request(key: str, value: str, host: Host) -> None:
     elif kind == "exclusive-cpus":
         rules = AssignerConfig(beyond_requests=("*",))
         assert pools.exclusive_count(pools.subject_of(pod, container), rules), key
-    elif kind == "refuse":
-        assert refused(pod, container, host), key
+    elif kind in ("profiles", "refuse"):
+        read = {"profiles": requested_profiles, "refuse": refused}[kind]
+        assert read(pod, container, host), key
     else:
         assert kind.endswith("hooks"), f"no plugin reads {key}"
 

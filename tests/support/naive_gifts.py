@@ -13,6 +13,8 @@ from nri_inject.api import Adjustment, Mount
 from support import naive_policy
 from support.naive_policy import Asker, Document, glob
 
+# The profiles that it is a part of, kind, key, value, and the adjustment that has it.
+Gift = tuple[list[str], str, str, Any, Any]
 Things = dict[tuple[str, str], Any]
 NOBODY = {"containers": ["nobody"]}
 
@@ -29,14 +31,21 @@ def for_asker(document: Document, asker: Asker) -> Document:
         names = [asker.container.image.name, asker.container.image.name.partition(":")[0]]
         fits = images is None or any(glob(one, name) for one in images for name in names)
         rules.append(rule if fits else {**rule, "who": NOBODY})
-        for mount in rule.get("give", {}).get("mounts", []):
+    for give in [rule.get("give", {}) for rule in rules] + [*document["profiles"].values()]:
+        for mount in give.get("mounts", []):
             if "rw" in mount["options"]:  # it lends its source, whoever gets it
                 lends = {"mounts": [{"source": mount["source"], "access": "rw"}]}
                 rules.append({"who": NOBODY, "allow": lends})
     return {**document, "rules": rules}
 
 
-def outcome(document: Document, asker: Asker, requested: Adjustment, refused: list[str]) -> Things:
+def outcome(
+    document: Document,
+    asker: Asker,
+    requested: Adjustment,
+    refused: list[str],
+    profiles: list[str],
+) -> Things:
     """Return what a container has in the end; Fails if it is not created."""
     document = for_asker(document, asker)
     if not all(naive_policy.allowed(document, asker, requested).values()):
@@ -44,11 +53,17 @@ def outcome(document: Document, asker: Asker, requested: Adjustment, refused: li
     has = things_of(requested)
     for mount in requested.mounts:
         has["mounts", mount.destination] = (naive_policy.handed_on(asker, mount), [*mount.options])
+    check_profiles(document, asker, profiles)
+    sources = [({"profiles": [name]}, True) for name in profiles] + [
+        (rule.get("give", {}), rule.get("required", False))
+        for rule in document["rules"]
+        if gets(rule, asker)
+    ]
     missing = False
-    for rule in document["rules"]:
-        for kind, key, value, seen in gifts_of(rule, asker):
-            required = rule.get("required", False)
-            if seen is None or is_denied(document, asker, kind, seen):
+    for give, required in sources:
+        for inside, kind, key, value, seen in gifts_of(document, give, asker):
+            gone = seen is None or is_denied(document, asker, kind, seen)
+            if gone or is_barred(document, asker, inside):
                 missing |= required
             elif kind in refused and not required:
                 pass
@@ -59,6 +74,14 @@ def outcome(document: Document, asker: Asker, requested: Adjustment, refused: li
     if missing:
         raise Fails("something required is missing")
     return has
+
+
+def check_profiles(document: Document, asker: Asker, profiles: list[str]) -> None:
+    for name in profiles:
+        if not naive_policy.verdict(document, asker, "profiles", {"names": [name]}):
+            raise Fails("a profile is denied")
+        if name not in document["profiles"]:
+            raise Fails("there is no such profile")
 
 
 def things_of(adjustment: Adjustment) -> Things:
@@ -78,15 +101,34 @@ def things_of(adjustment: Adjustment) -> Things:
     return has
 
 
-def gifts_of(rule: Document, asker: Asker) -> Iterator[tuple[str, str, Any, Any]]:
-    """Yield kind, key, value, and the adjustment that has it, None for what the host lacks."""
-    who, give = rule.get("who", {}), rule.get("give", {})
-    if not naive_policy.includes(who, asker):
-        return
+def gets(rule: Document, asker: Asker) -> bool:
+    """Tell whether a container is one of those that a rule gives something to."""
+    who = rule.get("who", {})
     if asker.pod.namespace == "kube-system" and "kube-system" not in who.get("namespaces", []):
-        return
+        return False
     if any(mount.source == "/run/nri" for mount in asker.container.mounts):
-        return
+        return False
+    return naive_policy.includes(who, asker)
+
+
+def is_barred(document: Document, asker: Asker, profiles: list[str]) -> bool:
+    """Tell whether a rule denies one of the profiles that a gift is a part of."""
+    free = {"rules": [*document["rules"], {"allow": {"profiles": ["*"]}}]}
+    things = [{"names": [name]} for name in profiles]
+    return not all(naive_policy.verdict(free, asker, "profiles", thing) for thing in things)
+
+
+def gifts_of(document: Document, give: Document, asker: Asker) -> Iterator[Gift]:
+    """Yield the gifts in the order of their kinds, those of profiles last."""
+    for kind, key, value, seen in own_gifts(give, asker):
+        yield [], kind, key, value, seen
+    for name in give.get("profiles", []):
+        for inner, *rest in gifts_of(document, document["profiles"].get(name, {}), asker):
+            yield ([name, *inner], *rest)
+
+
+def own_gifts(give: Document, asker: Asker) -> Iterator[tuple[str, str, Any, Any]]:
+    """Yield kind, key, value, and the adjustment that has it, None for what the host lacks."""
     for path in give.get("devices", []):
         node = asker.host.devices.get(path) if path != "/dev/dir" else None
         if node is None:

@@ -23,6 +23,8 @@ def give(gift: Gift, pod: Pod, container: Container, host: Host) -> Adjustment:
     if loss is not None:
         raise Fault(capabilities.sentence(loss, host.runtime))
     found = cast(Wish, gift.value)(host, container)
+    if gift.kind == "devices" and not found.linux.devices:  # an optional one
+        return Adjustment()
     if wrong := shared_sysctls(found, pod):
         raise Fault(*wrong)
     return found if host.permit is None else host.permit.filter(found, host)

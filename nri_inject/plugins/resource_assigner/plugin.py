@@ -62,8 +62,8 @@ class ResourceAssigner:
         self._noted: noting.Noted | None = None
         self._failure_policy = configured.failure_policy
         self._pools = Pools(topology(), configured.resource_assigner)
-        self._told_pods = Records(MAX_PODS)
-        self._told_containers: list[Container] = []
+        self._reported_pods = Records(MAX_PODS)
+        self._reported_containers: list[Container] = []
         self.plugin: Final = Plugin(
             name=options.name,
             index=options.idx,
@@ -101,7 +101,7 @@ class ResourceAssigner:
 
         Return the plugin with the failure policy of the configuration.
         """
-        self._told_pods, self._told_containers = Records(MAX_PODS), []
+        self._reported_pods, self._reported_containers = Records(MAX_PODS), []
         if request.config:
             self.reconfigure(config.read(request.config, "drop-in configuration"))
         if self._noted is not None:
@@ -135,25 +135,27 @@ class ResourceAssigner:
     def synchronize_part(self, pods: Sequence[Pod], containers: Sequence[Container]) -> None:
         """Keep what decides on CPUs of a part of what exists."""
         for pod in pods:
-            self._told_pods.put(pod.id, _essence_of_pod(pod).SerializeToString())
-        self._told_containers.extend(map(_essence_of_container, containers))
+            self._reported_pods.put(pod.id, _essence_of_pod(pod).SerializeToString())
+        self._reported_containers.extend(map(_essence_of_container, containers))
 
     def synchronize(
         self, pods: Sequence[Pod], containers: Sequence[Container]
     ) -> list[ContainerUpdate]:
         """Rebuild the pools from the existing containers, and update those that are wrong."""
         self.synchronize_part(pods, containers)  # none where they came in parts
-        told, containers = self._told_pods, self._told_containers
-        self._told_pods, self._told_containers = Records(MAX_PODS), []
-        if told.left_out:
+        reported, containers = self._reported_pods, self._reported_containers
+        self._reported_pods, self._reported_containers = Records(MAX_PODS), []
+        if reported.left_out:
             log.warning(
                 "the annotations of %d pods are not read, since they have more than %d MiB in all",
-                told.left_out,
+                reported.left_out,
                 MAX_PODS >> 20,
             )
         existing = [
             (
-                subject_of(Pod.FromString(told.get(container.pod_sandbox_id) or b""), container),
+                subject_of(
+                    Pod.FromString(reported.get(container.pod_sandbox_id) or b""), container
+                ),
                 _cpus(container.linux.resources.cpu.cpus),
             )
             for container in containers

@@ -286,13 +286,13 @@ class Supervisor:
     def _synchronize(self, pods: Sequence[Pod], containers: Sequence[Container]) -> Updates:
         updates = None
         if not self._life.resumes:
-            updates = self._told(pods, containers)
+            updates = self._take_existing(pods, containers)
         # systemd reads a line as an assignment, and a datagram has a bound.
         runtime = one_line(shortened(self.state.runtime, MAX_TEXT))
         notify(f"READY=1\nSTATUS=synchronized with {runtime}")
         return updates
 
-    def _told(self, pods: Sequence[Pod], containers: Sequence[Container]) -> Updates:
+    def _take_existing(self, pods: Sequence[Pod], containers: Sequence[Container]) -> Updates:
         """Take what exists, or the rest of it; one that resumes is told of nothing."""
         updates = None
         if self._inner.synchronize is not None:

@@ -223,6 +223,11 @@ class Links(list[Link]):
         return all(r.synchronized or (self._is_launched and r.configured) for r in relays)
 
     @property
+    def are_registered(self) -> bool:
+        """Whether the worker has registered on each."""
+        return all(link.relay.is_registered for link in self)
+
+    @property
     def have_worker(self) -> bool:
         """Whether a worker has the other end of each."""
         return all(link.has_worker for link in self)

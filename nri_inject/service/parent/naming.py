@@ -69,8 +69,8 @@ def subject_of(request: MethodCall) -> str:
     namespace, name = _text(pod.get("namespace")), _text(pod.get("name"))
     if not name or request.method in _NAMELESS:
         return ""
-    if told := _text(container.get("name")):
-        return where(Pod(namespace=namespace, name=name), Container(name=told))
+    if own_name := _text(container.get("name")):
+        return where(Pod(namespace=namespace, name=name), Container(name=own_name))
     return f"pod {plain(namespace)}/{plain(name)}"
 
 

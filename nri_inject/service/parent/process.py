@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from nri_inject.service.base import CRASHED, FAILED, FAULTY, LOST, MISUSED, status_outside
@@ -25,7 +26,7 @@ from nri_inject.service.parent.system import adopted, say
 from nri_inject.service.parent.trial import UPGRADE
 from nri_inject.service.parent.upgrade import Upgrades
 from nri_inject.service.parent.worker import FIRST_DELAY, WorkerProcess, WorkerProgram
-from nri_inject.stub.dial import APPEARED_PAUSE, Appearance, dial, pauses
+from nri_inject.stub.dial import Dialler
 from nri_inject.stub.limits import DEFAULT_LIMITS, Limits
 from nri_inject.stub.loop import Loop
 
@@ -74,13 +75,12 @@ class Parent:
         self._work = work
         self._title = title
         self._given = given
-        self._path = socket_path
         self._count = count
         self._limits = limits
         self._note_quiet = note_quiet
-        self._pauses = pauses(limits.first_pause, limits.max_pause)
-        self._appearance: Appearance | None = None
         self._loop = Loop(on_wake=lambda: None)
+        warn = partial(say, logging.WARNING)
+        self._dialler = Dialler(socket_path, limits, self._loop, warn=warn, sleep=self._sleep)
         self.links = Links((), is_launched=given is not None)
         self._phase = ParentPhase.SERVING
         self._upgrades = Upgrades(self._loop, self)
@@ -115,18 +115,18 @@ class Parent:
     # --- connections ------------------------------------------------------------------------------
 
     def _serve_and_reconnect(self) -> int:
-        reason = ""
+        is_lost = False
         while True:
             self._begin()
-            if sockets := self._inherited() or self._dialled(reason):
+            if sockets := self._inherited() or self._dialler.dialled(self._count, again=is_lost):
                 self._attach(sockets)
             status = self._serve()
             if self.links.is_synchronized:
                 self._has_served = True
-                self._pauses = pauses(self._limits.first_pause, self._limits.max_pause)
+                self._dialler.succeeded()
             if self._loop.stopping or self._is_final(status):
                 return status
-            reason = f"lost the connection to {self._path}"
+            is_lost = True
 
     def _is_final(self, status: int | None) -> bool:
         """Tell whether a worker that ended so needs no other: it was to end, or can't begin."""
@@ -138,46 +138,20 @@ class Parent:
         """Return the connections that another version has left, once."""
         return [] if self._handed is None else list(map(adopted, self._handed.descriptors))
 
-    def _dialled(self, reason: str) -> list[socket.socket]:
-        """Dial until all connections are made, and return them; none when it is over before.
+    def _sleep(self, seconds: float, until: Callable[[], bool]) -> bool:
+        """Wait for the worker to register, then so long; return whether to dial.
 
-        With a reason there is a pause before the first attempt, too.
+        A runtime gives a connection 5 s to register. A worker that ends meanwhile does not end the
+        pause: the next one may end as soon.
         """
-        with self._loop.watching(Appearance(self._path)) as appearance:
-            self._appearance = appearance
-            while True:
-                self._await_worker()
-                if reason:
-                    self._pause(reason, appearance)
-                if self._is_ending:
-                    return []
-                try:
-                    return dial(self._path, self._count, self._limits.connect_timeout)
-                except OSError as error:
-                    reason = f"cannot connect to {self._path}: {error.strerror or error}"
-
-    def _await_worker(self) -> None:
-        """Wait until the worker has registered: a runtime gives a connection 5 s to do so."""
-        while not self._is_ending:
-            if all(link.relay.is_registered for link in self.links):
-                break
+        while not self._is_ending and not self.links.are_registered:
             self._turn(math.inf)
-
-    def _pause(self, reason: str, appearance: Appearance) -> None:
-        """Wait, but not longer than until a runtime may have made its socket.
-
-        A worker that ended meanwhile changes nothing: the next one may end as soon.
-        """
-        pause = next(self._pauses)
-        say(logging.WARNING, f"{reason}; reconnecting in {pause:.1f} s")
-        until = time.monotonic() + pause
-        while not (self._loop.stopping or appearance.seen() or time.monotonic() >= until):
+        end = time.monotonic() + seconds
+        while not (self._loop.stopping or until() or time.monotonic() >= end):
             if self._is_final(self._worker.status):
-                return
-            self._turn(until)
-        if appearance.seen():
-            appearance.forget()
-            self._pauses = pauses(APPEARED_PAUSE, self._limits.max_pause)
+                break
+            self._turn(end)
+        return not self._is_ending
 
     @property
     def _is_ending(self) -> bool:
@@ -378,8 +352,7 @@ class Parent:
     def _be_worker(self, own: Sequence[socket.socket]) -> int:
         """Close what is the parent's, in the worker, and serve."""
         self._loop.close()
-        if self._appearance is not None:
-            self._appearance.close()
+        self._dialler.close_copies()
         for link in self.links:
             link.close_copies()
         return self._work(own, resumes=self.links.is_synchronized, failures=self._failures)

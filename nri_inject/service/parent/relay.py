@@ -65,7 +65,7 @@ _NOTHING_EXISTS: Final = ttrpc_pb2.Request(
 class WaitingRequest:
     """A request that has no answer yet, and how workers have failed on it."""
 
-    told: WholeMessage
+    whole: WholeMessage
     arrived: float
     failures: list[str] = field(default_factory=list)
     failed_starts: int = 0
@@ -166,74 +166,74 @@ class Relay:
 
     def from_runtime(self, data: bytes, now: float) -> None:
         """Take bytes of the runtime's."""
-        for told in self._runtime.receive(data):
-            if told.channel == PLUGIN_CHANNEL and told.kind == MessageType.REQUEST:
-                self._requested(told, now)
-            elif told.channel == RUNTIME_CHANNEL and told.kind == MessageType.RESPONSE:
-                self._runtime_answered(told)
+        for whole in self._runtime.receive(data):
+            if whole.channel == PLUGIN_CHANNEL and whole.kind == MessageType.REQUEST:
+                self._requested(whole, now)
+            elif whole.channel == RUNTIME_CHANNEL and whole.kind == MessageType.RESPONSE:
+                self._runtime_answered(whole)
 
-    def _requested(self, told: WholeMessage, now: float) -> None:
-        if told.frames is None:
-            self._refuse(told.stream, "the request is longer than a message may be")
+    def _requested(self, whole: WholeMessage, now: float) -> None:
+        if whole.frames is None:
+            self._refuse(whole.stream, "the request is longer than a message may be")
             return
-        size = len(told.frames)
+        size = len(whole.frames)
         if len(self._pending) >= MAX_PENDING or self._pending_bytes + size > MAX_BYTES:
-            self._refuse(told.stream, f"plugin {self._title} has too many requests to answer")
+            self._refuse(whole.stream, f"plugin {self._title} has too many requests to answer")
             return
-        if not self.synchronized and _may_be_handshake(told.frames):
-            self._remember(told)
-        self._pending[told.stream] = WaitingRequest(told, now)
+        if not self.synchronized and _may_be_handshake(whole.frames):
+            self._remember(whole)
+        self._pending[whole.stream] = WaitingRequest(whole, now)
         self._pending_bytes += size
         if self._has_worker:
-            self.for_worker.append(told.frames)
+            self.for_worker.append(whole.frames)
 
-    def _remember(self, told: WholeMessage) -> None:
+    def _remember(self, whole: WholeMessage) -> None:
         """Keep what a worker needs before it can serve: Configure, and Synchronize to its end."""
-        request = request_of(told.data)
+        request = request_of(whole.data)
         if request.method == "Configure":
             milliseconds = number_in(request.payload, ConfigureRequest, "request_timeout")
             self.timeout = milliseconds / 1000 or REQUEST_TIMEOUT
-            self._history = [told]
+            self._history = [whole]
         elif request.method == "Synchronize":
-            self._history.append(told)
-            self._history_bytes += len(told.frames or b"")
+            self._history.append(whole)
+            self._history_bytes += len(whole.frames or b"")
             if self._history_bytes > MAX_HISTORY:
                 del self._history[1:]
         else:
             return
-        self._handshake[told.stream] = request.method
+        self._handshake[whole.stream] = request.method
 
-    def _runtime_answered(self, told: WholeMessage) -> None:
-        if told.frames is None:
+    def _runtime_answered(self, whole: WholeMessage) -> None:
+        if whole.frames is None:
             return
         if self._registration is None:  # the first answer of a runtime is that to RegisterPlugin
-            self._registration = told
+            self._registration = whole
             stream = self._registered_as
         else:
-            stream = self._calls.pop(told.stream, 0)
+            stream = self._calls.pop(whole.stream, 0)
         if stream:
-            self.for_worker.append(told.numbered(stream))
+            self.for_worker.append(whole.numbered(stream))
 
     # --- the worker's bytes -----------------------------------------------------------------------
 
     def from_worker(self, data: bytes, now: float) -> None:
         """Take bytes of the worker's."""
-        for told in self._worker.receive(data):
-            if told.channel == PLUGIN_CHANNEL and told.kind == MessageType.RESPONSE:
-                self._answered(told, now)
-            elif told.channel == RUNTIME_CHANNEL and told.kind == MessageType.REQUEST:
-                self._called(told)
+        for whole in self._worker.receive(data):
+            if whole.channel == PLUGIN_CHANNEL and whole.kind == MessageType.RESPONSE:
+                self._answered(whole, now)
+            elif whole.channel == RUNTIME_CHANNEL and whole.kind == MessageType.REQUEST:
+                self._called(whole)
 
-    def _answered(self, told: WholeMessage, now: float) -> None:
-        self._replayed.discard(told.stream)
-        pending = self._pending.pop(told.stream, None)
-        if pending is None or told.frames is None:
+    def _answered(self, whole: WholeMessage, now: float) -> None:
+        self._replayed.discard(whole.stream)
+        pending = self._pending.pop(whole.stream, None)
+        if pending is None or whole.frames is None:
             return
-        self._pending_bytes -= len(pending.told.frames or b"")
+        self._pending_bytes -= len(pending.whole.frames or b"")
         self._since = now
-        if method := self._handshake.pop(told.stream, ""):
-            self._note_progress(method, told)
-        self.for_runtime.append(told.frames)
+        if method := self._handshake.pop(whole.stream, ""):
+            self._note_progress(method, whole)
+        self.for_runtime.append(whole.frames)
 
     def _note_progress(self, method: str, answer: WholeMessage) -> None:
         """Follow the handshake: from now on Configure is told again, or that nothing exists."""
@@ -248,19 +248,19 @@ class Relay:
             self._history = [*self._history[:1], nothing]
             self._history_bytes = 0
 
-    def _called(self, told: WholeMessage) -> None:
+    def _called(self, whole: WholeMessage) -> None:
         """Pass a call of the worker's on; the registration only once."""
-        if told.frames is None:
+        if whole.frames is None:
             return
         if not self._registered_as:
-            self._registered_as = told.stream
+            self._registered_as = whole.stream
             if self._next_stream > 1:
                 if self._registration is not None:
-                    self.for_worker.append(self._registration.numbered(told.stream))
+                    self.for_worker.append(self._registration.numbered(whole.stream))
                 return
         else:
-            self._calls[self._next_stream] = told.stream
-        self.for_runtime.append(told.numbered(self._next_stream))
+            self._calls[self._next_stream] = whole.stream
+        self.for_runtime.append(whole.numbered(self._next_stream))
         self._next_stream += 2
 
     # --- the worker's life ------------------------------------------------------------------------
@@ -269,9 +269,9 @@ class Relay:
         """Tell a new worker what the runtime has told, and give it the requests that wait."""
         self._has_worker = True
         self._since = now
-        known = {told.stream for told in self._history}
-        waiting = [one.told for stream, one in self._pending.items() if stream not in known]
-        self.for_worker.extend(told.frames or b"" for told in (*self._history, *waiting))
+        known = {whole.stream for whole in self._history}
+        waiting = [one.whole for stream, one in self._pending.items() if stream not in known]
+        self.for_worker.extend(whole.frames or b"" for whole in (*self._history, *waiting))
         self._replayed.update(known - self._pending.keys())
 
     def worker_ended(self, how: str) -> None:
@@ -340,10 +340,10 @@ class Relay:
 
     def _give_up(self, pending: WaitingRequest) -> None:
         """Answer a request that workers have failed on; no runtime needs an error for a notice."""
-        stream = pending.told.stream
+        stream = pending.whole.stream
         del self._pending[stream]
-        self._pending_bytes -= len(pending.told.frames or b"")
-        request = request_of(pending.told.data)
+        self._pending_bytes -= len(pending.whole.frames or b"")
+        request = request_of(pending.whole.data)
         if tells_only(event_of(request)):
             self.for_runtime.append(_response(stream, ttrpc_pb2.Response()))
             return
@@ -357,7 +357,7 @@ class Relay:
         )
 
     def _described(self, pending: WaitingRequest) -> str:
-        request = request_of(pending.told.data)
+        request = request_of(pending.whole.data)
         subject = subject_of(request)
         return f"{request.method} of {subject}" if subject else request.method
 
