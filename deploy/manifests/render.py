@@ -10,7 +10,7 @@ from .schema import DEPLOY, VALUES, new_text
 
 CHART = DEPLOY / "chart"
 BASE = DEPLOY / "kubernetes" / "base"
-MADE = ("configmap.yaml", "daemonset.yaml")
+MADE = ("configmap.yaml", "daemonset.yaml", "networkpolicy.yaml")
 """The files of the base that are templates of the chart."""
 HEAD = "# Made from deploy/chart by `make manifests`.\n"
 
