@@ -32,10 +32,10 @@ PURE := nri_inject/wire/*,nri_inject/text/*,nri_inject/cdi/*,nri_inject/hooks/*,
 
 VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' nri_inject/version.py)
 # The time that packages and archives carry, so that the same commit gives the same bytes.
-dist binaries release: export SOURCE_DATE_EPOCH := $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
+dist binaries image release: export SOURCE_DATE_EPOCH := $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
 
 .PHONY: help demo quick coverage test begin lint types oldest unit e2e e2e-kubernetes soak bench \
-    docs look binaries dist man release notes draft publish workflows generate lock clean
+    docs look binaries image manifests dist man release release-images sums notes draft publish workflows generate lock clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -92,7 +92,7 @@ e2e: $(VENV)/.developed ## The end-to-end tests: real containers on containerd 1
 	@$(BIN)/python -m pytest tests/e2e
 
 # `make test` leaves it out. .cache/kubernetes keeps the build.
-e2e-kubernetes: $(VENV)/.developed ## The DaemonSet on a cluster of one node; needs root and Go
+e2e-kubernetes: $(VENV)/.developed .cache/bin/helm ## The chart on a cluster of one node; needs root and Go
 	$(SAY) "$$(date +%H:%M): building Kubernetes and containerd takes 30 minutes the first time"
 	@PYTHONPATH=tests $(BIN)/python -m kubernetes.programs
 	$(SAY) "$$(date +%H:%M): the tests on the cluster take 3 minutes"
@@ -142,11 +142,31 @@ binaries: $(VENV)/.binaries ## Self-contained programs in dist/nri-inject, for n
 
 dist: $(VENV)/.installed ## Source distribution and wheel in dist/: the same bytes in each build
 	$(SAY) "building the source distribution, and the wheel from it"
-	@rm -rf dist/*.whl dist/*.tar.gz .cache/sdist
+	@rm -rf dist/*.whl dist/nri_inject-*.tar.gz .cache/sdist
 	@mkdir -p .cache/sdist
 	@$(BIN)/hatchling build --target sdist --directory dist
 	@tar -xzf dist/nri_inject-$(VERSION).tar.gz -C .cache/sdist --strip-components=1
 	@cd .cache/sdist && $(abspath $(BIN))/hatchling build --target wheel --directory $(CURDIR)/dist
+
+# The name that the manifests have. ARCH is amd64 or arm64, and DEBIAN is the root of a mirror.
+IMAGE := registry.example.com/nri-inject:$(VERSION)
+ARCH := $(or $(patsubst aarch64,arm64,$(filter aarch64,$(shell uname -m))),amd64)
+DEBIAN :=
+
+image: dist ## The container image in dist/, with its SBOM; no root, no engine, no registry
+	$(SAY) "building the image $(IMAGE) for $(ARCH)"
+	@mkdir -p .cache/image
+	@PYTHONPATH=deploy $(BIN)/python -m image.build --architecture $(ARCH) --name $(IMAGE) \
+	    --wheel dist/nri_inject-$(VERSION)-py3-none-any.whl --cache .cache/image --mirror "$(DEBIAN)" \
+	    --target dist/nri-inject-$(VERSION)-image-$(ARCH).tar \
+	    --sbom dist/nri-inject-$(VERSION)-image-$(ARCH).cdx.json
+
+manifests: $(VENV)/.installed .cache/bin/helm ## deploy/kubernetes/base from deploy/chart; needs Go once
+	@PYTHONPATH=deploy $(BIN)/python -m manifests.render .cache/bin/helm
+
+# Four minutes of CPU time: after a change of the version, remove the file.
+.cache/bin/helm:
+	@CGO_ENABLED=0 GOBIN=$(CURDIR)/.cache/bin go install helm.sh/helm/v4/cmd/helm@v4.3.2
 
 man: $(VENV)/.installed ## Pages of the manual in dist/man, for packages; install writes the same
 	@$(BIN)/python -m nri_inject.cli.manual dist/man
@@ -164,7 +184,17 @@ release: dist binaries ## The files of a release and their checksums in dist/rel
 	    --mtime=@$(SOURCE_DATE_EPOCH) \
 	    --exclude=RECORD --transform 's,^nri-inject,$(PROGRAMS),S' -cf - -C dist nri-inject | gzip -9n \
 	    >$(RELEASED)/$(PROGRAMS).tar.gz
-	@cd $(RELEASED) && sha256sum -- * >SHA256SUMS && cat SHA256SUMS
+	@$(MAKE) --no-print-directory -s sums
+
+release-images: ## The images of a release, for each architecture, in dist/release; needs a Debian mirror
+	@mkdir -p $(RELEASED)
+	@for architecture in amd64 arm64; do \
+	    $(MAKE) --no-print-directory image ARCH=$$architecture || exit 1; done
+	@cp dist/nri-inject-$(VERSION)-image-* $(RELEASED)
+	@$(MAKE) --no-print-directory -s sums
+
+sums:
+	@cd $(RELEASED) && rm -f SHA256SUMS && sha256sum -- * >SHA256SUMS && cat SHA256SUMS
 
 notes: ## What the changelog says of this version
 	@sed '1,/^## $(VERSION)\( \|$$\)/d; /^## /,$$d' CHANGELOG.md
@@ -196,18 +226,21 @@ COMPILE = UV_CACHE_DIR=.cache/uv $(VENV)/tools/bin/uv --quiet --no-config pip co
     --python-version 3.11
 EVERY_PYTHON := --universal --constraint requirements/dev.txt
 
-lock: $(VENV)/tools/.installed ## Renew requirements/: the newest packages, with hashes
+lock: $(VENV)/tools/.installed ## Renew all locks: the newest packages, with hashes
 	$(SAY) "locking the packages that run, check, build and generate nri-inject"
 	@$(COMPILE) --universal pyproject.toml --group dev -o requirements/dev.txt
 	@$(COMPILE) $(EVERY_PYTHON) pyproject.toml --group build -o requirements/run.txt
 	@$(COMPILE) $(EVERY_PYTHON) pyproject.toml --group binaries \
 	    -o requirements/binaries.txt
+	@$(subst 3.11,3.13,$(COMPILE)) --constraint requirements/dev.txt pyproject.toml \
+	    -o requirements/image.txt
+	@PYTHONPATH=tests:deploy $(BIN)/python -m image.lock
 	@$(COMPILE) --resolution lowest-direct pyproject.toml --group build --group test \
 	    -o requirements/oldest.txt
 	@$(COMPILE) $(EVERY_PYTHON) --group docs -o requirements/docs.txt
 	@$(COMPILE) --group generate -o requirements/generate.txt
 	@$(COMPILE) --universal --group tools -o requirements/tools.txt
-	@git --no-pager diff --stat -- requirements
+	@git --no-pager diff --stat -- requirements deploy/image
 
 clean: ## Remove all that these commands made
 	rm -rf $(VENV) .cache dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

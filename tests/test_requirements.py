@@ -56,7 +56,7 @@ def test_the_oldest_packages_are_the_lower_bounds() -> None:
     }
 
 
-@pytest.mark.parametrize("lock", ["dev", "run", "binaries"])
+@pytest.mark.parametrize("lock", ["dev", "run", "binaries", "image"])
 def test_what_runs_is_locked_within_its_bounds(lock: str) -> None:
     versions = locked(lock)
     required = {re.split("[>=<]", one)[0] for one in PROJECT["project"]["dependencies"]}

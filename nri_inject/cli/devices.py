@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import click
 
+from nri_inject.cli import device_features
+from nri_inject.cli.generated import root_option
 from nri_inject.cli.group import Group
 from nri_inject.host.devices import inventory
 from nri_inject.host.devices.device import Device
@@ -21,7 +23,7 @@ from nri_inject.host.model import DeviceNode, NotADevice
 from nri_inject.host.nodes import HostDevices
 from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
-from nri_inject.service.options import DIR, format_option, show
+from nri_inject.service.options import format_option, show
 from nri_inject.text.fields import Fault
 from nri_inject.text.words import plain
 
@@ -34,14 +36,7 @@ def command() -> None:
     """List the host's devices, and show which devices a selector matches."""
 
 
-root_option: Final = click.option(
-    "--root",
-    default="/",
-    type=DIR,
-    help="Directory of the host's /dev and /sys; default: /. Properties of udev are read"
-    " for / only.",
-)
-"""The option of the host's directory."""
+command.add_command(device_features.command)
 
 
 @command.command("list", epilog="Example: nri-inject devices list class:video '/dev/ttyUSB*'")

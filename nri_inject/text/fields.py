@@ -430,7 +430,9 @@ class Map:
         if not isinstance(value, dict):
             raise wrong_type(value, f"a map with {', '.join(self.names)}")
         values: Values = {}
-        given = frozenset() if value.keys() <= self._fields.keys() else self._given(value)
+        given: set[str] = set()
+        if not value.keys() <= self._fields.keys():  # once: there may be thousands of other keys
+            given = {folded(key) for key, item in value.items() if item is not None}
         for key, item in value.items():
             known = self._fields.get(key) or self._in_other_case(key, value, given, found)
             if known is not None and item is not None:
@@ -444,13 +446,8 @@ class Map:
                 self._miss(known, value, found)
         return values
 
-    def _given(self, value: Mapping[str, Value]) -> frozenset[str]:
-        """Return the known keys of a map, folded: once, since it may have thousands of others."""
-        names = {folded(key) for key, item in value.items() if item is not None}
-        return frozenset(names & self._folded.keys())
-
     def _in_other_case(
-        self, key: str, keys: Mapping[str, Value], given: frozenset[str], found: Findings
+        self, key: str, keys: Mapping[str, Value], given: set[str], found: Findings
     ) -> Field | None:
         """Return the field that a key names in other letters, or None after noting a fault."""
         name = folded(key)
@@ -467,7 +464,7 @@ class Map:
         found.warn("key-case", f"the key is read as {known.name}; use that spelling", key)
         return known
 
-    def _unknown(self, key: str, given: frozenset[str]) -> Problem:
+    def _unknown(self, key: str, given: set[str]) -> Problem:
         """Return the fault of an unknown key, with the known key that it may mean.
 
         A key that the map has already is meant only if the two are nearly the same.

@@ -144,10 +144,10 @@ def _fetch(
     """
     for leftover in directory.parent.glob("build-*"):
         shutil.rmtree(leftover)
-    source = _machine_source()
+    source = machine_source()
     with tempfile.TemporaryDirectory(prefix="build-", dir=directory.parent) as temporary:
         build = Path(temporary)
-        apt = _PrivateApt(build / "apt", source, tuple(packages))
+        apt = PrivateApt(build / "apt", [source.line(suite) for suite in packages])
         apt.update()
         for suite, names in packages.items():
             root = build / "roots" / suite
@@ -158,14 +158,18 @@ def _fetch(
         (build / "roots").rename(directory)
 
 
-class _PrivateApt:
-    """Run apt-get with all its files below one directory."""
+class PrivateApt:
+    """Run apt-get with all its files below one directory; `sources` are lines of a sources.list.
 
-    def __init__(self, directory: Path, source: Source, suites: Sequence[str]) -> None:
+    The packages are those for `architecture`, which is the machine's own unless one is given.
+    """
+
+    def __init__(self, directory: Path, sources: Sequence[str], architecture: str = "") -> None:
         self._directory = directory
+        self._architecture = architecture
         for name in ("lists/partial", "cache/archives/partial", "packages"):
             (directory / name).mkdir(parents=True)
-        (directory / "sources.list").write_text("".join(map(source.line, suites)))
+        (directory / "sources.list").write_text("".join(sources))
         # apt would take an installed package of the same name for the wanted one.
         (directory / "status").touch()
 
@@ -187,8 +191,12 @@ class _PrivateApt:
         )
         return sorted((self._directory / "cache/archives").glob("*.deb"))
 
-    def _run(self, *arguments: str, cwd: Path | None = None) -> None:
-        settings = {
+    def locate(self, names: Sequence[str]) -> str:
+        """Return a line for the newest of each package: 'URL' NAME_VERSION_ARCH.deb SIZE HASH."""
+        return self._run("--print-uris", "download", *names)
+
+    def _run(self, *arguments: str, cwd: Path | None = None) -> str:
+        settings: dict[str, str | Path] = {
             "Dir::Etc::sourcelist": self._directory / "sources.list",
             "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::preferences": "/dev/null",
@@ -204,8 +212,11 @@ class _PrivateApt:
             # What is only downloaded needs no lock on the machine's own packages.
             "Debug::NoLocking": "1",
         }
+        if self._architecture:
+            settings["APT::Architecture"] = self._architecture
+            settings["APT::Architectures"] = self._architecture
         options = [f"--option={key}={value}" for key, value in settings.items()]
-        _run("apt-get", "--quiet", *options, *arguments, cwd=cwd)
+        return _run("apt-get", "--quiet", *options, *arguments, cwd=cwd)
 
 
 def machine_suite() -> str:
@@ -216,7 +227,7 @@ def machine_suite() -> str:
         raise ArchiveUnavailable("the machine's os-release file names no suite") from error
 
 
-def _machine_source() -> Source:
+def machine_source() -> Source:
     """Read the mirror of the machine's own suite from its apt configuration.
 
     apt itself reads it, in all the formats that it knows; it needs no package lists for that.

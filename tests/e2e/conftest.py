@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from image.layout import own_architecture
+
+from nri_inject.version import VERSION
 
 from . import crun, given, leftovers
 from .archive import RUNTIME_SUITES, Archive, ArchiveUnavailable, open_archive, open_packages
@@ -197,6 +200,20 @@ def build() -> Path:
         )
         assert made.returncode == 0, made.stdout + made.stderr
     return program
+
+
+@pytest.fixture(scope="session")
+def suite_image(archive: Archive) -> Path:  # noqa: ARG001 - fails where Debian's archive does
+    """Make the image of the DaemonSet, unless it is newer than what it is made of."""
+    target = ROOT / "dist" / f"nri-inject-{VERSION}-image-{own_architecture()}.tar"
+    sources = [*(ROOT / "nri_inject").rglob("*.py"), *(ROOT / "deploy" / "image").iterdir()]
+    newest = max(path.stat().st_mtime for path in sources)
+    if not target.exists() or target.stat().st_mtime < newest:
+        made = subprocess.run(
+            ["make", "image"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert made.returncode == 0, made.stdout + made.stderr
+    return target
 
 
 def _runtime(name: str, archive: Archive, api: Any, options: Options) -> Daemon:

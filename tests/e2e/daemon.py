@@ -114,8 +114,12 @@ class Daemon(ABC):
         """Make an image of busybox and further files (see `image`) known to the runtime."""
         archive = self.directory / "image.tar"
         image.write_image(self._archive.busybox, archive, name=name, files=files)
-        self._import(archive, name)
+        self.load_archive(archive, name)
         archive.unlink()
+
+    def load_archive(self, archive: Path, name: str) -> None:
+        """Make the image in an archive known to the runtime, under its name there."""
+        self._import(archive, name)
 
     @property
     def socket(self) -> Path:

@@ -82,16 +82,6 @@ def libraries(programs: Sequence[Path]) -> set[Path]:
     return found
 
 
-def build_files(build: Path) -> dict[str, Path]:
-    """Return the files of an image: the self-contained build, and the libraries that it needs."""
-    needed = libraries([build, *build.parent.rglob("*.so*")])
-    return {"opt/nri-inject": build.parent} | {
-        str(library).lstrip("/"): library.resolve()
-        for library in needed
-        if not library.is_relative_to(build.parent)
-    }
-
-
 def copy_library(library: Path, root: Path) -> None:
     """Put a library of this machine where a linker below a root looks for it."""
     target = root / str(library).lstrip("/")

@@ -1,20 +1,18 @@
-"""Build an image archive by hand: busybox as a whole root file system, in OCI's layout.
+"""Build an image archive: busybox as a whole root file system.
 
 It serves as the pause image of a pod and as the image of its containers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-import platform
 import subprocess
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+
+from image.layout import own_architecture, write_archive
 
 NAME = "localhost/pause:latest"
 ENTRY_COMMAND = ("/bin/sleep", "100000")
@@ -25,9 +23,6 @@ FILES = {
     "etc/group": "root:x:0:\napp:x:1000:\n",
 }
 
-# OCI's names for the processors that Debian has containerd for.
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-
 
 def write_image(
     busybox: Path,
@@ -35,43 +30,19 @@ def write_image(
     *,
     name: str = NAME,
     files: Mapping[str, Path] = MappingProxyType({}),
-    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write a tar file that `ctr images import` loads under a name.
 
-    `files` are further files and directories, by their paths in the image. `settings` replace those
-    of the image's configuration, by OCI's names.
+    `files` are further files and directories, by their paths in the image.
     """
     layer = _layer(busybox, files)
-    config = _json(
-        {
-            "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
-            "os": "linux",
-            "config": {
-                "Cmd": list(ENTRY_COMMAND),
-                "Env": ["PATH=/bin"],
-                "WorkingDir": "/",
-                **settings,
-            },
-            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
-        }
+    write_archive(
+        target,
+        name=name,
+        architecture=own_architecture(),
+        layers=[layer],
+        settings={"Cmd": list(ENTRY_COMMAND), "Env": ["PATH=/bin"], "WorkingDir": "/"},
     )
-    manifest = _json(
-        {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": _descriptor("application/vnd.oci.image.config.v1+json", config),
-            "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
-        }
-    )
-    named = _descriptor("application/vnd.oci.image.manifest.v1+json", manifest) | {
-        "annotations": {"io.containerd.image.name": name}
-    }
-    with tarfile.open(target, "w") as archive:
-        _add(archive, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
-        _add(archive, "index.json", _json({"schemaVersion": 2, "manifests": [named]}))
-        for blob in (layer, config, manifest):
-            _add(archive, f"blobs/{_digest(blob).replace(':', '/')}", blob)
 
 
 def _layer(busybox: Path, files: Mapping[str, Path]) -> bytes:
@@ -108,15 +79,3 @@ def _add_entry(
     entry = tarfile.TarInfo(name)
     entry.type, entry.mode, entry.linkname = kind, mode, linkname
     archive.addfile(entry)
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value).encode()
-
-
-def _digest(blob: bytes) -> str:
-    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
-
-
-def _descriptor(media_type: str, blob: bytes) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": _digest(blob), "size": len(blob)}

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from . import hostroot
+from nri_inject.version import VERSION
+
 from .conftest import NewRuntime
 from .cri import CriError
 from .daemon import Daemon
@@ -24,8 +25,8 @@ from .poll import until
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "deploy/kubernetes/base/daemonset.yaml"
-IMAGE = "localhost/nri-inject:test"
-PROGRAM = "/opt/nri-inject/nri-inject"
+IMAGE = f"registry.example.com/nri-inject:{VERSION}"
+PROGRAM = "/usr/bin/nri-inject"
 ROUNDS = int(os.environ.get("NRI_E2E_ROUNDS", "3"))
 FUSE = {"devices.noderesource.dev/pod": "- path: /dev/fuse"}
 
@@ -134,10 +135,10 @@ class Suite:
 
 
 @pytest.fixture
-def suite(new_runtime: NewRuntime, build: Path, tmp_path: Path) -> Suite:
+def suite(new_runtime: NewRuntime, suite_image: Path, tmp_path: Path) -> Suite:
     daemon = new_runtime()
     daemon.start()
-    daemon.load_image(IMAGE, hostroot.build_files(build))
+    daemon.load_archive(suite_image, IMAGE)
     (tmp_path / "config").mkdir()
     config = tmp_path / "config" / "config.yaml"
     config.write_text("policy: unrestricted\nhost_root: /host\n")
@@ -163,9 +164,12 @@ def test_the_manifests_pod_has_no_powers_and_injects(suite: Suite) -> None:
     assert spec["process"]["noNewPrivileges"]
     assert spec["root"]["readonly"]
     assert suite.status()["containers"]["changed"] == 1
-    sh = suite.daemon.cri.exec(suite.container, "sh", "-c", "head -c1 /host/dev/kmsg; echo > /x")
-    assert "Read-only file system" in sh.stderr
-    assert "Operation not permitted" in sh.stderr
+    for path, mode, reason in (
+        ("/host/dev/kmsg", "r", "Operation not permitted"),
+        ("/x", "w", "Read-only file system"),
+    ):
+        opening = ("python3", "-c", f"open({path!r}, {mode!r})")
+        assert reason in suite.daemon.cri.exec(suite.container, *opening).stderr
 
 
 def test_a_device_that_is_denied_by_a_name_of_udev_is_not_injected(suite: Suite) -> None:

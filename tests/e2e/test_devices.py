@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from support.machine import usual, write
 
 from nri_inject.host.devices.inventory import Inventory
 from nri_inject.host.devices.source import HostInventory
@@ -107,9 +108,30 @@ def test_generated_specs_follow_the_hardware(loops: Loops, tmp_path: Path) -> No
         until(lambda: f"/dev/loop{number}\n" in file.read_text(), "the new device in the spec")
         loops.remove(number)
         until(lambda: f"/dev/loop{number}\n" not in file.read_text(), "the spec without it")
-        process.terminate()
         assert process.stdout is not None
-        assert process.stdout.read().splitlines() == [f"wrote {file}".encode()] * 3
+        said = [process.stdout.readline() for _ in range(3)]
+        process.terminate()
+        assert (said, process.stdout.read()) == ([f"wrote {file}\n".encode()] * 3, b"")
+        assert process.wait(10) == 0
+
+
+def test_the_feature_file_follows_the_hardware(tmp_path: Path) -> None:
+    root, output = tmp_path / "host", tmp_path / "features.d"
+    fuse = next(fake for fake in usual() if fake.node == "fuse")
+    write(root, [fake for fake in usual() if fake != fuse])
+    words = ["devices", "features", "--watch", "--root", str(root), "--output", str(output)]
+    with subprocess.Popen([str(BIN / "nri-inject"), *words], stdout=subprocess.PIPE) as process:
+        file = output / "nri-inject"
+        until(file.exists, "the first labels")
+        assert "class.fuse=true" not in file.read_text()
+        write(root, [fuse])
+        FUSE_UEVENT.write_text("change")
+        until(lambda: "class.fuse=true\n" in file.read_text(), "the label of the new device")
+        assert [path.name for path in output.iterdir()] == ["nri-inject"]
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(2)]
+        process.terminate()
+        assert (said, process.stdout.read()) == ([f"wrote {file}\n".encode()] * 2, b"")
         assert process.wait(10) == 0
 
 

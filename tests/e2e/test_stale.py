@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from nri_inject.cli.upgrade import upgraded
 
 from .loops import FIRST, MAJOR, Loops, loops
 from .poll import until
@@ -127,3 +131,30 @@ def test_a_stale_container_that_requests_it_is_stopped_and_has_the_new_number_wh
     assert (line["kind"], line["requested"], line["resolved"]) == ("restart", "stale", why)
     cri.remove_container(container)
     assert node(suite, cri.run(asks, "main")) == f"{MAJOR}, {FIRST + 1}"
+
+
+def test_the_next_worker_and_the_next_version_follow_the_same_containers(
+    suite: Suite, kernel: Loops
+) -> None:
+    cri = suite.runtime.cri
+    kernel.plug(FIRST)
+    container = cri.run(cri.run_pod("zigbee", annotations=STICK), "main")
+    gone = ("default/zigbee", f"/dev/stick ({MAJOR}:{FIRST}) is gone")
+    assert because(suite) == []
+    os.kill(suite.status()["worker"]["pid"], signal.SIGKILL)
+    until(lambda: suite.status()["worker"]["failures"] == 1, "the next worker")
+    kernel.unplug(FIRST)
+    until_stale(suite, gone)
+    (since,) = (one["since"] for one in suite.found("stale"))
+
+    name = f"20-nri-inject.{suite.process.process.pid}"
+    row = upgraded(name, f"{os.environ['NRI_INJECT_STATUS_DIR']}/{name}.sock")
+    assert (row["error"], suite.status()["upgrades"]["count"]) == ("", 1)
+    assert [one["since"] for one in suite.found("stale")] == [since]
+    kernel.plug(FIRST)
+    until_stale(suite)
+    kernel.unplug(FIRST)
+    until_stale(suite, gone)
+
+    os.kill(cri.details(container)["pid"], signal.SIGKILL)
+    until_stale(suite)  # it has ended by itself

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from e2e import image, leftovers, poll
+from e2e.archive import REPOSITORY
 from e2e.daemon import PREFIX
 
 from . import node
@@ -20,6 +21,8 @@ from .programs import CACHE, Programs
 
 SERVICE = "10.96.0.1"
 """The address of the API server among the services."""
+HELM = REPOSITORY / ".cache" / "bin" / "helm"
+"""`make e2e-kubernetes` builds it."""
 SECONDS = 120.0
 """For a step of the cluster on a busy machine."""
 
@@ -128,12 +131,16 @@ class Cluster:
         leftovers.clear(self.directory)
         self._claim.close()
 
-    def load_image(self, name: str, **content: Any) -> None:
-        """Make an image of busybox and files (see `image.write_image`), and load it."""
+    def load_image(self) -> None:
+        """Make the image of the tests' pods (see `image.write_image`), and load it."""
         archive = self.directory / "image.tar"
-        image.write_image(self._programs.archive.busybox, archive, name=name, **content)
-        self._ctr("images", "import", str(archive))
+        image.write_image(self._programs.archive.busybox, archive)
+        self.load_archive(archive)
         archive.unlink()
+
+    def load_archive(self, archive: Path) -> None:
+        """Load an image from its archive, as on a node without a registry."""
+        self._ctr("images", "import", str(archive))
 
     def kubectl(
         self, *arguments: str | Path, given: str | None = None, statuses: Collection[int] = (0,)
@@ -143,6 +150,18 @@ class Cluster:
         program = self._programs.debian / "usr/bin/kubectl"
         done = self._node.run(program, *config, *arguments, input=given)
         if done.returncode not in statuses:
+            raise Refused(done.stderr.strip() or done.stdout.strip())
+        return done.stdout
+
+    def helm(self, *arguments: str | Path, given: str | None = None) -> str:
+        """Run helm as an admin, with its files in the cluster's directory. Raises Refused."""
+        directory = self.directory / "helm"
+        places = {f"HELM_{name}_HOME": str(directory) for name in ("CACHE", "CONFIG", "DATA")}
+        config = ("--kubeconfig", self._keys / "admin.conf")
+        done = self._node.run(
+            *(HELM, *config, *arguments), input=given, env={"PATH": self._programs.path, **places}
+        )
+        if done.returncode:
             raise Refused(done.stderr.strip() or done.stdout.strip())
         return done.stdout
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from e2e import hostroot, image
-from e2e.conftest import build  # noqa: F401 (a fixture)
+from e2e.conftest import archive, suite_image  # noqa: F401 (fixtures)
 
 from .cluster import Cluster, Refused
 from .programs import open_programs
-from .suite import ALLOW_FUSE, IMAGE, Suite
+from .suite import ALLOW_FUSE, OURS, Suite
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PAGE = ROOT / "docs" / "install.md"
+PAGE = ROOT / "docs" / "kubernetes.md"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,30 +37,29 @@ def cluster() -> Iterator[Cluster]:
         except (Refused, TimeoutError) as error:
             error.add_note(made.logs())
             raise
-        made.load_image(image.NAME)
+        made.load_image()
         yield made
 
 
 @pytest.fixture(scope="session")
-def suite(cluster: Cluster, build: Path) -> Suite:  # noqa: F811 (the fixture above)
-    """Install the DaemonSet with the commands of the page."""
-    # As in deploy/container/Containerfile.
-    settings = {
-        "Entrypoint": ["/opt/nri-inject/nri-inject"],
-        "Cmd": ["run"],
-        "Env": ["PATH=/opt/nri-inject:/bin"],
-    }
-    cluster.load_image(IMAGE, files=hostroot.build_files(build), settings=settings)
-    for command in commands():
-        cluster.kubectl(*command)
+def suite(cluster: Cluster, suite_image: Path) -> Suite:  # noqa: F811 (the fixture above)
+    """Install the chart with the commands of the page."""
+    cluster.load_archive(suite_image)
+    try:
+        for program, *arguments in commands():
+            {"helm": cluster.helm, "kubectl": cluster.kubectl}[program](*arguments)
+    except (Refused, subprocess.TimeoutExpired) as error:
+        error.add_note(cluster.kubectl("describe", "pods", OURS))
+        error.add_note(cluster.kubectl("logs", "daemonset/nri-inject", OURS, statuses=(0, 1)))
+        raise
     return Suite(cluster)
 
 
 def commands() -> list[list[str]]:
-    """Return the kubectl commands of the page, from the first `kubectl apply` on."""
-    section = PAGE.read_text().partition("\n## On Kubernetes\n")[2]
-    block = section.partition("```console\n")[2].partition("```")[0]
-    typed = [shlex.split(line) for line in re.findall(r"^\$ kubectl (.*)$", block, re.MULTILINE)]
+    """Return the commands of the page's first block that need the cluster alone."""
+    block = PAGE.read_text().partition("```console\n")[2].partition("```")[0]
+    lines = re.findall(r"^\$ ((?:helm|kubectl) .*)$", block, re.MULTILINE)
+    typed = [shlex.split(line) for line in lines]
     return [[word.replace("deploy/", f"{ROOT}/deploy/") for word in line] for line in typed]
 
 

@@ -15,7 +15,7 @@ from e2e import leftovers, poll
 
 NAME = "node1"
 ADDRESS = "10.99.0.1"
-RUN_SECONDS = 300.0
+RUN_SECONDS = 200.0
 
 # The first process of a PID namespace inherits orphans. It ignores SIGCHLD: the kernel reaps them.
 BOOT = f"""\

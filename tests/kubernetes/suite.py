@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from e2e import image
+from e2e.archive import REPOSITORY
 from e2e.poll import until
 
 from .cluster import SECONDS, Cluster
 
-IMAGE = "registry.example.com/nri-inject:0.1.0"
+CHART = REPOSITORY / "deploy" / "chart"
 NAMESPACE = "nri-inject"
 OURS = f"--namespace={NAMESPACE}"
 KEY = "devices.noderesource.dev/pod"
@@ -41,14 +44,25 @@ class Suite:
         found = self.cluster.get("configmap", f"{NAMESPACE}-policy", OURS)
         return str(found["data"]["policy.yaml"])
 
+    def upgrade(self, values: Any = None) -> None:
+        """Upgrade the release to the chart as it is, with values."""
+        given = json.dumps(values or {})
+        self.cluster.helm("upgrade", "nri-inject", CHART, OURS, "--values=-", given=given)
+
     def change_policy(self, text: str) -> None:
         """Change the policy as `kubectl edit` would, and wait until the plugin has read it."""
         if self.policy == text:
             return
-        before = self._readings()
         change = json.dumps({"data": {"policy.yaml": text}})
-        name = f"{NAMESPACE}-policy"
-        self.cluster.kubectl("patch", "configmap", name, OURS, "--type=merge", f"--patch={change}")
+        patching = ("patch", "configmap", f"{NAMESPACE}-policy", OURS, "--type=merge")
+        with self.policy_is_read():
+            self.cluster.kubectl(*patching, f"--patch={change}")
+
+    @contextmanager
+    def policy_is_read(self) -> Iterator[None]:
+        """Wait until the plugin has read the policy that the block writes, with other rules."""
+        before = self._readings()
+        yield
         until(lambda: self._readings() > before, "the plugin to read its policy", SECONDS)
 
     def _readings(self) -> int:

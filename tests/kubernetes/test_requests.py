@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import stat
+from collections.abc import Iterator
+from pathlib import Path
 
-from .cluster import Cluster
+import pytest
+from e2e.poll import until
+
+from .cluster import SECONDS, Cluster, Refused
 from .suite import KEY, Suite, pod
 
 
@@ -17,14 +22,36 @@ def test_a_pod_has_its_device(cluster: Cluster, allowed: Suite, namespace: str) 
     cluster.apply(pod("with", namespace))
     allowed.wait_running(namespace)
     command = ("exec", "with", f"--namespace={namespace}", "--", "ls", "-l", "/dev/fuse")
-    assert cluster.kubectl(*command).split()[:6] == [
-        "crw-------",
-        "1",
-        "root",
-        "root",
-        "10,",
-        "229",
-    ]
+    mode = stat.filemode(Path("/dev/fuse").stat().st_mode)
+    assert cluster.kubectl(*command).split()[:6] == [mode, "1", "root", "root", "10,", "229"]
+
+
+@pytest.fixture
+def guarded(allowed: Suite) -> Iterator[None]:
+    """Let only one namespace have annotations."""
+    allowed.upgrade({"admissionPolicy": {"enabled": True, "namespaces": ["others"]}})
+    yield
+    allowed.upgrade()
+
+
+@pytest.mark.usefixtures("guarded")
+def test_a_namespace_that_is_not_listed_may_not_request(cluster: Cluster, namespace: str) -> None:
+    def refusal() -> str:
+        """Try until the API server has the policy."""
+        try:
+            cluster.apply(pod("asks", namespace))
+        except Refused as refused:
+            return str(refused)
+        cluster.kubectl("delete", "pod", "asks", f"--namespace={namespace}", "--force")
+        return ""
+
+    sentence = f"namespace {namespace} may not request devices: annotation {KEY}"
+    assert sentence in until(refusal, "the API server to refuse the pod", SECONDS)
+    plain = pod("plain", namespace)
+    del plain["metadata"]["annotations"]
+    cluster.apply(plain)
+    with pytest.raises(Refused, match="may not request devices"):
+        cluster.kubectl("annotate", "pod", "plain", f"--namespace={namespace}", f"{KEY}=x")
 
 
 @pytest.mark.parametrize(

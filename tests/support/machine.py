@@ -32,8 +32,12 @@ class Fake:
     tags: tuple[str, ...] = ()
 
 
+HUBS = (USB, HUB)
+
+
 def usb_device(place: str, number: int, vendor: str, product: str, serial: str = "") -> Fake:
     ids = {"idVendor": vendor, "idProduct": product, "bcdDevice": "0264"}
+    ids["bDeviceClass"] = "09" if place in HUBS else "00"
     return Fake(
         place,
         "usb",

@@ -9,13 +9,22 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+BUILT = Path(__file__).parents[2] / ".cache" / "bin"
+"""Where `make .cache/bin/NAME` puts programs."""
+
+
+def find_program(name: str) -> str | None:
+    """Return the path of a program, on PATH or built by us."""
+    return shutil.which(name, path=f"{BUILT}:{os.environ.get('PATH', os.defpath)}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers by which a test says what it needs."""
-    config.addinivalue_line("markers", "program(name): needs a program on PATH")
+    config.addinivalue_line("markers", "program(name): needs a program on PATH or in .cache/bin")
     config.addinivalue_line("markers", "min_cpus(number): needs so many CPUs, or more")
 
 
@@ -29,8 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _lacking(item: pytest.Item) -> Iterator[str]:
     programs = [mark.args[0] for mark in item.iter_markers("program")]
     for program in programs:
-        if shutil.which(program) is None:
-            yield f"needs the program {program}, which is not on PATH"
+        if find_program(program) is None:
+            yield f"needs the program {program}, which is neither on PATH nor in .cache/bin"
     needed = max((mark.args[0] for mark in item.iter_markers("min_cpus")), default=0)
     present = os.cpu_count() or 1
     if present < needed:

@@ -30,6 +30,8 @@ def library() -> Any:
     """Return pyudev; None where it, or libudev, is not installed."""
     try:
         import pyudev
+
+        pyudev.Context()  # loads libudev
     except ImportError:
         return None
     return pyudev

@@ -13,6 +13,12 @@ import stat
 from pathlib import Path
 from typing import Final, NamedTuple
 
+STATE_VARIABLE: Final = "NRI_INJECT_STATE_DIR"
+"""The environment's word for the directory of files that outlive the plugin and its pod.
+
+The last good policy (policy/kept) is there, too. Without it the record is beside the status socket.
+"""
+
 HOUR: Final = 3600.0
 """The time of a budget, in seconds."""
 

@@ -34,6 +34,7 @@ from nri_inject.service.health.life import Life
 from nri_inject.service.health.missed import DriftCheck, Expected, lighten, shown
 from nri_inject.service.health.notes import Notes
 from nri_inject.service.health.restart import Restarting, RestartQueue
+from nri_inject.service.health.restart_record import STATE_VARIABLE
 from nri_inject.service.health.stale import Following, StaleCheck
 from nri_inject.service.health.state import MAX_TEXT, document, in_words, shortened, unready
 from nri_inject.service.health.systemd import Watchdog, notify, watchdog_pause
@@ -134,7 +135,7 @@ class Supervisor:
             self._follow_devices(self._comparison, self._service)
         self._open_reports()
         if self._comparison is not None and isinstance(self._service, Restarting):
-            directory = status.directory()
+            directory = os.environ.get(STATE_VARIABLE) or status.directory()
             record = f"{directory}/{self.state.title}.restarts" if directory else ""
             self._restarts = self._watch(RestartQueue(self.state, self._service, record))
             self._restarts.on_progress = self._keep_all

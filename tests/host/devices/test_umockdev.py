@@ -98,9 +98,9 @@ def test_two_adapters_of_one_kind_are_explained(mocked: Umockdev) -> None:
 
 def test_the_documentation_shows_what_is_printed(mocked: Umockdev) -> None:
     shown = re.findall(r"```console\n\$ nri-inject (devices .*)\n((?:.*\n)*?)```", PAGE.read_text())
-    assert len(shown) == 2
+    assert len(shown) == 3
     for command, text in shown:
-        status = 0 if " list " in command else 1
+        status = int("explain" in command)
         assert mocked.run(machine(), PROGRAM, *command.split(), status=status) == text
 
 

@@ -13,8 +13,9 @@ from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
 from nri_inject.plugin import Plugin, subscription
+from nri_inject.policy import kept
 from nri_inject.service.config import Config, RestartConfig
-from nri_inject.service.health import mark
+from nri_inject.service.health import mark, restart_record
 from nri_inject.service.health.restart import RestartReport
 from nri_inject.service.health.supervisor import Supervisor
 from nri_inject.stub import Stub
@@ -183,6 +184,20 @@ def test_the_record_is_beside_the_status_socket(node: Node, tmp_path: Path) -> N
     node.report(container("a"))
     assert node.stopped() == ["a"]
     assert '"a"' in (tmp_path / "run/20-tested.restarts").read_text()
+
+
+def test_the_record_is_where_the_last_good_policy_is_if_that_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert restart_record.STATE_VARIABLE == kept.VARIABLE
+    monkeypatch.setenv("NRI_INJECT_STATUS_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv(kept.VARIABLE, str(tmp_path))
+    with cri_at(tmp_path / "cri.sock") as cri:
+        node = Node(cri)
+        node.report(container("a"))
+        assert node.stopped() == ["a"]
+        node.end()
+    assert '"a"' in (tmp_path / "20-tested.restarts").read_text()
 
 
 def test_one_that_was_missed_at_its_start_is_stopped_when_it_runs(node: Node) -> None:

@@ -18,7 +18,7 @@ from nri_inject.service import config
 from nri_inject.service.base import Options
 from nri_inject.service.command import parser
 
-DEPLOY = Path(__file__).parents[1] / "deploy"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 BASE = DEPLOY / "kubernetes" / "base"
 MANIFESTS = [
     *sorted(path for path in BASE.glob("*.yaml") if path.name != "kustomization.yaml"),
@@ -68,7 +68,8 @@ def test_kustomize_puts_them_together() -> None:
         ["kubectl", "kustomize", BASE], capture_output=True, text=True, check=True
     )
     documents = list(yaml.safe_load_all(done.stdout))
-    assert {one["kind"] for one in documents} == {"Namespace", "ConfigMap", "DaemonSet"}
+    kinds = {one["kind"] for one in documents}
+    assert kinds == {"Namespace", "ConfigMap", "DaemonSet", "NetworkPolicy"}
     pod = next(one for one in documents if one["kind"] == "DaemonSet")["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == "registry.example.com/nri-inject:0.1.0"
     # The pod finds the map by the name that kustomize gave it.
@@ -84,7 +85,8 @@ def test_the_pod_mounts_the_sockets_directory_and_has_no_powers() -> None:
     assert paths["usr"] == {"path": "/usr", "type": "Directory"}
     assert paths["udev"] == {"path": "/run/udev", "type": "DirectoryOrCreate"}
     writable = {one["name"] for one in container["volumeMounts"] if not one.get("readOnly")}
-    assert writable == {"nri", "status"}
+    assert writable == {"status"}
+    assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & {*pod}
     security = container["securityContext"]
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert security["readOnlyRootFilesystem"]
@@ -100,6 +102,27 @@ def test_the_pods_arguments_are_the_commands() -> None:
     program = parser(suite.main, Options(idx="20", name="x"), "run")
     values = program.make_context("run", arguments).params
     assert (values["idx"], values["name"]) == ("20", "nri-inject")
+
+
+def test_the_probes_ask_for_pages_at_the_port_where_the_plugin_listens() -> None:
+    (container,) = manifest("daemonset.yaml")["spec"]["template"]["spec"]["containers"]
+    assert container["ports"] == [{"name": "http", "containerPort": 9464}]
+    assert "--http-address=:9464" in container["args"]
+    asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness")}
+    assert asked == {name: {"path": "/livez", "port": "http"} for name in asked}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+
+
+def test_no_other_pod_reaches_the_port_unless_an_admin_lets_it_in() -> None:
+    spec = manifest("networkpolicy.yaml")["spec"]
+    labels = manifest("daemonset.yaml")["spec"]["template"]["metadata"]["labels"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+    assert (spec["policyTypes"], spec["ingress"]) == (["Ingress"], [])
+    text = (BASE / "networkpolicy.yaml").read_text()
+    rule = yaml.safe_load("\n".join(re.findall("^  # ([ -] .*)$", text, re.MULTILINE)))
+    spec["ingress"] = rule
+    assert rule[0]["ports"] == [{"port": 9464}]
+    check({**manifest("networkpolicy.yaml"), "spec": spec}, "1.34.0")
 
 
 def test_the_configuration_of_the_map_is_one() -> None:
@@ -121,7 +144,8 @@ def test_an_upgrade_leaves_the_policy_as_it_is() -> None:
 
 @pytest.mark.parametrize("commented", [False, True])
 def test_the_policy_to_begin_with_is_one_and_so_are_its_examples(commented: bool) -> None:
-    text = yaml.safe_load(POLICY.read_text())["data"]["policy.yaml"]
+    text = (DEPLOY / "chart" / "files" / "first-policy.yaml").read_text()
+    assert text == yaml.safe_load(POLICY.read_text())["data"]["policy.yaml"]
     if commented:
         text = "\n".join(line.removeprefix("# ") for line in text.splitlines()[1:])
     policy = read_policy(text, "policy.yaml")

@@ -1,0 +1,1 @@
+"""What is generated from the chart and for it; `make manifests` does it."""
