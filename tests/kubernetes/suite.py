@@ -45,9 +45,10 @@ class Suite:
         return str(found["data"]["policy.yaml"])
 
     def upgrade(self, values: Any = None) -> None:
-        """Upgrade the release to the chart as it is, with values."""
+        """Upgrade the release to the chart as it is, with these values and no others."""
         given = json.dumps(values or {})
-        self.cluster.helm("upgrade", "nri-inject", CHART, OURS, "--values=-", given=given)
+        upgrading = ("upgrade", "nri-inject", CHART, OURS, "--reset-values", "--values=-")
+        self.cluster.helm(*upgrading, given=given)
 
     def change_policy(self, text: str) -> None:
         """Change the policy as `kubectl edit` would, and wait until the plugin has read it."""

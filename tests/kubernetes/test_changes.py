@@ -79,11 +79,13 @@ def test_missed_containers_are_restarted_where_values_say_so(
     cluster.apply(pod("missed", namespace))
     allowing_suite.wait_running(namespace)
     assert allowing_suite.lacking(namespace) == {"missed"}
+    missed = allowing_suite.containers(namespace)
     restarting = {"config": {"missed": "restart"}, "criSocket": "/run/containerd/containerd.sock"}
     allowing_suite.upgrade(restarting)
     until(lambda: allowing_suite.containers(NAMESPACE), "the plugin's pod", SECONDS)
     assert not allowing_suite.containers(NAMESPACE).items() & before.items()
-    until(lambda: allowing_suite.lacking(namespace) == set(), "the restart", SECONDS)
+    allowing_suite.wait_restarted(namespace, missed)
+    assert allowing_suite.lacking(namespace) == set()
     # The budget of a pod must not begin anew with the next pod of the plugin.
     assert allowing_suite.status()["restarts"]["stopped"] == 1
     record = cluster.directory / "upper/var/lib/nri-inject/20-nri-inject.restarts"

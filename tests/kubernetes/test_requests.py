@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from e2e.poll import until
 
 from .cluster import SECONDS, Cluster, Refused
@@ -26,27 +27,34 @@ def test_a_pod_has_its_device(cluster: Cluster, allowed: Suite, namespace: str) 
     assert cluster.kubectl(*command).split()[:6] == [mode, "1", "root", "root", "10,", "229"]
 
 
+def refusal(cluster: Cluster, namespace: str) -> str:
+    """Return why the API server would refuse a pod that requests something, or nothing."""
+    document = yaml.safe_dump(pod("asks", namespace))
+    try:
+        cluster.kubectl("apply", "--dry-run=server", "--filename=-", given=document)
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
 @pytest.fixture
-def guarded(allowed: Suite) -> Iterator[None]:
+def guarded(cluster: Cluster, allowed: Suite) -> Iterator[None]:
     """Let only one namespace have annotations."""
     allowed.upgrade({"admissionPolicy": {"enabled": True, "namespaces": ["others"]}})
     yield
     allowed.upgrade()
+    until(lambda: not refusal(cluster, "default"), "the API server to admit pods", SECONDS)
 
 
 @pytest.mark.usefixtures("guarded")
 def test_a_namespace_that_is_not_listed_may_not_request(cluster: Cluster, namespace: str) -> None:
-    def refusal() -> str:
-        """Try until the API server has the policy."""
-        try:
-            cluster.apply(pod("asks", namespace))
-        except Refused as refused:
-            return str(refused)
-        cluster.kubectl("delete", "pod", "asks", f"--namespace={namespace}", "--force")
-        return ""
-
-    sentence = f"namespace {namespace} may not request devices: annotation {KEY}"
-    assert sentence in until(refusal, "the API server to refuse the pod", SECONDS)
+    said = until(lambda: refusal(cluster, namespace), "the API server to refuse the pod", SECONDS)
+    assert said == (
+        "The pods \"asks\" is invalid: : ValidatingAdmissionPolicy 'nri-inject' with binding"
+        f" 'nri-inject' denied request: namespace {namespace} may not request devices: annotation"
+        f" {KEY}; the value admissionPolicy.namespaces of the chart nri-inject lists the namespaces"
+        " that may"
+    )
     plain = pod("plain", namespace)
     del plain["metadata"]["annotations"]
     cluster.apply(plain)
