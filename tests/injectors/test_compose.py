@@ -7,7 +7,7 @@ import pytest
 from nri_inject import api
 from nri_inject.api import Adjustment, Container, Pod
 from nri_inject.errors import RequestError
-from nri_inject.injectors.compose import Injector, combine, compose
+from nri_inject.injectors.compose import Injector, Merger, combine, compose
 from nri_inject.injectors.host import Host
 
 
@@ -230,3 +230,15 @@ def test_a_report_is_never_long(fault: str) -> None:
 def test_a_report_without_a_place_is_its_faults() -> None:
     assert str(RequestError(["a", "b"])) == "a; b"
     assert str(RequestError([])) == ""
+
+
+def test_an_adjustment_that_is_in_conflict_is_added_not_at_all_and_claims_nothing() -> None:
+    def env(**values: str) -> Adjustment:
+        return Adjustment(env=[api.KeyValue(key=key, value=text) for key, text in values.items()])
+
+    merger, target = Merger(), Adjustment()
+    assert merger.join(target, env(B="1")) == []
+    assert merger.join(target, env(A="1", B="2")) == ["conflicting requests for env 'B'"]
+    assert target == env(B="1")
+    assert merger.join(target, env(A="3", B="1")) == []
+    assert target == env(B="1", A="3")

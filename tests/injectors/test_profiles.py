@@ -119,6 +119,10 @@ def test_with_on_deny_skip_what_is_denied_of_a_profile_is_left_out() -> None:
     assert [one.key for one in found.env] == ["TZ"]
 
 
+def test_with_on_deny_skip_a_profile_without_a_rule_is_left_out() -> None:
+    assert got("[]\n    on_deny: skip") == Adjustment()
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

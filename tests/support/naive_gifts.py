@@ -5,6 +5,7 @@ Written from docs/give-a-device.md. A container is a dict of things by kind and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -193,8 +194,8 @@ def in_the_way(
     if kind == "mounts":
         return any(mount.destination == key for mount in asker.container.mounts)
     if kind == "sysctl":
-        same = [name for of, name in has if of == "sysctl" and name.replace("/", ".") == key]
-        return any(name != key for name in same)
+        others = [name for of, name in has if of == "sysctl" and name != key]
+        return any([p for p in re.split("[./]", name) if p] == key.split(".") for name in others)
     if kind == "devices":
         return any(
             (rule.type, rule.major.value, rule.minor.value) == value[:3]
