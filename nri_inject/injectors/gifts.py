@@ -32,7 +32,7 @@ from nri_inject.text.yamltext import Value
 
 _MAX_SHOWN: Final = 120
 
-_ReadGifts: TypeAlias = Reader[Sequence[Gift]]
+_KindReader: TypeAlias = Reader[Sequence[Gift]]
 
 
 def read(kind: str, value: Value) -> Sequence[Gift]:
@@ -50,7 +50,7 @@ def _some(found: Sequence[Gift]) -> Sequence[Gift]:
     return found
 
 
-def _each(read_one: Reader[Gift]) -> _ReadGifts:
+def _each(read_one: Reader[Gift]) -> _KindReader:
     """Return a reader of a list of gifts."""
 
     def read_list(value: Value) -> Sequence[Gift]:
@@ -61,7 +61,7 @@ def _each(read_one: Reader[Gift]) -> _ReadGifts:
     return read_list
 
 
-def _map(kind: str, noun: str, read_one: Callable[[str, Value], Wish | None]) -> _ReadGifts:
+def _map(kind: str, noun: str, read_one: Callable[[str, Value], Wish | None]) -> _KindReader:
     """Return a reader of a map with one gift for each key."""
 
     def read_map(value: Value) -> Sequence[Gift]:
@@ -83,7 +83,7 @@ def _map(kind: str, noun: str, read_one: Callable[[str, Value], Wish | None]) ->
 _KINDS: Final = {kind.name: kind for kind in KINDS}
 
 
-def _listed(kind: str, noun: str) -> _ReadGifts:
+def _listed(kind: str, noun: str) -> _KindReader:
     """Return a reader of the items of an annotation that is a list."""
 
     def read_one(value: Value) -> Gift:
@@ -113,7 +113,7 @@ def _device(value: Value) -> Gift:
     return Gift("devices", _words("device", value), read_given_device(value))
 
 
-def _single(kind: str, noun: str) -> _ReadGifts:
+def _single(kind: str, noun: str) -> _KindReader:
     """Return a reader of an annotation that is one value."""
     return lambda value: [Gift(kind, _words(noun, value), _KINDS[kind].read(value))]
 
@@ -147,7 +147,7 @@ def _hook(value: Value) -> Gift:
     return Gift("hooks", _words("hook", name), name)
 
 
-_READERS: Final[Mapping[str, _ReadGifts]] = {
+_READERS: Final[Mapping[str, _KindReader]] = {
     "devices": _each(_device),
     "cdi_devices": _each(_cdi_device),
     "mounts": _listed("mounts", "mount"),

@@ -96,7 +96,7 @@ def is_plugin(container: Container) -> bool:
     return any(is_below(source, place) for source in sources for place in _PLUGINS_ALONE)
 
 
-class _Made(NamedTuple):
+class _GiftOutcome(NamedTuple):
     """What became of a gift: an adjustment, or why there is none; and the policy's decisions."""
 
     adjustment: Adjustment
@@ -121,7 +121,7 @@ class _Made(NamedTuple):
         return {decision.verdict for decision in self.decisions} == {"skip"}
 
 
-class _Source(NamedTuple):
+class _GiftOrigin(NamedTuple):
     """Where gifts come from; `front` and `end` are around the fault of a required one."""
 
     permit: GivingPermit
@@ -153,7 +153,7 @@ class _Recipient:
     def give(self, rule: Rule, givers: Mapping[str, Give]) -> None:
         """Add the gifts of one rule."""
         end = f"; rule {rule.name!r} requires it"
-        source = _Source(self._permit.giving(rule), required=rule.required, end=end)
+        source = _GiftOrigin(self._permit.giving(rule), required=rule.required, end=end)
         self._add(rule.gifts, source, givers)
 
     def grant(self, profile: str, key: str, givers: Mapping[str, Give]) -> None:
@@ -177,9 +177,9 @@ class _Recipient:
             return
         own = self._permit.granting(profile, self._permit.decisions[before].rule)
         front = f"{front}profile {quoted(profile)}: "
-        self._add(gifts_of_it, _Source(own, required=True, front=front), givers)
+        self._add(gifts_of_it, _GiftOrigin(own, required=True, front=front), givers)
 
-    def _add(self, listed: Iterable[Gift], source: _Source, givers: Mapping[str, Give]) -> None:
+    def _add(self, listed: Iterable[Gift], source: _GiftOrigin, givers: Mapping[str, Give]) -> None:
         for gift in listed:
             give = givers.get(gift.kind)
             if give is None:
@@ -191,14 +191,14 @@ class _Recipient:
             why = self._left_out(gift, made, source)
             self._note(gift, made, why, source)
 
-    def _made(self, gift: Gift, give: Give, own: GivingPermit) -> _Made:
+    def _made(self, gift: Gift, give: Give, own: GivingPermit) -> _GiftOutcome:
         before, warnings = len(own.decisions), list[str]()
         host = replace(self._host, permit=own, warn=warnings.append)
         found, trouble = Adjustment(), ""
         for profile in gift.profiles:
             if own.bars(profile):
                 own.decide(named("profiles", profile, "profile"))
-                return _Made(found, "", own.decisions[before:], ())
+                return _GiftOutcome(found, "", own.decisions[before:], ())
         try:
             found = give(gift, self._pod, self._container, host)
         except OverBudget:
@@ -207,9 +207,9 @@ class _Recipient:
             trouble = "; ".join(error.faults)
         except Fault as fault:
             trouble = "; ".join(of_only_item(fault).sentences)
-        return _Made(found, trouble, own.decisions[before:], warnings)
+        return _GiftOutcome(found, trouble, own.decisions[before:], warnings)
 
-    def _left_out(self, gift: Gift, made: _Made, source: _Source) -> str:
+    def _left_out(self, gift: Gift, made: _GiftOutcome, source: _GiftOrigin) -> str:
         """Add a gift, or say why it is left out: denied, refused, not there, in the way."""
         if made.is_denied:
             return made.decisions[0].reason
@@ -222,7 +222,7 @@ class _Recipient:
             return f"the pod has {own} of its own"
         return self._sum.add(found)
 
-    def _note(self, gift: Gift, made: _Made, why: str, source: _Source) -> None:
+    def _note(self, gift: Gift, made: _GiftOutcome, why: str, source: _GiftOrigin) -> None:
         """Note the decisions about a gift, and the fault if something required is left out."""
         decisions, own = made.decisions, source.permit
         if why and source.required and not made.is_skipped:

@@ -58,7 +58,7 @@ class Giver(Protocol):
 R = TypeVar("R", bound=Giver)
 
 
-class _Placed(NamedTuple, Generic[R]):
+class _OrderedRule(NamedTuple, Generic[R]):
     order: int
     rule: R
 
@@ -66,10 +66,10 @@ class _Placed(NamedTuple, Generic[R]):
 class _Near(Generic[R]):
     """The giving rules of the same namespaces, each by one thing that it asks for."""
 
-    def __init__(self, rules: Iterable[_Placed[R]]) -> None:
-        self._others: list[_Placed[R]] = []
-        self._by_label: dict[tuple[str, str], list[_Placed[R]]] = {}
-        by_text: dict[str, list[tuple[Pattern, _Placed[R]]]] = {}
+    def __init__(self, rules: Iterable[_OrderedRule[R]]) -> None:
+        self._others: list[_OrderedRule[R]] = []
+        self._by_label: dict[tuple[str, str], list[_OrderedRule[R]]] = {}
+        by_text: dict[str, list[tuple[Pattern, _OrderedRule[R]]]] = {}
         for one in rules:
             who = one.rule.who
             labels = [*_labels(who)]
@@ -83,7 +83,7 @@ class _Near(Generic[R]):
                 by_text.setdefault(of, []).extend((pattern, one) for pattern in listed)
         self._by_text = {of: Stems(pairs) for of, pairs in by_text.items()}
 
-    def of(self, subject: Subject) -> Iterator[_Placed[R]]:
+    def of(self, subject: Subject) -> Iterator[_OrderedRule[R]]:
         """Yield the rules that may speak of a container; some may come twice."""
         yield from self._others
         if self._by_label:
@@ -106,9 +106,9 @@ class Givers(Generic[R]):
     """The rules of a policy that give something."""
 
     def __init__(self, rules: Iterable[R]) -> None:
-        grouped: dict[tuple[Pattern, ...] | None, list[_Placed[R]]] = {}
+        grouped: dict[tuple[Pattern, ...] | None, list[_OrderedRule[R]]] = {}
         for order, rule in enumerate(rules):
-            grouped.setdefault(rule.who.namespaces, []).append(_Placed(order, rule))
+            grouped.setdefault(rule.who.namespaces, []).append(_OrderedRule(order, rule))
         everywhere = grouped.pop(None, None)
         self._everywhere = None if everywhere is None else _Near(everywhere)
         named = ((patterns, _Near(of_them)) for patterns, of_them in grouped.items())
@@ -122,7 +122,7 @@ class Givers(Generic[R]):
 
     def candidates(self, subject: Subject) -> list[R]:
         """Return the rules to compare with a container, in the order of the policy."""
-        found: list[_Placed[R]] = []
+        found: list[_OrderedRule[R]] = []
         is_system = subject.namespace == SYSTEM_NAMESPACE
         if self._everywhere is not None and not is_system:
             found += self._everywhere.of(subject)

@@ -16,7 +16,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 Labels: TypeAlias = tuple[str, ...]
 Samples: TypeAlias = Iterable[tuple[Labels, float]]
-Document: TypeAlias = Mapping[str, Any]
+Told: TypeAlias = Mapping[str, Any]
 
 
 class Metric(NamedTuple):
@@ -26,20 +26,22 @@ class Metric(NamedTuple):
     type: Literal["counter", "gauge", "histogram"]
     help: str
     labels: Labels
-    samples: Callable[[Document, State], Samples]
+    samples: Callable[[Told, State], Samples]
 
 
-def _one(value: Callable[[Document, State], float | None]) -> Callable[[Document, State], Samples]:
+def _one(
+    value: Callable[[Told, State], float | None],
+) -> Callable[[Told, State], Samples]:
     """Return the samples of a metric without labels; None stands for no sample."""
 
-    def samples(said: Document, state: State) -> Samples:
+    def samples(said: Told, state: State) -> Samples:
         number = value(said, state)
         return () if number is None else (((), number),)
 
     return samples
 
 
-def _requests(said: Document, state: State) -> Samples:
+def _requests(said: Told, state: State) -> Samples:
     counts = said["containers"]
     yield ("injected",), counts["changed"]
     yield ("unchanged",), state.counters["unchanged"]
@@ -48,7 +50,7 @@ def _requests(said: Document, state: State) -> Samples:
     yield ("late",), counts["late"]
 
 
-def _durations(_: Document, state: State) -> Samples:
+def _durations(_: Told, state: State) -> Samples:
     counts, total = state.counters.histogram()
     seen = 0
     for bound, count in zip((*map(_number, BUCKETS), "+Inf"), counts, strict=True):
@@ -202,17 +204,17 @@ METRICS: Final = (
 """All metrics, in the order of the text."""
 
 
-def exposition(said: Document, state: State) -> str:
+def exposition(said: Told, state: State) -> str:
     """Return the metrics of a plugin with this document and this state."""
     return "".join(f"{line}\n" for metric in METRICS for line in _lines(metric, said, state))
 
 
-def page(said: Document, state: State) -> Page:
+def page(said: Told, state: State) -> Page:
     """Return the page of the metrics."""
     return Page(200, exposition(said, state), CONTENT_TYPE)
 
 
-def _lines(metric: Metric, said: Document, state: State) -> Iterator[str]:
+def _lines(metric: Metric, said: Told, state: State) -> Iterator[str]:
     yield f"# HELP {metric.name} {metric.help}"
     yield f"# TYPE {metric.name} {metric.type}"
     for values, number in metric.samples(said, state):
