@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Final
 
 import click
 
@@ -23,22 +23,18 @@ from nri_inject.node.files import make_directory, write
 from nri_inject.service.options import DIR
 from nri_inject.text.words import plain
 
-F = TypeVar("F", bound=Callable[..., Any])
+root_option: Final = click.option(
+    "--root",
+    default="/",
+    type=DIR,
+    help="Directory of the host's /dev and /sys; default: /. Properties of udev are read"
+    " for / only.",
+)
+"""The option of the host's directory."""
 
 
 class Refusal(Exception):
     """Say why files cannot be made or written."""
-
-
-def root_option(function: F) -> F:
-    """Give a command the option of the host's directory."""
-    return click.option(
-        "--root",
-        default="/",
-        type=DIR,
-        help="Directory of the host's /dev and /sys; default: /. Properties of udev are read"
-        " for / only.",
-    )(function)
 
 
 class GeneratedFiles:
@@ -123,15 +119,15 @@ def _ended_by_sigterm() -> Iterator[int]:
     """Take SIGTERM, with which services are ended, for an interrupt.
 
     Give a descriptor that can be read after a signal: one that comes just before a wait begins
-    would be slept over otherwise.
+    would not end it otherwise.
     """
-    told, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    woken, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    told_before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    woken_before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     try:
-        yield told
+        yield woken
     finally:
-        signal.set_wakeup_fd(told_before)
+        signal.set_wakeup_fd(woken_before)
         signal.signal(signal.SIGTERM, before)
-        os.close(told)
+        os.close(woken)
         os.close(tell)

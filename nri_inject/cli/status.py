@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -12,11 +12,9 @@ from nri_inject.capabilities import FAILURE_POLICY, dotted
 from nri_inject.service import terminal
 from nri_inject.service.command import FAILED
 from nri_inject.service.health import status
-from nri_inject.service.health.state import in_words, unready
+from nri_inject.service.health.state import StatusDocument, in_words, unready
 from nri_inject.service.logs import one_line
 from nri_inject.service.options import DIR, Helped, format_option, together
-
-StatusDocument = Mapping[str, Any]
 
 _NO_ANSWER: Final = {
     "fails": "a container fails if the plugin does not answer",

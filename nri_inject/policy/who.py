@@ -14,7 +14,8 @@ from nri_inject.text.glob import Pattern
 class Subject(NamedTuple):
     """The container, and the plugin that requests for it; an empty plugin is any plugin.
 
-    Namespace and handler are the cluster's word; labels, names and image the pod author's own.
+    The cluster decides about namespace and handler. The pod's author chooses the labels, the names
+    and the image.
     """
 
     namespace: str
@@ -30,8 +31,7 @@ class Subject(NamedTuple):
 class Who:
     """The containers that a rule applies to; None means all.
 
-    `any_namespace` is the admin's word that a rule without namespaces may give to containers whose
-    author chose the facts that it asks for.
+    With `any_namespace` a rule without namespaces may give by facts that the pod's author chooses.
     """
 
     namespaces: tuple[Pattern, ...] | None = None

@@ -1,6 +1,6 @@
-"""Pages at an HTTP address: the little of HTTP/1.1 that a probe and a scrape need.
+"""Pages at an HTTP address: the part of HTTP/1.1 that a probe and a scrape need.
 
-Each connection has one request, without a body. A package for it would read more than is needed.
+Each connection has one request, without a body. A package for HTTP would parse much more.
 """
 
 from __future__ import annotations

@@ -5,18 +5,17 @@ docs/watch.md has the table of METRICS. A label's value is never the text of a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from nri_inject.service.health.counters import BUCKETS, INJECTED_KINDS
 from nri_inject.service.health.http_server import Page
-from nri_inject.service.health.state import State
+from nri_inject.service.health.state import State, StatusDocument
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 Labels: TypeAlias = tuple[str, ...]
 Samples: TypeAlias = Iterable[tuple[Labels, float]]
-Told: TypeAlias = Mapping[str, Any]
 
 
 class Metric(NamedTuple):
@@ -26,22 +25,22 @@ class Metric(NamedTuple):
     type: Literal["counter", "gauge", "histogram"]
     help: str
     labels: Labels
-    samples: Callable[[Told, State], Samples]
+    samples: Callable[[StatusDocument, State], Samples]
 
 
 def _one(
-    value: Callable[[Told, State], float | None],
-) -> Callable[[Told, State], Samples]:
+    value: Callable[[StatusDocument, State], float | None],
+) -> Callable[[StatusDocument, State], Samples]:
     """Return the samples of a metric without labels; None stands for no sample."""
 
-    def samples(said: Told, state: State) -> Samples:
+    def samples(said: StatusDocument, state: State) -> Samples:
         number = value(said, state)
         return () if number is None else (((), number),)
 
     return samples
 
 
-def _requests(said: Told, state: State) -> Samples:
+def _requests(said: StatusDocument, state: State) -> Samples:
     counts = said["containers"]
     yield ("injected",), counts["changed"]
     yield ("unchanged",), state.counters["unchanged"]
@@ -50,7 +49,7 @@ def _requests(said: Told, state: State) -> Samples:
     yield ("late",), counts["late"]
 
 
-def _durations(_: Told, state: State) -> Samples:
+def _durations(_: StatusDocument, state: State) -> Samples:
     counts, total = state.counters.histogram()
     seen = 0
     for bound, count in zip((*map(_number, BUCKETS), "+Inf"), counts, strict=True):
@@ -204,17 +203,17 @@ METRICS: Final = (
 """All metrics, in the order of the text."""
 
 
-def exposition(said: Told, state: State) -> str:
+def exposition(said: StatusDocument, state: State) -> str:
     """Return the metrics of a plugin with this document and this state."""
     return "".join(f"{line}\n" for metric in METRICS for line in _lines(metric, said, state))
 
 
-def page(said: Told, state: State) -> Page:
+def page(said: StatusDocument, state: State) -> Page:
     """Return the page of the metrics."""
     return Page(200, exposition(said, state), CONTENT_TYPE)
 
 
-def _lines(metric: Metric, said: Told, state: State) -> Iterator[str]:
+def _lines(metric: Metric, said: StatusDocument, state: State) -> Iterator[str]:
     yield f"# HELP {metric.name} {metric.help}"
     yield f"# TYPE {metric.name} {metric.type}"
     for values, number in metric.samples(said, state):

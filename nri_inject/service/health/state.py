@@ -247,6 +247,10 @@ class State:
         return f"{self.index}-{self.name}"
 
 
+StatusDocument: TypeAlias = Mapping[str, Any]
+"""What a plugin says of itself, as values of JSON."""
+
+
 def document(state: State, phase: str, *, launched: bool) -> dict[str, Any]:
     """Return what `nri-inject status` shows of one plugin; `phase` is the stub's.
 

@@ -124,9 +124,7 @@ def test_prometheus_finds_the_counts(tmp_path: Path) -> None:
         taken_in(plugin)
         plugin.create(FULL)
         with socket.create_connection(("127.0.0.1", port)):  # one that says nothing
-            url = f"http://127.0.0.1:{port}/metrics"
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-                text = answer.read().decode()
+            text = page(port, "/metrics")[1]
         plugin.create(FULL)
     assert 'nri_inject_requests_total{result="injected"} 1\n' in text
     assert "nri_inject_synchronized 1\n" in text
@@ -139,13 +137,11 @@ def test_the_counts_outlive_a_worker(tmp_path: Path) -> None:
     port = free_port()
     with launched(tmp_path, "run", "--http-address", str(port)) as plugin:
         taken_in(plugin)
-        url = f"http://127.0.0.1:{port}/metrics"
         plugin.create(FULL)
-        urllib.request.urlopen(url, timeout=TIMEOUT).close()  # answered once it has counted
+        page(port, "/livez")  # answered once it has counted
         os.kill(family(plugin.process.pid)[1], signal.SIGKILL)
         plugin.create(FULL)
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-            text = answer.read().decode()
+        text = page(port, "/metrics")[1]
     assert 'nri_inject_requests_total{result="injected"} 2\n' in text
     assert "nri_inject_worker_failures_total 1\n" in text
 
