@@ -476,8 +476,8 @@ def checked(document: Mapping[str, Value], source: str) -> Config:
     for key, rules in (("missed", config.missed), ("stale", config.stale)):
         if _may_restart(rules) and not config.restart.cri_socket:
             raise Faulty(
-                f"{source}: {key}: restart needs the runtime's CRI socket; add it, as in"
-                " restart: {cri_socket: /run/containerd/containerd.sock}"
+                f"{source}: restarts of {key} containers need the runtime's CRI socket; add it,"
+                " as in restart: {cri_socket: /run/containerd/containerd.sock}"
             )
     return config
 

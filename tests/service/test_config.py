@@ -266,15 +266,15 @@ def test_the_settings_of_a_restart_are_read() -> None:
         (
             "missed: restart",
             (
-                "missed: restart needs the runtime's CRI socket; add it, as in restart:"
-                " {cri_socket: /run/containerd/containerd.sock}"
+                "restarts of missed containers need the runtime's CRI socket; add it, as in"
+                " restart: {cri_socket: /run/containerd/containerd.sock}"
             ),
         ),
         (
             "missed: [{who: {}, action: restart}]",
             (
-                "missed: restart needs the runtime's CRI socket; add it, as in restart:"
-                " {cri_socket: /run/containerd/containerd.sock}"
+                "restarts of missed containers need the runtime's CRI socket; add it, as in"
+                " restart: {cri_socket: /run/containerd/containerd.sock}"
             ),
         ),
         (
@@ -288,8 +288,8 @@ def test_the_settings_of_a_restart_are_read() -> None:
         (
             "stale: requested",
             (
-                "stale: restart needs the runtime's CRI socket; add it, as in restart:"
-                " {cri_socket: /run/containerd/containerd.sock}"
+                "restarts of stale containers need the runtime's CRI socket; add it, as in"
+                " restart: {cri_socket: /run/containerd/containerd.sock}"
             ),
         ),
         (
